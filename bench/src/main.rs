@@ -1,0 +1,3 @@
+//! Freehold beside PostgreSQL 15 in one run.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Who may follow: committed entries in order.

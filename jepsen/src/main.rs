@@ -1,0 +1,3 @@
+//! Faults, histories and their checkers against real processes.
+
+fn main() {}

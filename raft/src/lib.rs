@@ -1,0 +1,1 @@
+//! Who may write: a Raft group per owner over the journal.

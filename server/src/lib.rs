@@ -1,0 +1,1 @@
+//! The Freehold program: sockets, lifecycle, cluster. Knows all, decides nothing.

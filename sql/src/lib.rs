@@ -1,0 +1,1 @@
+//! SQL text to transactions, with PostgreSQL's semantics.

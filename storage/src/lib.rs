@@ -1,0 +1,1 @@
+//! Tables materialized from the journal.

@@ -1,0 +1,1 @@
+//! Bytes from PostgreSQL clients to messages and back.
