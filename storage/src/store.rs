@@ -1,0 +1,152 @@
+//! The table store's contract: trees of keys with versions by position, checkpoints with the
+//! applied position inside. The journal is the WAL; nothing here is synced per commit.
+//!
+//! ```text
+//! horizon <= checkpoint <= applied (visible) ; reads at p need horizon <= p <= applied
+//! ```
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use journal::{GroupId, Index, Position, Term};
+
+use crate::Result;
+
+/// A tree: the rows of one table or the entries of one index. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreeId {
+    /// The group whose entries write this tree.
+    pub group: GroupId,
+    /// Numbered within the group; below [`TreeId::SYSTEM_MAX`] are the system trees.
+    pub number: u32,
+}
+
+impl TreeId {
+    /// Tree numbers up to here belong to the system (catalog, outcomes, ...).
+    pub const SYSTEM_MAX: u32 = 999;
+}
+
+/// How far a group's entries are contained in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Raft term of the last applied entry.
+    pub term: Term,
+    /// Raft index of the last applied entry.
+    pub index: Index,
+    /// Position of the last applied transaction (0 when only Raft's own entries came so far).
+    pub position: Position,
+}
+
+/// What a checkpoint says of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupCheckpoint {
+    /// The group.
+    pub group: GroupId,
+    /// Everything up to here is in the trees' files.
+    pub applied: Applied,
+    /// State that Raft wants to find again (last membership); opaque here.
+    pub raft: Bytes,
+}
+
+/// One write: `None` deletes.
+pub type Write = (Bytes, Option<Bytes>);
+
+/// Key and value in key order.
+pub type Scan = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>;
+
+/// The direction of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending keys.
+    Forward,
+    /// Descending keys.
+    Backward,
+}
+
+/// Trees of versioned keys. Two implementations, one conformance suite.
+///
+/// Contract:
+/// - `write` is called by one thread per group, positions never decrease within a group; the
+///   same (key, position) may be written again after a restart and must then change nothing.
+/// - What was written at p is seen by reads at any q >= p at once, and by no read at q < p.
+/// - Reads never block writes for long and the other way round; a `Scan` sees one position,
+///   whatever is written, checkpointed or dropped while it runs.
+/// - After a crash the trees hold everything up to the last completed checkpoint and any part
+///   of what came later; the caller replays the journal from there, and serves reads only at
+///   positions >= [`TableStore::persisted`] of the group.
+/// - A read below the horizon is refused with `Error::TooOld`, never answered wrongly.
+pub trait TableStore: Send + Sync {
+    /// The newest value of `key` at or below `at`.
+    fn get(&self, tree: TreeId, key: &[u8], at: Position) -> Result<Option<Bytes>>;
+
+    /// The keys of a range as of `at`. An unknown tree is empty.
+    fn scan(
+        &self,
+        tree: TreeId,
+        range: (Bound<Bytes>, Bound<Bytes>),
+        at: Position,
+        direction: Direction,
+    ) -> Result<Scan>;
+
+    /// Writes versions at `position`; creates the tree if need be. Memory speed, no fsync.
+    fn write(
+        &self,
+        tree: TreeId,
+        position: Position,
+        writes: &mut dyn Iterator<Item = Write>,
+    ) -> Result<()>;
+
+    /// Drops a tree (its table or index is gone as of an applied entry). Open scans finish;
+    /// the files leave the disk at the latest with the next checkpoint after them. Idempotent.
+    fn drop_tree(&self, tree: TreeId) -> Result<()>;
+
+    /// All existing trees, in order.
+    fn trees(&self) -> Vec<TreeId>;
+
+    /// Bytes in memory that only a checkpoint would free.
+    fn memory(&self) -> u64;
+
+    /// First half of a checkpoint: called while nothing is being applied; fast. Marks what the
+    /// checkpoint will contain (rotates memtables).
+    fn begin_checkpoint(&self, groups: Vec<GroupCheckpoint>) -> Result<Arc<dyn Checkpoint>>;
+
+    /// The last completed checkpoint.
+    fn checkpoint(&self) -> Vec<GroupCheckpoint>;
+
+    /// The greatest position found in the group's files at open: no reads below it are served
+    /// until replay has reached it.
+    fn persisted(&self, group: GroupId) -> Position;
+
+    /// Versions that only reads below `horizon` would need may be dropped. Never goes back.
+    fn set_horizon(&self, group: GroupId, horizon: Position);
+
+    /// The current horizon.
+    fn horizon(&self, group: GroupId) -> Position;
+
+    /// A private tree for one large transaction, in a folder for temporary files that is
+    /// emptied on open. Dropping it removes its files.
+    fn scratch(&self) -> Result<Box<dyn Scratch>>;
+
+    /// Disk bytes per tree, for the views.
+    fn disk_bytes(&self, tree: TreeId) -> u64;
+}
+
+/// The second half of a checkpoint.
+pub trait Checkpoint: Send + Sync {
+    /// Flushes and fsyncs the trees, then writes the checkpoint record durably as the last
+    /// step. May take seconds; applies and reads go on.
+    fn finish(&self) -> Result<()>;
+}
+
+/// A private ordered map on disk without versions.
+pub trait Scratch: Send + Sync {
+    /// Sets a key.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
+    /// Forgets a key.
+    fn remove(&mut self, key: &[u8]) -> Result<()>;
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
+    /// The keys of a range.
+    fn scan(&self, range: (Bound<Bytes>, Bound<Bytes>), direction: Direction) -> Result<Scan>;
+}
