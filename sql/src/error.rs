@@ -142,7 +142,10 @@ impl Error {
 
     /// "x is not supported" (0A000).
     pub fn unsupported(what: impl fmt::Display) -> Error {
-        Error::new(state::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+        Error::new(
+            state::FEATURE_NOT_SUPPORTED,
+            format!("{what} is not supported"),
+        )
     }
 
     /// A state that the code holds to be impossible (XX000).
@@ -213,3 +216,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Error {
+        let state = match &error {
+            storage::Error::TooOld { .. } => state::SERIALIZATION_FAILURE,
+            storage::Error::Corrupt { .. } => state::DATA_CORRUPTED,
+            storage::Error::Disk(_) => state::IO_ERROR,
+            _ => state::SYSTEM_ERROR,
+        };
+        Error::new(state, error.to_string())
+    }
+}

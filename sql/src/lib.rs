@@ -1,6 +1,9 @@
 //! SQL text to transactions, with PostgreSQL's semantics.
 
 pub mod error;
+pub mod parse;
+pub mod session;
+pub mod transaction;
 pub mod types;
 
 pub use error::{Error, Result, SqlState, state};

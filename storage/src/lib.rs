@@ -5,6 +5,8 @@
 mod error;
 mod store;
 
+pub use journal::{GroupId, Index, Position, Term};
+
 pub use error::{Error, Result};
 pub use store::{
     Applied, Checkpoint, Direction, GroupCheckpoint, Scan, Scratch, TableStore, TreeId, Write,

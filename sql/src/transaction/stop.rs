@@ -1,0 +1,57 @@
+//! Why a statement stops before its end: an error, or something that must be awaited outside.
+//! Nothing in this crate blocks a thread.
+
+use storage::{GroupId, Position};
+
+use crate::Error;
+
+/// What executor and transaction functions return as `Err`.
+#[derive(Debug)]
+pub enum Stop {
+    /// The statement fails.
+    Error(Error),
+    /// Await, then run the whole statement again from its start (with a fresh snapshot under READ
+    /// COMMITTED); locks are kept, writes of the attempt are undone.
+    Wait(Wait),
+    /// Await, then call `next` of the same operator again: only sources of endless streams say
+    /// this, and operators above hand it on before they change their own state.
+    Pause(Wait),
+}
+
+/// What is awaited.
+pub enum Wait {
+    /// An entry of the group at or after this position is applied.
+    Position(GroupId, Position),
+    /// A time, in microseconds since 1970 (`pg_sleep`, retry delays).
+    Until(u64),
+    /// New entries of any group, at the latest at the time given (`freehold.changes`).
+    Feed(Option<u64>),
+    /// Nothing: run again at once (a row changed between snapshot and lock).
+    Again,
+    /// A new group for this owner is being made.
+    Group(GroupId),
+}
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wait::Position(group, position) => write!(f, "Position({group}, {position})"),
+            Wait::Until(micros) => write!(f, "Until({micros})"),
+            Wait::Feed(until) => write!(f, "Feed({until:?})"),
+            Wait::Again => f.write_str("Again"),
+            Wait::Group(group) => write!(f, "Group({group})"),
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl From<storage::Error> for Stop {
+    fn from(error: storage::Error) -> Stop {
+        Stop::Error(error.into())
+    }
+}
