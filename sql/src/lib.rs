@@ -1,8 +1,10 @@
 //! SQL text to transactions, with PostgreSQL's semantics.
 
+pub mod catalog;
 pub mod error;
 pub mod parse;
 pub mod session;
+pub mod system;
 pub mod transaction;
 pub mod types;
 

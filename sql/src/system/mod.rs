@@ -1,0 +1,67 @@
+//! Relations whose rows are computed: `pg_catalog`, `information_schema` and `freehold`, each
+//! filtered by what the asking role may see.
+
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, RoleId};
+use crate::types::{Datum, Type};
+use crate::{Result, transaction};
+
+/// One row of a system relation: a value per column.
+pub type SystemRow = Vec<Datum>;
+
+/// The rows of a system relation. May stop to wait (`freehold.feed`).
+pub type SystemRows = Box<dyn Iterator<Item = std::result::Result<SystemRow, transaction::Stop>>
+    + Send>;
+
+/// A column of a system relation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SystemColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: Type,
+    /// Never NULL.
+    pub not_null: bool,
+}
+
+/// Who asks, and what is known of the rows wanted.
+pub struct SystemCx<'a> {
+    /// The statement's catalog.
+    pub catalog: &'a Arc<Catalog>,
+    /// Whose eyes the rows are seen with (the current role).
+    pub role: RoleId,
+    /// The session's role (`session_user`).
+    pub login: RoleId,
+    /// The schemas in which unqualified names are looked up.
+    pub path: &'a [crate::catalog::SchemaId],
+    /// `column = value` of the query's conjunction, by column number from 0: the relation may use
+    /// it to compute fewer rows, and may ignore it.
+    pub equal: &'a [(usize, Datum)],
+}
+
+impl SystemCx<'_> {
+    /// The value that a column must equal, if the query says so.
+    pub fn equal(&self, column: usize) -> Option<&Datum> {
+        self.equal.iter().find(|(c, _)| *c == column).map(|(_, value)| value)
+    }
+}
+
+/// A relation whose rows are computed when it is read. Registered in a list of the engine; its
+/// descriptor (`TableKind::System`) is made from this.
+pub trait SystemRelation: Send + Sync {
+    /// `pg_class.oid`: PostgreSQL's own where it has one; 0 = the next free one of the system's
+    /// range, in the order of registration.
+    fn oid(&self) -> u32 {
+        0
+    }
+
+    /// Schema and name.
+    fn name(&self) -> (&str, &str);
+
+    /// The columns, in order.
+    fn columns(&self) -> &[SystemColumn];
+
+    /// The rows that the asking role may see, in any order.
+    fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows>;
+}
