@@ -11,8 +11,8 @@ use crate::{Result, transaction};
 pub type SystemRow = Vec<Datum>;
 
 /// The rows of a system relation. May stop to wait (`freehold.feed`).
-pub type SystemRows = Box<dyn Iterator<Item = std::result::Result<SystemRow, transaction::Stop>>
-    + Send>;
+pub type SystemRows =
+    Box<dyn Iterator<Item = std::result::Result<SystemRow, transaction::Stop>> + Send>;
 
 /// A column of a system relation.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,10 @@ pub struct SystemCx<'a> {
 impl SystemCx<'_> {
     /// The value that a column must equal, if the query says so.
     pub fn equal(&self, column: usize) -> Option<&Datum> {
-        self.equal.iter().find(|(c, _)| *c == column).map(|(_, value)| value)
+        self.equal
+            .iter()
+            .find(|(c, _)| *c == column)
+            .map(|(_, value)| value)
     }
 }
 
