@@ -2,7 +2,9 @@
 
 pub mod catalog;
 pub mod error;
+pub mod exec;
 pub mod parse;
+pub mod plan;
 pub mod session;
 pub mod system;
 pub mod transaction;
