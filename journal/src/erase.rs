@@ -1,0 +1,278 @@
+//! Erasing: images are overwritten in place, with their length kept, after a record that lists them
+//! is on disk, so that open can finish what a crash has interrupted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, File, Open};
+use crate::index::Group;
+use crate::journal::{Journal, Shared, State};
+use crate::payload::{self, IMAGE_HEAD_BYTES};
+use crate::record::{HEADER_BYTES, Header, Kind};
+use crate::segment::{Columns, Reader, Segment};
+use crate::writer::Ticket;
+use crate::{Error, GroupId, Index, Payload, Position, Record, Result, Term};
+
+/// Records per erase record.
+const TARGETS_MAX: usize = 1024;
+
+/// Images of one record to be erased. Segments and offsets are those of [`crate::inspect`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The segment's number.
+    pub segment: u64,
+    /// The record's offset in it.
+    pub offset: u64,
+    /// Numbers of the images, counted from 0, ascending.
+    pub images: Vec<u32>,
+}
+
+/// One record in an erase record: which of its bytes are overwritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub segment: u64,
+    pub offset: u64,
+    /// Offset of the image's head in the payload, length of the image.
+    pub ranges: Vec<(usize, usize)>,
+}
+
+impl Target {
+    /// The image of an erase record: segment, offset, number of ranges, then for each range its
+    /// start in the payload, its image's length and the new CRC.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Columns::default();
+        out.put(self.segment);
+        out.put(self.offset);
+        out.put(self.ranges.len() as u64);
+        for (start, len) in &self.ranges {
+            let erased = payload::erased_image(*len);
+            out.put(*start as u64);
+            out.put(*len as u64);
+            out.put(u32::from_le_bytes(erased[..4].try_into().expect("four bytes")).into());
+        }
+        out.0
+    }
+
+    fn decode(bytes: Bytes) -> Option<Target> {
+        let mut input = Reader(bytes);
+        let (segment, offset) = (input.get()?, input.get()?);
+        let count = input.count(24)?;
+        let ranges = (0..count)
+            .map(|_| {
+                let range = (input.get()? as usize, input.get()? as usize);
+                input.get().map(|_crc| range)
+            })
+            .collect::<Option<_>>()?;
+        Some(Target {
+            segment,
+            offset,
+            ranges,
+        })
+    }
+
+    /// Overwrites the ranges in the payload's bytes.
+    pub fn apply(&self, payload: &mut [u8]) {
+        for (start, len) in &self.ranges {
+            if let Some(bytes) = payload.get_mut(*start..start + IMAGE_HEAD_BYTES + len) {
+                bytes.copy_from_slice(&payload::erased_image(*len));
+            }
+        }
+    }
+}
+
+/// The targets of an erase record.
+pub(crate) fn targets(record: &Payload) -> Vec<Target> {
+    record
+        .images()
+        .filter_map(|image| Target::decode(image.ok()?))
+        .collect()
+}
+
+/// Finishes erasures that may have been interrupted: every range that does not have its erased
+/// bytes yet gets them.
+pub(crate) fn redo(
+    disk: &dyn Disk,
+    segments: &BTreeMap<u64, Arc<Segment>>,
+    records: &[Payload],
+) -> Result<()> {
+    let mut touched: BTreeMap<u64, Arc<dyn File>> = BTreeMap::new();
+    for target in records.iter().flat_map(targets) {
+        // Released meanwhile: nothing is left to erase.
+        let Some(segment) = segments.get(&target.segment) else {
+            continue;
+        };
+        let file = segment.open(disk, Open::Write)?;
+        if overwrite(segment, &*file, &target)? {
+            touched.insert(target.segment, file);
+        }
+    }
+    for (number, file) in touched {
+        file.sync()
+            .map_err(|e| Error::io("sync", &segments[&number].path, e))?;
+    }
+    Ok(())
+}
+
+/// Overwrites a target's ranges where that is not done yet. Answers whether anything was written.
+fn overwrite(segment: &Segment, file: &dyn File, target: &Target) -> Result<bool> {
+    let (header, old) = record_at(segment, file, target.offset)?;
+    let mut new = old.to_vec();
+    for (start, len) in &target.ranges {
+        let end = start.checked_add(IMAGE_HEAD_BYTES + len);
+        if end.is_none_or(|end| end > header.payload as usize) {
+            return Err(segment.corrupt(target.offset, "an erase record goes beyond the record"));
+        }
+    }
+    target.apply(&mut new);
+    if new == old {
+        return Ok(false);
+    }
+    let at = target.offset + HEADER_BYTES as u64;
+    let _readers_wait = segment.erasing.write();
+    file.write_at(&new, at)
+        .map_err(|e| Error::io("write", &segment.path, e))?;
+    Ok(true)
+}
+
+/// The header and the payload's bytes, unchecked, of the record at an offset.
+fn record_at(segment: &Segment, file: &dyn File, offset: u64) -> Result<(Header, Bytes)> {
+    let head = segment.read(file, offset, HEADER_BYTES)?;
+    let header = Header::decode(&head, segment.number, offset)
+        .map_err(|reason| segment.corrupt(offset, reason))?;
+    let len = header.payload as usize;
+    let bytes = segment.read(file, offset + HEADER_BYTES as u64, len)?;
+    if bytes.len() < len {
+        return Err(segment.corrupt(offset, "the file ends within a record"));
+    }
+    Ok((header, bytes))
+}
+
+impl Journal {
+    /// Overwrites images in place and returns when they are gone from the disk and from memory.
+    /// Log records must be below the purge point, or truncated. Blocks for a few fsyncs.
+    /// Errors: `Invalid` for what may not be erased, `Corrupt` if there is no such record.
+    pub fn erase(&self, erasures: &[Erasure]) -> Result<()> {
+        let shared = self.shared();
+        let _one = shared.upkeep.lock();
+        let mut segments = BTreeMap::new();
+        let mut planned = Vec::new();
+        let mut live = Vec::new();
+        for erasure in erasures {
+            let Some(segment) = shared.state.lock().segments.get(&erasure.segment).cloned() else {
+                continue;
+            };
+            let (target, header) = plan(shared, &segment, erasure)?;
+            segments.insert(erasure.segment, segment);
+            live.extend(shared.state.lock().may_erase(erasure, &header)?);
+            planned.push(target);
+        }
+        let mut records = Vec::new();
+        for targets in planned.chunks(TARGETS_MAX) {
+            let mut images = Payload::builder();
+            for target in targets {
+                images.push(&target.encode());
+            }
+            records.push(images.finish());
+        }
+        self.write_erase_records(&records)?;
+        redo(&*shared.disk, &segments, &records).map_err(|error| shared.fail(error))?;
+        let mut state = shared.state.lock();
+        live.iter()
+            .for_each(|(group, index)| state.drop_held(*group, *index));
+        Ok(())
+    }
+
+    fn write_erase_records(&self, records: &[Payload]) -> Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let shared = self.shared();
+        let mut state = shared.state.lock();
+        state.usable()?;
+        for payload in records {
+            let sender = sender.clone();
+            let done = Ticket::new(Box::new(move |answer| drop(sender.send(answer))));
+            let own = Record::own(Kind::Erase, GroupId::DIRECTORY, Term(0), Index(0));
+            let record = Record {
+                payload: payload.clone(),
+                ..own
+            };
+            state.enqueue(record, Position::ZERO, Some(done));
+        }
+        drop(state);
+        drop(sender);
+        shared.work.notify_one();
+        for _ in records {
+            receiver.recv().unwrap_or(Err(Error::Closed))?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the byte ranges of the images.
+fn plan(shared: &Shared, segment: &Segment, erasure: &Erasure) -> Result<(Target, Header)> {
+    let file = segment.open(&*shared.disk, Open::Read)?;
+    let (header, bytes) = record_at(segment, &*file, erasure.offset)?;
+    let mut ranges = Vec::new();
+    let (mut at, mut number) = (0, 0);
+    while at < bytes.len() {
+        let Some(image) = payload::extent_at(&bytes, at) else {
+            return Err(segment.corrupt(erasure.offset, "image checksum mismatch"));
+        };
+        if erasure.images.contains(&number) {
+            ranges.push((at, image.end - image.start));
+        }
+        (at, number) = (image.end, number + 1);
+    }
+    let Erasure {
+        segment, offset, ..
+    } = *erasure;
+    Ok((
+        Target {
+            segment,
+            offset,
+            ranges,
+        },
+        header,
+    ))
+}
+
+impl State {
+    /// Is the record one that may be erased? Answers its group and index if it is live.
+    fn may_erase(&self, erasure: &Erasure, header: &Header) -> Result<Option<(GroupId, Index)>> {
+        if !header.kind.is_log() {
+            return Err(Error::Invalid("only log records can be erased"));
+        }
+        let Some(group) = self.groups.get(&header.group) else {
+            return Ok(None);
+        };
+        if !is_live(group, erasure, header) {
+            return Ok(None);
+        }
+        if group.purged.is_none_or(|(_, purged)| purged < header.index) {
+            return Err(Error::Invalid(
+                "a record is erased only after its purge for Raft",
+            ));
+        }
+        Ok(Some((header.group, header.index)))
+    }
+
+    /// Drops a group's written records up to an index from memory.
+    fn drop_held(&mut self, group: GroupId, upto: Index) {
+        let Some(group) = self.groups.get_mut(&group) else {
+            return;
+        };
+        while let Some(held) = group.tail.pop_front_if(|held| held.record.index <= upto) {
+            self.tail_bytes -= held.bytes();
+        }
+    }
+}
+
+/// Does the place belong to the group's log, not to a truncated part?
+fn is_live(group: &Group, erasure: &Erasure, header: &Header) -> bool {
+    group.runs.iter().any(|run| {
+        run.segment == erasure.segment
+            && (run.first..=run.last).contains(&header.index)
+            && run.samples[0].offset <= erasure.offset
+    })
+}

@@ -1,0 +1,4 @@
+//! The journal from outside: groups, restarts, damage, crashes.
+
+mod log;
+mod tools;
