@@ -1,0 +1,291 @@
+//! The framer: bytes that have arrived, cut into whole frames. It allocates for bytes that came,
+//! never for a length that is only claimed.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::error::{Error, ErrorFields};
+use crate::frontend::{SHORT_BYTES_MAX, body_bytes_max};
+
+/// Type byte and length.
+const HEADER_BYTES: usize = 5;
+/// The room that a read gets at first, and again after small reads.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// The room that a read gets while large messages arrive.
+const READ_BYTES_MAX: usize = 64 << 10;
+/// An empty buffer larger than this is given back to the allocator.
+const KEPT_BYTES_MAX: usize = 128 << 10;
+
+/// One whole frame, or a piece of a long CopyData.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub message_type: u8,
+    pub body: Bytes,
+}
+
+/// The input buffer of a connection.
+#[derive(Debug)]
+pub(crate) struct Input {
+    bytes: BytesMut,
+    read_bytes: usize,
+    /// Bytes of the current CopyData that were not handed on yet.
+    copy_left: usize,
+    message_bytes_max: usize,
+    copy_bytes_max: usize,
+}
+
+impl Input {
+    pub fn new(message_bytes_max: usize, copy_bytes_max: usize) -> Input {
+        Input {
+            bytes: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
+            copy_left: 0,
+            message_bytes_max,
+            copy_bytes_max: copy_bytes_max.max(1),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// True if the peer may close here without cutting a message.
+    pub fn is_between_messages(&self) -> bool {
+        self.bytes.is_empty() && self.copy_left == 0
+    }
+
+    /// The buffer with room for the next read. Doubles its reads while they come back full.
+    pub fn room(&mut self) -> &mut BytesMut {
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES_MAX {
+            self.bytes = BytesMut::new();
+        }
+        self.bytes.reserve(self.read_bytes);
+        &mut self.bytes
+    }
+
+    /// Tells how much the last read brought.
+    pub fn filled(&mut self, read: usize) {
+        if read >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        } else if read < self.read_bytes / 8 {
+            self.read_bytes = READ_BYTES_MIN;
+        }
+    }
+
+    /// True if [`Input::cut`] would give something other than None.
+    pub fn has_frame(&self) -> bool {
+        if self.copy_left > 0 {
+            return !self.bytes.is_empty();
+        }
+        match self.header() {
+            Ok(None) => false,
+            Ok(Some((message_type, body))) => {
+                let piecewise = message_type == b'd' && body > self.copy_bytes_max;
+                self.bytes.len() >= HEADER_BYTES + if piecewise { 1 } else { body }
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// The next whole frame after authentication, if it has arrived.
+    pub fn cut(&mut self) -> Result<Option<Frame>, Error> {
+        if self.copy_left > 0 {
+            return Ok(self.cut_copy());
+        }
+        let Some((message_type, body)) = self.header()? else {
+            return Ok(None);
+        };
+        if message_type == b'd' && body > self.copy_bytes_max {
+            self.bytes.advance(HEADER_BYTES);
+            self.copy_left = body;
+            return Ok(self.cut_copy());
+        }
+        Ok(self.cut_whole(message_type, body))
+    }
+
+    /// The next whole frame of type `p`, the only one before AuthenticationOk.
+    pub fn cut_password(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(&message_type) = self.bytes.first() else {
+            return Ok(None);
+        };
+        if message_type != b'p' {
+            let message = format!("expected SASL response, got message type {message_type}");
+            return Err(Error::protocol("08P01", message));
+        }
+        let Some(body) = self.claimed(SHORT_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        Ok(self.cut_whole(message_type, body).map(|frame| frame.body))
+    }
+
+    /// The next packet without a type byte: what a connection begins with. Its body, with the four
+    /// bytes of the code in front.
+    pub fn cut_startup(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(mut head) = self.bytes.get(..4) else {
+            return Ok(None);
+        };
+        let len = head.get_u32() as usize;
+        if !(8..=SHORT_BYTES_MAX).contains(&len) {
+            return Err(Error::protocol("08P01", "invalid length of startup packet"));
+        }
+        if self.bytes.len() < len {
+            return Ok(None);
+        }
+        let mut packet = self.bytes.split_to(len).freeze();
+        packet.advance(4);
+        Ok(Some(packet))
+    }
+
+    /// Type and body length of the frame at the front, judged before its body is waited for.
+    fn header(&self) -> Result<Option<(u8, usize)>, Error> {
+        let Some(&message_type) = self.bytes.first() else {
+            return Ok(None);
+        };
+        let Some(bytes_max) = body_bytes_max(message_type, self.message_bytes_max) else {
+            let message = format!("invalid frontend message type {message_type}");
+            return Err(Error::protocol("08P01", message));
+        };
+        Ok(self.claimed(bytes_max)?.map(|body| (message_type, body)))
+    }
+
+    /// The body length that the header at the front claims, if the header is whole.
+    fn claimed(&self, bytes_max: usize) -> Result<Option<usize>, Error> {
+        let Some(mut head) = self.bytes.get(1..HEADER_BYTES) else {
+            return Ok(None);
+        };
+        let len = head.get_i32();
+        let Some(body) = usize::try_from(len).ok().and_then(|len| len.checked_sub(4)) else {
+            return Err(Error::protocol("08P01", "invalid message length"));
+        };
+        if body > bytes_max {
+            return Err(too_long(body, bytes_max));
+        }
+        Ok(Some(body))
+    }
+
+    fn cut_whole(&mut self, message_type: u8, body: usize) -> Option<Frame> {
+        if self.bytes.len() < HEADER_BYTES + body {
+            return None;
+        }
+        self.bytes.advance(HEADER_BYTES);
+        Some(Frame {
+            message_type,
+            body: self.bytes.split_to(body).freeze(),
+        })
+    }
+
+    fn cut_copy(&mut self) -> Option<Frame> {
+        let piece = self
+            .bytes
+            .len()
+            .min(self.copy_left)
+            .min(self.copy_bytes_max);
+        if piece == 0 {
+            return None;
+        }
+        self.copy_left -= piece;
+        Some(Frame {
+            message_type: b'd',
+            body: self.bytes.split_to(piece).freeze(),
+        })
+    }
+}
+
+fn too_long(body: usize, bytes_max: usize) -> Error {
+    if bytes_max <= SHORT_BYTES_MAX {
+        return Error::protocol("08P01", "invalid message length");
+    }
+    let fields = ErrorFields::fatal("54000", "message is too long").with_detail(format!(
+        "The message has {body} bytes; the limit is {bytes_max} bytes."
+    ));
+    Error::Protocol(Box::new(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::attack::Frames;
+    use crate::frontend::Frontend;
+
+    fn feed(input: &mut Input, bytes: &[u8]) {
+        input.room().extend_from_slice(bytes);
+        input.filled(bytes.len());
+    }
+
+    #[test]
+    fn any_bytes_give_messages_or_errors() {
+        let seed = 1;
+        println!("seed {seed}");
+        let mut split = StdRng::seed_from_u64(seed);
+        let mut frames = Frames::new(seed);
+        let (mut understood, mut refused, mut lost) = (0, 0, 0);
+        for _ in 0..20_000 {
+            let mut input = Input::new(1000, 50);
+            let bytes = [frames.frame(), frames.frame(), frames.frame()].concat();
+            let (first, second) = bytes.split_at(split.random_range(0..=bytes.len()));
+            'connection: for part in [first, second] {
+                feed(&mut input, part);
+                loop {
+                    let expected = input.has_frame();
+                    match input.cut() {
+                        Ok(None) => {
+                            assert!(!expected);
+                            break;
+                        }
+                        Ok(Some(frame)) => {
+                            assert!(expected && frame.body.len() <= 10_000);
+                            match Frontend::decode(frame.message_type, frame.body) {
+                                Ok(_) => understood += 1,
+                                Err(error) => {
+                                    assert!(!error.is_fatal());
+                                    refused += 1;
+                                }
+                            }
+                        }
+                        Err(error) => {
+                            assert!(expected && error.is_fatal());
+                            lost += 1;
+                            break 'connection;
+                        }
+                    }
+                }
+            }
+        }
+        println!("{understood} understood, {refused} refused, {lost} lost the thread");
+        assert!(understood > 20_000 && refused > 5_000 && lost > 500);
+    }
+
+    #[test]
+    fn any_opening_gives_a_packet_or_an_error() {
+        let mut frames = Frames::new(2);
+        for _ in 0..20_000 {
+            let mut input = Input::new(1000, 50);
+            feed(&mut input, &frames.opening());
+            while let Ok(Some(packet)) = input.cut_startup() {
+                let _ = crate::startup::Packet::decode(packet);
+            }
+            let _ = input.cut_password();
+        }
+    }
+
+    #[test]
+    fn reads_grow_and_the_buffer_shrinks() {
+        let mut input = Input::new(16 << 20, 1 << 20);
+        let mut frame = b"Q\0\x80\0\x04".to_vec();
+        frame.resize(5 + (8 << 20), b'x');
+        for part in frame.chunks(READ_BYTES_MAX) {
+            assert!(input.cut().unwrap().is_none());
+            feed(&mut input, part);
+            if part.len() == READ_BYTES_MAX {
+                assert!(input.read_bytes > READ_BYTES_MIN);
+            }
+        }
+        assert_eq!(input.cut().unwrap().unwrap().body.len(), 8 << 20);
+        assert!(input.is_between_messages());
+        assert!(input.room().capacity() <= KEPT_BYTES_MAX);
+        input.filled(1);
+        assert_eq!(input.read_bytes, READ_BYTES_MIN);
+    }
+}
