@@ -17,6 +17,18 @@ pub enum Error {
         /// The oldest position that can be read.
         horizon: Position,
     },
+    /// The position is not applied here, and not (any more) in the overlay: either it is still to
+    /// come (wait for it with `Group::when`), or what was read there never committed (40001).
+    #[error("position {at} is not reached: this node has applied {applied}")]
+    NotReached {
+        /// The position that was asked for.
+        at: Position,
+        /// What this node has applied.
+        applied: Position,
+    },
+    /// There is no such group on this node.
+    #[error("group {0} is not held by this node")]
+    NoGroup(journal::GroupId),
     /// The bytes are not what was written: stop and say where.
     #[error("corruption in {place}: {what}")]
     Corrupt {

@@ -2,12 +2,37 @@
 //! overlay, the lock table and the writer's sequencing of one group. Synchronous and pure: no
 //! clock, no random, no async.
 
+mod clock;
+mod entry;
 mod error;
+mod group;
+mod groups;
+mod local;
+mod locks;
+pub mod payload;
+mod propose;
+mod row;
 mod store;
 
-pub use journal::{GroupId, Index, Position, Term};
-
+pub use clock::{Clock, ManualClock};
+pub use entry::{
+    Change, Entry, EntryBuilder, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader,
+    PartsRef, TxId,
+};
 pub use error::{Error, Result};
+pub use group::{
+    Changes, Check, Commit, Group, LargeChanges, Outcome, Pin, Range, Refused,
+    TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
+};
+pub use groups::Groups;
+pub use journal::{GroupId, Index, Position, Term};
+pub use local::Local;
+pub use locks::{
+    LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy, ROW_LOCKS_MAX, RowMode,
+    TableMode, Ticket,
+};
+pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};
+pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{
     Applied, Checkpoint, Direction, GroupCheckpoint, Scan, Scratch, TableStore, TreeId, Write,
 };

@@ -1,0 +1,464 @@
+//! The bytes of the images of an entry. The first byte of an image says what it is; lengths come
+//! before what they measure; integers are little-endian.
+
+use crate::payload::{Payload, PayloadBuilder};
+use bytes::Bytes;
+use journal::{GroupId, Position, Term};
+
+use super::{
+    Change, Entry, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef, TxId,
+};
+use crate::{Error, Result};
+
+/// The version of all images of an entry, in its header and in the header of each part.
+const VERSION: u8 = 1;
+/// The length of something absent.
+const ABSENT: u32 = u32::MAX;
+
+/// What an image is.
+mod kind {
+    pub const CHANGE: u8 = 1;
+    pub const EVENT: u8 = 2;
+    pub const DROP_TREE: u8 = 3;
+    pub const CLOSE: u8 = 4;
+    pub const PART: u8 = 5;
+    pub const HEADER: u8 = 6;
+}
+
+const FEED: u8 = 1;
+const OUTCOME: u8 = 1;
+const PARTS: u8 = 2;
+
+/// Encodes a payload image by image; the header comes last.
+#[derive(Default)]
+pub struct EntryBuilder {
+    payload: PayloadBuilder,
+    image: Vec<u8>,
+    images: u32,
+}
+
+impl EntryBuilder {
+    /// An entry without images.
+    pub fn new() -> EntryBuilder {
+        EntryBuilder::default()
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Images so far.
+    pub fn images(&self) -> u32 {
+        self.images
+    }
+
+    /// Adds a row's net change.
+    pub fn change(&mut self, change: &Change) {
+        let image = &mut self.image;
+        image.extend([kind::CHANGE, if change.feed { FEED } else { 0 }]);
+        image.extend(
+            u16::try_from(change.index.len())
+                .expect("fewer indexes")
+                .to_le_bytes(),
+        );
+        u32s(image, [change.seq, change.tree, length(&change.key)]);
+        u32s(
+            image,
+            [optional_length(&change.old), optional_length(&change.new)],
+        );
+        image.extend_from_slice(&change.key);
+        image.extend_from_slice(change.old.as_deref().unwrap_or_default());
+        image.extend_from_slice(change.new.as_deref().unwrap_or_default());
+        for write in &change.index {
+            u32s(
+                image,
+                [
+                    write.tree,
+                    length(&write.key),
+                    optional_length(&write.value),
+                ],
+            );
+            image.extend_from_slice(&write.key);
+            image.extend_from_slice(write.value.as_deref().unwrap_or_default());
+        }
+        self.push();
+    }
+
+    /// Adds an event.
+    pub fn event(&mut self, event: &Event) {
+        let what = match event.kind {
+            EventKind::Message => 1,
+            EventKind::Ddl => 2,
+        };
+        self.image
+            .extend([kind::EVENT, what, u8::from(event.table.is_some()), 0]);
+        u32s(&mut self.image, [event.seq, event.table.unwrap_or(0)]);
+        u32s(
+            &mut self.image,
+            [length(event.name.as_bytes()), length(&event.payload)],
+        );
+        self.image.extend_from_slice(event.name.as_bytes());
+        self.image.extend_from_slice(&event.payload);
+        self.push();
+    }
+
+    /// Says that a tree is gone.
+    pub fn drop_tree(&mut self, tree: u32) {
+        self.image.extend([kind::DROP_TREE, 0, 0, 0]);
+        u32s(&mut self.image, [tree]);
+        self.push();
+    }
+
+    /// Marks an entry that only closes its group.
+    pub fn close(&mut self) {
+        self.image.extend([kind::CLOSE, 0, 0, 0]);
+        self.push();
+    }
+
+    /// Ends an entry; `header.images` is set here. The builder is empty again.
+    pub fn finish(&mut self, header: Header) -> Payload {
+        let image = &mut self.image;
+        let flags = if header.outcome { OUTCOME } else { 0 };
+        let flags = flags | if header.parts.is_some() { PARTS } else { 0 };
+        image.extend([kind::HEADER, VERSION, flags, 0]);
+        u32s(image, [std::mem::take(&mut self.images)]);
+        u64s(
+            image,
+            [
+                header.epoch.0,
+                header.prev.0,
+                header.position.0,
+                header.txid.0,
+            ],
+        );
+        let parts = header.parts.unwrap_or_default();
+        u64s(image, [parts.changes]);
+        u32s(image, [parts.parts, header.deps.len() as u32]);
+        for (group, position) in &header.deps {
+            u32s(image, [group.0, 0]);
+            u64s(image, [position.0]);
+        }
+        let Meta {
+            role,
+            login,
+            application_name,
+            trace,
+            hops,
+        } = &header.meta;
+        u32s(image, [u32::from(*hops)]);
+        for text in [role, login, application_name, trace] {
+            u32s(image, [length(text.as_bytes())]);
+            image.extend_from_slice(text.as_bytes());
+        }
+        self.push_header();
+        self.payload.finish()
+    }
+
+    /// Ends a part; `header.images` is set here. The builder is empty again.
+    pub fn finish_part(&mut self, header: PartHeader) -> Payload {
+        self.image.extend([kind::PART, VERSION, 0, 0]);
+        u32s(&mut self.image, [std::mem::take(&mut self.images)]);
+        u64s(&mut self.image, [header.epoch.0, header.txid.0]);
+        u32s(&mut self.image, [header.number, 0]);
+        self.push_header();
+        self.payload.finish()
+    }
+
+    fn push(&mut self) {
+        self.images += 1;
+        self.push_header();
+    }
+
+    fn push_header(&mut self) {
+        self.payload.push(&self.image);
+        self.image.clear();
+    }
+}
+
+fn u32s<const N: usize>(out: &mut Vec<u8>, values: [u32; N]) {
+    values
+        .iter()
+        .for_each(|value| out.extend(value.to_le_bytes()));
+}
+
+fn u64s<const N: usize>(out: &mut Vec<u8>, values: [u64; N]) {
+    values
+        .iter()
+        .for_each(|value| out.extend(value.to_le_bytes()));
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    let length = u32::try_from(bytes.len()).expect("an image holds less than 2 GiB");
+    assert!(length != ABSENT, "an image holds less than 2 GiB");
+    length
+}
+
+fn optional_length(bytes: &Option<Bytes>) -> u32 {
+    bytes.as_ref().map_or(ABSENT, |bytes| length(bytes))
+}
+
+/// Takes an image apart. Every slice shares the payload's memory.
+struct Reader {
+    bytes: Bytes,
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::Corrupt {
+        place: "entry".into(),
+        what: what.into(),
+    }
+}
+
+impl Reader {
+    fn take(&mut self, length: usize) -> Result<Bytes> {
+        if self.bytes.len() < length {
+            return Err(corrupt("an image is cut off"));
+        }
+        Ok(self.bytes.split_to(length))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let Some(array) = self.bytes.first_chunk::<N>().copied() else {
+            return Err(corrupt("an image is cut off"));
+        };
+        bytes::Buf::advance(&mut self.bytes, N);
+        Ok(array)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn optional(&mut self, length: u32) -> Result<Option<Bytes>> {
+        if length == ABSENT {
+            Ok(None)
+        } else {
+            self.take(length as usize).map(Some)
+        }
+    }
+
+    fn text(&mut self, length: u32) -> Result<String> {
+        let bytes = self.take(length as usize)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| corrupt("a name is not UTF-8"))
+    }
+
+    fn done(&self) -> Result<()> {
+        if self.bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(corrupt("an image is too long"))
+        }
+    }
+}
+
+/// What one image says.
+enum Image {
+    Change(Change),
+    Event(Event),
+    DropTree(u32),
+    Close,
+    Part(PartHeader),
+    Header(Header),
+}
+
+fn decode_image(bytes: Bytes) -> Result<Image> {
+    let mut reader = Reader { bytes };
+    let [what, a, b, c] = reader.array()?;
+    let image = match what {
+        kind::CHANGE => Image::Change(change(&mut reader, a, u16::from_le_bytes([b, c]))?),
+        kind::EVENT => Image::Event(event(&mut reader, a, b)?),
+        kind::DROP_TREE => Image::DropTree(reader.u32()?),
+        kind::CLOSE => Image::Close,
+        kind::PART => Image::Part(part_header(&mut reader, a)?),
+        kind::HEADER => Image::Header(header(&mut reader, a, b)?),
+        _ => return Err(corrupt("an image of no known kind")),
+    };
+    reader.done()?;
+    Ok(image)
+}
+
+fn change(reader: &mut Reader, flags: u8, index: u16) -> Result<Change> {
+    let (seq, tree) = (reader.u32()?, reader.u32()?);
+    let (key, old, new) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    let (key, old, new) = (
+        reader.take(key as usize)?,
+        reader.optional(old)?,
+        reader.optional(new)?,
+    );
+    let mut writes = Vec::with_capacity(usize::from(index));
+    for _ in 0..index {
+        let (tree, key, value) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        let (key, value) = (reader.take(key as usize)?, reader.optional(value)?);
+        writes.push(IndexWrite { tree, key, value });
+    }
+    Ok(Change {
+        seq,
+        tree,
+        feed: flags & FEED != 0,
+        key,
+        old,
+        new,
+        index: writes,
+    })
+}
+
+fn event(reader: &mut Reader, what: u8, about: u8) -> Result<Event> {
+    let kind = match what {
+        1 => EventKind::Message,
+        2 => EventKind::Ddl,
+        _ => return Err(corrupt("an event of no known kind")),
+    };
+    let (seq, table) = (reader.u32()?, reader.u32()?);
+    let (name, payload) = (reader.u32()?, reader.u32()?);
+    let (name, payload) = (reader.text(name)?, reader.take(payload as usize)?);
+    Ok(Event {
+        seq,
+        kind,
+        name,
+        table: (about != 0).then_some(table),
+        payload,
+    })
+}
+
+fn check_version(version: u8) -> Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
+    Err(Error::Format(format!(
+        "entry of version {version}, this program knows {VERSION}"
+    )))
+}
+
+fn header(reader: &mut Reader, version: u8, flags: u8) -> Result<Header> {
+    check_version(version)?;
+    let images = reader.u32()?;
+    let epoch = Term(reader.u64()?);
+    let (prev, position) = (Position(reader.u64()?), Position(reader.u64()?));
+    let txid = TxId(reader.u64()?);
+    let changes = reader.u64()?;
+    let parts = PartsRef {
+        parts: reader.u32()?,
+        changes,
+    };
+    let count = reader.u32()?;
+    let mut deps = Vec::new();
+    for _ in 0..count {
+        let group = GroupId(reader.u32()?);
+        reader.u32()?;
+        deps.push((group, Position(reader.u64()?)));
+    }
+    let hops = u16::try_from(reader.u32()?).map_err(|_| corrupt("too many hops"))?;
+    let mut text = || reader.u32().and_then(|length| reader.text(length));
+    let (role, login, application_name, trace) = (text()?, text()?, text()?, text()?);
+    let meta = Meta {
+        role,
+        login,
+        application_name,
+        trace,
+        hops,
+    };
+    let (parts, outcome) = ((flags & PARTS != 0).then_some(parts), flags & OUTCOME != 0);
+    Ok(Header {
+        epoch,
+        prev,
+        position,
+        txid,
+        meta,
+        deps,
+        images,
+        parts,
+        outcome,
+    })
+}
+
+fn part_header(reader: &mut Reader, version: u8) -> Result<PartHeader> {
+    check_version(version)?;
+    let images = reader.u32()?;
+    let (epoch, txid) = (Term(reader.u64()?), TxId(reader.u64()?));
+    let (number, _) = (reader.u32()?, reader.u32()?);
+    Ok(PartHeader {
+        epoch,
+        txid,
+        number,
+        images,
+    })
+}
+
+/// The images of a payload: decoded, or `None` for an erased one.
+fn images(payload: &Payload) -> impl Iterator<Item = Result<Option<Image>>> {
+    payload.images().map(|image| match image {
+        Ok(bytes) => decode_image(bytes).map(Some),
+        Err(crate::payload::Error::Erased) => Ok(None),
+        Err(error) => Err(corrupt(&error.to_string())),
+    })
+}
+
+pub(super) fn decode_entry(payload: &Payload) -> Result<Entry> {
+    let mut entry = Entry::default();
+    let mut last = None;
+    let mut count = 0u32;
+    for image in images(payload) {
+        if last.is_some() {
+            return Err(corrupt("an image follows the header"));
+        }
+        count += 1;
+        match image? {
+            Some(Image::Change(change)) => entry.changes.push(change),
+            Some(Image::Event(event)) => entry.events.push(event),
+            Some(Image::DropTree(tree)) => entry.dropped_trees.push(tree),
+            Some(Image::Close) => entry.close = true,
+            Some(Image::Header(header)) => last = Some(header),
+            Some(Image::Part(_)) => return Err(corrupt("a part where an entry is due")),
+            None => entry.erased += 1,
+        }
+    }
+    entry.header = last.ok_or_else(|| corrupt("no header"))?;
+    if entry.header.images != count - 1 {
+        return Err(corrupt("images are missing"));
+    }
+    Ok(entry)
+}
+
+pub(super) fn decode_header(payload: &Payload) -> Result<Header> {
+    match payload.images().last() {
+        Some(Ok(bytes)) => match decode_image(bytes)? {
+            Image::Header(header) => Ok(header),
+            _ => Err(corrupt("no header")),
+        },
+        Some(Err(error)) => Err(corrupt(&error.to_string())),
+        None => Err(corrupt("no header")),
+    }
+}
+
+pub(super) fn decode_part(payload: &Payload) -> Result<Part> {
+    let mut part = Part::default();
+    let mut last = None;
+    let mut count = 0u32;
+    for image in images(payload) {
+        if last.is_some() {
+            return Err(corrupt("an image follows the part's header"));
+        }
+        count += 1;
+        match image? {
+            Some(Image::Change(change)) => part.changes.push(change),
+            Some(Image::Part(header)) => last = Some(header),
+            Some(Image::Event(_) | Image::DropTree(_) | Image::Close | Image::Header(_)) => {
+                return Err(corrupt("a part holds changes only"));
+            }
+            None => part.erased += 1,
+        }
+    }
+    part.header = last.ok_or_else(|| corrupt("no part header"))?;
+    if part.header.images != count - 1 {
+        return Err(corrupt("images are missing"));
+    }
+    Ok(part)
+}
+
+#[cfg(test)]
+mod tests;
