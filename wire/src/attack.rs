@@ -11,6 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config::Config;
+use crate::frontend::Frontend;
+use crate::input::Input;
+use crate::startup::Packet;
+
 /// Frames sent on one connection before the next is opened; a fatal one ends it earlier.
 const FRAMES_PER_CONNECTION: usize = 16;
 /// A server that neither answers nor closes for so long counts as hung.
@@ -101,6 +106,23 @@ async fn send(server: SocketAddr, bytes: &[u8]) -> io::Result<u64> {
     };
     let ((), answered) = tokio::join!(writing, reading);
     answered
+}
+
+/// Runs the framer and all decoders over bytes, first as an opening, then as messages after
+/// authentication, and drops what they give. What a fuzzer calls: it must return for any bytes.
+pub fn feed(bytes: &[u8]) {
+    let config = Config::default();
+    let mut input = Input::new(config.message_bytes_max, config.copy_bytes_max);
+    input.room().extend_from_slice(bytes);
+    while let Ok(Some(packet)) = input.cut_startup() {
+        let _ = Packet::decode(packet);
+    }
+    let _ = input.cut_password();
+    let mut input = Input::new(config.message_bytes_max, config.copy_bytes_max);
+    input.room().extend_from_slice(bytes);
+    while let Ok(Some(frame)) = input.cut() {
+        let _ = Frontend::decode(frame.message_type, frame.body);
+    }
 }
 
 /// A sound startup packet.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 
 use bytes::{Buf, Bytes};
 use pgwire::messages::Message;
@@ -42,13 +43,18 @@ pub(crate) async fn prove<A: Authenticate>(
 ) -> Result<(), Error> {
     let method = authenticate.method(startup).await;
     match method.map_err(Error::Protocol)? {
-        Method::Trust if startup.peer.ip().to_canonical().is_loopback() => Ok(()),
+        Method::Trust if may_be_trusted(startup.peer.ip()) => Ok(()),
         Method::Trust => {
             let message = "connections without a password are accepted on the loopback only";
             Err(Error::protocol("28000", message))
         }
         Method::Scram(verifier) => prove_scram(connection, startup, &verifier, certificate).await,
     }
+}
+
+/// An IPv4 address may come in IPv6's clothes.
+fn may_be_trusted(peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback()
 }
 
 async fn prove_scram(
@@ -125,4 +131,25 @@ fn refusal(failure: Failure, user: &str) -> Error {
 
 fn malformed() -> Error {
     Error::protocol("08P01", "malformed SCRAM message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_ends_at_the_loopback() {
+        for (peer, trusted) in [
+            ("127.0.0.1", true),
+            ("127.8.8.8", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("192.0.2.1", false),
+            ("::ffff:192.0.2.1", false),
+            ("0.0.0.0", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(may_be_trusted(peer.parse().unwrap()), trusted, "{peer}");
+        }
+    }
 }

@@ -12,8 +12,8 @@ use crate::input::Input;
 use crate::output::Output;
 use crate::socket::{PeerWatch, Stream};
 
-/// An output buffer larger than this is given back to the allocator once it is sent.
-const KEPT_BYTES_MAX: usize = 256 << 10;
+/// What an idle connection may keep.
+const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// Owns the socket and both buffers. It is an [`Output`] too: the encoders append to its buffer,
 /// and nothing leaves before [`Connection::flush`] (at Sync and Flush) or [`Connection::relieve`]
@@ -23,6 +23,8 @@ pub struct Connection {
     pub(crate) stream: Stream,
     pub(crate) input: Input,
     output: Output,
+    /// How much of the output a cancelled flush has sent already.
+    sent: usize,
     output_bytes_high: usize,
     skipping: bool,
 }
@@ -47,6 +49,7 @@ impl Connection {
             stream,
             input: Input::new(config.message_bytes_max, config.copy_bytes_max),
             output: Output::new(),
+            sent: 0,
             output_bytes_high: config.output_bytes_high,
             skipping: false,
         }
@@ -65,6 +68,7 @@ impl Connection {
                     return Frontend::decode(frame.message_type, frame.body).map(Some);
                 }
             }
+            self.rest();
             if !self.fill().await? {
                 return self.end_of_input().map(|()| None);
             }
@@ -84,15 +88,14 @@ impl Connection {
 
     /// Sends all that waits. Cancel-safe: what was not sent stays in the buffer.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        let bytes = self.output.bytes_mut();
-        while !bytes.is_empty() {
-            if self.stream.write_buf(bytes).await? == 0 {
-                return Err(Error::Io(io::ErrorKind::WriteZero.into()));
+        while let Some(rest @ [_, ..]) = self.output.as_bytes().get(self.sent..) {
+            match self.stream.write(rest).await? {
+                0 => return Err(Error::Io(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
             }
         }
-        if bytes.capacity() > KEPT_BYTES_MAX {
-            *bytes = bytes::BytesMut::new();
-        }
+        self.output.truncate(0);
+        self.sent = 0;
         self.stream.flush().await?;
         Ok(())
     }
@@ -133,6 +136,14 @@ impl Connection {
     /// Writes to the socket so far. PostgreSQL's bar is one per round trip.
     pub fn socket_writes(&self) -> u64 {
         self.stream.socket().writes()
+    }
+
+    /// Gives large buffers back before an idle wait.
+    fn rest(&mut self) {
+        self.input.rest();
+        if self.output.is_empty() && self.output.bytes_mut().capacity() > KEPT_BYTES_MAX {
+            self.output = Output::new();
+        }
     }
 
     /// Reads once. False at the end of input.

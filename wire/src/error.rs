@@ -179,7 +179,7 @@ impl fmt::Display for ErrorFields {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// One message was not understood, but its frame was whole: the connection is in step. Answer
-    /// with the ERROR; then, if `message_type` is `Q`, ReadyForQuery, else skip to Sync.
+    /// with the ERROR; then skip to Sync or send ReadyForQuery, as [`Error::skips_to_sync`] says.
     #[error("{fields}")]
     Message {
         /// The first byte of the frame.
@@ -211,6 +211,15 @@ impl Error {
     /// True if the connection can't go on.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Error::Protocol(_) | Error::Io(_))
+    }
+
+    /// True if the message belongs to the extended protocol, where everything up to Sync is dropped
+    /// after an error; false if ReadyForQuery follows the error at once.
+    pub fn skips_to_sync(&self) -> bool {
+        let Error::Message { message_type, .. } = self else {
+            return false;
+        };
+        matches!(message_type, b'P' | b'B' | b'D' | b'E' | b'C' | b'H')
     }
 
     pub(crate) fn protocol(sqlstate: &str, message: impl Into<String>) -> Error {

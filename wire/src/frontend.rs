@@ -1,6 +1,8 @@
 //! The messages of a client, decoded from exactly one frame each. Decoding is total: any bytes give
 //! a message or an error, and a frame that isn't used up is an error too.
 
+use std::ffi::CStr;
+
 use bytes::{Buf, Bytes};
 
 use crate::error::{Error, ErrorFields};
@@ -200,12 +202,11 @@ struct Body(Bytes);
 
 impl Body {
     fn string(&mut self) -> Decoded<String> {
-        let end = self.0.iter().position(|&byte| byte == 0);
-        let text = self
-            .0
-            .split_to(end.ok_or_else(|| violation("invalid string in message"))?);
-        self.0.advance(1);
-        utf8(&text).map(str::to_owned)
+        let text = CStr::from_bytes_until_nul(&self.0)
+            .map_err(|_| violation("invalid string in message"))?;
+        let owned = utf8(text.to_bytes())?.to_owned();
+        self.0.advance(owned.len() + 1);
+        Ok(owned)
     }
 
     fn i32(&mut self) -> Decoded<i32> {

@@ -329,14 +329,19 @@ impl RowWriter<'_> {
         self.close(start);
     }
 
-    /// As [`RowWriter::value`], for a writer that may fail. Drop the row then.
+    /// As [`RowWriter::value`], for a writer that may fail; then the value wasn't appended. Drop
+    /// the row.
     #[inline]
     pub fn try_value<E>(
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.open();
-        write(self.bytes)?;
+        if let Err(error) = write(self.bytes) {
+            self.bytes.truncate(start - 4);
+            self.columns -= 1;
+            return Err(error);
+        }
         self.close(start);
         Ok(())
     }

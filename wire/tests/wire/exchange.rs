@@ -134,6 +134,8 @@ async fn a_message_that_makes_no_sense_is_an_error_and_the_connection_lives() {
         assert_eq!(answers[0].error(), expected);
     }
     for (message, expected) in [
+        (frame(b'S', b"x"), "08P01 invalid message format"),
+        (frame(b'c', b"x"), "08P01 invalid message format"),
         (frame(b'Q', b"no end"), "08P01 invalid string in message"),
         (frame(b'Q', b"one\0two\0"), "08P01 invalid message format"),
         (

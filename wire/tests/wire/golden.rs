@@ -122,6 +122,21 @@ fn a_row_given_up_leaves_nothing() {
 }
 
 #[test]
+fn a_value_given_up_leaves_the_row_whole() {
+    let bytes = encoded(|output| {
+        let mut row = output.data_row();
+        let failed = row.try_value(|bytes| {
+            bytes.put_slice(b"half");
+            Err("overflow")
+        });
+        assert_eq!(failed, Err("overflow"));
+        row.null();
+        row.finish().unwrap();
+    });
+    assert_eq!(bytes, b"D\0\0\0\x0a\0\x01\xff\xff\xff\xff");
+}
+
+#[test]
 fn a_row_with_too_many_columns_is_refused() {
     let bytes = encoded(|output| {
         let mut row = output.data_row();

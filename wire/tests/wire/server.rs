@@ -26,7 +26,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(config: Config) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::at("127.0.0.1:0".parse().unwrap(), config).await
+    }
+
+    pub async fn at(address: SocketAddr, config: Config) -> Server {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let echo = Arc::new(Echo::default());
         let (stop, stopped) = oneshot::channel();
@@ -90,7 +94,8 @@ pub struct Echo {
     pub buffered_max: AtomicUsize,
     pub copied: AtomicUsize,
     pub copy_pieces: AtomicUsize,
-    pub startups: Mutex<Vec<Startup>>,
+    /// The newest.
+    pub startup: Mutex<Option<Startup>>,
     pub notifications: Notifications,
 }
 
@@ -111,7 +116,7 @@ impl Serve for Echo {
             .lock()
             .unwrap()
             .insert(pid, (key, cancelled.clone()));
-        self.startups.lock().unwrap().push(startup);
+        *self.startup.lock().unwrap() = Some(startup);
         let mut session = Session {
             echo: self.clone(),
             connection,
@@ -167,11 +172,13 @@ impl Session {
                 message = self.connection.next() => match message {
                     Ok(None | Some(Frontend::Terminate)) => return Ok(()),
                     Ok(Some(message)) => self.handle(message).await?,
-                    Err(Error::Message { message_type: b'Q', fields }) => {
+                    Err(error) if error.skips_to_sync() => {
+                        self.fail(error.fields().unwrap());
+                    }
+                    Err(Error::Message { fields, .. }) => {
                         self.connection.error(&fields);
                         self.ready().await?;
                     }
-                    Err(Error::Message { fields, .. }) => self.fail(&fields),
                     Err(error) => return Err(error),
                 }
             }

@@ -37,7 +37,7 @@ async fn a_trusted_user_is_let_in_with_one_write() {
         2
     );
 
-    let seen = server.echo.startups.lock().unwrap()[0].clone();
+    let seen = server.echo.startup.lock().unwrap().take().unwrap();
     assert_eq!(
         (seen.user.as_str(), seen.database.as_str()),
         ("trusted", "trusted")
@@ -59,7 +59,7 @@ async fn options_that_are_not_settings_are_refused() {
         raw.send(&startup(V3_0, &["user", "trusted", "options", bad]))
             .await;
         raw.until('Z').await;
-        let seen = server.echo.startups.lock().unwrap().pop().unwrap();
+        let seen = server.echo.startup.lock().unwrap().take().unwrap();
         assert_eq!(
             seen.settings().unwrap_err().sqlstate.as_str(),
             "42601",
