@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod error;
 pub mod exec;
+pub mod functions;
 pub mod parse;
 pub mod plan;
 pub mod session;

@@ -1,0 +1,152 @@
+//! What a function may ask of its surroundings: settings, times, randomness, the session and the
+//! catalog. Nothing in `functions` reads a clock or a random source by itself.
+
+use crate::error::{Error, Result};
+use crate::functions::{Resolved, Rows};
+use crate::types::{Datum, FormatSettings};
+
+/// The surroundings of an expression while it is evaluated.
+pub struct Evaluation<'a> {
+    /// What text forms depend on; holds the transaction's start.
+    pub format: &'a FormatSettings,
+    /// `statement_timestamp()`: microseconds since 2000-01-01 UTC.
+    pub statement_start: i64,
+    /// The session and the catalog.
+    pub environment: &'a dyn Environment,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Surroundings for one statement.
+    pub fn new(
+        format: &'a FormatSettings,
+        statement_start: i64,
+        environment: &'a dyn Environment,
+    ) -> Evaluation<'a> {
+        Evaluation { format, statement_start, environment }
+    }
+}
+
+/// The functions of the session and the catalog that are not computed from their arguments alone.
+pub trait System {
+    /// Answers the scalar function `resolved.function.name` (`pg_get_expr`, `has_table_privilege`,
+    /// `pg_advisory_lock`, `set_config`, ...). Arguments are in declared order, defaults filled in.
+    /// The source name (`resolved.function.source`) tells overloads apart.
+    ///
+    /// # Errors
+    /// What the function raises; 0A000 for one that is not there.
+    fn system(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        resolved: &Resolved,
+        arguments: &[Datum],
+    ) -> Result<Datum> {
+        let _ = (evaluation, arguments);
+        Err(Error::unsupported(format!("function {}", resolved.function.signature())))
+    }
+
+    /// Answers a set-returning one (`pg_get_keywords`, `pg_show_all_settings`, ...): one record
+    /// (or value) per row.
+    ///
+    /// # Errors
+    /// What the function raises; 0A000 for one that is not there.
+    fn system_rows(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        resolved: &Resolved,
+        arguments: &[Datum],
+    ) -> Result<Rows> {
+        let _ = (evaluation, arguments);
+        Err(Error::unsupported(format!("function {}", resolved.function.signature())))
+    }
+}
+
+/// What the session supplies to every evaluation.
+pub trait Environment: System {
+    /// `clock_timestamp()`: microseconds since 2000-01-01 UTC, now.
+    fn clock(&self) -> i64;
+
+    /// 64 random bits: what `gen_random_uuid` uses.
+    fn random_bits(&self) -> u64;
+
+    /// `random()`: uniform in `[0, 1)`; the session's generator, which `setseed` seeds.
+    fn random(&self) -> f64 {
+        (self.random_bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// `setseed(seed)`, -1 to 1.
+    fn set_seed(&self, seed: f64);
+
+    /// `current_user`.
+    fn current_user(&self) -> &str;
+
+    /// `session_user`.
+    fn session_user(&self) -> &str;
+
+    /// `current_database()`.
+    fn current_database(&self) -> &str;
+
+    /// The schemas of search_path that exist, in order; with the implicit ones when asked.
+    fn current_schemas(&self, implicit: bool) -> Vec<String>;
+
+    /// `current_setting(name)`; `None` = no such setting.
+    fn setting(&self, name: &str) -> Option<String>;
+
+    /// Checked now and then by long computations and waits.
+    ///
+    /// # Errors
+    /// 57014 when the statement was cancelled or timed out.
+    fn check_interrupt(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An environment without session and catalog: for constant folding and tests. Its clock stands
+/// and its randomness is a fixed sequence.
+#[derive(Debug, Default)]
+pub struct Bare {
+    state: std::sync::atomic::AtomicU64,
+}
+
+impl System for Bare {}
+
+impl Environment for Bare {
+    fn clock(&self) -> i64 {
+        0
+    }
+
+    fn random_bits(&self) -> u64 {
+        use std::sync::atomic::Ordering;
+        // SplitMix64: enough for tests.
+        let step = 0x9E37_79B9_7F4A_7C15u64;
+        let mut z = self.state.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn set_seed(&self, seed: f64) {
+        self.state.store(seed.to_bits(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn current_user(&self) -> &str {
+        "postgres"
+    }
+
+    fn session_user(&self) -> &str {
+        "postgres"
+    }
+
+    fn current_database(&self) -> &str {
+        "postgres"
+    }
+
+    fn current_schemas(&self, implicit: bool) -> Vec<String> {
+        let implied = implicit.then(|| "pg_catalog".to_owned());
+        implied.into_iter().chain(["public".to_owned()]).collect()
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+}
