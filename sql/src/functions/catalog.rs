@@ -80,7 +80,8 @@ struct Catalog {
 static CATALOG: LazyLock<Catalog> = LazyLock::new(load);
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
-    text.parse().unwrap_or_else(|_| panic!("generated rows hold numbers, not {text}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("generated rows hold numbers, not {text}"))
 }
 
 fn list(text: &str) -> Vec<u32> {
@@ -88,8 +89,10 @@ fn list(text: &str) -> Vec<u32> {
 }
 
 fn load() -> Catalog {
-    let aggregates: Vec<AggregateRow> =
-        include_str!("static/pg_aggregate.tsv").lines().map(aggregate_row).collect();
+    let aggregates: Vec<AggregateRow> = include_str!("static/pg_aggregate.tsv")
+        .lines()
+        .map(aggregate_row)
+        .collect();
     let functions: Vec<Function> = include_str!("static/pg_proc.tsv")
         .lines()
         .map(|line| function_row(line, &aggregates))
@@ -98,17 +101,37 @@ fn load() -> Catalog {
     for (index, function) in functions.iter().enumerate() {
         by_name.entry(function.name).or_default().push(index);
     }
-    let operators: Vec<Operator> =
-        include_str!("static/pg_operator.tsv").lines().map(operator_row).collect();
+    let operators: Vec<Operator> = include_str!("static/pg_operator.tsv")
+        .lines()
+        .map(operator_row)
+        .collect();
     let mut operators_by_name: HashMap<&'static str, Vec<usize>> = HashMap::new();
     for (index, operator) in operators.iter().enumerate() {
-        operators_by_name.entry(operator.name).or_default().push(index);
+        operators_by_name
+            .entry(operator.name)
+            .or_default()
+            .push(index);
     }
-    let casts: Vec<CastRow> = include_str!("static/pg_cast.tsv").lines().map(cast_row).collect();
+    let casts: Vec<CastRow> = include_str!("static/pg_cast.tsv")
+        .lines()
+        .map(cast_row)
+        .collect();
     Catalog {
-        by_oid: functions.iter().enumerate().map(|(at, f)| (f.oid, at)).collect(),
-        operator_by_oid: operators.iter().enumerate().map(|(at, o)| (o.oid, at)).collect(),
-        cast_by_types: casts.iter().enumerate().map(|(at, c)| ((c.source, c.target), at)).collect(),
+        by_oid: functions
+            .iter()
+            .enumerate()
+            .map(|(at, f)| (f.oid, at))
+            .collect(),
+        operator_by_oid: operators
+            .iter()
+            .enumerate()
+            .map(|(at, o)| (o.oid, at))
+            .collect(),
+        cast_by_types: casts
+            .iter()
+            .enumerate()
+            .map(|(at, c)| ((c.source, c.target), at))
+            .collect(),
         functions,
         by_name,
         operators,
@@ -184,16 +207,54 @@ fn kind_of(
 /// Functions of the session and the catalog: everything named so, and a few others.
 fn is_system(name: &str) -> bool {
     const NAMES: &[&str] = &[
-        "format_type", "obj_description", "col_description", "shobj_description", "set_config",
-        "current_setting", "nextval", "currval", "setval", "lastval", "version", "current_query",
-        "to_regclass", "to_regproc", "to_regprocedure", "to_regtype", "to_regnamespace",
-        "to_regrole", "to_regoper", "to_regoperator", "to_regcollation", "row_security_active",
-        "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
-        "txid_current", "txid_current_if_assigned", "txid_status", "txid_current_snapshot",
-        "txid_snapshot_xmin", "txid_snapshot_xmax", "txid_visible_in_snapshot",
-        "makeaclitem", "aclcontains", "acldefault", "getdatabaseencoding", "quote_all",
-        "currtid2", "age", "mxid_age", "hashtext", "get_current_ts_config", "enum_first",
-        "enum_last", "enum_range", "lo_create", "lo_unlink",
+        "format_type",
+        "obj_description",
+        "col_description",
+        "shobj_description",
+        "set_config",
+        "current_setting",
+        "nextval",
+        "currval",
+        "setval",
+        "lastval",
+        "version",
+        "current_query",
+        "to_regclass",
+        "to_regproc",
+        "to_regprocedure",
+        "to_regtype",
+        "to_regnamespace",
+        "to_regrole",
+        "to_regoper",
+        "to_regoperator",
+        "to_regcollation",
+        "row_security_active",
+        "inet_client_addr",
+        "inet_client_port",
+        "inet_server_addr",
+        "inet_server_port",
+        "txid_current",
+        "txid_current_if_assigned",
+        "txid_status",
+        "txid_current_snapshot",
+        "txid_snapshot_xmin",
+        "txid_snapshot_xmax",
+        "txid_visible_in_snapshot",
+        "makeaclitem",
+        "aclcontains",
+        "acldefault",
+        "getdatabaseencoding",
+        "quote_all",
+        "currtid2",
+        "age",
+        "mxid_age",
+        "hashtext",
+        "get_current_ts_config",
+        "enum_first",
+        "enum_last",
+        "enum_range",
+        "lo_create",
+        "lo_unlink",
     ];
     name.starts_with("pg_") || name.starts_with("has_") || NAMES.contains(&name)
 }
@@ -246,7 +307,10 @@ pub fn functions() -> &'static [Function] {
 
 /// The function of an OID.
 pub fn function(oid: u32) -> Option<&'static Function> {
-    CATALOG.by_oid.get(&oid).map(|index| &CATALOG.functions[*index])
+    CATALOG
+        .by_oid
+        .get(&oid)
+        .map(|index| &CATALOG.functions[*index])
 }
 
 /// All overloads of a name.
@@ -262,12 +326,18 @@ pub fn operators() -> &'static [Operator] {
 
 /// The operator of an OID.
 pub fn operator(oid: u32) -> Option<&'static Operator> {
-    CATALOG.operator_by_oid.get(&oid).map(|index| &CATALOG.operators[*index])
+    CATALOG
+        .operator_by_oid
+        .get(&oid)
+        .map(|index| &CATALOG.operators[*index])
 }
 
 /// All operators of a name.
 pub fn operators_named(name: &str) -> impl Iterator<Item = &'static Operator> {
-    let indexes = CATALOG.operators_by_name.get(name).map_or(&[][..], Vec::as_slice);
+    let indexes = CATALOG
+        .operators_by_name
+        .get(name)
+        .map_or(&[][..], Vec::as_slice);
     indexes.iter().map(|index| &CATALOG.operators[*index])
 }
 
@@ -283,7 +353,10 @@ pub fn casts() -> &'static [CastRow] {
 
 /// The cast row from one type to another.
 pub fn cast_row_of(source: u32, target: u32) -> Option<&'static CastRow> {
-    CATALOG.cast_by_types.get(&(source, target)).map(|index| &CATALOG.casts[*index])
+    CATALOG
+        .cast_by_types
+        .get(&(source, target))
+        .map(|index| &CATALOG.casts[*index])
 }
 
 /// All rows of `pg_aggregate`, by OID.

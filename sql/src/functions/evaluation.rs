@@ -22,7 +22,11 @@ impl<'a> Evaluation<'a> {
         statement_start: i64,
         environment: &'a dyn Environment,
     ) -> Evaluation<'a> {
-        Evaluation { format, statement_start, environment }
+        Evaluation {
+            format,
+            statement_start,
+            environment,
+        }
     }
 }
 
@@ -41,7 +45,10 @@ pub trait System {
         arguments: &[Datum],
     ) -> Result<Datum> {
         let _ = (evaluation, arguments);
-        Err(Error::unsupported(format!("function {}", resolved.function.signature())))
+        Err(Error::unsupported(format!(
+            "function {}",
+            resolved.function.signature()
+        )))
     }
 
     /// Answers a set-returning one (`pg_get_keywords`, `pg_show_all_settings`, ...): one record
@@ -56,7 +63,10 @@ pub trait System {
         arguments: &[Datum],
     ) -> Result<Rows> {
         let _ = (evaluation, arguments);
-        Err(Error::unsupported(format!("function {}", resolved.function.signature())))
+        Err(Error::unsupported(format!(
+            "function {}",
+            resolved.function.signature()
+        )))
     }
 }
 
@@ -118,14 +128,18 @@ impl Environment for Bare {
         use std::sync::atomic::Ordering;
         // SplitMix64: enough for tests.
         let step = 0x9E37_79B9_7F4A_7C15u64;
-        let mut z = self.state.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        let mut z = self
+            .state
+            .fetch_add(step, Ordering::Relaxed)
+            .wrapping_add(step);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
 
     fn set_seed(&self, seed: f64) {
-        self.state.store(seed.to_bits(), std::sync::atomic::Ordering::Relaxed);
+        self.state
+            .store(seed.to_bits(), std::sync::atomic::Ordering::Relaxed);
     }
 
     fn current_user(&self) -> &str {

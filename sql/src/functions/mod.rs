@@ -21,8 +21,8 @@ pub use aggregate::Accumulator;
 pub use catalog::{Operator, function, functions_named, operator, operators_named};
 pub use evaluation::{Environment, Evaluation, System};
 pub use resolve::{
-    Argument, CommonContext, ResolvedOperator, cast_like_call, common_type, resolve_among, resolve_call, resolve_function, resolve_operator,
-    select_common_type,
+    Argument, CommonContext, ResolvedOperator, cast_like_call, common_type, resolve_among,
+    resolve_call, resolve_function, resolve_operator, select_common_type,
 };
 pub use set::Rows;
 pub use window::Window;
@@ -127,8 +127,11 @@ impl std::fmt::Debug for Function {
 impl Function {
     /// `name(type, type)`.
     pub fn signature(&self) -> String {
-        let types: Vec<String> =
-            self.arguments.iter().map(|oid| Type::new(*oid).name()).collect();
+        let types: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|oid| Type::new(*oid).name())
+            .collect();
         format!("{}({})", self.name, types.join(", "))
     }
 
@@ -149,7 +152,12 @@ impl Function {
             .bytes()
             .enumerate()
             .filter(|(_, mode)| matches!(mode, b'o' | b'b' | b't'))
-            .map(|(at, _)| (self.argument_names.get(at).copied().unwrap_or(""), self.all_arguments[at]))
+            .map(|(at, _)| {
+                (
+                    self.argument_names.get(at).copied().unwrap_or(""),
+                    self.all_arguments[at],
+                )
+            })
             .collect()
     }
 }
@@ -180,7 +188,13 @@ pub struct Resolved {
 impl Resolved {
     /// A call of a known function with known types, all arguments given in declared order.
     pub fn direct(function: &'static Function, arguments: Vec<Type>, result: Type) -> Resolved {
-        Resolved { function, arguments, result, pack_from: None, slots: None }
+        Resolved {
+            function,
+            arguments,
+            result,
+            pack_from: None,
+            slots: None,
+        }
     }
 
     /// The types of the parameters as the function sees them (after packing and defaults are in).
@@ -218,11 +232,7 @@ impl Resolved {
     }
 
     #[inline]
-    fn call_arranged(
-        &self,
-        evaluation: &mut Evaluation<'_>,
-        arguments: &[Datum],
-    ) -> Result<Datum> {
+    fn call_arranged(&self, evaluation: &mut Evaluation<'_>, arguments: &[Datum]) -> Result<Datum> {
         if self.function.strict && arguments.iter().any(Datum::is_null) {
             return Ok(Datum::Null);
         }

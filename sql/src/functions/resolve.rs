@@ -38,8 +38,13 @@ struct Candidate {
 /// 42883 when there is none, 42725 when several fit equally, 42804 when polymorphic types do not
 /// agree.
 pub fn resolve_function(name: &str, arguments: &[Type]) -> Result<Resolved> {
-    let arguments: Vec<Argument<'_>> =
-        arguments.iter().map(|kind| Argument { name: None, kind: *kind }).collect();
+    let arguments: Vec<Argument<'_>> = arguments
+        .iter()
+        .map(|kind| Argument {
+            name: None,
+            kind: *kind,
+        })
+        .collect();
     resolve_call(name, &arguments, false)
 }
 
@@ -94,7 +99,10 @@ fn candidates(
             continue;
         };
         // Of two with the same parameters, the plain one hides the variadic or defaulted one.
-        if let Some(other) = found.iter_mut().find(|other| other.types == candidate.types) {
+        if let Some(other) = found
+            .iter_mut()
+            .find(|other| other.types == candidate.types)
+        {
             let rank = |c: &Candidate| (c.expanded, c.defaulted);
             if rank(&candidate) < rank(other) {
                 *other = candidate;
@@ -118,7 +126,13 @@ fn positional_candidate(
         types.resize(given, function.variadic);
         // "any" gathers nothing: the function sees the arguments one by one.
         let expanded = function.variadic != oid::ANY;
-        return Some(Candidate { function, types, expanded, defaulted: 0, order: None });
+        return Some(Candidate {
+            function,
+            types,
+            expanded,
+            defaulted: 0,
+            order: None,
+        });
     }
     if variadic && (function.variadic == 0 || given != declared) {
         return None;
@@ -184,7 +198,10 @@ fn bind(candidate: Candidate, arguments: &[Argument<'_>]) -> Result<Resolved> {
     let (types, result) = make_concrete(&candidate.types, function.result, &actual)?;
     let pack_from = candidate.expanded.then(|| {
         let from = function.arguments.len() - 1;
-        let element = types.get(from).copied().unwrap_or(Type::new(function.variadic));
+        let element = types
+            .get(from)
+            .copied()
+            .unwrap_or(Type::new(function.variadic));
         (from, element.plain())
     });
     let slots = if candidate.defaulted > 0 || candidate.order.is_some() {
@@ -192,7 +209,13 @@ fn bind(candidate: Candidate, arguments: &[Argument<'_>]) -> Result<Resolved> {
     } else {
         None
     };
-    Ok(Resolved { function, arguments: types, result, pack_from, slots })
+    Ok(Resolved {
+        function,
+        arguments: types,
+        result,
+        pack_from,
+        slots,
+    })
 }
 
 fn fill_slots(candidate: &Candidate) -> Result<Vec<Slot>> {
@@ -209,10 +232,17 @@ fn fill_slots(candidate: &Candidate) -> Result<Vec<Slot>> {
             if let Some(given) = given {
                 return Ok(Slot::Given(given));
             }
-            let text = defaults.get(at.wrapping_sub(first_default)).copied().unwrap_or("NULL");
+            let text = defaults
+                .get(at.wrapping_sub(first_default))
+                .copied()
+                .unwrap_or("NULL");
             let kind = Type::new(function.arguments[at]);
             let bare = text.split("::").next().unwrap_or(text).trim_matches('\'');
-            Ok(Slot::Default(Datum::from_text(bare, kind, &FormatSettings::default())?))
+            Ok(Slot::Default(Datum::from_text(
+                bare,
+                kind,
+                &FormatSettings::default(),
+            )?))
         })
         .collect()
 }
@@ -231,15 +261,20 @@ enum Selection {
 /// Chooses among parameter lists that are not an exact match (func_match_argtypes, then
 /// func_select_candidate).
 fn select(given: &[u32], candidates: &[&[u32]]) -> Selection {
-    let mut left: Vec<usize> =
-        (0..candidates.len()).filter(|at| coercible(given, candidates[*at])).collect();
+    let mut left: Vec<usize> = (0..candidates.len())
+        .filter(|at| coercible(given, candidates[*at]))
+        .collect();
     if left.len() <= 1 {
-        return left.first().map_or(Selection::None, |at| Selection::One(*at));
+        return left
+            .first()
+            .map_or(Selection::None, |at| Selection::One(*at));
     }
     let known = |index: usize| given[index] != oid::UNKNOWN;
     // Most exact matches.
     left = keep_best(&left, |at| {
-        (0..given.len()).filter(|i| known(*i) && candidates[at][*i] == given[*i]).count()
+        (0..given.len())
+            .filter(|i| known(*i) && candidates[at][*i] == given[*i])
+            .count()
     });
     if let [one] = left[..] {
         return Selection::One(one);
@@ -250,8 +285,7 @@ fn select(given: &[u32], candidates: &[&[u32]]) -> Selection {
             .filter(|i| {
                 let (have, want) = (Type::new(given[*i]), Type::new(candidates[at][*i]));
                 known(*i)
-                    && (have == want
-                        || (want.is_preferred() && want.category() == have.category()))
+                    && (have == want || (want.is_preferred() && want.category() == have.category()))
             })
             .count()
     });
@@ -270,7 +304,10 @@ fn select(given: &[u32], candidates: &[&[u32]]) -> Selection {
 
 fn keep_best(left: &[usize], score: impl Fn(usize) -> usize) -> Vec<usize> {
     let best = left.iter().map(|at| score(*at)).max().unwrap_or(0);
-    left.iter().copied().filter(|at| score(*at) == best).collect()
+    left.iter()
+        .copied()
+        .filter(|at| score(*at) == best)
+        .collect()
 }
 
 /// Rule 4.e: unknown arguments take the string category if any candidate does, else the one
@@ -331,8 +368,11 @@ fn assume_one_type(given: &[u32], candidates: &[&[u32]], left: &[usize]) -> Sele
         return Selection::Several;
     }
     let assumed = vec![first; given.len()];
-    let fitting: Vec<usize> =
-        left.iter().copied().filter(|at| coercible(&assumed, candidates[*at])).collect();
+    let fitting: Vec<usize> = left
+        .iter()
+        .copied()
+        .filter(|at| coercible(&assumed, candidates[*at]))
+        .collect();
     match fitting[..] {
         [one] => Selection::One(one),
         _ => Selection::Several,
@@ -357,7 +397,10 @@ fn coercible(given: &[u32], wanted: &[u32]) -> bool {
     }
     let actual: Vec<Type> = given.iter().map(|kind| Type::new(*kind)).collect();
     let mut generics = Generics::default();
-    wanted.iter().zip(&actual).all(|(want, have)| generics.take(*want, *have).is_ok())
+    wanted
+        .iter()
+        .zip(&actual)
+        .all(|(want, have)| generics.take(*want, *have).is_ok())
         && generics.settle().is_ok()
 }
 
@@ -440,7 +483,11 @@ impl Generics {
             | oid::ANYCOMPATIBLEMULTIRANGE => {
                 // Ranges are known by name only; no call on them is computed.
                 let fits = have.oid == oid::UNKNOWN || have.category() == b'R';
-                if fits { Ok(()) } else { Err(mismatch("argument is not a range")) }
+                if fits {
+                    Ok(())
+                } else {
+                    Err(mismatch("argument is not a range"))
+                }
             }
             _ => Ok(()),
         }
@@ -451,7 +498,9 @@ impl Generics {
         if let Some(array) = self.array {
             let element = match array.oid {
                 oid::ANYARRAY => Type::ANYELEMENT,
-                _ => array.element().ok_or_else(|| not_an_array(oid::ANYARRAY, array))?,
+                _ => array
+                    .element()
+                    .ok_or_else(|| not_an_array(oid::ANYARRAY, array))?,
             };
             match self.element {
                 Some(own) if own.oid != element.oid => {
@@ -459,7 +508,11 @@ impl Generics {
                         "argument declared anyarray is not consistent with argument declared \
                          anyelement",
                     )
-                    .detail(format!("{} versus {}", array.plain(), own.plain())));
+                    .detail(format!(
+                        "{} versus {}",
+                        array.plain(),
+                        own.plain()
+                    )));
                 }
                 _ => self.element = Some(element),
             }
@@ -478,10 +531,11 @@ impl Generics {
                     .ok_or_else(|| mismatch("arguments of anycompatible family cannot be cast"))?
             };
             if self.compatible_nonarray && common.is_array() {
-                return Err(mismatch("type matched to anycompatiblenonarray is an array type"));
+                return Err(mismatch(
+                    "type matched to anycompatiblenonarray is an array type",
+                ));
             }
-            let castable =
-                |kind: &Type| can_coerce(*kind, common, CastContext::Implicit);
+            let castable = |kind: &Type| can_coerce(*kind, common, CastContext::Implicit);
             if !self.compatible.iter().all(castable) {
                 return Err(mismatch("arguments of anycompatible family cannot be cast"));
             }
@@ -492,14 +546,16 @@ impl Generics {
 
     /// The concrete type for a declared one.
     fn concrete(&self, declared: u32) -> Result<Type> {
-        let undetermined = || {
-            mismatch("could not determine polymorphic type because input has type unknown")
-        };
+        let undetermined =
+            || mismatch("could not determine polymorphic type because input has type unknown");
         let array_over = |element: Type| {
             element.array_of().ok_or_else(|| {
                 Error::new(
                     state::UNDEFINED_OBJECT,
-                    format!("could not find array type for data type {}", element.plain()),
+                    format!(
+                        "could not find array type for data type {}",
+                        element.plain()
+                    ),
                 )
             })
         };
@@ -512,9 +568,7 @@ impl Generics {
                 (None, Some(element)) => array_over(element),
                 (None, None) => Err(undetermined()),
             },
-            oid::ANYCOMPATIBLE | oid::ANYCOMPATIBLENONARRAY => {
-                self.common.ok_or_else(undetermined)
-            }
+            oid::ANYCOMPATIBLE | oid::ANYCOMPATIBLENONARRAY => self.common.ok_or_else(undetermined),
             oid::ANYCOMPATIBLEARRAY => array_over(self.common.ok_or_else(undetermined)?),
             other => Ok(Type::new(other)),
         }
@@ -561,7 +615,10 @@ pub(super) fn output_columns(resolved: &Resolved) -> Vec<(String, Type)> {
         .columns()
         .into_iter()
         .map(|(name, kind)| {
-            (name.to_owned(), generics.concrete(kind).unwrap_or(Type::new(kind)).plain())
+            (
+                name.to_owned(),
+                generics.concrete(kind).unwrap_or(Type::new(kind)).plain(),
+            )
         })
         .collect()
 }
@@ -591,9 +648,7 @@ fn several_functions(name: &str, arguments: &[Argument<'_>]) -> Error {
         state::AMBIGUOUS_FUNCTION,
         format!("function {name}({}) is not unique", type_list(arguments)),
     )
-    .hint(
-        "Could not choose a best candidate function. You might need to add explicit type casts.",
-    )
+    .hint("Could not choose a best candidate function. You might need to add explicit type casts.")
 }
 
 /// When `name(argument)` is no function but a cast in function notation (`text(5)`,
@@ -631,20 +686,22 @@ pub fn resolve_operator(name: &str, left: Option<Type>, right: Type) -> Result<R
     let Some(operator) = find_operator(name, left, right)? else {
         return Err(no_operator(name, left, right));
     };
-    let function = catalog::function(operator.function)
-        .ok_or_else(|| no_operator(name, left, right))?;
+    let function =
+        catalog::function(operator.function).ok_or_else(|| no_operator(name, left, right))?;
     let actual: Vec<Type> = left.into_iter().chain([right]).collect();
     let wanted: Vec<u32> = operator.left.into_iter().chain([operator.right]).collect();
     let (arguments, result) = make_concrete(&wanted, operator.result, &actual)?;
-    let call = Resolved { function, arguments, result, pack_from: None, slots: None };
+    let call = Resolved {
+        function,
+        arguments,
+        result,
+        pack_from: None,
+        slots: None,
+    };
     Ok(ResolvedOperator { operator, call })
 }
 
-fn find_operator(
-    name: &str,
-    left: Option<Type>,
-    right: Type,
-) -> Result<Option<&'static Operator>> {
+fn find_operator(name: &str, left: Option<Type>, right: Type) -> Result<Option<&'static Operator>> {
     // An untyped operand is first taken to have the other's type.
     let (exact_left, exact_right) = match left.map(|left| left.oid) {
         Some(oid::UNKNOWN) => (Some(right.oid), right.oid),
@@ -657,7 +714,11 @@ fn find_operator(
     let operators: Vec<&'static Operator> = catalog::operators_named(name)
         .filter(|operator| operator.left.is_some() == left.is_some())
         .collect();
-    let given: Vec<u32> = left.into_iter().chain([right]).map(|kind| kind.oid).collect();
+    let given: Vec<u32> = left
+        .into_iter()
+        .chain([right])
+        .map(|kind| kind.oid)
+        .collect();
     let lists: Vec<Vec<u32>> = operators
         .iter()
         .map(|operator| operator.left.into_iter().chain([operator.right]).collect())
@@ -668,7 +729,10 @@ fn find_operator(
         Selection::None => Ok(None),
         Selection::Several => Err(Error::new(
             state::AMBIGUOUS_FUNCTION,
-            format!("operator is not unique: {}", operator_text(name, left, right)),
+            format!(
+                "operator is not unique: {}",
+                operator_text(name, left, right)
+            ),
         )
         .hint(
             "Could not choose a best candidate operator. You might need to add explicit type \
@@ -694,7 +758,10 @@ fn no_operator(name: &str, left: Option<Type>, right: Type) -> Error {
     };
     Error::new(
         state::UNDEFINED_FUNCTION,
-        format!("operator does not exist: {}", operator_text(name, left, right)),
+        format!(
+            "operator does not exist: {}",
+            operator_text(name, left, right)
+        ),
     )
     .hint(hint)
 }
@@ -751,7 +818,12 @@ pub fn common_type(types: &[Type], context: CommonContext) -> Result<Type> {
     let common = common_or(types).map_err(|(a, b)| {
         Error::new(
             state::DATATYPE_MISMATCH,
-            format!("{} types {} and {} cannot be matched", context.word(), a.plain(), b.plain()),
+            format!(
+                "{} types {} and {} cannot be matched",
+                context.word(),
+                a.plain(),
+                b.plain()
+            ),
         )
     })?;
     for kind in types {
@@ -800,5 +872,9 @@ fn common_or(types: &[Type]) -> std::result::Result<Type, (Type, Type)> {
             common = next.plain();
         }
     }
-    Ok(if common.oid == oid::UNKNOWN { Type::TEXT } else { common })
+    Ok(if common.oid == oid::UNKNOWN {
+        Type::TEXT
+    } else {
+        common
+    })
 }

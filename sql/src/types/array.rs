@@ -39,7 +39,11 @@ pub struct Array {
 impl Array {
     /// An array without elements.
     pub fn empty(element: Type) -> Array {
-        Array { element, dimensions: Vec::new(), values: Vec::new() }
+        Array {
+            element,
+            dimensions: Vec::new(),
+            values: Vec::new(),
+        }
     }
 
     /// A one-dimensional array that begins at 1.
@@ -53,28 +57,38 @@ impl Array {
             return Array::empty(element);
         }
         let length = i32::try_from(values.len()).unwrap_or(i32::MAX);
-        Array { element, dimensions: vec![Dimension { length, lower }], values }
+        Array {
+            element,
+            dimensions: vec![Dimension { length, lower }],
+            values,
+        }
     }
 
     /// An array of given dimensions.
     ///
     /// # Errors
     /// 54000 with more than [`DIMENSIONS_MAX`] dimensions; 2202E when lengths and elements differ.
-    pub fn shaped(
-        element: Type,
-        dimensions: Vec<Dimension>,
-        values: Vec<Datum>,
-    ) -> Result<Array> {
+    pub fn shaped(element: Type, dimensions: Vec<Dimension>, values: Vec<Datum>) -> Result<Array> {
         if dimensions.len() > DIMENSIONS_MAX {
             return Err(too_many_dimensions(dimensions.len()));
         }
-        let count: usize = dimensions.iter().map(|d| d.length.max(0) as usize).product();
+        let count: usize = dimensions
+            .iter()
+            .map(|d| d.length.max(0) as usize)
+            .product();
         let count = if dimensions.is_empty() { 0 } else { count };
         if count != values.len() {
-            return Err(Error::new(state::ARRAY_SUBSCRIPT_ERROR, "wrong number of array elements"));
+            return Err(Error::new(
+                state::ARRAY_SUBSCRIPT_ERROR,
+                "wrong number of array elements",
+            ));
         }
         let dimensions = if count == 0 { Vec::new() } else { dimensions };
-        Ok(Array { element, dimensions, values })
+        Ok(Array {
+            element,
+            dimensions,
+            values,
+        })
     }
 
     /// Stacks arrays of one shape into an array of one dimension more (`ARRAY[[1],[2]]`).
@@ -106,7 +120,10 @@ impl Array {
         let Some(shape) = shape.filter(|shape| !shape.is_empty()) else {
             return Ok(Array::empty(element));
         };
-        let mut dimensions = vec![Dimension { length: parts.len() as i32, lower: 1 }];
+        let mut dimensions = vec![Dimension {
+            length: parts.len() as i32,
+            lower: 1,
+        }];
         dimensions.extend_from_slice(shape);
         Array::shaped(element, dimensions, values)
     }
@@ -155,9 +172,18 @@ impl Array {
         }
         let mut values = Vec::new();
         self.collect(&ranges, 0, 0, &mut values);
-        let dimensions =
-            ranges.iter().map(|(l, u)| Dimension { length: u - l + 1, lower: 1 }).collect();
-        Array { element: self.element, dimensions, values }
+        let dimensions = ranges
+            .iter()
+            .map(|(l, u)| Dimension {
+                length: u - l + 1,
+                lower: 1,
+            })
+            .collect();
+        Array {
+            element: self.element,
+            dimensions,
+            values,
+        }
     }
 
     fn collect(&self, ranges: &[(i32, i32)], depth: usize, base: usize, out: &mut Vec<Datum>) {
@@ -174,7 +200,11 @@ impl Array {
 
     /// Elements per entry of the outermost dimension.
     pub fn stride(&self) -> usize {
-        self.dimensions.iter().skip(1).map(|d| d.length as usize).product()
+        self.dimensions
+            .iter()
+            .skip(1)
+            .map(|d| d.length as usize)
+            .product()
     }
 }
 

@@ -55,7 +55,10 @@ impl Cast {
 /// (`find_coercion_pathway`). A type has a relabelling cast to itself.
 pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
     if from.oid == to.oid {
-        return Some(Cast { context: CastContext::Implicit, method: CastMethod::Relabel });
+        return Some(Cast {
+            context: CastContext::Implicit,
+            method: CastMethod::Relabel,
+        });
     }
     if let Some(row) = catalog::cast_row_of(from.oid, to.oid) {
         let context = match row.context {
@@ -71,7 +74,10 @@ pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
         return Some(Cast { context, method });
     }
     if from.oid == oid::UNKNOWN {
-        return Some(Cast { context: CastContext::Implicit, method: CastMethod::Text });
+        return Some(Cast {
+            context: CastContext::Implicit,
+            method: CastMethod::Text,
+        });
     }
     if !to.is_vector()
         && let (Some(a), Some(b)) = (from.element(), to.element())
@@ -82,14 +88,27 @@ pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
             CastMethod::Relabel if a.oid == b.oid => CastMethod::Relabel,
             _ => CastMethod::Elements,
         };
-        let method = if a.oid == b.oid { CastMethod::Relabel } else { method };
-        return Some(Cast { context: cast.context, method });
+        let method = if a.oid == b.oid {
+            CastMethod::Relabel
+        } else {
+            method
+        };
+        return Some(Cast {
+            context: cast.context,
+            method,
+        });
     }
     if to.category() == b'S' && !to.is_pseudo() {
-        return Some(Cast { context: CastContext::Assignment, method: CastMethod::Text });
+        return Some(Cast {
+            context: CastContext::Assignment,
+            method: CastMethod::Text,
+        });
     }
     if from.category() == b'S' && !from.is_pseudo() && !to.is_pseudo() {
-        return Some(Cast { context: CastContext::Explicit, method: CastMethod::Text });
+        return Some(Cast {
+            context: CastContext::Explicit,
+            method: CastMethod::Text,
+        });
     }
     None
 }
@@ -97,8 +116,7 @@ pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
 /// Whether a value of `from` can become one of `to` in this context (`can_coerce_type`).
 /// Polymorphic targets take anything.
 pub fn can_coerce(from: Type, to: Type, context: CastContext) -> bool {
-    if from.oid == to.oid || to.oid == oid::ANY || from.oid == oid::UNKNOWN || to.is_polymorphic()
-    {
+    if from.oid == to.oid || to.oid == oid::ANY || from.oid == oid::UNKNOWN || to.is_polymorphic() {
         return true;
     }
     cast_function(from, to).is_some_and(|cast| cast.context <= context)
@@ -139,7 +157,13 @@ pub fn cast_alone(
 ) -> Result<Datum> {
     let bare = crate::functions::evaluation::Bare::default();
     let environment: &dyn Environment = &bare;
-    cast(value, from, to, context, &mut Evaluation::new(format, 0, environment))
+    cast(
+        value,
+        from,
+        to,
+        context,
+        &mut Evaluation::new(format, 0, environment),
+    )
 }
 
 /// 42846.

@@ -20,11 +20,19 @@ pub struct Interval {
 
 impl Interval {
     /// The zero span.
-    pub const ZERO: Interval = Interval { months: 0, days: 0, microseconds: 0 };
+    pub const ZERO: Interval = Interval {
+        months: 0,
+        days: 0,
+        microseconds: 0,
+    };
 
     /// A span of its three parts.
     pub const fn new(months: i32, days: i32, microseconds: i64) -> Interval {
-        Interval { months, days, microseconds }
+        Interval {
+            months,
+            days,
+            microseconds,
+        }
     }
 
     /// The span in microseconds for comparison: a month has 30 days, a day 24 hours.

@@ -217,7 +217,11 @@ static BY_NAME: LazyLock<HashMap<&'static str, u32>> =
 
 fn parse_row(line: &'static str) -> TypeRow {
     let fields: Vec<&'static str> = line.split('\t').collect();
-    let number = |index: usize| fields[index].parse::<i64>().expect("generated rows are numbers");
+    let number = |index: usize| {
+        fields[index]
+            .parse::<i64>()
+            .expect("generated rows are numbers")
+    };
     let byte = |index: usize| fields[index].as_bytes()[0];
     TypeRow {
         oid: number(0) as u32,
@@ -245,7 +249,10 @@ impl Type {
 
     /// The same type with a modifier.
     pub const fn with_modifier(self, modifier: i32) -> Type {
-        Type { oid: self.oid, modifier }
+        Type {
+            oid: self.oid,
+            modifier,
+        }
     }
 
     /// The same type without its modifier.
@@ -255,17 +262,26 @@ impl Type {
 
     /// `numeric(precision, scale)`.
     pub const fn numeric(precision: i32, scale: i32) -> Type {
-        Type { oid: oid::NUMERIC, modifier: ((precision << 16) | (scale & 0x7ff)) + 4 }
+        Type {
+            oid: oid::NUMERIC,
+            modifier: ((precision << 16) | (scale & 0x7ff)) + 4,
+        }
     }
 
     /// `varchar(length)`.
     pub const fn varchar(length: i32) -> Type {
-        Type { oid: oid::VARCHAR, modifier: length + 4 }
+        Type {
+            oid: oid::VARCHAR,
+            modifier: length + 4,
+        }
     }
 
     /// `char(length)`.
     pub const fn bpchar(length: i32) -> Type {
-        Type { oid: oid::BPCHAR, modifier: length + 4 }
+        Type {
+            oid: oid::BPCHAR,
+            modifier: length + 4,
+        }
     }
 
     /// All built-in rows of `pg_type`, by OID.
@@ -288,14 +304,19 @@ impl Type {
     /// array's modifier is its elements'.
     pub fn array_of(self) -> Option<Type> {
         let array = self.row()?.array;
-        (array != 0).then_some(Type { oid: array, modifier: self.modifier })
+        (array != 0).then_some(Type {
+            oid: array,
+            modifier: self.modifier,
+        })
     }
 
     /// The element type of an array, `int2vector` or `oidvector` (not of `name`).
     pub fn element(self) -> Option<Type> {
         let row = self.row()?;
-        (row.category == b'A' && row.length == -1 && row.element != 0)
-            .then_some(Type { oid: row.element, modifier: self.modifier })
+        (row.category == b'A' && row.length == -1 && row.element != 0).then_some(Type {
+            oid: row.element,
+            modifier: self.modifier,
+        })
     }
 
     /// What subscripting gives: the element of an array, `int2vector` or `oidvector`, a `"char"`
@@ -335,7 +356,10 @@ impl Type {
 
     /// A type of the string category whose values are `Datum::Text`.
     pub fn is_string(self) -> bool {
-        matches!(self.oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::UNKNOWN)
+        matches!(
+            self.oid,
+            oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::UNKNOWN
+        )
     }
 
     /// `smallint`, `integer`, `bigint`, `real`, `double precision` or `numeric`.
@@ -399,9 +423,20 @@ impl Type {
             Some(element) => element.is_ordered(),
             None => !matches!(
                 self.oid,
-                oid::JSON | oid::XML | oid::JSONPATH | oid::ACLITEM | oid::CID | oid::XID
-                    | oid::PG_NODE_TREE | oid::POINT | oid::LSEG | oid::PATH | oid::BOX
-                    | oid::POLYGON | oid::LINE | oid::CIRCLE
+                oid::JSON
+                    | oid::XML
+                    | oid::JSONPATH
+                    | oid::ACLITEM
+                    | oid::CID
+                    | oid::XID
+                    | oid::PG_NODE_TREE
+                    | oid::POINT
+                    | oid::LSEG
+                    | oid::PATH
+                    | oid::BOX
+                    | oid::POLYGON
+                    | oid::LINE
+                    | oid::CIRCLE
             ),
         }
     }
@@ -477,7 +512,10 @@ pub fn format_type(type_oid: u32, modifier: i32) -> String {
 }
 
 fn unknown_type(name: &str) -> Error {
-    Error::new(state::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))
+    Error::new(
+        state::UNDEFINED_OBJECT,
+        format!("type \"{name}\" does not exist"),
+    )
 }
 
 fn parse_type(text: &str) -> Result<Type> {
@@ -514,10 +552,16 @@ fn split_modifiers<'a>(text: &'a str, whole: &str) -> Result<(String, Vec<&'a st
         return Ok((text.to_owned(), Vec::new()));
     };
     let close = text.find(')').ok_or_else(|| {
-        Error::new(state::SYNTAX_ERROR, format!("syntax error in type name \"{whole}\""))
+        Error::new(
+            state::SYNTAX_ERROR,
+            format!("syntax error in type name \"{whole}\""),
+        )
     })?;
     let modifiers = text[open + 1..close].split(',').map(str::trim).collect();
-    Ok((format!("{} {}", text[..open].trim(), text[close + 1..].trim()), modifiers))
+    Ok((
+        format!("{} {}", text[..open].trim(), text[close + 1..].trim()),
+        modifiers,
+    ))
 }
 
 fn parse_scalar(text: &str, whole: &str) -> Result<Type> {
@@ -541,7 +585,10 @@ fn parse_scalar(text: &str, whole: &str) -> Result<Type> {
         "float" => return float_type(&modifiers),
         "decimal" | "dec" => Type::NUMERIC,
         "boolean" => Type::BOOL,
-        "char varying" | "character varying" | "nchar varying" | "national character varying"
+        "char varying"
+        | "character varying"
+        | "nchar varying"
+        | "national character varying"
         | "national char varying" => Type::VARCHAR,
         "char" | "character" | "nchar" | "national character" | "national char" => {
             if modifiers.is_empty() {
@@ -579,8 +626,12 @@ fn float_type(modifiers: &[&str]) -> Result<Type> {
 }
 
 fn parse_qualified(name: &str, modifiers: &[&str], whole: &str) -> Result<Type> {
-    let parts = super::text::split_identifiers(name)
-        .ok_or_else(|| Error::new(state::SYNTAX_ERROR, format!("invalid type name \"{whole}\"")))?;
+    let parts = super::text::split_identifiers(name).ok_or_else(|| {
+        Error::new(
+            state::SYNTAX_ERROR,
+            format!("invalid type name \"{whole}\""),
+        )
+    })?;
     let (schema, base) = match parts.as_slice() {
         [base] => (None, base.as_str()),
         [schema, base] => (Some(schema.as_str()), base.as_str()),

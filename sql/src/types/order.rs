@@ -101,14 +101,19 @@ fn kind_rank(value: &Datum) -> u8 {
 /// PostgreSQL's order of floats: NaN equals itself and is above infinity; -0 equals 0.
 #[inline]
 pub fn compare_f64(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+    a.partial_cmp(&b)
+        .unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// Elements first, then the number of dimensions, then the dimensions (`array_cmp`).
 fn compare_arrays(a: &Array, b: &Array) -> Ordering {
     let blanks = a.element.oid == oid::BPCHAR;
     for (a, b) in a.values.iter().zip(&b.values) {
-        let order = if blanks { compare_as(Type::BPCHAR, a, b) } else { compare(a, b) };
+        let order = if blanks {
+            compare_as(Type::BPCHAR, a, b)
+        } else {
+            compare(a, b)
+        };
         if order.is_ne() {
             return order;
         }
@@ -122,7 +127,9 @@ fn compare_arrays(a: &Array, b: &Array) -> Ordering {
             let lowers = |array: &Array| array.dimensions.iter().map(|d| d.lower).collect();
             let (a_lengths, b_lengths): (Vec<i32>, Vec<i32>) = (lengths(a), lengths(b));
             let (a_lowers, b_lowers): (Vec<i32>, Vec<i32>) = (lowers(a), lowers(b));
-            a_lengths.cmp(&b_lengths).then_with(|| a_lowers.cmp(&b_lowers))
+            a_lengths
+                .cmp(&b_lengths)
+                .then_with(|| a_lowers.cmp(&b_lowers))
         })
 }
 

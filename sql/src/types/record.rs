@@ -17,7 +17,9 @@ pub struct Shape {
 impl Shape {
     /// The shape of an anonymous `ROW(...)`.
     pub fn anonymous(types: Vec<Type>) -> Shape {
-        let names = (1..=types.len()).map(|n| Arc::from(format!("f{n}"))).collect();
+        let names = (1..=types.len())
+            .map(|n| Arc::from(format!("f{n}")))
+            .collect();
         Shape { names, types }
     }
 }

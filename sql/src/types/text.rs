@@ -6,8 +6,7 @@ use crate::error::{Error, Result, state};
 use crate::types::array::{DIMENSIONS_MAX, Dimension, too_many_dimensions};
 use crate::types::kind::oid;
 use crate::types::{
-    Array, ByteaOutput, Datum, FormatSettings, Numeric, Record, RegKind, Type, datetime,
-    typmod,
+    Array, ByteaOutput, Datum, FormatSettings, Numeric, Record, RegKind, Type, datetime, typmod,
 };
 
 /// 22P02, "invalid input syntax for type x".
@@ -40,7 +39,11 @@ impl Datum {
     /// types that are known by name only.
     pub fn from_text(text: &str, kind: Type, format: &FormatSettings) -> Result<Datum> {
         let value = read(text, kind, format)?;
-        if kind.modifier < 0 { Ok(value) } else { typmod::apply(value, kind, true) }
+        if kind.modifier < 0 {
+            Ok(value)
+        } else {
+            typmod::apply(value, kind, true)
+        }
     }
 
     /// Appends the text form of a value of type `kind`. NULL writes nothing: the caller tells it
@@ -102,8 +105,14 @@ fn read(text: &str, kind: Type, format: &FormatSettings) -> Result<Datum> {
         oid::FLOAT4 => Datum::Float4(read_f32(text)?),
         oid::FLOAT8 => Datum::Float8(read_f64(text, "double precision")?),
         oid::NUMERIC => Datum::numeric(Numeric::parse(text)?),
-        oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::UNKNOWN | oid::CSTRING | oid::REFCURSOR
-        | oid::PG_NODE_TREE | oid::ACLITEM => Datum::text(text),
+        oid::TEXT
+        | oid::VARCHAR
+        | oid::BPCHAR
+        | oid::UNKNOWN
+        | oid::CSTRING
+        | oid::REFCURSOR
+        | oid::PG_NODE_TREE
+        | oid::ACLITEM => Datum::text(text),
         oid::NAME => Datum::text(typmod::truncate_name(text)),
         oid::BYTEA => Datum::Bytea(Arc::from(read_bytea(text)?)),
         oid::DATE => Datum::Date(datetime::read_date(text, format)?),
@@ -184,8 +193,14 @@ fn read_integer<T: TryFrom<i64>>(text: &str, kind: &str) -> Result<T> {
             .and_then(|value| value.checked_sub(i64::from(digit - b'0')))
             .ok_or_else(|| out_of_range(kind, text))?;
     }
-    let value = if negative { Some(value) } else { value.checked_neg() };
-    value.and_then(|value| T::try_from(value).ok()).ok_or_else(|| out_of_range(kind, text))
+    let value = if negative {
+        Some(value)
+    } else {
+        value.checked_neg()
+    };
+    value
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| out_of_range(kind, text))
 }
 
 fn float_word(text: &str) -> Option<f64> {
@@ -205,7 +220,9 @@ fn float_word(text: &str) -> Option<f64> {
 fn is_plain_float(text: &str) -> bool {
     let body = text.strip_prefix(['+', '-']).unwrap_or(text);
     body.bytes().any(|b| b.is_ascii_digit())
-        && body.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
+        && body
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
 }
 
 /// Reads a double as `float8in` does.
@@ -287,7 +304,9 @@ fn read_bytea(text: &str) -> Result<Vec<u8>> {
 /// Pairs of hexadecimal digits; blanks between pairs are skipped.
 pub(crate) fn read_hex(text: &str) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 2);
-    let mut chars = text.chars().filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r'));
+    let mut chars = text
+        .chars()
+        .filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r'));
     let digit = |c: char| {
         c.to_digit(16).map(|digit| digit as u8).ok_or_else(|| {
             Error::new(
@@ -348,7 +367,12 @@ fn read_uuid(text: &str) -> Result<[u8; 16]> {
     let mut at = 0;
     for (index, slot) in out.iter_mut().enumerate() {
         let pair = bytes.get(at..at + 2).ok_or_else(invalid)?;
-        let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(invalid);
+        let digit = |b: u8| {
+            (b as char)
+                .to_digit(16)
+                .map(|d| d as u8)
+                .ok_or_else(invalid)
+        };
         *slot = (digit(pair[0])? << 4) | digit(pair[1])?;
         at += 2;
         // A hyphen may follow each group of four digits, but not the last.
@@ -356,7 +380,11 @@ fn read_uuid(text: &str) -> Result<[u8; 16]> {
             at += 1;
         }
     }
-    if at == bytes.len() { Ok(out) } else { Err(invalid()) }
+    if at == bytes.len() {
+        Ok(out)
+    } else {
+        Err(invalid())
+    }
 }
 
 fn write_uuid(value: &[u8; 16], out: &mut Vec<u8>) {
@@ -370,8 +398,13 @@ fn write_uuid(value: &[u8; 16], out: &mut Vec<u8>) {
 
 fn read_lsn(text: &str) -> Result<u64> {
     let part = |digits: &str| {
-        let valid = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        if valid { u64::from_str_radix(digits, 16).ok() } else { None }
+        let valid =
+            (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        if valid {
+            u64::from_str_radix(digits, 16).ok()
+        } else {
+            None
+        }
     };
     text.split_once('/')
         .and_then(|(high, low)| Some((part(high)? << 32) | part(low)?))
@@ -390,11 +423,19 @@ pub(crate) fn read_oid(text: &str, kind: &str) -> Result<u32> {
         return Err(invalid_syntax(kind, text));
     }
     let value: u64 = digits.parse().map_err(|_| out_of_range(kind, text))?;
-    let fits = if negative { value <= 1 << 31 } else { value <= u64::from(u32::MAX) };
+    let fits = if negative {
+        value <= 1 << 31
+    } else {
+        value <= u64::from(u32::MAX)
+    };
     if !fits {
         return Err(out_of_range(kind, text));
     }
-    Ok(if negative { (value as u32).wrapping_neg() } else { value as u32 })
+    Ok(if negative {
+        (value as u32).wrapping_neg()
+    } else {
+        value as u32
+    })
 }
 
 /// xid and cid read what digits there are (`strtoul`).
@@ -405,7 +446,10 @@ fn read_wrapping(text: &str) -> u64 {
 }
 
 fn read_tid(text: &str) -> Result<Datum> {
-    let parts = text.trim().strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+    let parts = text
+        .trim()
+        .strip_prefix('(')
+        .and_then(|t| t.strip_suffix(')'));
     parts
         .and_then(|parts| parts.split_once(','))
         .and_then(|(block, offset)| Some(Datum::Tid(block.parse().ok()?, offset.parse().ok()?)))
@@ -458,8 +502,10 @@ fn read_bit(text: &str) -> Result<String> {
 }
 
 fn read_vector(text: &str, element: Type, format: &FormatSettings) -> Result<Datum> {
-    let values: Result<Vec<Datum>> =
-        text.split_whitespace().map(|word| read(word, element, format)).collect();
+    let values: Result<Vec<Datum>> = text
+        .split_whitespace()
+        .map(|word| read(word, element, format))
+        .collect();
     Ok(Datum::array(Array::starting_at(element, 0, values?)))
 }
 
@@ -506,7 +552,9 @@ fn find_builtin(text: &str, reg: RegKind) -> Result<Option<u32>> {
             let Some((name, types)) = split_signature(text)? else {
                 return Ok(None);
             };
-            catalog::functions_named(&name).find(|f| f.arguments == types).map(|f| f.oid)
+            catalog::functions_named(&name)
+                .find(|f| f.arguments == types)
+                .map(|f| f.oid)
         }
         RegKind::Oper => {
             let name = text.strip_prefix("pg_catalog.").unwrap_or(text);
@@ -550,7 +598,9 @@ fn find_builtin(text: &str, reg: RegKind) -> Result<Option<u32>> {
 }
 
 fn bare_name(text: &str) -> String {
-    split_identifiers(text).and_then(|parts| parts.last().cloned()).unwrap_or_default()
+    split_identifiers(text)
+        .and_then(|parts| parts.last().cloned())
+        .unwrap_or_default()
 }
 
 /// Splits `name(type, type)`; `None` when a type is unknown or the form is another.
@@ -575,7 +625,11 @@ fn split_signature(text: &str) -> Result<Option<(String, Vec<u32>)>> {
         name.strip_prefix("pg_catalog.").unwrap_or(name).to_owned()
     };
     let mut types = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         if part.eq_ignore_ascii_case("none") {
             types.push(0);
             continue;
@@ -590,35 +644,50 @@ fn split_signature(text: &str) -> Result<Option<(String, Vec<u32>)>> {
 
 fn no_such_object(text: &str, reg: RegKind, kind: Type) -> Error {
     let (code, message) = match reg {
-        RegKind::Class => {
-            (state::UNDEFINED_TABLE, format!("relation \"{}\" does not exist", unquoted(text)))
-        }
-        RegKind::Type => {
-            (state::UNDEFINED_OBJECT, format!("type \"{}\" does not exist", unquoted(text)))
-        }
-        RegKind::Proc | RegKind::Procedure => {
-            (state::UNDEFINED_FUNCTION, format!("function \"{text}\" does not exist"))
-        }
-        RegKind::Oper | RegKind::Operator => {
-            (state::UNDEFINED_FUNCTION, format!("operator does not exist: {text}"))
-        }
-        RegKind::Namespace => {
-            (state::INVALID_SCHEMA_NAME, format!("schema \"{}\" does not exist", unquoted(text)))
-        }
-        RegKind::Role => {
-            (state::UNDEFINED_OBJECT, format!("role \"{}\" does not exist", unquoted(text)))
-        }
+        RegKind::Class => (
+            state::UNDEFINED_TABLE,
+            format!("relation \"{}\" does not exist", unquoted(text)),
+        ),
+        RegKind::Type => (
+            state::UNDEFINED_OBJECT,
+            format!("type \"{}\" does not exist", unquoted(text)),
+        ),
+        RegKind::Proc | RegKind::Procedure => (
+            state::UNDEFINED_FUNCTION,
+            format!("function \"{text}\" does not exist"),
+        ),
+        RegKind::Oper | RegKind::Operator => (
+            state::UNDEFINED_FUNCTION,
+            format!("operator does not exist: {text}"),
+        ),
+        RegKind::Namespace => (
+            state::INVALID_SCHEMA_NAME,
+            format!("schema \"{}\" does not exist", unquoted(text)),
+        ),
+        RegKind::Role => (
+            state::UNDEFINED_OBJECT,
+            format!("role \"{}\" does not exist", unquoted(text)),
+        ),
         RegKind::Collation => (
             state::UNDEFINED_OBJECT,
-            format!("collation \"{}\" for encoding \"UTF8\" does not exist", unquoted(text)),
+            format!(
+                "collation \"{}\" for encoding \"UTF8\" does not exist",
+                unquoted(text)
+            ),
         ),
         RegKind::Config => (
             state::UNDEFINED_OBJECT,
-            format!("text search configuration \"{}\" does not exist", unquoted(text)),
+            format!(
+                "text search configuration \"{}\" does not exist",
+                unquoted(text)
+            ),
         ),
         RegKind::Dictionary => (
             state::UNDEFINED_OBJECT,
-            format!("text search dictionary \"{}\" does not exist", unquoted(text)),
+            format!(
+                "text search dictionary \"{}\" does not exist",
+                unquoted(text)
+            ),
         ),
     };
     let _ = kind;
@@ -650,7 +719,11 @@ pub fn split_identifiers(text: &str) -> Option<Vec<String>> {
             }
         } else {
             while let Some(c) = chars.peek().copied().filter(|c| *c != '.' && *c != '"') {
-                part.push(if c.is_ascii() { c.to_ascii_lowercase() } else { c });
+                part.push(if c.is_ascii() {
+                    c.to_ascii_lowercase()
+                } else {
+                    c
+                });
                 chars.next();
             }
             part = part.trim().to_owned();
@@ -675,7 +748,10 @@ fn write_oid(value: u32, kind: Type, format: &FormatSettings, out: &mut Vec<u8>)
         out.push(b'-');
         return;
     }
-    let name = format.names.as_ref().and_then(|names| names.name_of(reg, value));
+    let name = format
+        .names
+        .as_ref()
+        .and_then(|names| names.name_of(reg, value));
     match name.or_else(|| builtin_name(reg, value)) {
         Some(name) => out.extend_from_slice(name.as_bytes()),
         None => write_i64(i64::from(value), out),
@@ -690,13 +766,24 @@ fn builtin_name(reg: RegKind, value: u32) -> Option<String> {
             let function = catalog::function(value)?;
             let unique = catalog::functions_named(function.name).count() == 1;
             let name = quote_identifier(function.name);
-            Some(if unique { name } else { format!("pg_catalog.{name}") })
+            Some(if unique {
+                name
+            } else {
+                format!("pg_catalog.{name}")
+            })
         }
         RegKind::Procedure => {
             let function = catalog::function(value)?;
-            let types: Vec<String> =
-                function.arguments.iter().map(|oid| Type::new(*oid).name()).collect();
-            Some(format!("{}({})", quote_identifier(function.name), types.join(",")))
+            let types: Vec<String> = function
+                .arguments
+                .iter()
+                .map(|oid| Type::new(*oid).name())
+                .collect();
+            Some(format!(
+                "{}({})",
+                quote_identifier(function.name),
+                types.join(",")
+            ))
         }
         RegKind::Oper => {
             let operator = catalog::operator(value)?;
@@ -709,8 +796,14 @@ fn builtin_name(reg: RegKind, value: u32) -> Option<String> {
         }
         RegKind::Operator => {
             let operator = catalog::operator(value)?;
-            let left = operator.left.map_or("NONE".to_owned(), |left| Type::new(left).name());
-            Some(format!("{}({left},{})", operator.name, Type::new(operator.right)))
+            let left = operator
+                .left
+                .map_or("NONE".to_owned(), |left| Type::new(left).name());
+            Some(format!(
+                "{}({left},{})",
+                operator.name,
+                Type::new(operator.right)
+            ))
         }
         RegKind::Namespace => match value {
             11 => Some("pg_catalog".to_owned()),
@@ -730,9 +823,15 @@ fn builtin_name(reg: RegKind, value: u32) -> Option<String> {
 /// Quotes an identifier when it must be (`quote_ident`).
 pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && !crate::types::kind::is_reserved(name);
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Appends an integer.
@@ -859,7 +958,9 @@ fn read_array(text: &str, element: Type, format: &FormatSettings) -> Result<Arra
         if declared.len() >= DIMENSIONS_MAX {
             return Err(too_many_dimensions(declared.len() + 1));
         }
-        let close = inner.find(']').ok_or_else(|| malformed_array(text, "Missing \"]\" after array dimensions."))?;
+        let close = inner
+            .find(']')
+            .ok_or_else(|| malformed_array(text, "Missing \"]\" after array dimensions."))?;
         declared.push(read_dimension(&inner[..close], text)?);
         rest = inner[close + 1..].trim_start_matches(is_blank);
     }
@@ -869,7 +970,10 @@ fn read_array(text: &str, element: Type, format: &FormatSettings) -> Result<Arra
             .ok_or_else(|| malformed_array(text, "Missing \"=\" after array dimensions."))?
             .trim_start_matches(is_blank);
         if !rest.starts_with('{') {
-            return Err(malformed_array(text, "Array contents must start with \"{\"."));
+            return Err(malformed_array(
+                text,
+                "Array contents must start with \"{\".",
+            ));
         }
     } else if !rest.starts_with('{') {
         return Err(malformed_array(
@@ -893,15 +997,26 @@ fn read_array(text: &str, element: Type, format: &FormatSettings) -> Result<Arra
     if parser.at < parser.rest.len() {
         return Err(malformed_array(text, "Junk after closing right brace."));
     }
-    let ArrayParser { lengths, values, .. } = parser;
+    let ArrayParser {
+        lengths, values, ..
+    } = parser;
     if values.is_empty() {
         return Ok(Array::empty(element.plain()));
     }
     let dimensions: Vec<Dimension> = if declared.is_empty() {
-        lengths.iter().map(|length| Dimension { length: *length, lower: 1 }).collect()
+        lengths
+            .iter()
+            .map(|length| Dimension {
+                length: *length,
+                lower: 1,
+            })
+            .collect()
     } else {
         let same = declared.len() == lengths.len()
-            && declared.iter().zip(&lengths).all(|(d, length)| d.length == *length);
+            && declared
+                .iter()
+                .zip(&lengths)
+                .all(|(d, length)| d.length == *length);
         if !same {
             return Err(malformed_array(
                 text,
@@ -910,12 +1025,19 @@ fn read_array(text: &str, element: Type, format: &FormatSettings) -> Result<Arra
         }
         declared
     };
-    Ok(Array { element: element.plain(), dimensions, values })
+    Ok(Array {
+        element: element.plain(),
+        dimensions,
+        values,
+    })
 }
 
 fn read_dimension(text: &str, whole: &str) -> Result<Dimension> {
     let invalid = || {
-        malformed_array(whole, "\"[\" must introduce explicitly-specified array dimensions.")
+        malformed_array(
+            whole,
+            "\"[\" must introduce explicitly-specified array dimensions.",
+        )
     };
     let number = |text: &str| text.trim().parse::<i32>().map_err(|_| invalid());
     let (lower, upper) = match text.split_once(':') {
@@ -928,9 +1050,15 @@ fn read_dimension(text: &str, whole: &str) -> Result<Dimension> {
             "upper bound cannot be less than lower bound",
         ));
     }
-    let length = upper.checked_sub(lower).and_then(|d| d.checked_add(1)).ok_or_else(|| {
-        Error::new(state::PROGRAM_LIMIT_EXCEEDED, "array size exceeds the maximum allowed")
-    })?;
+    let length = upper
+        .checked_sub(lower)
+        .and_then(|d| d.checked_add(1))
+        .ok_or_else(|| {
+            Error::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "array size exceeds the maximum allowed",
+            )
+        })?;
     Ok(Dimension { length, lower })
 }
 
@@ -966,7 +1094,10 @@ impl ArrayParser<'_> {
     }
 
     fn unexpected(&self, byte: u8) -> Error {
-        malformed_array(self.text, &format!("Unexpected \"{}\" character.", byte as char))
+        malformed_array(
+            self.text,
+            &format!("Unexpected \"{}\" character.", byte as char),
+        )
     }
 
     /// Reads one `{...}` at nesting `depth`.
@@ -980,7 +1111,11 @@ impl ArrayParser<'_> {
         self.skip_blanks();
         if self.rest.get(self.at) == Some(&b'}') {
             self.at += 1;
-            return if depth == 0 { Ok(()) } else { self.close(depth, 0) };
+            return if depth == 0 {
+                Ok(())
+            } else {
+                self.close(depth, 0)
+            };
         }
         loop {
             self.skip_blanks();
@@ -990,7 +1125,11 @@ impl ArrayParser<'_> {
                 Some(_) => false,
             };
             if nested.is_some_and(|nested| nested != here) {
-                return Err(if here { self.unexpected(b'{') } else { self.ragged() });
+                return Err(if here {
+                    self.unexpected(b'{')
+                } else {
+                    self.ragged()
+                });
             }
             nested = Some(here);
             if here {
@@ -1127,7 +1266,11 @@ fn write_array(array: &Array, kind: Type, format: &FormatSettings, out: &mut Vec
         out.extend_from_slice(b"{}");
         return;
     }
-    if array.dimensions.iter().any(|dimension| dimension.lower != 1) {
+    if array
+        .dimensions
+        .iter()
+        .any(|dimension| dimension.lower != 1)
+    {
         for dimension in &array.dimensions {
             let bounds = format!("[{}:{}]", dimension.lower, dimension.upper());
             out.extend_from_slice(bounds.as_bytes());
@@ -1138,7 +1281,16 @@ fn write_array(array: &Array, kind: Type, format: &FormatSettings, out: &mut Vec
     let element = kind.element().unwrap_or(array.element);
     let delimiter = element.row().map_or(b',', |row| row.delimiter);
     let mut scratch = Vec::new();
-    write_level(array, element, delimiter, 0, &mut 0, format, &mut scratch, out);
+    write_level(
+        array,
+        element,
+        delimiter,
+        0,
+        &mut 0,
+        format,
+        &mut scratch,
+        out,
+    );
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -1158,7 +1310,16 @@ fn write_level(
             out.push(delimiter);
         }
         if depth + 1 < array.dimensions.len() {
-            write_level(array, element, delimiter, depth + 1, next, format, scratch, out);
+            write_level(
+                array,
+                element,
+                delimiter,
+                depth + 1,
+                next,
+                format,
+                scratch,
+                out,
+            );
             continue;
         }
         let item = &array.values[*next];
@@ -1175,11 +1336,9 @@ fn write_level(
 }
 
 fn write_array_item(text: &[u8], delimiter: u8, out: &mut Vec<u8>) {
-    let special = |b: &u8| {
-        *b == delimiter || matches!(b, b'"' | b'\\' | b'{' | b'}') || is_blank(*b as char)
-    };
-    let quote =
-        text.is_empty() || text.eq_ignore_ascii_case(b"null") || text.iter().any(special);
+    let special =
+        |b: &u8| *b == delimiter || matches!(b, b'"' | b'\\' | b'{' | b'}') || is_blank(*b as char);
+    let quote = text.is_empty() || text.eq_ignore_ascii_case(b"null") || text.iter().any(special);
     if !quote {
         out.extend_from_slice(text);
         return;
@@ -1206,9 +1365,8 @@ fn write_record(record: &Record, format: &FormatSettings, out: &mut Vec<u8>) {
         }
         scratch.clear();
         value.write_text(*kind, format, &mut scratch);
-        let special = |b: &u8| {
-            matches!(b, b'"' | b'\\' | b'(' | b')' | b',') || is_blank(*b as char)
-        };
+        let special =
+            |b: &u8| matches!(b, b'"' | b'\\' | b'(' | b')' | b',') || is_blank(*b as char);
         if !scratch.is_empty() && !scratch.iter().any(special) {
             out.extend_from_slice(&scratch);
             continue;
@@ -1224,4 +1382,3 @@ fn write_record(record: &Record, format: &FormatSettings, out: &mut Vec<u8>) {
     }
     out.push(b')');
 }
-

@@ -61,7 +61,11 @@ pub(crate) fn apply_modifiers(base: Type, modifiers: &[&str]) -> Result<Type> {
         .collect::<Result<Vec<i32>>>()?;
     let modifier = match base.oid {
         oid::VARCHAR | oid::BPCHAR => {
-            let word = if base.oid == oid::VARCHAR { "varchar" } else { "char" };
+            let word = if base.oid == oid::VARCHAR {
+                "varchar"
+            } else {
+                "char"
+            };
             let length = length_modifier(word, &numbers, LENGTH_MAX)?;
             length + 4
         }
@@ -84,12 +88,12 @@ pub(crate) fn apply_modifiers(base: Type, modifiers: &[&str]) -> Result<Type> {
 
 fn length_modifier(word: &str, numbers: &[i32], most: i32) -> Result<i32> {
     match numbers {
-        [length] if *length < 1 => {
-            Err(invalid(format!("length for type {word} must be at least 1")))
-        }
-        [length] if *length > most => {
-            Err(invalid(format!("length for type {word} cannot exceed {most}")))
-        }
+        [length] if *length < 1 => Err(invalid(format!(
+            "length for type {word} must be at least 1"
+        ))),
+        [length] if *length > most => Err(invalid(format!(
+            "length for type {word} cannot exceed {most}"
+        ))),
         [length] => Ok(*length),
         _ => Err(invalid("invalid type modifier".to_owned())),
     }
@@ -102,10 +106,14 @@ fn numeric_modifier(numbers: &[i32]) -> Result<Type> {
         _ => return Err(invalid("invalid NUMERIC type modifier".to_owned())),
     };
     if !(1..=1000).contains(&precision) {
-        return Err(invalid(format!("NUMERIC precision {precision} must be between 1 and 1000")));
+        return Err(invalid(format!(
+            "NUMERIC precision {precision} must be between 1 and 1000"
+        )));
     }
     if !(-1000..=1000).contains(&scale) {
-        return Err(invalid(format!("NUMERIC scale {scale} must be between -1000 and 1000")));
+        return Err(invalid(format!(
+            "NUMERIC scale {scale} must be between -1000 and 1000"
+        )));
     }
     Ok(Type::numeric(precision, scale))
 }
@@ -118,9 +126,9 @@ fn precision_modifier(base: Type, numbers: &[i32]) -> Result<i32> {
         _ => ("TIMESTAMP", " WITH TIME ZONE"),
     };
     match numbers {
-        [digits] if *digits < 0 => {
-            Err(invalid(format!("{word}({digits}){suffix} precision must not be negative")))
-        }
+        [digits] if *digits < 0 => Err(invalid(format!(
+            "{word}({digits}){suffix} precision must not be negative"
+        ))),
         // PostgreSQL warns and takes the largest.
         [digits] => Ok((*digits).min(6)),
         _ => Err(invalid("invalid type modifier".to_owned())),
@@ -176,7 +184,10 @@ pub(crate) fn interval_parts(modifier: i32) -> (i32, Option<i32>) {
         return (FULL_RANGE, None);
     }
     let precision = modifier & FULL_PRECISION;
-    ((modifier >> 16) & FULL_RANGE, (precision != FULL_PRECISION).then_some(precision))
+    (
+        (modifier >> 16) & FULL_RANGE,
+        (precision != FULL_PRECISION).then_some(precision),
+    )
 }
 
 /// What `format_type` prints after `interval`.
@@ -197,7 +208,10 @@ pub(crate) fn interval_suffix(modifier: i32) -> String {
         (HOUR | MINUTE | SECOND, " hour to second"),
         (MINUTE | SECOND, " minute to second"),
     ];
-    let name = NAMES.iter().find(|(mask, _)| *mask == range).map_or("", |(_, name)| name);
+    let name = NAMES
+        .iter()
+        .find(|(mask, _)| *mask == range)
+        .map_or("", |(_, name)| name);
     match precision {
         Some(precision) => format!("{name}({precision})"),
         None => name.to_owned(),
@@ -237,8 +251,11 @@ pub fn apply(value: Datum, kind: Type, explicit: bool) -> Result<Datum> {
         (Datum::Bit(bits), oid::VARBIT) => varbit(&bits, kind.modifier as usize, explicit),
         (Datum::Array(array), _) => match kind.element() {
             Some(element) => {
-                let values: Result<Vec<Datum>> =
-                    array.values.iter().map(|v| apply(v.clone(), element, explicit)).collect();
+                let values: Result<Vec<Datum>> = array
+                    .values
+                    .iter()
+                    .map(|v| apply(v.clone(), element, explicit))
+                    .collect();
                 Ok(Datum::array(Array {
                     element: array.element,
                     dimensions: array.dimensions.clone(),
@@ -313,7 +330,11 @@ pub(crate) fn fit_numeric(number: &Numeric, precision: i32, scale: i32) -> Resul
     let rounded = number.round(scale)?;
     if !rounded.is_zero() && rounded.exponent() >= i64::from(precision - scale) {
         let digits = precision - scale;
-        let bound = if digits == 0 { "1".to_owned() } else { format!("10^{digits}") };
+        let bound = if digits == 0 {
+            "1".to_owned()
+        } else {
+            format!("10^{digits}")
+        };
         return Err(field_overflow(format!(
             "A field with precision {precision}, scale {scale} must round to an absolute value \
              less than {bound}."
@@ -375,7 +396,10 @@ fn bit(bits: &str, length: usize, explicit: bool) -> Result<Datum> {
     if !explicit {
         return Err(Error::new(
             crate::SqlState(*b"22026"),
-            format!("bit string length {} does not match type bit({length})", bits.len()),
+            format!(
+                "bit string length {} does not match type bit({length})",
+                bits.len()
+            ),
         ));
     }
     let mut out: String = bits.chars().take(length).collect();

@@ -36,7 +36,9 @@ pub enum Json {
 
 /// The order of keys inside a jsonb object: shorter first, then bytewise.
 pub fn key_order(a: &str, b: &str) -> Ordering {
-    a.len().cmp(&b.len()).then_with(|| a.as_bytes().cmp(b.as_bytes()))
+    a.len()
+        .cmp(&b.len())
+        .then_with(|| a.as_bytes().cmp(b.as_bytes()))
 }
 
 impl Json {
@@ -63,7 +65,9 @@ impl Json {
     pub fn get(&self, key: &str) -> Option<&Json> {
         match self {
             Json::Object(pairs) => {
-                let at = pairs.binary_search_by(|pair| key_order(&pair.0, key)).ok()?;
+                let at = pairs
+                    .binary_search_by(|pair| key_order(&pair.0, key))
+                    .ok()?;
                 Some(&pairs[at].1)
             }
             _ => None,

@@ -12,7 +12,12 @@ use crate::types::Numeric;
 /// # Errors
 /// 22P02 with PostgreSQL's DETAIL; 54001 when nested too deep; 22P05 for `\u0000`.
 pub fn parse(text: &str) -> Result<Json> {
-    let mut parser = Parser { text, at: 0, depth: 0, build: true };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+        build: true,
+    };
     let value = parser.value()?;
     parser.end()?;
     Ok(value)
@@ -23,7 +28,12 @@ pub fn parse(text: &str) -> Result<Json> {
 /// # Errors
 /// As [`parse`].
 pub fn validate(text: &str) -> Result<()> {
-    let mut parser = Parser { text, at: 0, depth: 0, build: false };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+        build: false,
+    };
     parser.value()?;
     parser.end()
 }
@@ -87,8 +97,10 @@ impl Parser<'_> {
     fn descend(&mut self) -> Result<()> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Error::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
-                .hint("Reduce the nesting of the JSON value."));
+            return Err(
+                Error::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
+                    .hint("Reduce the nesting of the JSON value."),
+            );
         }
         Ok(())
     }
@@ -154,7 +166,11 @@ impl Parser<'_> {
             }
         }
         self.depth -= 1;
-        Ok(if self.build { Json::object(pairs) } else { Json::Null })
+        Ok(if self.build {
+            Json::object(pairs)
+        } else {
+            Json::Null
+        })
     }
 
     fn number(&mut self) -> Result<Json> {
@@ -294,12 +310,17 @@ impl Parser<'_> {
 
     fn unicode_escape(&self, at: usize, out: &mut String) -> Result<usize> {
         let unit = self.hex4(at + 2)?;
-        let mut end = at + 6;
+        let first = at + 6;
+        let mut end = first;
         if !self.build {
             return Ok(end);
         }
-        let low_missing =
-            || self.error("Unicode low surrogate must follow a high surrogate.".to_owned(), end);
+        let low_missing = || {
+            self.error(
+                "Unicode low surrogate must follow a high surrogate.".to_owned(),
+                first,
+            )
+        };
         let code = match unit {
             0 => {
                 return Err(Error::new(
@@ -395,9 +416,12 @@ impl Parser<'_> {
     }
 
     fn error(&self, detail: String, end: usize) -> Error {
-        Error::new(state::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
-            .detail(detail)
-            .context(self.context(end))
+        Error::new(
+            state::INVALID_TEXT_REPRESENTATION,
+            "invalid input syntax for type json",
+        )
+        .detail(detail)
+        .context(self.context(end))
     }
 
     /// `JSON data, line 1: {"a": b...` up to `end`.
@@ -414,6 +438,9 @@ impl Parser<'_> {
         }
         let more = end < self.text.len() && !self.text[end..].starts_with(['\n', '\r']);
         let suffix = if more { "..." } else { "" };
-        format!("JSON data, line {line}: {prefix}{}{suffix}", &self.text[start..end])
+        format!(
+            "JSON data, line {line}: {prefix}{}{suffix}",
+            &self.text[start..end]
+        )
     }
 }

@@ -22,7 +22,10 @@ const POWERS: [i128; 39] = {
 
 /// `10^exponent`, or `i128::MAX` where that does not fit (a product with it then overflows).
 pub(super) fn small_power(exponent: u16) -> i128 {
-    POWERS.get(usize::from(exponent)).copied().unwrap_or(i128::MAX)
+    POWERS
+        .get(usize::from(exponent))
+        .copied()
+        .unwrap_or(i128::MAX)
 }
 
 /// `10^exponent`.
@@ -54,7 +57,11 @@ fn aligned(a: &Numeric, b: &Numeric) -> (BigInt, BigInt) {
 fn at_scale(value: &Numeric, scale: i32) -> BigInt {
     let digits = value.unscaled().unwrap_or_default();
     let shift = scale - value.scale();
-    if shift > 0 { digits * power_of_ten(shift as u32) } else { digits }
+    if shift > 0 {
+        digits * power_of_ten(shift as u32)
+    } else {
+        digits
+    }
 }
 
 /// `numerator / denominator` rounded half away from zero.
@@ -104,7 +111,16 @@ impl Numeric {
     pub fn add(&self, other: &Numeric) -> Result<Numeric> {
         use Numeric::{Infinity, NaN, NegativeInfinity, Small};
         match (self, other) {
-            (Small { unscaled: a, scale: s }, Small { unscaled: b, scale: t }) => {
+            (
+                Small {
+                    unscaled: a,
+                    scale: s,
+                },
+                Small {
+                    unscaled: b,
+                    scale: t,
+                },
+            ) => {
                 let (x, y) = if s >= t {
                     (Some(*a), b.checked_mul(small_power(s - t)))
                 } else {
@@ -113,7 +129,10 @@ impl Numeric {
                 if let (Some(x), Some(y)) = (x, y)
                     && let Some(unscaled) = x.checked_add(y)
                 {
-                    return Ok(Small { unscaled, scale: *s.max(t) });
+                    return Ok(Small {
+                        unscaled,
+                        scale: *s.max(t),
+                    });
                 }
             }
             (NaN, _) | (_, NaN) => return Ok(NaN),
@@ -138,14 +157,26 @@ impl Numeric {
     pub fn neg(&self) -> Numeric {
         match self {
             Numeric::Small { unscaled, scale } => match unscaled.checked_neg() {
-                Some(unscaled) => Numeric::Small { unscaled, scale: *scale },
-                None => Numeric::Big { unscaled: -BigInt::from(*unscaled), scale: *scale },
+                Some(unscaled) => Numeric::Small {
+                    unscaled,
+                    scale: *scale,
+                },
+                None => Numeric::Big {
+                    unscaled: -BigInt::from(*unscaled),
+                    scale: *scale,
+                },
             },
             Numeric::Big { unscaled, scale } => {
                 let unscaled = -unscaled;
                 match unscaled.to_i128() {
-                    Some(unscaled) => Numeric::Small { unscaled, scale: *scale },
-                    None => Numeric::Big { unscaled, scale: *scale },
+                    Some(unscaled) => Numeric::Small {
+                        unscaled,
+                        scale: *scale,
+                    },
+                    None => Numeric::Big {
+                        unscaled,
+                        scale: *scale,
+                    },
                 }
             }
             Numeric::NaN => Numeric::NaN,
@@ -156,7 +187,11 @@ impl Numeric {
 
     /// The absolute value.
     pub fn abs(&self) -> Numeric {
-        if self.is_negative() { self.neg() } else { self.clone() }
+        if self.is_negative() {
+            self.neg()
+        } else {
+            self.clone()
+        }
     }
 
     /// -1, 0, 1 or NaN.
@@ -175,13 +210,22 @@ impl Numeric {
     /// 22003 when the result has too many digits.
     pub fn mul(&self, other: &Numeric) -> Result<Numeric> {
         if let (
-            Numeric::Small { unscaled: a, scale: s },
-            Numeric::Small { unscaled: b, scale: t },
+            Numeric::Small {
+                unscaled: a,
+                scale: s,
+            },
+            Numeric::Small {
+                unscaled: b,
+                scale: t,
+            },
         ) = (self, other)
             && i32::from(*s) + i32::from(*t) <= SCALE_MAX
             && let Some(unscaled) = a.checked_mul(*b)
         {
-            return Ok(Numeric::Small { unscaled, scale: s + t });
+            return Ok(Numeric::Small {
+                unscaled,
+                scale: s + t,
+            });
         }
         if self.is_nan() || other.is_nan() {
             return Ok(Numeric::NaN);
@@ -191,7 +235,11 @@ impl Numeric {
                 return Ok(Numeric::NaN);
             }
             let negative = self.is_negative() != other.is_negative();
-            return Ok(if negative { Numeric::NegativeInfinity } else { Numeric::Infinity });
+            return Ok(if negative {
+                Numeric::NegativeInfinity
+            } else {
+                Numeric::Infinity
+            });
         }
         let product = self.unscaled().unwrap_or_default() * other.unscaled().unwrap_or_default();
         let scale = self.scale() + other.scale();
@@ -215,7 +263,11 @@ impl Numeric {
                 return Err(division_by_zero());
             }
             let same = self.is_negative() == other.is_negative();
-            return Ok(Some(if same { Numeric::Infinity } else { Numeric::NegativeInfinity }));
+            return Ok(Some(if same {
+                Numeric::Infinity
+            } else {
+                Numeric::NegativeInfinity
+            }));
         }
         if !other.is_finite() {
             return Ok(Some(Numeric::ZERO));
@@ -291,7 +343,11 @@ impl Numeric {
             return Ok(Numeric::NaN);
         }
         if !self.is_finite() {
-            return if other.is_zero() { Err(division_by_zero()) } else { Ok(Numeric::NaN) };
+            return if other.is_zero() {
+                Err(division_by_zero())
+            } else {
+                Ok(Numeric::NaN)
+            };
         }
         if !other.is_finite() {
             return Ok(self.clone());
@@ -332,13 +388,19 @@ impl Numeric {
             if let Numeric::Small { unscaled, .. } = self
                 && let Some(unscaled) = unscaled.checked_mul(small_power((scale - own) as u16))
             {
-                return Ok(Numeric::Small { unscaled, scale: scale as u16 });
+                return Ok(Numeric::Small {
+                    unscaled,
+                    scale: scale as u16,
+                });
             }
             return Numeric::from_big(at_scale(self, scale), scale);
         }
         let drop = (own - scale) as u32;
         if i64::from(drop) > self.digit_count() {
-            return Ok(Numeric::Small { unscaled: 0, scale: scale.max(0) as u16 });
+            return Ok(Numeric::Small {
+                unscaled: 0,
+                scale: scale.max(0) as u16,
+            });
         }
         let kept = cut(&self.unscaled().unwrap_or_default(), &power_of_ten(drop));
         if scale >= 0 {
@@ -450,7 +512,9 @@ impl Numeric {
 
     /// Zero at a scale.
     pub fn zero_at(scale: i32) -> Numeric {
-        Numeric::Small { unscaled: 0, scale: scale.clamp(0, SCALE_MAX) as u16 }
+        Numeric::Small {
+            unscaled: 0,
+            scale: scale.clamp(0, SCALE_MAX) as u16,
+        }
     }
 }
-

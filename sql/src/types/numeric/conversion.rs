@@ -17,7 +17,10 @@ fn special(text: &str) -> Option<Numeric> {
     let equals = |other: &str| text.eq_ignore_ascii_case(other);
     if equals("nan") {
         Some(Numeric::NaN)
-    } else if ["infinity", "+infinity", "inf", "+inf"].into_iter().any(equals) {
+    } else if ["infinity", "+infinity", "inf", "+inf"]
+        .into_iter()
+        .any(equals)
+    {
         Some(Numeric::Infinity)
     } else if ["-infinity", "-inf"].into_iter().any(equals) {
         Some(Numeric::NegativeInfinity)
@@ -76,7 +79,10 @@ impl Numeric {
             }
             unscaled *= super::arithmetic::small_power(shift as u16);
             let unscaled = if negative { -unscaled } else { unscaled };
-            return Ok(Numeric::Small { unscaled, scale: scale as u16 });
+            return Ok(Numeric::Small {
+                unscaled,
+                scale: scale as u16,
+            });
         }
         let digits = format!("{whole}{fraction}");
         let unscaled: BigInt = digits.parse().map_err(|_| invalid(text))?;
@@ -137,13 +143,21 @@ fn from_float(value: f64, digits: usize) -> Numeric {
         return Numeric::NaN;
     }
     if value.is_infinite() {
-        return if value > 0.0 { Numeric::Infinity } else { Numeric::NegativeInfinity };
+        return if value > 0.0 {
+            Numeric::Infinity
+        } else {
+            Numeric::NegativeInfinity
+        };
     }
     // %.15g prints without trailing zeros, so the scale is that of the trimmed digits.
     let text = format!("{value:.*e}", digits - 1);
     Numeric::parse(&text).map_or(Numeric::ZERO, |exact| {
         let trimmed = exact.trim_scale();
-        if trimmed.is_zero() { Numeric::ZERO } else { trimmed }
+        if trimmed.is_zero() {
+            Numeric::ZERO
+        } else {
+            trimmed
+        }
     })
 }
 

@@ -56,19 +56,31 @@ pub(crate) use arithmetic::power_of_ten;
 
 /// 22003, "value overflows numeric format".
 pub fn overflow() -> Error {
-    Error::new(state::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format")
+    Error::new(
+        state::NUMERIC_VALUE_OUT_OF_RANGE,
+        "value overflows numeric format",
+    )
 }
 
 impl Numeric {
     /// Zero without decimals.
-    pub const ZERO: Numeric = Numeric::Small { unscaled: 0, scale: 0 };
+    pub const ZERO: Numeric = Numeric::Small {
+        unscaled: 0,
+        scale: 0,
+    };
 
     /// One without decimals.
-    pub const ONE: Numeric = Numeric::Small { unscaled: 1, scale: 0 };
+    pub const ONE: Numeric = Numeric::Small {
+        unscaled: 1,
+        scale: 0,
+    };
 
     /// An integer.
     pub const fn from_i64(value: i64) -> Numeric {
-        Numeric::Small { unscaled: value as i128, scale: 0 }
+        Numeric::Small {
+            unscaled: value as i128,
+            scale: 0,
+        }
     }
 
     /// `unscaled * 10^-scale`.
@@ -81,7 +93,9 @@ impl Numeric {
     /// # Errors
     /// 22003 beyond 131072 digits before the point or 16383 after it.
     pub fn from_big(unscaled: BigInt, scale: i32) -> Result<Numeric> {
-        let scale16 = u16::try_from(scale).ok().filter(|s| i32::from(*s) <= SCALE_MAX);
+        let scale16 = u16::try_from(scale)
+            .ok()
+            .filter(|s| i32::from(*s) <= SCALE_MAX);
         let Some(scale) = scale16 else {
             return Err(overflow());
         };
@@ -149,7 +163,11 @@ impl Numeric {
 
     /// The power of ten of the first significant digit (`d.ddd * 10^exponent`); 0 for zero.
     pub(crate) fn exponent(&self) -> i64 {
-        if self.is_zero() { 0 } else { self.digit_count() - 1 - i64::from(self.scale()) }
+        if self.is_zero() {
+            0
+        } else {
+            self.digit_count() - 1 - i64::from(self.scale())
+        }
     }
 
     /// PostgreSQL's weight: the power of 10000 of the first base-10000 digit; 0 for zero.
@@ -251,7 +269,16 @@ impl PartialOrd for Numeric {
 impl Ord for Numeric {
     fn cmp(&self, other: &Numeric) -> Ordering {
         use Numeric::Small;
-        if let (Small { unscaled: a, scale: s }, Small { unscaled: b, scale: t }) = (self, other)
+        if let (
+            Small {
+                unscaled: a,
+                scale: s,
+            },
+            Small {
+                unscaled: b,
+                scale: t,
+            },
+        ) = (self, other)
         {
             if s == t {
                 return a.cmp(b);
