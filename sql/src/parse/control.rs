@@ -26,7 +26,9 @@ pub(super) fn transaction(words: &mut Words<'_>) -> Result<Statement> {
                 return skip(words, "COMMIT PREPARED", Some(NO_PREPARED));
             }
             work(words);
-            Tx::Commit { chain: chain(words)? }
+            Tx::Commit {
+                chain: chain(words)?,
+            }
         }
         "rollback" | "abort" => {
             if words.is("PREPARED") {
@@ -37,7 +39,9 @@ pub(super) fn transaction(words: &mut Words<'_>) -> Result<Statement> {
                 words.eat("SAVEPOINT");
                 Tx::RollbackTo(words.name()?)
             } else {
-                Tx::Rollback { chain: chain(words)? }
+                Tx::Rollback {
+                    chain: chain(words)?,
+                }
             }
         }
         "savepoint" => Tx::Savepoint(words.name()?),
@@ -110,8 +114,11 @@ pub(super) fn command(words: &mut Words<'_>) -> Result<Statement> {
         "unlisten" => Statement::Unlisten(Some(words.name()?)),
         "notify" => {
             let channel = words.name()?;
-            let payload =
-                if words.eat_token(&Token::Comma) { words.string()? } else { String::new() };
+            let payload = if words.eat_token(&Token::Comma) {
+                words.string()?
+            } else {
+                String::new()
+            };
             Statement::Notify(channel, payload)
         }
         "lock" => lock(words)?,
@@ -131,7 +138,11 @@ fn lock(words: &mut Words<'_>) -> Result<Statement> {
         words.need("MODE")?;
     }
     let no_wait = words.eat("NOWAIT");
-    Ok(Statement::Lock(Box::new(LockTables { tables, mode, no_wait })))
+    Ok(Statement::Lock(Box::new(LockTables {
+        tables,
+        mode,
+        no_wait,
+    })))
 }
 
 /// `[ONLY] name [*]`.
@@ -166,9 +177,20 @@ fn vacuum(words: &mut Words<'_>, analyze_only: bool) -> Result<Statement> {
         loop {
             let option = words.name()?;
             let known = [
-                "verbose", "analyze", "full", "freeze", "skip_locked", "truncate", "parallel",
-                "index_cleanup", "process_toast", "disable_page_skipping", "process_main",
-                "skip_database_stats", "only_database_stats", "buffer_usage_limit",
+                "verbose",
+                "analyze",
+                "full",
+                "freeze",
+                "skip_locked",
+                "truncate",
+                "parallel",
+                "index_cleanup",
+                "process_toast",
+                "disable_page_skipping",
+                "process_main",
+                "skip_database_stats",
+                "only_database_stats",
+                "buffer_usage_limit",
             ];
             if !known.contains(&option.as_str()) {
                 let kind = if analyze_only { "ANALYZE" } else { "VACUUM" };
@@ -204,13 +226,21 @@ fn vacuum(words: &mut Words<'_>, analyze_only: bool) -> Result<Statement> {
             Ok(table)
         })?;
     }
-    Ok(Statement::Vacuum(Box::new(Vacuum { analyze_only, tables, verbose })))
+    Ok(Statement::Vacuum(Box::new(Vacuum {
+        analyze_only,
+        tables,
+        verbose,
+    })))
 }
 
 /// WAIT FOR LSN 'x' [WITH (TIMEOUT '2s', NO_THROW)].
 fn wait(words: &mut Words<'_>) -> Result<Statement> {
     words.need("FOR LSN")?;
-    let mut wait = WaitForLsn { position: words.string()?, timeout: None, no_throw: false };
+    let mut wait = WaitForLsn {
+        position: words.string()?,
+        timeout: None,
+        no_throw: false,
+    };
     if words.eat("WITH") || *words.peek() == Token::LParen {
         words.bracketed(|w| {
             if w.eat("TIMEOUT") {
@@ -247,7 +277,11 @@ pub(super) fn skip(
 /// error.
 pub(super) fn unsupported(words: &mut Words<'_>) -> Result<Statement> {
     let table: [(&str, &'static str, Option<&'static str>); 12] = [
-        ("DO", "DO", Some("Freehold has no procedural language yet; send the statements.")),
+        (
+            "DO",
+            "DO",
+            Some("Freehold has no procedural language yet; send the statements."),
+        ),
         (
             "FOLLOW",
             "FOLLOW",
@@ -256,7 +290,11 @@ pub(super) fn unsupported(words: &mut Words<'_>) -> Result<Statement> {
                  replicas of other owners' tables come with clusters.",
             ),
         ),
-        ("UNFOLLOW", "UNFOLLOW", Some("This version has no followed tables.")),
+        (
+            "UNFOLLOW",
+            "UNFOLLOW",
+            Some("This version has no followed tables."),
+        ),
         (
             "ERASE",
             "ERASE",

@@ -61,7 +61,13 @@ pub(super) fn copy(words: &mut Words<'_>) -> Result<Statement> {
         }
         condition = Some(words.sql(|p| p.parse_expr())?);
     }
-    Ok(Statement::Copy(Box::new(Copy { source, from, standard, options, condition })))
+    Ok(Statement::Copy(Box::new(Copy {
+        source,
+        from,
+        standard,
+        options,
+        condition,
+    })))
 }
 
 fn format(name: &str) -> Result<CopyFormat> {

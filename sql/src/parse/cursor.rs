@@ -24,7 +24,9 @@ pub(super) fn explain(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     };
     // `EXPLAIN (SELECT 1)` is a query in brackets, not a list of options.
     let list = *words.peek() == Token::LParen
-        && !["SELECT", "VALUES", "WITH", "TABLE"].iter().any(|w| words.is_nth(1, w))
+        && !["SELECT", "VALUES", "WITH", "TABLE"]
+            .iter()
+            .any(|w| words.is_nth(1, w))
         && *words.peek_nth(1) != Token::LParen;
     let mut summary = None;
     if list {
@@ -89,9 +91,7 @@ fn explain_option(
 pub(super) fn cursor(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     let first = words.name()?;
     match first.as_str() {
-        "prepare" if words.is("TRANSACTION") => {
-            control::skip(words, "PREPARE TRANSACTION", None)
-        }
+        "prepare" if words.is("TRANSACTION") => control::skip(words, "PREPARE TRANSACTION", None),
         "prepare" => prepare(words, sql),
         "execute" => {
             let name = words.name()?;
@@ -133,7 +133,12 @@ fn prepare(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     match statement {
         Statement::Query(_) => {
             let text = sql.to_owned();
-            Ok(Statement::Prepare(Box::new(Prepare { name, types, statement, text })))
+            Ok(Statement::Prepare(Box::new(Prepare {
+                name,
+                types,
+                statement,
+                text,
+            })))
         }
         _ => Err(words.syntax()),
     }
@@ -164,7 +169,14 @@ fn declare(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     match super::statement(words, sql)? {
         Statement::Query(query) => {
             let text = sql.to_owned();
-            Ok(Statement::Declare(Box::new(Declare { name, binary, scroll, hold, query, text })))
+            Ok(Statement::Declare(Box::new(Declare {
+                name,
+                binary,
+                scroll,
+                hold,
+                query,
+                text,
+            })))
         }
         _ => Err(words.syntax()),
     }
@@ -206,5 +218,9 @@ fn fetch(words: &mut Words<'_>, discard: bool) -> Result<Statement> {
         D::Forward(count(words, 1)?)
     };
     words.eat_one(&["FROM", "IN"]);
-    Ok(Statement::Fetch(Fetch { cursor: words.name()?, direction, discard }))
+    Ok(Statement::Fetch(Fetch {
+        cursor: words.name()?,
+        direction,
+        discard,
+    }))
 }

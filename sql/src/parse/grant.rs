@@ -8,8 +8,20 @@ use crate::{Error, Result, state};
 
 /// The privileges that exist, READ among them (SELECT + follow + feed).
 const PRIVILEGES: [&str; 14] = [
-    "SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER", "USAGE", "CREATE",
-    "CONNECT", "TEMPORARY", "TEMP", "EXECUTE", "READ",
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "TRUNCATE",
+    "REFERENCES",
+    "TRIGGER",
+    "USAGE",
+    "CREATE",
+    "CONNECT",
+    "TEMPORARY",
+    "TEMP",
+    "EXECUTE",
+    "READ",
 ];
 
 pub(super) fn grant(words: &mut Words<'_>) -> Result<Statement> {
@@ -82,7 +94,11 @@ fn privileges(list: Vec<(RoleName, Vec<String>)>) -> Result<Privileges> {
             let message = format!("unrecognized privilege type \"{}\"", name.to_lowercase());
             return Err(Error::new(state::SYNTAX_ERROR, message));
         }
-        let name = if name == "TEMP" { "TEMPORARY".to_owned() } else { name };
+        let name = if name == "TEMP" {
+            "TEMPORARY".to_owned()
+        } else {
+            name
+        };
         all.push(PrivilegeName { name, columns });
     }
     Ok((Some(all), Vec::new()))
@@ -107,12 +123,23 @@ fn roles(
         words.eat("RESTRICT");
     }
     let roles = list.into_iter().map(|(name, _)| name).collect();
-    let grant = GrantRole { revoke, roles, grantees, admin_option, granted_by, cascade };
+    let grant = GrantRole {
+        revoke,
+        roles,
+        grantees,
+        admin_option,
+        granted_by,
+        cascade,
+    };
     Ok(Statement::Ddl(Box::new(Ddl::GrantRole(grant))))
 }
 
 fn granted_by(words: &mut Words<'_>) -> Result<Option<RoleName>> {
-    if words.eat("GRANTED BY") { role_name(words).map(Some) } else { Ok(None) }
+    if words.eat("GRANTED BY") {
+        role_name(words).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 /// A role, PUBLIC, CURRENT_USER, SESSION_USER.
@@ -130,7 +157,12 @@ pub(super) fn role_name(words: &mut Words<'_>) -> Result<RoleName> {
 }
 
 fn objects(words: &mut Words<'_>) -> Result<GrantObjects> {
-    for (what, kind) in [("TABLES", 0), ("SEQUENCES", 1), ("FUNCTIONS", 2), ("ROUTINES", 2)] {
+    for (what, kind) in [
+        ("TABLES", 0),
+        ("SEQUENCES", 1),
+        ("FUNCTIONS", 2),
+        ("ROUTINES", 2),
+    ] {
         if words.eat(&format!("ALL {what} IN SCHEMA")) {
             let names = words.names()?;
             return Ok(match kind {
@@ -222,7 +254,9 @@ fn tables(words: &mut Words<'_>) -> Result<GrantObjects> {
 fn pattern(words: &mut Words<'_>) -> Result<Option<String>> {
     let start = words.index();
     let rest = words.tokens().get(start..).unwrap_or_default();
-    let mut solid = rest.iter().skip_while(|t| matches!(t.token, Token::Whitespace(_)));
+    let mut solid = rest
+        .iter()
+        .skip_while(|t| matches!(t.token, Token::Whitespace(_)));
     let mut text = String::new();
     let mut taken = 0usize;
     let mut stars = false;

@@ -21,8 +21,15 @@ pub(super) struct Text<'a> {
 
 impl<'a> Text<'a> {
     pub fn new(sql: &'a str) -> Text<'a> {
-        let ends = sql.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
-        Text { sql, lines: std::iter::once(0).chain(ends).collect() }
+        let ends = sql
+            .bytes()
+            .enumerate()
+            .filter(|(_, b)| *b == b'\n')
+            .map(|(i, _)| i + 1);
+        Text {
+            sql,
+            lines: std::iter::once(0).chain(ends).collect(),
+        }
     }
 
     /// The byte offset of a token; the end of the text if the location is not in it.
@@ -33,7 +40,10 @@ impl<'a> Text<'a> {
             return self.sql.len();
         };
         let rest = &self.sql[*start..];
-        let into = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(i, _)| i);
+        let into = rest
+            .char_indices()
+            .nth(column.saturating_sub(1))
+            .map_or(rest.len(), |(i, _)| i);
         start + into
     }
 
@@ -45,7 +55,10 @@ impl<'a> Text<'a> {
 
     /// `syntax error at or near "x"`, or at the end of input.
     pub fn syntax_error(&self, tokens: &[TokenWithSpan], at: usize) -> Error {
-        let token = tokens.iter().skip(at).find(|t| !matches!(t.token, Token::Whitespace(_)));
+        let token = tokens
+            .iter()
+            .skip(at)
+            .find(|t| !matches!(t.token, Token::Whitespace(_)));
         match token {
             Some(t) if t.token != Token::EOF => self.near(t),
             _ => {
@@ -97,7 +110,9 @@ pub(super) fn split<'a>(text: &Text<'a>) -> Result<Vec<Piece<'a>>> {
 
 fn finish<'a>(text: &Text<'a>, pieces: &mut Vec<Piece<'a>>, tokens: Vec<TokenWithSpan>) {
     let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
-    let Some(first) = tokens.iter().find(solid) else { return };
+    let Some(first) = tokens.iter().find(solid) else {
+        return;
+    };
     let last = tokens.iter().rev().find(solid).unwrap_or(first);
     let (start, end) = (text.byte(first.span.start), text.byte(last.span.end));
     let sql = text.sql.get(start..end.max(start)).unwrap_or(text.sql);

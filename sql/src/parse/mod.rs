@@ -40,10 +40,16 @@ pub struct Parsed {
 /// position, 54001 for too deep nesting.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
     if sql.len() > TEXT_BYTES_MAX {
-        return Err(Error::new(state::PROGRAM_LIMIT_EXCEEDED, "query string is too long"));
+        return Err(Error::new(
+            state::PROGRAM_LIMIT_EXCEEDED,
+            "query string is too long",
+        ));
     }
     if sql.contains('\0') {
-        return Err(Error::new(state::SYNTAX_ERROR, "query string contains a zero byte"));
+        return Err(Error::new(
+            state::SYNTAX_ERROR,
+            "query string contains a zero byte",
+        ));
     }
     let text = Text::new(sql);
     let mut all = Vec::new();
@@ -51,7 +57,10 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         let mut words = Words::new(&text, piece.tokens);
         let statement = statement(&mut words, piece.sql)?;
         words.end()?;
-        all.push(Parsed { statement, text: piece.sql.to_owned() });
+        all.push(Parsed {
+            statement,
+            text: piece.sql.to_owned(),
+        });
     }
     Ok(all)
 }
@@ -59,7 +68,11 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
 /// Reads one SQL expression (defaults, checks, index expressions kept as text).
 pub fn parse_expression(sql: &str) -> Result<sqlparser::ast::Expr> {
     let text = Text::new(sql);
-    let tokens = lex::split(&text)?.into_iter().next().map(|p| p.tokens).unwrap_or_default();
+    let tokens = lex::split(&text)?
+        .into_iter()
+        .next()
+        .map(|p| p.tokens)
+        .unwrap_or_default();
     let mut words = Words::new(&text, tokens);
     let expression = words.sql(|p| p.parse_expr())?;
     words.end()?;
@@ -69,7 +82,11 @@ pub fn parse_expression(sql: &str) -> Result<sqlparser::ast::Expr> {
 /// Reads one type name, e.g. of `format_type` or `::regtype`.
 pub fn parse_type(sql: &str) -> Result<sqlparser::ast::DataType> {
     let text = Text::new(sql);
-    let tokens = lex::split(&text)?.into_iter().next().map(|p| p.tokens).unwrap_or_default();
+    let tokens = lex::split(&text)?
+        .into_iter()
+        .next()
+        .map(|p| p.tokens)
+        .unwrap_or_default();
     let mut words = Words::new(&text, tokens);
     let data_type = words.sql(|p| p.parse_data_type())?;
     words.end()?;
@@ -90,9 +107,9 @@ fn statement(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     let first = first.value.to_ascii_uppercase();
     match first.as_str() {
         "SELECT" | "WITH" | "VALUES" | "TABLE" => query(words),
-        "INSERT" | "UPDATE" | "DELETE" | "MERGE" => {
-            words.sql(|p| p.parse_statement()).map(|s| Statement::Query(Box::new(s)))
-        }
+        "INSERT" | "UPDATE" | "DELETE" | "MERGE" => words
+            .sql(|p| p.parse_statement())
+            .map(|s| Statement::Query(Box::new(s))),
         "EXPLAIN" => cursor::explain(words, sql),
         "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE" => {
             control::transaction(words)

@@ -4,8 +4,9 @@ use sqlparser::tokenizer::Token;
 
 use super::grant::role_name;
 use super::words::Words;
-use super::{Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate, control, role, sequence,
-    table};
+use super::{
+    Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate, control, role, sequence, table,
+};
 use crate::Result;
 
 fn ddl(ddl: Ddl) -> Result<Statement> {
@@ -61,7 +62,10 @@ fn absent(words: &mut Words<'_>) -> Option<Result<Statement>> {
 }
 
 fn starts(words: &Words<'_>, phrase: &str) -> bool {
-    phrase.split(' ').enumerate().all(|(i, w)| words.is_nth(i + 1, w))
+    phrase
+        .split(' ')
+        .enumerate()
+        .all(|(i, w)| words.is_nth(i + 1, w))
 }
 
 /// CREATE ...
@@ -78,7 +82,10 @@ pub(super) fn create(words: &mut Words<'_>) -> Result<Statement> {
     }
     let mut n = 1;
     let mut temporary = false;
-    while ["TEMP", "TEMPORARY", "UNLOGGED", "LOCAL", "GLOBAL"].iter().any(|w| words.is_nth(n, w)) {
+    while ["TEMP", "TEMPORARY", "UNLOGGED", "LOCAL", "GLOBAL"]
+        .iter()
+        .any(|w| words.is_nth(n, w))
+    {
         temporary |= words.is_nth(n, "TEMP") || words.is_nth(n, "TEMPORARY");
         n += 1;
     }
@@ -217,7 +224,13 @@ pub(super) fn drop(words: &mut Words<'_>) -> Result<Statement> {
             let if_exists = words.eat("IF EXISTS");
             let names = words.list(Words::object)?;
             let cascade = cascade(words);
-            return ddl(Ddl::Drop(Drop { kind, names, if_exists, cascade, concurrently }));
+            return ddl(Ddl::Drop(Drop {
+                kind,
+                names,
+                if_exists,
+                cascade,
+                concurrently,
+            }));
         }
     }
     let statement = words.sql(|p| p.parse_statement())?;
@@ -236,7 +249,11 @@ fn cascade(words: &mut Words<'_>) -> bool {
 pub(super) fn comment(words: &mut Words<'_>) -> Result<Statement> {
     words.need("COMMENT ON")?;
     let roles = [("ROLE", Kind::Role)];
-    let found = KINDS.iter().chain(&roles).find(|(word, _)| words.eat(word)).map(|(_, k)| *k);
+    let found = KINDS
+        .iter()
+        .chain(&roles)
+        .find(|(word, _)| words.eat(word))
+        .map(|(_, k)| *k);
     let Some(kind) = found else {
         return control::skip(words, "COMMENT ON this kind of object", None);
     };
@@ -253,8 +270,17 @@ pub(super) fn comment(words: &mut Words<'_>) -> Result<Statement> {
         None
     };
     words.need("IS")?;
-    let text = if words.eat("NULL") { None } else { Some(words.string()?) };
-    ddl(Ddl::Comment(Comment { kind, name, on, text }))
+    let text = if words.eat("NULL") {
+        None
+    } else {
+        Some(words.string()?)
+    };
+    ddl(Ddl::Comment(Comment {
+        kind,
+        name,
+        on,
+        text,
+    }))
 }
 
 /// TRUNCATE.
@@ -267,7 +293,11 @@ pub(super) fn truncate(words: &mut Words<'_>) -> Result<Statement> {
         words.eat("CONTINUE IDENTITY");
     }
     let cascade = cascade(words);
-    ddl(Ddl::Truncate(Truncate { tables, restart_identity, cascade }))
+    ddl(Ddl::Truncate(Truncate {
+        tables,
+        restart_identity,
+        cascade,
+    }))
 }
 
 /// REINDEX, CLUSTER, REFRESH MATERIALIZED VIEW, REASSIGN OWNED.
@@ -288,7 +318,11 @@ pub(super) fn maintain(words: &mut Words<'_>) -> Result<Statement> {
     }
     if words.eat("CLUSTER") {
         words.eat("VERBOSE");
-        let name = if words.at_end() { None } else { Some(words.object()?) };
+        let name = if words.at_end() {
+            None
+        } else {
+            Some(words.object()?)
+        };
         if words.eat("USING") {
             words.name()?;
         }
@@ -305,7 +339,9 @@ pub(super) fn maintain(words: &mut Words<'_>) -> Result<Statement> {
         })?;
     }
     let kind = words.eat_one(&["TABLE", "INDEX", "SCHEMA", "DATABASE", "SYSTEM"]);
-    let Some(kind) = kind else { return Err(words.syntax()) };
+    let Some(kind) = kind else {
+        return Err(words.syntax());
+    };
     words.eat("CONCURRENTLY");
     let relation = matches!(kind, "TABLE" | "INDEX");
     let name = words.object()?;

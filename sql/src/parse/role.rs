@@ -24,16 +24,28 @@ pub(super) fn create(words: &mut Words<'_>, user: bool) -> Result<Statement> {
 
 /// After ALTER ROLE | USER.
 pub(super) fn alter(words: &mut Words<'_>) -> Result<Statement> {
-    let role = if words.eat("ALL") { None } else { Some(role_name(words)?) };
+    let role = if words.eat("ALL") {
+        None
+    } else {
+        Some(role_name(words)?)
+    };
     if words.eat("RENAME TO") {
-        let Some(RoleName::Name(old)) = role else { return Err(words.syntax()) };
+        let Some(RoleName::Name(old)) = role else {
+            return Err(words.syntax());
+        };
         return Ok(ddl(Ddl::RenameRole(old, words.name()?)));
     }
-    let database = if words.eat("IN DATABASE") { Some(words.name()?) } else { None };
+    let database = if words.eat("IN DATABASE") {
+        Some(words.name()?)
+    } else {
+        None
+    };
     if words.is("SET") || words.is("RESET") {
         return set(words, role, database);
     }
-    let Some(role) = role else { return Err(words.syntax()) };
+    let Some(role) = role else {
+        return Err(words.syntax());
+    };
     let options = options(words)?;
     Ok(ddl(Ddl::AlterRole(AlterRole { role, options })))
 }
@@ -50,7 +62,11 @@ pub(super) fn set(
     }
     let (mut setting, mut to) = (None, None);
     if !(reset && words.eat("ALL")) {
-        let mut name = if words.eat("TIME ZONE") { "timezone".to_owned() } else { words.name()? };
+        let mut name = if words.eat("TIME ZONE") {
+            "timezone".to_owned()
+        } else {
+            words.name()?
+        };
         while words.eat_token(&Token::Period) {
             name = format!("{name}.{}", words.name()?);
         }
@@ -64,7 +80,12 @@ pub(super) fn set(
             }
         }
     }
-    Ok(ddl(Ddl::AlterRoleSet(AlterRoleSet { role, database, setting, value: to })))
+    Ok(ddl(Ddl::AlterRoleSet(AlterRoleSet {
+        role,
+        database,
+        setting,
+        value: to,
+    })))
 }
 
 /// After DROP ROLE | USER | GROUP.
@@ -107,7 +128,11 @@ fn options(words: &mut Words<'_>) -> Result<RoleOptions> {
                 if word == "encrypted" {
                     words.need("PASSWORD")?;
                 }
-                let password = if words.eat("NULL") { None } else { Some(words.string()?) };
+                let password = if words.eat("NULL") {
+                    None
+                } else {
+                    Some(words.string()?)
+                };
                 once(&mut o.password, password)?;
             }
             "valid" => {
@@ -136,7 +161,10 @@ fn options(words: &mut Words<'_>) -> Result<RoleOptions> {
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     if slot.replace(value).is_some() {
-        return Err(Error::new(state::SYNTAX_ERROR, "conflicting or redundant options"));
+        return Err(Error::new(
+            state::SYNTAX_ERROR,
+            "conflicting or redundant options",
+        ));
     }
     Ok(())
 }

@@ -12,12 +12,14 @@ pub(super) fn create(words: &mut Words<'_>, temporary: bool) -> Result<Statement
     let if_not_exists = words.eat("IF NOT EXISTS");
     let name = words.object()?;
     let options = options(words, &mut None)?;
-    Ok(Statement::Ddl(Box::new(Ddl::CreateSequence(CreateSequence {
-        name,
-        if_not_exists,
-        temporary,
-        options,
-    }))))
+    Ok(Statement::Ddl(Box::new(Ddl::CreateSequence(
+        CreateSequence {
+            name,
+            if_not_exists,
+            temporary,
+            options,
+        },
+    ))))
 }
 
 /// After ALTER SEQUENCE [IF EXISTS] name.
@@ -26,7 +28,13 @@ pub(super) fn alter(words: &mut Words<'_>, name: ObjectName, if_exists: bool) ->
     if options == SequenceOptions::default() {
         return Err(words.syntax());
     }
-    Ok(Statement::Ddl(Box::new(Ddl::AlterSequence(AlterSequence { name, if_exists, options }))))
+    Ok(Statement::Ddl(Box::new(Ddl::AlterSequence(
+        AlterSequence {
+            name,
+            if_exists,
+            options,
+        },
+    ))))
 }
 
 /// Reads options until something else comes. `SEQUENCE NAME x` goes to `sequence`.
@@ -55,7 +63,11 @@ pub(super) fn options(
         } else if words.eat("RESTART") {
             let with = words.eat("WITH");
             let number = matches!(words.peek(), Token::Number(..) | Token::Minus | Token::Plus);
-            let value = if with || number { Some(words.integer()?) } else { None };
+            let value = if with || number {
+                Some(words.integer()?)
+            } else {
+                None
+            };
             once(&mut o.restart, value)?;
         } else if words.eat("CACHE") {
             once(&mut o.cache, words.integer()?)?;
@@ -64,7 +76,11 @@ pub(super) fn options(
         } else if words.eat("CYCLE") {
             once(&mut o.cycle, true)?;
         } else if words.eat("OWNED BY") {
-            let by = if words.eat("NONE") { None } else { Some(words.object()?) };
+            let by = if words.eat("NONE") {
+                None
+            } else {
+                Some(words.object()?)
+            };
             once(&mut o.owned_by, by)?;
         } else if words.eat("SEQUENCE NAME") {
             *sequence = Some(words.object()?);
@@ -76,7 +92,10 @@ pub(super) fn options(
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<()> {
     if slot.replace(value).is_some() {
-        return Err(Error::new(state::SYNTAX_ERROR, "conflicting or redundant options"));
+        return Err(Error::new(
+            state::SYNTAX_ERROR,
+            "conflicting or redundant options",
+        ));
     }
     Ok(())
 }

@@ -19,7 +19,9 @@ pub(super) fn setting(words: &mut Words<'_>) -> Result<Statement> {
 
 fn set(words: &mut Words<'_>) -> Result<Statement> {
     if words.eat("SESSION CHARACTERISTICS AS TRANSACTION") {
-        return Ok(Statement::Transaction(Tx::Characteristics(control::modes(words)?)));
+        return Ok(Statement::Transaction(Tx::Characteristics(control::modes(
+            words,
+        )?)));
     }
     if words.eat("CONSTRAINTS") {
         let names = if words.eat("ALL") {
@@ -54,7 +56,11 @@ fn set(words: &mut Words<'_>) -> Result<Statement> {
         return Ok(Statement::Transaction(Tx::Set(control::modes(words)?)));
     }
     let make = |name: &str, value: Option<Vec<String>>| {
-        Statement::Setting(Set::Set { name: name.to_owned(), value, local })
+        Statement::Setting(Set::Set {
+            name: name.to_owned(),
+            value,
+            local,
+        })
     };
     if words.eat("TIME ZONE") {
         if words.eat("LOCAL") || words.eat("DEFAULT") {
@@ -73,14 +79,29 @@ fn set(words: &mut Words<'_>) -> Result<Statement> {
     }
     if words.is("ROLE") && !words.is_nth(1, "TO") && *words.peek_nth(1) != Token::Eq {
         words.eat("ROLE");
-        let role = if words.is("NONE") { "none".to_owned() } else { String::new() };
-        let role = if role.is_empty() { value(words)? } else { words.name().map(|_| role)? };
+        let role = if words.is("NONE") {
+            "none".to_owned()
+        } else {
+            String::new()
+        };
+        let role = if role.is_empty() {
+            value(words)?
+        } else {
+            words.name().map(|_| role)?
+        };
         return Ok(make("role", Some(vec![role])));
     }
     words.eat("SESSION SESSION AUTHORIZATION");
     if words.eat("SESSION AUTHORIZATION") {
-        let role = if words.eat("DEFAULT") { None } else { Some(value(words)?) };
-        return Ok(Statement::Setting(Set::SessionAuthorization { role, local }));
+        let role = if words.eat("DEFAULT") {
+            None
+        } else {
+            Some(value(words)?)
+        };
+        return Ok(Statement::Setting(Set::SessionAuthorization {
+            role,
+            local,
+        }));
     }
     let name = name(words)?;
     if !words.eat("TO") {
@@ -122,7 +143,9 @@ fn number(words: &mut Words<'_>) -> Result<String> {
     } else {
         words.eat_token(&Token::Plus);
     }
-    let Token::Number(digits, _) = words.peek() else { return Err(words.syntax()) };
+    let Token::Number(digits, _) = words.peek() else {
+        return Err(words.syntax());
+    };
     text.push_str(digits);
     words.advance();
     Ok(text)
@@ -147,7 +170,10 @@ fn reset(words: &mut Words<'_>) -> Result<Statement> {
     } else if words.eat("TRANSACTION ISOLATION LEVEL") {
         Set::Reset("transaction_isolation".to_owned())
     } else if words.eat("SESSION AUTHORIZATION") {
-        Set::SessionAuthorization { role: None, local: false }
+        Set::SessionAuthorization {
+            role: None,
+            local: false,
+        }
     } else {
         Set::Reset(name(words)?)
     };

@@ -15,7 +15,9 @@ pub(super) fn create(words: &mut Words<'_>) -> Result<Statement> {
     let likes = cut_likes(words)?;
     let sequences = rewrite_identities(words)?;
     let statement = words.sql(|p| p.parse_statement())?;
-    let ast::Statement::CreateTable(table) = statement else { return Err(words.syntax()) };
+    let ast::Statement::CreateTable(table) = statement else {
+        return Err(words.syntax());
+    };
     Ok(Statement::Ddl(Box::new(Ddl::CreateTable(CreateTable {
         table,
         likes,
@@ -38,7 +40,9 @@ pub(super) fn select_into(into: ast::SelectInto, query: Box<ast::Query>) -> Stat
         Some(ast::Expr::CompoundIdentifier(idents)) => ast::ObjectName::from(idents),
         _ => return Statement::Unsupported("SELECT INTO an expression", None),
     };
-    let builder = CreateTableBuilder::new(name).temporary(into.temporary).query(Some(query));
+    let builder = CreateTableBuilder::new(name)
+        .temporary(into.temporary)
+        .query(Some(query));
     Statement::Ddl(Box::new(Ddl::CreateTable(CreateTable {
         table: builder.build(),
         likes: Vec::new(),
@@ -60,7 +64,9 @@ fn cut_tail(words: &mut Words<'_>) -> bool {
     loop {
         let at = solid(&tokens);
         let tail = |n: usize, word: &str| {
-            at.len().checked_sub(n).is_some_and(|i| is_word(&tokens[at[i]].token, word))
+            at.len()
+                .checked_sub(n)
+                .is_some_and(|i| is_word(&tokens[at[i]].token, word))
         };
         let cut = if tail(3, "WITH") && tail(2, "NO") && tail(1, "DATA") {
             with_data = false;
@@ -123,7 +129,9 @@ fn cut_likes(words: &mut Words<'_>) -> Result<Vec<LikeClause>> {
             _ => {}
         }
     }
-    let Some(close) = close else { return Ok(Vec::new()) };
+    let Some(close) = close else {
+        return Ok(Vec::new());
+    };
     let is_like = |e: &(usize, usize)| e.0 < e.1 && is_word(&tokens[at[e.0]].token, "LIKE");
     if !elements.iter().any(is_like) {
         return Ok(Vec::new());
@@ -139,12 +147,21 @@ fn cut_likes(words: &mut Words<'_>) -> Result<Vec<LikeClause>> {
             continue;
         }
         if !first && let Some(comma) = element.0.checked_sub(1) {
-            kept.push(TokenWithSpan { token: Token::Comma, span: tokens[at[comma]].span });
+            kept.push(TokenWithSpan {
+                token: Token::Comma,
+                span: tokens[at[comma]].span,
+            });
         }
         first = false;
         kept.extend_from_slice(part);
-        let constraint =
-            ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE"];
+        let constraint = [
+            "CONSTRAINT",
+            "PRIMARY",
+            "UNIQUE",
+            "CHECK",
+            "FOREIGN",
+            "EXCLUDE",
+        ];
         if !constraint.iter().any(|w| is_word(&part[0].token, w)) {
             columns += 1;
         }
@@ -185,7 +202,11 @@ fn like(words: &Words<'_>, tokens: &[TokenWithSpan], after_columns: usize) -> Re
         }
     }
     words.end()?;
-    Ok(LikeClause { after_columns, table, including })
+    Ok(LikeClause {
+        after_columns,
+        table,
+        including,
+    })
 }
 
 /// Rewrites `IDENTITY ( options )` into sqlparser's order; collects SEQUENCE NAME by column.
@@ -198,7 +219,9 @@ fn rewrite_identities(words: &mut Words<'_>) -> Result<Vec<(String, ast::ObjectN
         let found = at.windows(2).skip(from).position(|w| {
             is_word(&tokens[w[0]].token, "IDENTITY") && tokens[w[1]].token == Token::LParen
         });
-        let Some(i) = found.map(|i| i + from) else { return Ok(names) };
+        let Some(i) = found.map(|i| i + from) else {
+            return Ok(names);
+        };
         let rest = &at[i + 2..];
         let Some(close) = rest.iter().position(|j| tokens[*j].token == Token::RParen) else {
             return Err(words.syntax());
@@ -253,6 +276,9 @@ fn column_of(tokens: &[TokenWithSpan], before: &[usize]) -> Result<String> {
     }
     match before.get(start).map(|i| &tokens[*i].token) {
         Some(Token::Word(word)) => Ok(fold(&word.clone().into_ident(tokens[0].span))),
-        _ => Err(Error::new(state::SYNTAX_ERROR, "syntax error in an identity column")),
+        _ => Err(Error::new(
+            state::SYNTAX_ERROR,
+            "syntax error in an identity column",
+        )),
     }
 }

@@ -29,12 +29,24 @@ fn says_where_the_syntax_ends() {
     for (sql, message, position) in [
         ("selec 1", "syntax error at or near \"selec\"", 1),
         ("select 1 from", "syntax error at end of input", 14),
-        ("select 'ü', from t", "syntax error at or near \"from\"", 13),
-        ("create table t (a int,,)", "syntax error at or near \",\"", 23),
+        (
+            "select 'ü' from t where where",
+            "syntax error at or near \"where\"",
+            25,
+        ),
+        (
+            "create table t (a int,,)",
+            "syntax error at or near \",\"",
+            23,
+        ),
         ("grant foo on t", "syntax error at end of input", 15),
         ("select 1;\nfoo bar", "syntax error at or near \"foo\"", 11),
         ("commit nonsense", "syntax error at or near \"nonsense\"", 8),
-        ("select 'abc", "unterminated quoted string at or near \"'abc\"", 8),
+        (
+            "select 'abc",
+            "unterminated quoted string at or near \"'abc\"",
+            8,
+        ),
     ] {
         let error = parse(sql).expect_err(sql);
         assert_eq!(error.0.message, message, "{sql}");
@@ -56,7 +68,10 @@ fn deep_nesting_is_an_error() {
         assert_eq!(error.state(), crate::state::STATEMENT_TOO_COMPLEX);
     }
     assert!(parse(&format!("select 1{}", "+1".repeat(500))).is_ok());
-    let list = (0..20_000).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let list = (0..20_000)
+        .map(|i| i.to_string())
+        .collect::<Vec<_>>()
+        .join(",");
     assert!(parse(&format!("select 1 where 1 in ({list})")).is_ok());
 }
 
@@ -67,7 +82,10 @@ fn transactions() {
         Statement::Transaction(tx) => tx,
         other => panic!("{other:?}"),
     };
-    assert_eq!(tx("begin"), TransactionStatement::Begin(Modes::default(), false));
+    assert_eq!(
+        tx("begin"),
+        TransactionStatement::Begin(Modes::default(), false)
+    );
     let modes = Modes {
         isolation: Some(Serializable),
         read_only: Some(true),
@@ -77,10 +95,22 @@ fn transactions() {
         tx("START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY NOT DEFERRABLE"),
         TransactionStatement::Begin(modes, true)
     );
-    assert_eq!(tx("END AND CHAIN"), TransactionStatement::Commit { chain: true });
-    assert_eq!(tx("abort and no chain"), TransactionStatement::Rollback { chain: false });
-    assert_eq!(tx("rollback to a"), TransactionStatement::RollbackTo("a".into()));
-    assert_eq!(tx("release savepoint \"A\""), TransactionStatement::Release("A".into()));
+    assert_eq!(
+        tx("END AND CHAIN"),
+        TransactionStatement::Commit { chain: true }
+    );
+    assert_eq!(
+        tx("abort and no chain"),
+        TransactionStatement::Rollback { chain: false }
+    );
+    assert_eq!(
+        tx("rollback to a"),
+        TransactionStatement::RollbackTo("a".into())
+    );
+    assert_eq!(
+        tx("release savepoint \"A\""),
+        TransactionStatement::Release("A".into())
+    );
 }
 
 #[test]
@@ -95,24 +125,52 @@ fn settings() {
         value: Some(values.iter().map(|v| (*v).to_owned()).collect()),
         local,
     };
-    assert_eq!(setting("set search_path = a, \"B\""), set("search_path", &["a", "B"], false));
-    assert_eq!(setting("SET LOCAL x.y TO -1.5"), set("x.y", &["-1.5"], true));
-    assert_eq!(setting("set session statement_timeout = 100"), set("statement_timeout", &["100"], false));
-    assert_eq!(setting("set time zone 'UTC'"), set("TimeZone", &["UTC"], false));
-    assert_eq!(setting("set names 'utf-8'"), set("client_encoding", &["utf-8"], false));
+    assert_eq!(
+        setting("set search_path = a, \"B\""),
+        set("search_path", &["a", "B"], false)
+    );
+    assert_eq!(
+        setting("SET LOCAL x.y TO -1.5"),
+        set("x.y", &["-1.5"], true)
+    );
+    assert_eq!(
+        setting("set session statement_timeout = 100"),
+        set("statement_timeout", &["100"], false)
+    );
+    assert_eq!(
+        setting("set time zone 'UTC'"),
+        set("TimeZone", &["UTC"], false)
+    );
+    assert_eq!(
+        setting("set names 'utf-8'"),
+        set("client_encoding", &["utf-8"], false)
+    );
     assert_eq!(setting("set role none"), set("role", &["none"], false));
     assert_eq!(setting("set role to bob"), set("role", &["bob"], false));
-    assert_eq!(setting("show transaction isolation level"), Show("transaction_isolation".into()));
+    assert_eq!(
+        setting("show transaction isolation level"),
+        Show("transaction_isolation".into())
+    );
     assert_eq!(
         setting("set session authorization default"),
-        SessionAuthorization { role: None, local: false }
+        SessionAuthorization {
+            role: None,
+            local: false
+        }
     );
     assert_eq!(
         setting("set x to default"),
-        Set { name: "x".into(), value: None, local: false }
+        Set {
+            name: "x".into(),
+            value: None,
+            local: false
+        }
     );
     assert_eq!(setting("discard all"), DiscardAll);
-    assert_eq!(setting("set constraints all deferred"), Constraints(None, true));
+    assert_eq!(
+        setting("set constraints all deferred"),
+        Constraints(None, true)
+    );
 }
 
 #[test]
@@ -123,7 +181,10 @@ fn grants() {
     };
     let g = grant("GRANT READ ON order_* TO billing, public");
     assert!(matches!(&g.objects, GrantObjects::Patterns(p) if p == &["order_*"]));
-    assert_eq!(g.grantees, [RoleName::Name("billing".into()), RoleName::Public]);
+    assert_eq!(
+        g.grantees,
+        [RoleName::Name("billing".into()), RoleName::Public]
+    );
     assert_eq!(g.privileges.unwrap()[0].name, "READ");
     let g = grant("revoke grant option for select (a, b), update on table t, s.u from x cascade");
     assert!(g.revoke && g.grant_option && g.cascade);
@@ -133,8 +194,10 @@ fn grants() {
     assert!(g.grant_option && g.privileges.is_none());
     assert!(matches!(grant("grant insert on public.x*_v1 to c").objects,
         GrantObjects::Patterns(p) if p == ["x*_v1"]));
-    assert!(matches!(ddl("grant a, b to c with admin option"), Ddl::GrantRole(g)
-        if g.roles.len() == 2 && g.admin_option));
+    assert!(
+        matches!(ddl("grant a, b to c with admin option"), Ddl::GrantRole(g)
+        if g.roles.len() == 2 && g.admin_option)
+    );
     assert!(parse("grant select on private.order_* to b").is_err());
 }
 
@@ -144,7 +207,9 @@ fn tables() {
         Ddl::CreateTable(table) => table,
         other => panic!("{other:?}"),
     };
-    let t = table("create table t (a int primary key, like s.u including all excluding indexes, b text not null default 'x', check (b <> ''))");
+    let t = table(
+        "create table t (a int primary key, like s.u including all excluding indexes, b text not null default 'x', check (b <> ''))",
+    );
     assert_eq!(t.table.columns.len(), 2);
     assert_eq!(t.likes.len(), 1);
     assert_eq!(t.likes[0].after_columns, 1);
@@ -163,12 +228,21 @@ fn tables() {
     assert!(t.table.query.is_some());
     table("create temp table t (a int) on commit drop");
     table("create unlogged table if not exists t (a int) with (fillfactor=100) tablespace x");
-    ddl("alter table t alter column id add generated always as identity (sequence name q no maxvalue start 1)");
-    ddl("alter table only public.a add constraint b foreign key (x) references c (y) on delete cascade deferrable");
+    ddl(
+        "alter table t alter column id add generated always as identity (sequence name q no maxvalue start 1)",
+    );
+    ddl(
+        "alter table only public.a add constraint b foreign key (x) references c (y) on delete cascade deferrable",
+    );
     ddl("alter table pgbench_accounts add primary key (aid)");
-    assert!(matches!(ddl("create sequence if not exists s start 5 as bigint no cycle owned by t.a"),
-        Ddl::CreateSequence(s) if s.options.start == Some(5) && s.options.cycle == Some(false)));
-    assert!(matches!(ddl("alter table a set schema b"), Ddl::SetSchema(..)));
+    assert!(
+        matches!(ddl("create sequence if not exists s start 5 as bigint no cycle owned by t.a"),
+        Ddl::CreateSequence(s) if s.options.start == Some(5) && s.options.cycle == Some(false))
+    );
+    assert!(matches!(
+        ddl("alter table a set schema b"),
+        Ddl::SetSchema(..)
+    ));
 }
 
 #[test]
@@ -192,43 +266,108 @@ fn copies() {
 
 #[test]
 fn small_commands() {
-    assert!(matches!(one("vacuum analyze pgbench_branches"), Statement::Vacuum(_)));
-    assert!(matches!(one("vacuum (verbose, parallel 2) a (x), b"), Statement::Vacuum(v) if v.verbose));
-    assert!(matches!(one("lock table a, only b in share row exclusive mode nowait"),
-        Statement::Lock(l) if l.no_wait && l.tables.len() == 2));
-    assert!(matches!(one("wait for lsn '0/1' with (timeout '2s', no_throw)"),
-        Statement::WaitForLsn(w) if w.no_throw));
+    assert!(matches!(
+        one("vacuum analyze pgbench_branches"),
+        Statement::Vacuum(_)
+    ));
+    assert!(
+        matches!(one("vacuum (verbose, parallel 2) a (x), b"), Statement::Vacuum(v) if v.verbose)
+    );
+    assert!(
+        matches!(one("lock table a, only b in share row exclusive mode nowait"),
+        Statement::Lock(l) if l.no_wait && l.tables.len() == 2)
+    );
+    assert!(
+        matches!(one("wait for lsn '0/1' with (timeout '2s', no_throw)"),
+        Statement::WaitForLsn(w) if w.no_throw)
+    );
     assert!(matches!(one("notify a, 'b'"), Statement::Notify(a, b) if a == "a" && b == "b"));
-    assert!(matches!(one("fetch forward 5 from c"),
-        Statement::Fetch(Fetch { direction: FetchDirection::Forward(5), .. })));
+    assert!(matches!(
+        one("fetch forward 5 from c"),
+        Statement::Fetch(Fetch {
+            direction: FetchDirection::Forward(5),
+            ..
+        })
+    ));
     assert!(matches!(one("fetch c"), Statement::Fetch(f) if f.cursor == "c"));
-    assert!(matches!(one("fetch all in c"),
-        Statement::Fetch(Fetch { direction: FetchDirection::ForwardAll, .. })));
+    assert!(matches!(
+        one("fetch all in c"),
+        Statement::Fetch(Fetch {
+            direction: FetchDirection::ForwardAll,
+            ..
+        })
+    ));
     assert!(matches!(one("move backward all c"), Statement::Fetch(f) if f.discard));
-    assert!(matches!(one("declare c binary no scroll cursor with hold for select 1"),
-        Statement::Declare(d) if d.hold && d.binary && d.scroll == Some(false)));
-    assert!(matches!(one("prepare p (int, text) as select $1, $2"), Statement::Prepare(p)
-        if p.types.len() == 2));
+    assert!(
+        matches!(one("declare c binary no scroll cursor with hold for select 1"),
+        Statement::Declare(d) if d.hold && d.binary && d.scroll == Some(false))
+    );
+    assert!(
+        matches!(one("prepare p (int, text) as select $1, $2"), Statement::Prepare(p)
+        if p.types.len() == 2)
+    );
     assert!(matches!(one("execute p(1, 'x')"), Statement::Execute(e) if e.arguments.len() == 2));
-    assert!(matches!(one("explain (analyze, costs off, format json) select 1"), Statement::Explain(e)
-        if e.options.analyze && !e.options.costs && e.options.format == ExplainFormat::Json));
+    assert!(
+        matches!(one("explain (analyze, costs off, format json) select 1"), Statement::Explain(e)
+        if e.options.analyze && !e.options.costs && e.options.format == ExplainFormat::Json)
+    );
     assert!(matches!(one("explain (select 1)"), Statement::Explain(_)));
-    assert!(matches!(one("do $$ begin end $$"), Statement::Unsupported("DO", _)));
-    assert!(matches!(one("follow order_*"), Statement::Unsupported("FOLLOW", _)));
-    assert!(matches!(one("create publication p for all tables"), Statement::Unsupported(..)));
-    assert!(matches!(ddl("create role a with login password 'x' valid until 'infinity'"),
-        Ddl::CreateRole(r) if r.options.login == Some(true)));
+    assert!(matches!(
+        one("do $$ begin end $$"),
+        Statement::Unsupported("DO", _)
+    ));
+    assert!(matches!(
+        one("follow order_*"),
+        Statement::Unsupported("FOLLOW", _)
+    ));
+    assert!(matches!(
+        one("create publication p for all tables"),
+        Statement::Unsupported(..)
+    ));
+    assert!(
+        matches!(ddl("create role a with login password 'x' valid until 'infinity'"),
+        Ddl::CreateRole(r) if r.options.login == Some(true))
+    );
     assert!(matches!(ddl("create user a"), Ddl::CreateRole(r) if r.options.login == Some(true)));
-    assert!(matches!(ddl("alter role a set search_path to b, c"), Ddl::AlterRoleSet(_)));
+    assert!(matches!(
+        ddl("alter role a set search_path to b, c"),
+        Ddl::AlterRoleSet(_)
+    ));
     assert!(matches!(ddl("drop table if exists a, b.c cascade"), Ddl::Drop(d) if d.cascade));
-    assert!(matches!(ddl("comment on column a.b is 'x'"), Ddl::Comment(_)));
-    assert!(matches!(ddl("truncate a, only b restart identity cascade"), Ddl::Truncate(_)));
+    assert!(matches!(
+        ddl("comment on column a.b is 'x'"),
+        Ddl::Comment(_)
+    ));
+    assert!(matches!(
+        ddl("truncate a, only b restart identity cascade"),
+        Ddl::Truncate(_)
+    ));
     assert!(matches!(one("table x"), Statement::Query(_)));
-    assert!(matches!(one("(select 1) union all (select 2)"), Statement::Query(_)));
-    assert!(matches!(one("with a as (select 1) insert into t select * from a"), Statement::Query(_)));
+    assert!(matches!(
+        one("(select 1) union all (select 2)"),
+        Statement::Query(_)
+    ));
+    assert!(matches!(
+        one("with a as (select 1) insert into t select * from a"),
+        Statement::Query(_)
+    ));
     assert!(matches!(one("values (1, 2)"), Statement::Query(_)));
-    assert!(matches!(ddl("create unique index concurrently i on t using btree (a desc nulls last, lower(b)) include (c) where a > 1"), Ddl::Sql(_)));
-    assert!(matches!(ddl("create or replace view v as select 1"), Ddl::Sql(_)));
-    assert!(matches!(ddl("create schema if not exists s authorization bob"), Ddl::Sql(_)));
-    assert!(matches!(ddl("drop index concurrently if exists i"), Ddl::Drop(_)));
+    assert!(matches!(
+        ddl(
+            "create unique index concurrently i on t using btree (a desc nulls last, lower(b)) include (c) where a > 1"
+        ),
+        Ddl::Sql(_)
+    ));
+    assert!(matches!(
+        ddl("create or replace view v as select 1"),
+        Ddl::Sql(_)
+    ));
+    assert!(matches!(
+        ddl("create schema if not exists s authorization bob"),
+        Ddl::Sql(_)
+    ));
+    assert!(matches!(
+        ddl("drop index concurrently if exists i"),
+        Ddl::Drop(_)
+    ));
 }

@@ -27,7 +27,11 @@ impl<'a> Words<'a> {
         let parser = Parser::new(&DIALECT)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens.clone());
-        Words { parser, tokens, text }
+        Words {
+            parser,
+            tokens,
+            text,
+        }
     }
 
     /// Goes on with other tokens (a rewritten statement).
@@ -105,7 +109,11 @@ impl<'a> Words<'a> {
     }
 
     pub fn need_token(&mut self, token: &Token) -> Result<()> {
-        if self.eat_token(token) { Ok(()) } else { Err(self.syntax()) }
+        if self.eat_token(token) {
+            Ok(())
+        } else {
+            Err(self.syntax())
+        }
     }
 
     pub fn at_end(&self) -> bool {
@@ -114,7 +122,11 @@ impl<'a> Words<'a> {
 
     /// Everything must have been read.
     pub fn end(&self) -> Result<()> {
-        if self.at_end() { Ok(()) } else { Err(self.syntax()) }
+        if self.at_end() {
+            Ok(())
+        } else {
+            Err(self.syntax())
+        }
     }
 
     /// The error at the next token.
@@ -194,7 +206,9 @@ impl<'a> Words<'a> {
         if !negative {
             self.eat_token(&Token::Plus);
         }
-        let Token::Number(digits, _) = self.peek() else { return Err(self.syntax()) };
+        let Token::Number(digits, _) = self.peek() else {
+            return Err(self.syntax());
+        };
         let Ok(value) = format!("{}{digits}", if negative { "-" } else { "" }).parse() else {
             return Err(self.syntax());
         };
@@ -277,15 +291,25 @@ pub fn fold(ident: &ast::Ident) -> String {
 pub fn fold_name(name: &ast::ObjectName) -> Result<Vec<String>> {
     let part = |p: &ast::ObjectNamePart| match p.as_ident() {
         Some(ident) => Ok(fold(ident)),
-        None => Err(Error::new(state::INVALID_NAME, format!("invalid name: {name}"))),
+        None => Err(Error::new(
+            state::INVALID_NAME,
+            format!("invalid name: {name}"),
+        )),
     };
     name.0.iter().map(part).collect()
 }
 
 fn fold_parts(value: &str, quoted: bool) -> String {
-    let mut name = if quoted { value.to_owned() } else { value.to_lowercase() };
+    let mut name = if quoted {
+        value.to_owned()
+    } else {
+        value.to_lowercase()
+    };
     if name.len() > NAME_BYTES_MAX {
-        let end = (0..=NAME_BYTES_MAX).rev().find(|i| name.is_char_boundary(*i)).unwrap_or(0);
+        let end = (0..=NAME_BYTES_MAX)
+            .rev()
+            .find(|i| name.is_char_boundary(*i))
+            .unwrap_or(0);
         name.truncate(end);
     }
     name
