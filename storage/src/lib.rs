@@ -34,5 +34,6 @@ pub use locks::{
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{
-    Applied, Checkpoint, Direction, GroupCheckpoint, Scan, Scratch, TableStore, TreeId, Write,
+    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, Scan, Scratch, StoreKind,
+    StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, open,
 };

@@ -2,10 +2,18 @@
 //! applied position inside. The journal is the WAL; nothing here is synced per commit.
 //!
 //! ```text
-//! horizon <= checkpoint <= applied (visible) ; reads at p need horizon <= p <= applied
+//! horizon <= applied, checkpoint <= applied ; reads at p need horizon <= p <= applied
 //! ```
 
+mod folder;
+mod horizon;
+mod lsm;
+mod record;
+mod scratch;
+mod sled;
+
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +57,12 @@ pub struct GroupCheckpoint {
     pub raft: Bytes,
 }
 
+/// The longest key. An empty key is refused too.
+pub const KEY_BYTES_MAX: usize = 60_000;
+
+/// The longest value: a transaction's limit is below it.
+pub const VALUE_BYTES_MAX: usize = (1 << 31) - 1;
+
 /// One write: `None` deletes.
 pub type Write = (Bytes, Option<Bytes>);
 
@@ -69,13 +83,18 @@ pub enum Direction {
 /// Contract:
 /// - `write` is called by one thread per group, positions never decrease within a group; the
 ///   same (key, position) may be written again after a restart and must then change nothing.
+///   Many keys of a tree may be written at one position, in any number of calls; one key at one
+///   position always with the same value (an entry holds one net change per row).
 /// - What was written at p is seen by reads at any q >= p at once, and by no read at q < p.
 /// - Reads never block writes for long and the other way round; a `Scan` sees one position,
-///   whatever is written, checkpointed or dropped while it runs.
+///   whatever is written, checkpointed, dropped or declared old while it runs: an open scan
+///   holds back the removal of old versions of its group.
 /// - After a crash the trees hold everything up to the last completed checkpoint and any part
 ///   of what came later; the caller replays the journal from there, and serves reads only at
 ///   positions >= [`TableStore::persisted`] of the group.
-/// - A read below the horizon is refused with `Error::TooOld`, never answered wrongly.
+/// - A read below the horizon is refused with `Error::TooOld`, never answered wrongly. The
+///   horizon outlives a restart: it is durable before the first version is removed under it.
+/// - After the first failed write to disk, writes and checkpoints fail with its reason.
 pub trait TableStore: Send + Sync {
     /// The newest value of `key` at or below `at`.
     fn get(&self, tree: TreeId, key: &[u8], at: Position) -> Result<Option<Bytes>>;
@@ -89,7 +108,9 @@ pub trait TableStore: Send + Sync {
         direction: Direction,
     ) -> Result<Scan>;
 
-    /// Writes versions at `position`; creates the tree if need be. Memory speed, no fsync.
+    /// Writes versions at `position`; creates the tree if need be. Memory speed, no fsync
+    /// (but for a tree's creation); waits for the disk only when
+    /// [`StoreOptions::memtable_bytes_max`] is used up.
     fn write(
         &self,
         tree: TreeId,
@@ -114,15 +135,22 @@ pub trait TableStore: Send + Sync {
     /// The last completed checkpoint.
     fn checkpoint(&self) -> Vec<GroupCheckpoint>;
 
-    /// The greatest position found in the group's files at open: no reads below it are served
-    /// until replay has reached it.
+    /// The greatest position found in the group's files at open (and the durable horizon, if
+    /// that is greater): no reads are served until replay has *completed* the entry there.
     fn persisted(&self, group: GroupId) -> Position;
 
     /// Versions that only reads below `horizon` would need may be dropped. Never goes back.
+    /// Must not pass the group's applied position.
     fn set_horizon(&self, group: GroupId, horizon: Position);
 
     /// The current horizon.
     fn horizon(&self, group: GroupId) -> Position;
+
+    /// Rewrites a tree so that none of its files holds a version that only reads below the
+    /// horizon would need: what was deleted before the horizon has left the disk when this
+    /// returns (for erase; takes as long as copying the tree). Scans that are open meanwhile
+    /// keep what they read until they end.
+    fn purge(&self, tree: TreeId) -> Result<()>;
 
     /// A private tree for one large transaction, in a folder for temporary files that is
     /// emptied on open. Dropping it removes its files.
@@ -149,4 +177,57 @@ pub trait Scratch: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
     /// The keys of a range.
     fn scan(&self, range: (Bound<Bytes>, Bound<Bytes>), direction: Direction) -> Result<Scan>;
+}
+
+/// Which implementation holds the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// lsm-tree, the default.
+    Lsm,
+    /// sled.
+    Sled,
+}
+
+impl StoreKind {
+    /// The name in the command line and in errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreKind::Lsm => "lsm",
+            StoreKind::Sled => "sled",
+        }
+    }
+}
+
+/// The store's limits.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Bytes of table blocks cached in memory, over all trees.
+    pub cache_bytes: u64,
+    /// Bytes of unflushed writes over all trees: flushing begins at half of it, at all of it
+    /// writers wait for the disk.
+    pub memtable_bytes_max: u64,
+    /// Bytes of unflushed writes of one tree before they are flushed in the background.
+    pub tree_memtable_bytes_max: u64,
+    /// Open table files, over all trees.
+    pub files_max: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            cache_bytes: 256 << 20,
+            memtable_bytes_max: 64 << 20,
+            tree_memtable_bytes_max: 16 << 20,
+            files_max: 512,
+        }
+    }
+}
+
+/// Opens the tables in `dir`, creating them in an empty folder. The folder remembers its kind
+/// and is locked while it is open; the other kind or a second opener gets `Error::Format`.
+pub fn open(kind: StoreKind, dir: &Path, options: StoreOptions) -> Result<Arc<dyn TableStore>> {
+    Ok(match kind {
+        StoreKind::Lsm => Arc::new(lsm::LsmStore::open(dir, options)?),
+        StoreKind::Sled => Arc::new(sled::open(dir, options)?),
+    })
 }

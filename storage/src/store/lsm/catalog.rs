@@ -1,0 +1,223 @@
+//! The trees that exist: found by id without a lock, created with their folders, dropped in two
+//! steps so that a crash before the checkpoint finds them again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use journal::GroupId;
+use parking_lot::Mutex;
+
+use super::super::folder::{remove_folder, sync_folder};
+use super::super::horizon::{Horizon, Horizons};
+use super::tree::{Resources, Tree};
+use crate::store::TreeId;
+use crate::{Error, Result};
+
+/// A hash for two small integers; the map's order is never shown.
+#[derive(Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0.rotate_left(29) ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+pub(super) type Trees = HashMap<TreeId, Arc<Tree>, BuildHasherDefault<IdHasher>>;
+
+/// All trees of a store.
+pub(super) struct Catalog {
+    /// The folder that holds one folder per tree.
+    pub folder: PathBuf,
+    trees: ArcSwap<Trees>,
+    /// Dropped since the last checkpoint; locked while a tree is created or dropped.
+    dropped: Mutex<Vec<Arc<DroppedTree>>>,
+}
+
+/// A tree that is gone, with its files still there until the checkpoint that contains its drop.
+pub(super) struct DroppedTree {
+    /// Its folder's name.
+    pub name: String,
+    tree: Mutex<Option<Arc<Tree>>>,
+}
+
+impl Catalog {
+    /// Opens all trees of a folder, and removes what the record calls dropped.
+    ///
+    /// Of several generations of a number the oldest that is not dropped is the one that the
+    /// checkpoint saw; younger ones come from after it, and the replay creates them again.
+    pub fn open(
+        folder: PathBuf,
+        dropped: &[String],
+        horizons: &Horizons,
+        resources: &Resources,
+    ) -> Result<Catalog> {
+        fs::create_dir_all(&folder)?;
+        let mut found: BTreeMap<TreeId, BTreeMap<u32, String>> = BTreeMap::new();
+        for entry in fs::read_dir(&folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if dropped.contains(&name) {
+                remove_folder(&folder.join(name))?;
+                continue;
+            }
+            let (id, generation) = parse_name(&name).ok_or_else(|| Error::Corrupt {
+                place: folder.display().to_string(),
+                what: format!("folder \"{name}\" is not a tree"),
+            })?;
+            found.entry(id).or_default().insert(generation, name);
+        }
+        let mut trees = Trees::default();
+        for (id, generations) in found {
+            let mut generations = generations.into_values();
+            if let Some(name) = generations.next() {
+                let tree = Tree::open(folder.join(name), horizons.of(id.group), resources)?;
+                trees.insert(id, Arc::new(tree));
+            }
+            for name in generations {
+                remove_folder(&folder.join(name))?;
+            }
+        }
+        sync_folder(&folder)?;
+        Ok(Catalog {
+            folder,
+            trees: ArcSwap::from_pointee(trees),
+            dropped: Mutex::default(),
+        })
+    }
+
+    /// All trees, without a lock.
+    pub fn trees(&self) -> Guard<Arc<Trees>> {
+        self.trees.load()
+    }
+
+    /// One tree.
+    pub fn get(&self, id: TreeId) -> Option<Arc<Tree>> {
+        self.trees.load().get(&id).cloned()
+    }
+
+    /// Creates a tree, unless it exists.
+    pub fn create(
+        &self,
+        id: TreeId,
+        horizon: Arc<Horizon>,
+        resources: &Resources,
+    ) -> Result<Arc<Tree>> {
+        let _creating = self.dropped.lock();
+        if let Some(tree) = self.get(id) {
+            return Ok(tree);
+        }
+        let mut names = (0..).map(|generation| self.folder.join(format_name(id, generation)));
+        let path = names
+            .find(|path| !path.exists())
+            .expect("generations don't end");
+        let tree = Arc::new(Tree::open(path, horizon, resources)?);
+        let mut trees = Trees::clone(&self.trees.load());
+        trees.insert(id, tree.clone());
+        self.trees.store(Arc::new(trees));
+        Ok(tree)
+    }
+
+    /// Takes a tree out, keeping its files; `None` if there is none.
+    pub fn drop_tree(&self, id: TreeId) -> Option<Arc<Tree>> {
+        let mut dropped = self.dropped.lock();
+        let mut trees = Trees::clone(&self.trees.load());
+        let tree = trees.remove(&id)?;
+        self.trees.store(Arc::new(trees));
+        let name = tree
+            .folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        dropped.push(Arc::new(DroppedTree {
+            name: name.unwrap_or_default(),
+            tree: Mutex::new(Some(tree.clone())),
+        }));
+        Some(tree)
+    }
+
+    /// What has been dropped and not yet been removed by a checkpoint.
+    pub fn dropped(&self) -> Vec<Arc<DroppedTree>> {
+        self.dropped.lock().clone()
+    }
+
+    /// After the record that names them is durable: lets go of dropped trees. Each folder goes
+    /// with the last scan of its tree.
+    pub fn remove_dropped(&self, gone: &[Arc<DroppedTree>]) {
+        self.dropped
+            .lock()
+            .retain(|dropped| !gone.iter().any(|g| Arc::ptr_eq(g, dropped)));
+        for dropped in gone {
+            if let Some(tree) = dropped.tree.lock().take() {
+                tree.stop();
+                tree.remove_when_unused();
+            }
+        }
+    }
+
+    /// Of the folders that an earlier record calls dropped, those that scans still hold. A name
+    /// that a living tree has taken over is none of them: its folder was gone before.
+    pub fn still_on_disk(&self, dropped: &[String]) -> Vec<String> {
+        let trees = self.trees.load();
+        let held = |name: &&String| {
+            let path = self.folder.join(name);
+            path.exists() && trees.values().all(|tree| tree.folder != path)
+        };
+        dropped.iter().filter(held).cloned().collect()
+    }
+}
+
+fn format_name(
+    TreeId {
+        group: GroupId(group),
+        number,
+    }: TreeId,
+    generation: u32,
+) -> String {
+    match generation {
+        0 => format!("{group}-{number}"),
+        generation => format!("{group}-{number}.{generation}"),
+    }
+}
+
+fn parse_name(name: &str) -> Option<(TreeId, u32)> {
+    let (id, generation) = match name.split_once('.') {
+        Some((id, generation)) => (id, generation.parse().ok()?),
+        None => (name, 0),
+    };
+    let (group, number) = id.split_once('-')?;
+    let id = TreeId {
+        group: GroupId(group.parse().ok()?),
+        number: number.parse().ok()?,
+    };
+    (format_name(id, generation) == name).then_some((id, generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_names() {
+        let id = TreeId {
+            group: GroupId(3),
+            number: 1000,
+        };
+        assert_eq!(format_name(id, 0), "3-1000");
+        assert_eq!(parse_name("3-1000"), Some((id, 0)));
+        assert_eq!(parse_name("3-1000.2"), Some((id, 2)));
+        for bad in ["", "3", "3-", "03-1", "3-1.0", "3-1.x", "tmp"] {
+            assert_eq!(parse_name(bad), None, "{bad}");
+        }
+    }
+}

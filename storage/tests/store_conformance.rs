@@ -1,0 +1,757 @@
+//! What every table store must do, against a model: random operations with reopening, and the
+//! sentences of the contract one by one. `STORE_SEEDS=n` runs n seeds instead of four.
+#![allow(clippy::unwrap_used)]
+
+mod store_model;
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use storage::{
+    Checkpoint, Direction, Error, GroupId, KEY_BYTES_MAX, Position, Scan, StoreKind, StoreOptions,
+    TableStore, TreeId,
+};
+use store_model::*;
+
+const T: TreeId = TreeId {
+    group: GroupId(1),
+    number: 7,
+};
+const ALL: Range = (Bound::Unbounded, Bound::Unbounded);
+
+/// One test per store.
+macro_rules! for_each_store {
+    ($($name:ident)*) => {
+        mod lsm { $(#[test] fn $name() { super::$name(storage::StoreKind::Lsm) })* }
+    };
+}
+
+for_each_store! {
+    random_operations_agree_with_the_model
+    reads_see_their_position_only
+    a_read_below_the_horizon_is_refused
+    the_horizon_outlives_a_restart
+    the_folder_remembers_its_kind_and_is_locked
+    a_dropped_tree_goes_with_the_checkpoint
+    open_scans_survive_everything
+    one_huge_entry_stays_within_memory
+    limits_of_keys_are_errors
+    scratch_is_a_map
+    purge_removes_the_bytes
+    damage_of_the_record_is_an_error
+}
+
+struct OpenScan {
+    scan: Scan,
+    expected: std::vec::IntoIter<(Bytes, Bytes)>,
+}
+
+impl OpenScan {
+    fn advance(&mut self, rows: usize) -> bool {
+        for _ in 0..rows {
+            let found = self.scan.next().map(|row| row.unwrap());
+            assert_eq!(found, self.expected.next());
+            if found.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A store with its model under random operations.
+struct Driver {
+    seed: u64,
+    rng: StdRng,
+    kind: StoreKind,
+    dir: tempfile::TempDir,
+    store: Arc<dyn TableStore>,
+    model: Model,
+    /// Reads are served from here on after a reopening.
+    served_from: u64,
+    begun: Option<(u64, Arc<dyn Checkpoint>)>,
+    checkpointed: u64,
+    scans: Vec<OpenScan>,
+}
+
+impl Driver {
+    fn new(kind: StoreKind, seed: u64) -> Driver {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(kind, dir.path());
+        let rng = StdRng::seed_from_u64(seed);
+        let model = Model::default();
+        Driver {
+            seed,
+            rng,
+            kind,
+            dir,
+            store,
+            model,
+            served_from: 0,
+            begun: None,
+            checkpointed: 0,
+            scans: Vec::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..1000) {
+            0..600 => self.apply_next(),
+            600..760 => self.get(),
+            760..880 => self.scan(),
+            880..900 => self.begin_checkpoint(),
+            900..925 => self.finish_checkpoint(),
+            925..950 => self.move_horizon(),
+            950..960 => self.read_too_old(),
+            960..992 => self.advance_scans(),
+            992..996 => self.purge(),
+            _ => self.reopen(),
+        }
+    }
+
+    fn apply_next(&mut self) {
+        let index = self.model.index + 1;
+        let entry = entry(self.seed, index);
+        apply(&*self.store, &entry);
+        self.model.apply(&entry, index);
+    }
+
+    fn tree(&mut self) -> TreeId {
+        let group = GroupId(self.rng.random_range(0..GROUPS));
+        TreeId {
+            group,
+            number: self.rng.random_range(0..TREES),
+        }
+    }
+
+    fn position(&mut self, tree: TreeId) -> Position {
+        let low = (self.store.horizon(tree.group).0 >> 14).max(self.served_from);
+        let index = self.rng.random_range(low..=self.model.index);
+        position(index).max(self.store.horizon(tree.group))
+    }
+
+    fn get(&mut self) {
+        let tree = self.tree();
+        let at = self.position(tree);
+        let key = key(self.rng.random_range(0..KEYS));
+        let found = self.store.get(tree, &key, at).unwrap();
+        assert_eq!(
+            found,
+            self.model.get(tree, &key, at),
+            "{tree:?} {key:?} at {at}"
+        );
+    }
+
+    fn bound(&mut self) -> Bound<Bytes> {
+        let key = key(self.rng.random_range(0..KEYS));
+        match self.rng.random_range(0..3) {
+            0 => Bound::Included(key),
+            1 => Bound::Excluded(key),
+            _ => Bound::Unbounded,
+        }
+    }
+
+    fn scan(&mut self) {
+        let tree = self.tree();
+        let at = self.position(tree);
+        let range = (self.bound(), self.bound());
+        let backward = self.rng.random_bool(0.5);
+        let direction = if backward {
+            Direction::Backward
+        } else {
+            Direction::Forward
+        };
+        let expected = self.model.scan(tree, &range, at, direction);
+        if self.scans.len() < 8 && self.rng.random_bool(0.2) {
+            let scan = self.store.scan(tree, range, at, direction).unwrap();
+            self.scans.push(OpenScan {
+                scan,
+                expected: expected.into_iter(),
+            });
+            return;
+        }
+        let found = rows(&*self.store, tree, &range, at, direction);
+        assert_same(
+            &found,
+            &expected,
+            &format!("{tree:?} {range:?} at {at} {direction:?}"),
+        );
+    }
+
+    fn advance_scans(&mut self) {
+        let rows = self.rng.random_range(1..40);
+        self.scans.retain_mut(|scan| scan.advance(rows));
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let index = self.model.index;
+        let checkpoint = self.store.begin_checkpoint(checkpoint_at(index)).unwrap();
+        if let Some((_, older)) = self.begun.replace((index, checkpoint)) {
+            drop(older);
+        }
+    }
+
+    fn finish_checkpoint(&mut self) {
+        if let Some((index, checkpoint)) = self.begun.take() {
+            checkpoint.finish().unwrap();
+            self.checkpointed = index;
+            assert_eq!(checkpoint_index(&*self.store), index);
+        }
+    }
+
+    fn move_horizon(&mut self) {
+        let group = GroupId(self.rng.random_range(0..GROUPS));
+        let low = self.store.horizon(group).0 >> 14;
+        let index = self.rng.random_range(low..=self.model.index);
+        // Entry by entry as the server does, with room for reads behind the newest.
+        let index = low + (index - low) / 2;
+        if index > 0 {
+            self.store.set_horizon(group, position(index));
+            assert!(self.store.horizon(group) >= position(index));
+        }
+    }
+
+    fn read_too_old(&mut self) {
+        let tree = self.tree();
+        let horizon = self.store.horizon(tree.group);
+        if horizon > Position::ZERO {
+            let at = Position(self.rng.random_range(0..horizon.0));
+            let get = self.store.get(tree, b"a", at);
+            assert!(matches!(get, Err(Error::TooOld { .. })), "{get:?}");
+            let scan = self.store.scan(tree, ALL, at, Direction::Forward);
+            assert!(matches!(scan.err(), Some(Error::TooOld { .. })));
+        }
+    }
+
+    fn purge(&mut self) {
+        let tree = self.tree();
+        self.store.purge(tree).unwrap();
+    }
+
+    fn reopen(&mut self) {
+        self.scans.retain_mut(|scan| scan.advance(usize::MAX));
+        self.begun = None;
+        let horizons: Vec<_> = (0..GROUPS)
+            .map(|g| self.store.horizon(GroupId(g)))
+            .collect();
+        self.store = Arc::new(Nothing);
+        self.store = open(self.kind, self.dir.path());
+        for (group, horizon) in (0..).zip(horizons) {
+            assert!(self.store.horizon(GroupId(group)) <= horizon);
+        }
+        assert_eq!(checkpoint_index(&*self.store), self.checkpointed);
+        let persisted = persisted_index(&*self.store);
+        assert!(persisted <= self.model.index);
+        // Replay what a crashed node would: at least up to what is persisted.
+        let until = self
+            .rng
+            .random_range(persisted.max(self.checkpointed)..=self.model.index);
+        self.model = Model::at(self.seed, until);
+        for index in self.checkpointed + 1..=until {
+            apply(&*self.store, &entry(self.seed, index));
+        }
+        // Reads below the checkpoint are fine again, too: nothing above the horizon is gone.
+        self.served_from = 0;
+        compare(
+            &*self.store,
+            &self.model,
+            readable_from(&*self.store),
+            "reopened",
+        );
+    }
+}
+
+/// Stands in for a store that is closed.
+struct Nothing;
+
+impl TableStore for Nothing {
+    fn get(&self, _: TreeId, _: &[u8], _: Position) -> storage::Result<Option<Bytes>> {
+        unreachable!()
+    }
+    fn scan(&self, _: TreeId, _: Range, _: Position, _: Direction) -> storage::Result<Scan> {
+        unreachable!()
+    }
+    fn write(
+        &self,
+        _: TreeId,
+        _: Position,
+        _: &mut dyn Iterator<Item = storage::Write>,
+    ) -> storage::Result<()> {
+        unreachable!()
+    }
+    fn drop_tree(&self, _: TreeId) -> storage::Result<()> {
+        unreachable!()
+    }
+    fn trees(&self) -> Vec<TreeId> {
+        unreachable!()
+    }
+    fn memory(&self) -> u64 {
+        unreachable!()
+    }
+    fn begin_checkpoint(
+        &self,
+        _: Vec<storage::GroupCheckpoint>,
+    ) -> storage::Result<Arc<dyn Checkpoint>> {
+        unreachable!()
+    }
+    fn checkpoint(&self) -> Vec<storage::GroupCheckpoint> {
+        unreachable!()
+    }
+    fn persisted(&self, _: GroupId) -> Position {
+        unreachable!()
+    }
+    fn set_horizon(&self, _: GroupId, _: Position) {
+        unreachable!()
+    }
+    fn horizon(&self, _: GroupId) -> Position {
+        unreachable!()
+    }
+    fn purge(&self, _: TreeId) -> storage::Result<()> {
+        unreachable!()
+    }
+    fn scratch(&self) -> storage::Result<Box<dyn storage::Scratch>> {
+        unreachable!()
+    }
+    fn disk_bytes(&self, _: TreeId) -> u64 {
+        unreachable!()
+    }
+}
+
+fn random_operations_agree_with_the_model(kind: StoreKind) {
+    let first = env_number("STORE_SEED", 1);
+    for seed in first..first + env_number("STORE_SEEDS", 4) {
+        println!("STORE_SEED={seed} STORE_SEEDS=1 ({kind:?})");
+        let mut driver = Driver::new(kind, seed);
+        for _ in 0..env_number("STORE_STEPS", 2500) {
+            driver.step();
+        }
+        driver.advance_scans();
+        let from = readable_from(&*driver.store);
+        compare(&*driver.store, &driver.model, from, "at the end");
+        driver.reopen();
+    }
+}
+
+fn put(store: &dyn TableStore, tree: TreeId, at: u64, key: &str, value: Option<&str>) {
+    let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let write = (Bytes::copy_from_slice(key.as_bytes()), value);
+    store
+        .write(tree, Position(at), &mut std::iter::once(write))
+        .unwrap();
+}
+
+fn get(store: &dyn TableStore, tree: TreeId, at: u64, key: &str) -> Option<String> {
+    let found = store.get(tree, key.as_bytes(), Position(at)).unwrap();
+    found.map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn checkpoint(store: &dyn TableStore, index: u64) {
+    store
+        .begin_checkpoint(checkpoint_at(index))
+        .unwrap()
+        .finish()
+        .unwrap();
+}
+
+fn reads_see_their_position_only(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    assert_eq!(get(&*store, T, 9, "k"), None);
+    put(&*store, T, 10, "k", Some("a"));
+    put(&*store, T, 100, "k", Some("b"));
+    put(&*store, T, 200, "k", None);
+    for round in 0..3 {
+        assert_eq!(get(&*store, T, 9, "k"), None, "round {round}");
+        assert_eq!(get(&*store, T, 10, "k").as_deref(), Some("a"));
+        assert_eq!(get(&*store, T, 99, "k").as_deref(), Some("a"));
+        assert_eq!(get(&*store, T, 199, "k").as_deref(), Some("b"));
+        assert_eq!(get(&*store, T, 200, "k"), None);
+        assert_eq!(store.get(T, b"k", Position::MAX).unwrap(), None);
+        assert_eq!(
+            rows(&*store, T, &ALL, Position(150), Direction::Forward).len(),
+            1
+        );
+        checkpoint(&*store, round);
+    }
+    // Between two versions of which the older one is below the horizon.
+    store.set_horizon(T.group, Position(60));
+    store.purge(T).unwrap();
+    put(&*store, T, 300, "other", Some("c"));
+    checkpoint(&*store, 9);
+    store.purge(T).unwrap();
+    assert_eq!(get(&*store, T, 60, "k").as_deref(), Some("a"));
+    assert_eq!(get(&*store, T, 100, "k").as_deref(), Some("b"));
+    assert_eq!(get(&*store, T, 250, "k"), None);
+    assert_eq!(store.trees(), [T]);
+}
+
+fn a_read_below_the_horizon_is_refused(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    put(&*store, T, 10, "k", Some("a"));
+    store.set_horizon(T.group, Position(10));
+    store.set_horizon(T.group, Position(5));
+    assert_eq!(store.horizon(T.group), Position(10));
+    let old = store.get(T, b"k", Position(9)).unwrap_err();
+    assert!(
+        matches!(
+            old,
+            Error::TooOld {
+                at: Position(9),
+                horizon: Position(10)
+            }
+        ),
+        "{old:?}"
+    );
+    let unknown = TreeId { number: 99, ..T };
+    assert!(store.get(unknown, b"k", Position(9)).is_err());
+    assert!(
+        store
+            .scan(unknown, ALL, Position(9), Direction::Forward)
+            .is_err()
+    );
+    assert_eq!(
+        get(
+            &*store,
+            TreeId {
+                group: GroupId(0),
+                ..T
+            },
+            1,
+            "k"
+        ),
+        None
+    );
+    assert_eq!(get(&*store, T, 10, "k").as_deref(), Some("a"));
+}
+
+fn the_horizon_outlives_a_restart(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = open(kind, dir.path());
+        put(&*store, T, 10, "k", Some("a"));
+        put(&*store, T, 20, "k", Some("b"));
+        store.set_horizon(T.group, Position(15));
+        checkpoint(&*store, 1);
+    }
+    let store = open(kind, dir.path());
+    assert_eq!(store.horizon(T.group), Position(15));
+    assert_eq!(store.persisted(T.group), Position(20));
+    assert!(store.get(T, b"k", Position(14)).is_err());
+    assert_eq!(get(&*store, T, 15, "k").as_deref(), Some("a"));
+}
+
+fn the_folder_remembers_its_kind_and_is_locked(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let again = storage::open(kind, dir.path(), small_options())
+        .err()
+        .unwrap();
+    assert!(
+        again.to_string().ends_with("are in use by another process"),
+        "{again}"
+    );
+    drop(store);
+    let other = match kind {
+        StoreKind::Lsm => StoreKind::Sled,
+        StoreKind::Sled => StoreKind::Lsm,
+    };
+    let refused = storage::open(other, dir.path(), small_options())
+        .err()
+        .unwrap();
+    let expected = format!(
+        "belong to the table store \"{}\", not \"{}\"",
+        kind.name(),
+        other.name()
+    );
+    assert!(refused.to_string().ends_with(&expected), "{refused}");
+    open(kind, dir.path());
+}
+
+fn a_dropped_tree_goes_with_the_checkpoint(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let other = TreeId { number: 8, ..T };
+    {
+        let store = open(kind, dir.path());
+        put(&*store, T, 10, "k", Some("a"));
+        put(&*store, other, 10, "k", Some("a"));
+        checkpoint(&*store, 1);
+        store.drop_tree(T).unwrap();
+        store.drop_tree(T).unwrap();
+        assert_eq!(store.trees(), [other]);
+        assert_eq!(get(&*store, T, 10, "k"), None);
+        put(&*store, T, 20, "again", Some("b"));
+        assert_eq!(get(&*store, T, 20, "k"), None);
+    }
+    {
+        // The drop came after the checkpoint: the tree is back, until the replay drops it.
+        let store = open(kind, dir.path());
+        assert_eq!(get(&*store, T, 20, "k").as_deref(), Some("a"));
+        store.drop_tree(T).unwrap();
+        put(&*store, T, 20, "again", Some("b"));
+        checkpoint(&*store, 2);
+        assert_eq!(get(&*store, T, 20, "again").as_deref(), Some("b"));
+        store.drop_tree(T).unwrap();
+        checkpoint(&*store, 3);
+        put(&*store, T, 30, "third", Some("c"));
+        checkpoint(&*store, 4);
+        checkpoint(&*store, 5);
+    }
+    let store = open(kind, dir.path());
+    assert_eq!(
+        rows(&*store, T, &ALL, Position(30), Direction::Forward).len(),
+        1
+    );
+    assert_eq!(get(&*store, T, 30, "third").as_deref(), Some("c"));
+    store.drop_tree(T).unwrap();
+    checkpoint(&*store, 6);
+    assert_eq!(store.trees(), [other]);
+    assert_eq!(store.disk_bytes(T), 0);
+    drop(store);
+    let store = open(kind, dir.path());
+    assert_eq!(store.trees(), [other]);
+}
+
+fn open_scans_survive_everything(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let name = |n: u64| format!("{n:05}");
+    for n in 0..2000 {
+        put(&*store, T, 10, &name(n), Some(&name(n).repeat(20)));
+    }
+    let scan = |direction| store.scan(T, ALL, Position(15), direction).unwrap();
+    let mut scans = [scan(Direction::Forward), scan(Direction::Backward)];
+    let take = |scans: &mut [Scan; 2], from: u64, to: u64| {
+        for n in from..to {
+            assert_eq!(scans[0].next().unwrap().unwrap().0, name(n));
+            assert_eq!(scans[1].next().unwrap().unwrap().0, name(1999 - n));
+        }
+    };
+    take(&mut scans, 0, 300);
+    for n in 0..2000 {
+        put(&*store, T, 20, &name(n), (n % 2 == 0).then_some("new"));
+    }
+    store.set_horizon(T.group, Position(20));
+    checkpoint(&*store, 1);
+    take(&mut scans, 300, 600);
+    store.purge(T).unwrap();
+    checkpoint(&*store, 2);
+    take(&mut scans, 600, 900);
+    store.drop_tree(T).unwrap();
+    checkpoint(&*store, 3);
+    take(&mut scans, 900, 2000);
+    assert!(scans.iter_mut().all(|scan| scan.next().is_none()));
+}
+
+fn one_huge_entry_stays_within_memory(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = small_options();
+    let max = options.memtable_bytes_max;
+    let store = storage::open(kind, dir.path(), options).unwrap();
+    let rows_max = 40_000u32;
+    let mut greatest = 0;
+    let mut writes = (0..rows_max).map(|n| {
+        greatest = greatest.max(store.memory());
+        (
+            Bytes::copy_from_slice(&n.to_be_bytes()),
+            Some(Bytes::from(vec![7; 60])),
+        )
+    });
+    store.write(T, Position(10), &mut writes).unwrap();
+    assert!(greatest < max * 2, "{greatest} bytes of {max}");
+    let first = rows(&*store, T, &ALL, Position(10), Direction::Forward);
+    assert_eq!(first.len(), rows_max as usize);
+    assert!(rows(&*store, T, &ALL, Position(9), Direction::Forward).is_empty());
+    checkpoint(&*store, 1);
+    drop(store);
+    let store = open(kind, dir.path());
+    assert_eq!(
+        rows(&*store, T, &ALL, Position(10), Direction::Backward).len(),
+        40_000
+    );
+}
+
+fn limits_of_keys_are_errors(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let long = Bytes::from(vec![b'x'; KEY_BYTES_MAX]);
+    let longer = Bytes::from(vec![b'x'; KEY_BYTES_MAX + 1]);
+    let value = Some(Bytes::from_static(b"v"));
+    let write =
+        |key: &Bytes, at| store.write(T, at, &mut std::iter::once((key.clone(), value.clone())));
+    write(&long, Position(5)).unwrap();
+    assert!(write(&longer, Position(5)).is_err());
+    assert!(write(&Bytes::new(), Position(5)).is_err());
+    assert!(write(&long, Position::MAX).is_err());
+    checkpoint(&*store, 1);
+    assert_eq!(store.get(T, &long, Position(5)).unwrap(), value);
+    assert_eq!(store.get(T, &longer, Position(5)).unwrap(), None);
+    assert_eq!(store.get(T, b"", Position(5)).unwrap(), None);
+    let found = |range: Range| {
+        let forward = rows(&*store, T, &range, Position(5), Direction::Forward).len();
+        let backward = rows(&*store, T, &range, Position(5), Direction::Backward).len();
+        assert_eq!(forward, backward);
+        forward
+    };
+    assert_eq!(
+        found((Bound::Unbounded, Bound::Included(longer.clone()))),
+        1
+    );
+    assert_eq!(found((Bound::Included(longer), Bound::Unbounded)), 0);
+    assert_eq!(
+        found((Bound::Included(long.clone()), Bound::Included(long.clone()))),
+        1
+    );
+    assert_eq!(
+        found((Bound::Excluded(long.clone()), Bound::Excluded(long))),
+        0
+    );
+    assert_eq!(found((Bound::Included(Bytes::new()), Bound::Unbounded)), 1);
+}
+
+fn scratch_is_a_map(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let mut scratch = store.scratch().unwrap();
+    let mut model = std::collections::BTreeMap::new();
+    let mut rng = StdRng::seed_from_u64(5);
+    for _ in 0..30_000 {
+        let key = rng.random_range(0..20_000u32).to_be_bytes();
+        if rng.random_bool(0.2) {
+            scratch.remove(&key).unwrap();
+            model.remove(&key[..]);
+        } else {
+            let value = vec![rng.random::<u8>(); 700];
+            scratch.put(&key, &value).unwrap();
+            model.insert(key.to_vec(), value);
+        }
+    }
+    let range = (
+        Bound::Unbounded,
+        Bound::Included(Bytes::from_static(b"\0\0\x10")),
+    );
+    for direction in [Direction::Forward, Direction::Backward] {
+        let scan = scratch.scan(range.clone(), direction).unwrap();
+        let found: Vec<_> = scan.map(|row| row.unwrap()).collect();
+        let within = model.iter().filter(|(key, _)| key[..] <= b"\0\0\x10"[..]);
+        let mut expected: Vec<_> = within.collect();
+        if direction == Direction::Backward {
+            expected.reverse();
+        }
+        assert!(
+            found
+                .iter()
+                .map(|(k, v)| (&k[..], &v[..]))
+                .eq(expected.iter().map(|(k, v)| (&k[..], &v[..])))
+        );
+    }
+    for key in (0..20_000u32).map(u32::to_be_bytes) {
+        let expected = model.get(&key[..]).map(|value| Bytes::from(value.clone()));
+        assert_eq!(scratch.get(&key).unwrap(), expected);
+    }
+    let mut scan = scratch.scan(ALL, Direction::Forward).unwrap();
+    assert!(scan.next().is_some());
+    drop(scratch);
+    assert!(scan.next().is_some());
+    drop(scan);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count(),
+        0
+    );
+    // What a crash leaves behind is gone after the next open.
+    std::fs::create_dir(dir.path().join("tmp/left")).unwrap();
+    drop(store);
+    open(kind, dir.path());
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count(),
+        0
+    );
+}
+
+/// Without repetitions, so that compression leaves them as they are.
+const MARK_KEY: &str = "jH4$kM8";
+const MARK_VALUE: &str = "Zq7#xW9!pL2";
+
+/// Whether any file below a folder holds these bytes.
+fn on_disk(dir: &std::path::Path, needle: &[u8]) -> bool {
+    std::fs::read_dir(dir).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return on_disk(&path, needle);
+        }
+        let content = std::fs::read(&path).unwrap();
+        content.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+fn purge_removes_the_bytes(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        memtable_bytes_max: 8 << 20,
+        ..small_options()
+    };
+    let store = storage::open(kind, dir.path(), options).unwrap();
+    let other = TreeId { number: 8, ..T };
+    for n in 0..500 {
+        put(
+            &*store,
+            T,
+            10,
+            &format!("{n:03}"),
+            Some(&format!("other value {n}")),
+        );
+        put(&*store, other, 10, &format!("{n:03}"), Some("beside"));
+    }
+    put(&*store, T, 11, MARK_KEY, Some(MARK_VALUE));
+    checkpoint(&*store, 1);
+    store.purge(T).unwrap();
+    assert!(on_disk(dir.path(), MARK_VALUE.as_bytes()));
+    put(&*store, T, 20, MARK_KEY, None);
+    store.set_horizon(T.group, Position(20));
+    checkpoint(&*store, 2);
+    store.purge(T).unwrap();
+    assert!(
+        !on_disk(dir.path(), MARK_VALUE.as_bytes()),
+        "the value is still in a file"
+    );
+    assert!(
+        !on_disk(dir.path(), MARK_KEY.as_bytes()),
+        "the key is still in a file"
+    );
+    let names = |tree| -> BTreeSet<_> {
+        let rows = rows(&*store, tree, &ALL, Position(20), Direction::Forward);
+        rows.into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(names(T).len(), 500);
+    assert_eq!(names(other).len(), 500);
+    put(&*store, T, 30, MARK_KEY, Some("new"));
+    assert_eq!(get(&*store, T, 30, MARK_KEY).as_deref(), Some("new"));
+}
+
+fn damage_of_the_record_is_an_error(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    put(&*store, T, 10, "k", Some("a"));
+    checkpoint(&*store, 1);
+    drop(store);
+    let path = dir.path().join("checkpoint");
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    let error = storage::open(kind, dir.path(), small_options())
+        .err()
+        .unwrap();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = storage::open(kind, dir.path(), small_options())
+        .err()
+        .unwrap();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    std::fs::write(&path, &good).unwrap();
+    open(kind, dir.path());
+}
