@@ -38,6 +38,23 @@ impl Run {
     pub fn sample(&self, index: Index) -> Sample {
         self.samples[self.samples.partition_point(|s| s.index <= index).max(1) - 1]
     }
+
+    /// Its records from one index to another.
+    pub fn piece(&self, from: Index, last: Index) -> Piece {
+        let start = self.sample(from);
+        let behind = self
+            .samples
+            .get(self.samples.partition_point(|s| s.index <= last));
+        let end = behind.map_or(self.sample(last).offset + SAMPLE_BYTES, |s| s.offset);
+        let segment = self.segment;
+        Piece {
+            segment,
+            start,
+            from,
+            last,
+            end,
+        }
+    }
 }
 
 /// A record in memory.
@@ -57,16 +74,23 @@ pub(crate) struct Stretch {
     pub last: Index,
 }
 
+/// A piece of a run to be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    pub segment: u64,
+    /// Where to begin.
+    pub start: Sample,
+    /// The first index wanted, and the last (inclusive).
+    pub from: Index,
+    pub last: Index,
+    /// About where the last one ends: how much to read at once.
+    pub end: u64,
+}
+
 /// Where the records from an index on are.
 pub(crate) enum Place {
     Tail(usize),
-    /// In the run's segment, up to the index (inclusive).
-    Run {
-        run_segment: u64,
-        start: Sample,
-        from: Index,
-        last: Index,
-    },
+    Run(Piece),
 }
 
 /// One group.
@@ -296,24 +320,18 @@ impl Group {
         freed
     }
 
-    /// Where the first record at or after `from` is.
-    pub fn locate(&self, from: Index) -> Option<Place> {
+    /// Where the first record at or after `from` is; of a run no more than up to `upto`.
+    pub fn locate(&self, from: Index, upto: Index) -> Option<Place> {
         let held_from = self.tail.front().map(|held| held.record.index);
         let at = self.runs.partition_point(|run| run.last < from);
         if let Some(run) = self.runs.get(at) {
             let from = from.max(run.first);
-            let mut last = run.last.min(self.last_index()?);
+            let mut last = run.last.min(self.last_index()?).min(upto);
             if let Some(held) = held_from {
                 last = last.min(Index(held.0.checked_sub(1)?));
             }
             if from <= last {
-                let (run_segment, start) = (run.segment, run.sample(from));
-                return Some(Place::Run {
-                    run_segment,
-                    start,
-                    from,
-                    last,
-                });
+                return Some(Place::Run(run.piece(from, last)));
             }
         }
         let at = self.tail.partition_point(|held| held.record.index < from);
@@ -334,7 +352,7 @@ impl Group {
             }
             None => from.max(self.tail.front()?.record.index),
         };
-        match self.locate(from)? {
+        match self.locate(from, Index(u64::MAX))? {
             Place::Tail(at) => {
                 let at = at.max(self.tail.partition_point(|held| held.position <= after));
                 (at < self.tail.len()).then_some(Place::Tail(at))
@@ -361,4 +379,24 @@ pub(crate) fn unknown() -> GroupState {
 pub(crate) struct Evictable {
     pub group: GroupId,
     pub seq: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten million entries of 100 bytes must cost well under 200 MB of index.
+    #[test]
+    fn the_index_is_sparse() {
+        let mut group = Group::default();
+        let per_segment = (64 << 20) / 152;
+        for index in 0..1_000_000_u64 {
+            let (segment, offset) = (index / per_segment, index % per_segment * 152);
+            let position = group.push(Term(1), Index(index), Position(index));
+            group.written(segment, offset, Term(1), Index(index), position);
+        }
+        let samples: usize = group.runs.iter().map(|run| run.samples.capacity()).sum();
+        let bytes = samples * size_of::<Sample>() + group.runs.len() * size_of::<Run>();
+        assert!(bytes < 1 << 20, "{bytes} bytes for a million entries");
+    }
 }

@@ -92,7 +92,7 @@ impl Inspect {
         }
         let begun = bytes
             .get(HEAD_BYTES as usize..)
-            .is_none_or(|b| b.iter().any(|b| *b != 0));
+            .is_none_or(|rest| !segment::is_zero(rest));
         match begun || !self.is_last() {
             true => Err(segment.corrupt(0, "segment head checksum mismatch")),
             false => Ok(None),

@@ -132,6 +132,8 @@ pub(crate) struct State {
     pub turns: VecDeque<GroupId>,
     pub segments: BTreeMap<u64, Arc<Segment>>,
     pub evictable: VecDeque<Evictable>,
+    /// At this length `evictable` is searched for what has left memory by other ways.
+    pub tidy_at: usize,
     pub tail_bytes: usize,
     pub seq: u64,
     pub failed: Option<Arc<Error>>,
@@ -290,7 +292,11 @@ impl Shared {
     /// Notes the first failure and runs `on_fatal`.
     pub fn fail(&self, error: Error) -> Error {
         let mut state = self.state.lock();
-        let first = state.failed.get_or_insert_with(|| Arc::new(error)).clone();
+        if let Some(first) = &state.failed {
+            return Error::Failed(first.clone());
+        }
+        let first = Arc::new(error);
+        state.failed = Some(first.clone());
         drop(state);
         self.work.notify_one();
         (self.options.on_fatal)(&first);
@@ -311,14 +317,14 @@ impl Shared {
         else {
             return Ok(group.last_position);
         };
-        let start = run.sample(index);
+        let piece = run.piece(index, index);
         let segment = state
             .segments
             .get(&run.segment)
             .expect("a run's segment is there")
             .clone();
-        let mut cursor = Cursor::new(&*self.disk, segment, id, start, index, 0)?;
-        let mut position = start.position;
+        let mut cursor = Cursor::new(&*self.disk, segment, id, piece, 0)?;
+        let mut position = piece.start.position;
         while let Some(found) = cursor.next()? {
             position = found.position;
         }
@@ -452,12 +458,12 @@ impl Journal {
             *bytes += record_bytes;
             fits
         };
-        let (segment, start, from, last) = {
+        let (segment, piece) = {
             let state = self.handle.shared.state.lock();
             let Some(known) = state.groups.get(&group) else {
                 return Ok(None);
             };
-            match known.locate(next) {
+            match known.locate(next, Index(to.0 - 1)) {
                 None => return Ok(None),
                 Some(Place::Tail(at)) => {
                     for held in known.tail.range(at..) {
@@ -469,19 +475,13 @@ impl Journal {
                     }
                     return Ok(None);
                 }
-                Some(Place::Run {
-                    run_segment,
-                    start,
-                    from,
-                    last,
-                }) => (state.segments[&run_segment].clone(), start, from, last),
+                Some(Place::Run(piece)) => (state.segments[&piece.segment].clone(), piece),
             }
         };
         let disk = &*self.handle.shared.disk;
-        let last = last.min(Index(to.0 - 1));
-        let mut cursor = Cursor::new(disk, segment, group, start, last, bytes_max)?;
+        let mut cursor = Cursor::new(disk, segment, group, piece, bytes_max)?;
         while let Some(found) = cursor.next()? {
-            if found.header.index < from {
+            if found.header.index < piece.from {
                 continue;
             }
             if !fits(found.header.payload as usize, out) {
@@ -489,7 +489,7 @@ impl Journal {
             }
             out.push(found.header.with(cursor.payload(&found)?));
         }
-        Ok(Some(Index(last.max(from).0 + 1)))
+        Ok(Some(Index(piece.last.0 + 1)))
     }
 
     /// The term of a retained record, or of the purge point.
@@ -537,7 +537,7 @@ impl Journal {
         after: Position,
         from: Index,
     ) -> Result<Result<Option<Index>, Index>> {
-        let (segment, start, first, last) = {
+        let (segment, piece) = {
             let state = self.handle.shared.state.lock();
             let Some(known) = state.groups.get(&group) else {
                 return Ok(Ok(None));
@@ -545,22 +545,17 @@ impl Journal {
             match known.locate_position(after, from) {
                 None => return Ok(Ok(None)),
                 Some(Place::Tail(at)) => return Ok(Ok(Some(known.tail[at].record.index))),
-                Some(Place::Run {
-                    run_segment,
-                    start,
-                    from,
-                    last,
-                }) => (state.segments[&run_segment].clone(), start, from, last),
+                Some(Place::Run(piece)) => (state.segments[&piece.segment].clone(), piece),
             }
         };
         let disk = &*self.handle.shared.disk;
-        let mut cursor = Cursor::new(disk, segment, group, start, last, 0)?;
+        let mut cursor = Cursor::new(disk, segment, group, piece, 0)?;
         while let Some(found) = cursor.next()? {
-            if found.header.index >= first && found.position > after {
+            if found.header.index >= piece.from && found.position > after {
                 return Ok(Ok(Some(found.header.index)));
             }
         }
-        Ok(Err(Index(last.0 + 1)))
+        Ok(Err(Index(piece.last.0 + 1)))
     }
 
     /// Counters.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::disk::{Disk, File, Open};
-use crate::index::Sample;
+use crate::index::Piece;
 use crate::record::{HEADER_BYTES, Header};
 use crate::segment::{Segment, payload_at};
 use crate::{GroupId, Index, Payload, Position, Result};
@@ -37,28 +37,28 @@ pub(crate) struct Found {
 }
 
 impl Cursor {
-    /// From a sample of a run up to an index of it (inclusive). `bytes` is what the caller wants
-    /// in all.
+    /// Over a piece of a run, whose segment this is. `bytes` is what the caller wants in all.
     pub fn new(
         disk: &dyn Disk,
         segment: Arc<Segment>,
         group: GroupId,
-        start: Sample,
-        last: Index,
+        piece: Piece,
         bytes: usize,
     ) -> Result<Cursor> {
+        let all = (piece.end - piece.start.offset) as usize;
         Ok(Cursor {
             file: segment.open(disk, Open::Read)?,
             segment,
             group,
-            at: start.offset,
-            next: start.index,
-            last,
-            position: start.position,
+            at: piece.start.offset,
+            next: piece.start.index,
+            last: piece.last,
+            position: piece.start.position,
             window: Bytes::new(),
             window_at: 0,
             window_bytes: bytes
                 .saturating_add(WINDOW_MIN)
+                .min(all)
                 .clamp(WINDOW_MIN, WINDOW_MAX),
         })
     }

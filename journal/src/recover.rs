@@ -228,7 +228,7 @@ impl Recovery<'_> {
         let size = segment.size(&*file)?;
         let mut bytes = segment.read(&*file, 0, size as usize)?;
         if segment::check_head(segment, &bytes, size)?.is_none() {
-            if size < HEAD_BYTES || bytes[HEAD_BYTES as usize..].iter().any(|b| *b != 0) {
+            if size < HEAD_BYTES || !segment::is_zero(&bytes[HEAD_BYTES as usize..]) {
                 return Err(segment.corrupt(0, "segment head checksum mismatch"));
             }
             // Records come only after the head is durable, so there were none.
@@ -240,7 +240,7 @@ impl Recovery<'_> {
             bytes = segment.read(&*file, 0, size as usize)?;
         }
         let end = self.replay(segment, &bytes)?;
-        if bytes[end as usize..].iter().any(|b| *b != 0) {
+        if !segment::is_zero(&bytes[end as usize..]) {
             tracing::info!(file = %segment.path.display(), offset = end, "cut a torn journal tail");
             let zeros = vec![0; (size - end) as usize];
             file.write_at(&zeros, end)

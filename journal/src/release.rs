@@ -32,7 +32,9 @@ impl Journal {
         if copies > 0 {
             receiver.recv().unwrap_or(Err(Error::Closed))?;
         }
+        // A file that stays while later ones go would be a hole for the next open: final, too.
         self.remove_segments(upto)
+            .map_err(|error| shared.fail(error))
     }
 
     fn remove_segments(&self, upto: u64) -> Result<()> {

@@ -144,6 +144,14 @@ pub(crate) fn footer_offset(segment: &Segment, trailer: &[u8]) -> Option<u64> {
     (number == segment.number).then_some(footer)
 }
 
+/// Are there only zeros? Compares pages: the rest of a segment is long.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|page| page == &ZEROS[..page.len()])
+}
+
 /// A step of the walk over the bytes of a segment.
 pub(crate) enum Step {
     /// A record whose header is right.
@@ -167,12 +175,10 @@ impl Walk<'_> {
         let offset = self.at;
         let rest = self.bytes.get(offset as usize..).unwrap_or_default();
         if rest.iter().take(HEADER_BYTES).all(|b| *b == 0) {
-            return match rest.iter().position(|b| *b != 0) {
-                None => Step::End { offset },
-                Some(_) => Step::Bad {
-                    offset,
-                    reason: "bytes behind the end of the records",
-                },
+            let reason = "bytes behind the end of the records";
+            return match is_zero(rest) {
+                true => Step::End { offset },
+                false => Step::Bad { offset, reason },
             };
         }
         match Header::decode(rest, self.segment, offset) {

@@ -424,6 +424,14 @@ impl State {
 
     /// Drops the oldest written records from memory until the rest fits.
     fn evict(&mut self, tail_bytes_max: usize) {
+        if self.evictable.len() > self.tidy_at {
+            let groups = &self.groups;
+            self.evictable.retain(|Evictable { group, seq }| {
+                let held = groups.get(group).and_then(|group| group.tail.front());
+                held.is_some_and(|held| held.seq <= *seq)
+            });
+            self.tidy_at = 2 * self.evictable.len() + 1024;
+        }
         while self.tail_bytes > tail_bytes_max {
             let Some(Evictable { group, seq }) = self.evictable.pop_front() else {
                 break;

@@ -137,9 +137,9 @@ fn seeks_by_position() {
     let record = |index: u64| {
         let mut record = entry(1, 1, index);
         record.position = Position(index / 2 * 100 + 100);
-        if index % 10 == 0 {
+        if index.is_multiple_of(10) {
             (record.kind, record.position) = (Kind::Raft, Position::ZERO);
-        } else if index % 2 == 0 {
+        } else if index.is_multiple_of(2) {
             record.kind = Kind::Part;
         }
         record

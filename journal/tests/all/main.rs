@@ -1,4 +1,9 @@
 //! The journal from outside: groups, restarts, damage, crashes.
 
+mod crash;
+mod damage;
+mod erase;
+mod load;
 mod log;
+mod model;
 mod tools;

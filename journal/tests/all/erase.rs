@@ -1,0 +1,176 @@
+//! Erasing in place: the bytes are gone from disk and memory, the neighbours whole, and a crash in
+//! between is finished on open.
+
+use std::sync::Arc;
+
+use journal::{
+    Disk, Erasure, Error, FaultyDisk, GroupId, Index, Journal, Kind, MemoryDisk, Payload, Record,
+    Term, inspect,
+};
+
+use crate::tools::{all, dir, entry, open};
+
+const SECRET: &[u8] = b"the secret of Mrs Miller";
+
+fn secret_entry(index: u64) -> Record {
+    let payload = Payload::builder()
+        .push(b"public")
+        .push(SECRET)
+        .push(b"also public")
+        .finish();
+    Record {
+        payload,
+        ..entry(1, 1, index)
+    }
+}
+
+/// Records 1 to 40, every fifth with the secret; purged up to 30.
+fn fill(disk: &(impl Disk + Clone + 'static)) -> Journal {
+    let journal = open(disk).expect("open");
+    for index in 1..=40_u64 {
+        let record = if index.is_multiple_of(5) {
+            secret_entry(index)
+        } else {
+            entry(1, 1, index)
+        };
+        journal.append_wait(vec![record]).expect("append");
+    }
+    journal
+        .append_wait(vec![Record::purge(GroupId(1), Term(1), Index(40))])
+        .expect("purge");
+    journal.append_wait(vec![entry(1, 1, 41)]).expect("append");
+    journal
+}
+
+fn erasures(disk: &(impl Disk + Clone + 'static)) -> Vec<Erasure> {
+    inspect(Arc::new(disk.clone()), dir())
+        .filter_map(|(segment, offset, record)| {
+            let payload = record.expect("whole").payload;
+            let secret = payload
+                .image(1)
+                .is_some_and(|i| i.is_ok_and(|i| i == SECRET));
+            secret.then(|| Erasure {
+                segment,
+                offset,
+                images: vec![1],
+            })
+        })
+        .collect()
+}
+
+fn has_secret(disk: &MemoryDisk) -> bool {
+    let names = disk.list(dir()).expect("list");
+    names.iter().any(|name| {
+        let bytes = disk.bytes(&dir().join(name)).unwrap_or_default();
+        bytes.windows(SECRET.len()).any(|window| window == SECRET)
+    })
+}
+
+fn check_erased(journal: &Journal) {
+    let log = all(journal, 1);
+    assert_eq!(log.len(), 41);
+    for record in &log {
+        if !record.index.0.is_multiple_of(5) {
+            assert_eq!(record, &entry(1, 1, record.index.0));
+            continue;
+        }
+        assert_eq!(record.position, secret_entry(record.index.0).position);
+        let images: Vec<_> = record.payload.images().collect();
+        assert_eq!(images[0].as_ref().expect("whole"), &b"public"[..]);
+        assert!(matches!(images[1], Err(Error::Erased)), "{:?}", images[1]);
+        assert_eq!(images[2].as_ref().expect("whole"), &b"also public"[..]);
+    }
+}
+
+#[test]
+fn erased_bytes_are_gone_and_neighbours_whole() {
+    let disk = MemoryDisk::new();
+    let journal = fill(&disk);
+    assert!(has_secret(&disk));
+    let found = erasures(&disk);
+    assert_eq!(found.len(), 8);
+    journal.erase(&found).expect("erased");
+    assert!(!has_secret(&disk));
+    assert!(!has_secret(&disk.after_crash(1)), "durably");
+    check_erased(&journal);
+    journal.close();
+    check_erased(&open(&disk).expect("open again"));
+    assert!(inspect(Arc::new(disk), dir()).all(|(_, _, record)| record.is_ok()));
+}
+
+#[test]
+fn only_purged_or_dead_records_can_be_erased() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk).expect("open");
+    journal.append_wait(vec![secret_entry(1)]).expect("append");
+    let found = erasures(&disk);
+    assert!(
+        matches!(journal.erase(&found), Err(Error::Invalid(_))),
+        "not purged"
+    );
+    journal
+        .append_wait(vec![Record::truncate(GroupId(1), Index(1)), entry(1, 2, 1)])
+        .expect("append");
+    journal
+        .erase(&found)
+        .expect("a truncated record has no reader");
+    assert!(!has_secret(&disk));
+    assert_eq!(all(&journal, 1), [entry(1, 2, 1)]);
+    let vote = Erasure {
+        images: vec![0],
+        ..found[0].clone()
+    };
+    let nowhere = Erasure {
+        offset: vote.offset + 8,
+        ..vote
+    };
+    assert!(matches!(
+        journal.erase(&[nowhere]),
+        Err(Error::Corrupt { .. })
+    ));
+}
+
+#[test]
+fn a_crash_while_erasing_is_finished_on_open() {
+    let calls = |disk: &FaultyDisk| {
+        let journal = fill(disk);
+        let before = disk.calls();
+        let result = journal.erase(&erasures(disk.memory()));
+        (before, disk.calls(), result)
+    };
+    let (before, after, result) = calls(&FaultyDisk::new(MemoryDisk::new()));
+    result.expect("erased");
+    let mut finished = 0;
+    for call in before + 1..=after {
+        for tear in 0..4 {
+            let disk = FaultyDisk::new(MemoryDisk::new());
+            disk.crash_at(call);
+            let (_, _, result) = calls(&disk);
+            assert!(result.is_err());
+            let found = disk.memory().after_crash(tear);
+            // `check` on the stopped node shows no damage either.
+            let inspected: Vec<_> = inspect(Arc::new(found.clone()), dir()).collect();
+            let whole = |record: &journal::Result<Record>| {
+                matches!(record, Ok(_) | Err(Error::Torn { .. }))
+            };
+            assert!(
+                inspected.iter().all(|(_, _, r)| whole(r)),
+                "call {call}, tear {tear}"
+            );
+            let recorded = inspected
+                .iter()
+                .any(|(_, _, r)| r.as_ref().is_ok_and(|r| r.kind == Kind::Erase));
+            let journal = open(&found).unwrap_or_else(|e| panic!("call {call}: {e}"));
+            assert_eq!(all(&journal, 1).len(), 41);
+            assert_eq!(has_secret(&found), !recorded, "call {call}, tear {tear}");
+            if recorded {
+                check_erased(&journal);
+                finished += 1;
+            }
+        }
+    }
+    assert!(
+        finished > 10,
+        "{finished} crashes came after the erase record"
+    );
+}
