@@ -104,9 +104,6 @@ pub(crate) struct Group {
     pub greatest: Position,
     pub tail: VecDeque<Held>,
     pub durable: Option<Index>,
-    /// The order number of the last truncation: what was taken before it is not durable when it
-    /// is written.
-    pub truncated_seq: u64,
     pub released: Index,
     pub queue: VecDeque<Waiting>,
     // As the segments have it.
@@ -281,6 +278,12 @@ impl Group {
                 ended: false,
             }),
         }
+    }
+
+    /// Is the record still part of the log? (A truncation may overtake it on its way to the disk.)
+    pub fn holds(&self, seq: u64) -> bool {
+        let at = self.tail.partition_point(|held| held.seq < seq);
+        self.tail.get(at).is_some_and(|held| held.seq == seq)
     }
 
     /// Notes that a truncation was written: the runs end before it.

@@ -32,7 +32,7 @@ pub type OnFatal = Arc<dyn Fn(&Error) + Send + Sync>;
 /// The journal's limits.
 #[derive(Clone)]
 pub struct Options {
-    /// Size of a segment's file; also the limit of one record.
+    /// Size of a segment's file, 4 KiB to 1 GiB; also the limit of one record.
     pub segment_bytes: u64,
     /// Memory for the newest records of all groups. What is not written yet comes on top.
     pub tail_bytes_max: usize,
@@ -181,7 +181,6 @@ impl State {
                 let before = group.position_before(record.index).or(before);
                 let freed = group.truncate(record.index, before.unwrap_or_default());
                 self.tail_bytes -= freed;
-                group.truncated_seq = self.seq + 1;
             }
             Kind::Purge => {
                 group.purge(record.term, record.index);
@@ -585,7 +584,12 @@ fn run_writer(writer: Writer) {
     let shared = writer.shared().clone();
     let run = std::panic::AssertUnwindSafe(|| writer.run());
     if std::panic::catch_unwind(run).is_err() {
-        shared.fail(Error::Invalid("the writer thread panicked"));
+        let error = shared.fail(Error::Invalid("the writer thread panicked"));
+        let tickets = shared.state.lock().take_tickets();
+        tickets
+            .into_iter()
+            .for_each(|ticket| ticket.failed(error.clone()));
+        shared.lock.lock().take();
     }
 }
 

@@ -284,6 +284,11 @@ mod tests {
             })
             .collect();
         assert_eq!(columns, GOLDEN);
+        let drawn = include_str!("../../docs/formats.md");
+        assert!(
+            drawn.contains(&GOLDEN.join("\n")),
+            "docs/formats.md shows these bytes"
+        );
         let header = Header::decode(&out, 5, 4096).expect("whole");
         assert_eq!(header, Header::of(&record, 64));
         assert!(

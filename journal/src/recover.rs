@@ -20,6 +20,8 @@ use crate::{Error, GroupId, Payload, Position, Record, Result, erase};
 
 /// The least size of a segment: a vote and its neighbours must fit.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// The greatest: open reads the last one whole, and lengths are 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// Opens the folder and rebuilds what is known of it.
 pub(crate) fn recover(
@@ -35,7 +37,9 @@ pub(crate) fn recover(
         },
         _ => Error::io("lock", dir, e),
     })?;
-    let segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
+    let segment_bytes = options
+        .segment_bytes
+        .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let shared = Shared {
         disk,
         dir: dir.to_owned(),
@@ -66,7 +70,10 @@ pub(crate) fn recover(
     state
         .segments
         .insert(active.segment.number, active.segment.clone());
-    state.evictable.clear();
+    for group in state.groups.values_mut() {
+        // Everything read was synced, here or before its segment was sealed.
+        group.durable = group.last_index().max(group.purged.map(|(_, index)| index));
+    }
     *shared.state.lock() = state;
     Ok((shared, active))
 }
@@ -199,7 +206,6 @@ impl Recovery<'_> {
                 group.vote_segment = Some(number);
             }
             group.greatest = group.greatest.max(said.greatest);
-            group.durable = group.durable.max(group.last_index());
         }
     }
 

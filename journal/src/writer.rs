@@ -33,7 +33,7 @@ impl Ticket {
     }
 
     /// Answers at once; the others find nothing to call.
-    fn failed(self, error: Error) {
+    pub fn failed(self, error: Error) {
         let done = self.0.lock().take();
         if let Some(done) = done {
             done(Err(error));
@@ -327,16 +327,11 @@ impl Writer {
 
     /// Answers everyone who waits with the first failure.
     fn end(&mut self, first: Arc<Error>) {
-        let mut state = self.shared.state.lock();
-        let staged = self.staged.drain(..).map(|(_, waiting)| waiting);
-        let mut waiting: Vec<Waiting> = staged.chain(self.round.drain(..)).collect();
-        for id in std::mem::take(&mut state.turns) {
-            let group = state.groups.get_mut(&id).expect("a group in turn exists");
-            waiting.extend(group.queue.drain(..));
-        }
-        state.stats.queue = 0;
-        drop(state);
-        for ticket in waiting.into_iter().filter_map(|waiting| waiting.ticket) {
+        let written = self.staged.drain(..).map(|(_, waiting)| waiting);
+        let taken = written.chain(self.round.drain(..));
+        let mut tickets: Vec<Ticket> = taken.filter_map(|waiting| waiting.ticket).collect();
+        tickets.extend(self.shared.state.lock().take_tickets());
+        for ticket in tickets {
             ticket.failed(Error::Failed(first.clone()));
         }
         if let Some(filler) = self.filler.take() {
@@ -373,6 +368,17 @@ pub(crate) fn write_head(segment: Arc<Segment>, file: Arc<dyn File>) -> Result<A
 }
 
 impl State {
+    /// Empties the queues: nothing in them will be written.
+    pub fn take_tickets(&mut self) -> Vec<Ticket> {
+        self.turns.clear();
+        self.stats.queue = 0;
+        let queues = self
+            .groups
+            .values_mut()
+            .flat_map(|group| group.queue.drain(..));
+        queues.filter_map(|waiting| waiting.ticket).collect()
+    }
+
     /// Notes that a record was written at a place.
     pub fn written(&mut self, segment: u64, offset: u64, waiting: &Waiting) {
         let Waiting {
@@ -411,7 +417,7 @@ impl State {
             }
             _ => {
                 group.written(segment, offset, record.term, record.index, position);
-                if seq > group.truncated_seq {
+                if group.holds(seq) {
                     group.durable = group.durable.max(Some(record.index));
                     self.evictable.push_back(Evictable {
                         group: record.group,

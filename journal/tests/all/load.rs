@@ -172,6 +172,52 @@ fn memory_is_bounded_and_payload_is_not_copied() {
     );
 }
 
+/// A truncation that overtakes records on their way to the disk: what stays becomes durable, what
+/// went never counts.
+#[test]
+fn truncation_overtakes_a_write() {
+    let (disk, journal) = held(Options {
+        segment_bytes: 1 << 20,
+        ..options()
+    });
+    let group = GroupId(1);
+    disk.hold();
+    journal.append(vec![entry(1, 1, 1)], Box::new(|_| ()));
+    while journal.stats().queue > 0 {
+        std::thread::yield_now();
+    }
+    let batch = (2..=5).map(|index| entry(1, 1, index)).collect();
+    journal.append(batch, Box::new(|_| ()));
+    journal.append(vec![Record::truncate(group, Index(3))], Box::new(|_| ()));
+    assert_eq!(journal.state(group).durable, None);
+    assert_eq!(all(&journal, 1), [entry(1, 1, 1), entry(1, 1, 2)]);
+    disk.let_go();
+    journal
+        .append_wait(vec![Record::vote(group, b"vote")])
+        .expect("vote");
+    assert_eq!(journal.state(group).durable, Some(Index(2)));
+    journal.append_wait(vec![entry(1, 2, 3)]).expect("append");
+    assert_eq!(journal.state(group).durable, Some(Index(3)));
+    assert_eq!(all(&journal, 1)[1..], [entry(1, 1, 2), entry(1, 2, 3)]);
+}
+
+/// A `done` that panics must not leave anyone waiting.
+#[test]
+fn a_panic_in_done_is_final() {
+    let (_, journal) = held(options());
+    journal.append(
+        vec![entry(1, 1, 1)],
+        Box::new(|_| panic!("expected by the test")),
+    );
+    let answers: Vec<_> = (2..4)
+        .map(|index| journal.append_wait(vec![entry(1, 1, index)]))
+        .collect();
+    assert!(
+        answers.last().is_some_and(|answer| answer.is_err()),
+        "{answers:?}"
+    );
+}
+
 /// Not a benchmark: readers, releases and writers at once, for races.
 #[test]
 fn readers_go_on_while_segments_leave() {
