@@ -232,3 +232,35 @@ fn a_record_written_after_a_tear_was_cut_stands_alone() {
     let journal = open(&torn.copy()).expect("open");
     assert_eq!(crate::tools::all(&journal, 1)[3..], [entry(1, 2, 4)]);
 }
+
+/// The `durable` mark: what a later write has seen on disk is never taken for a torn tail.
+#[test]
+fn damage_below_a_later_write_is_refused() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk).expect("open");
+    for index in 1..=5 {
+        journal
+            .append_wait(vec![entry(1, 1, index)])
+            .expect("append");
+    }
+    let path = dir().join(&segments(&disk)[0]);
+    let records: Vec<u64> = inspect(Arc::new(disk.copy()), dir())
+        .map(|(_, at, _)| at)
+        .collect();
+    for (number, offset) in records.iter().enumerate() {
+        for byte in [0, 9, 40, 48, 60] {
+            let disk = disk.copy();
+            disk.damage(&path, |bytes| bytes[*offset as usize + byte] ^= 1);
+            match open(&disk) {
+                Err(Error::Corrupt { offset: at, .. }) => {
+                    assert_eq!((at, number < 4), (*offset, true))
+                }
+                Ok(journal) => {
+                    assert_eq!(number, 4, "only the last write may look torn");
+                    assert_eq!(crate::tools::all(&journal, 1).len(), 4);
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+}
