@@ -3,19 +3,31 @@
 
 mod access;
 mod acl;
+mod bootstrap;
+mod cache;
 mod change;
+mod codec;
 mod descriptor;
+pub mod directory;
+mod history;
 mod id;
 mod object;
 mod snapshot;
 
 pub use access::Seen;
 pub use acl::{Acl, AclItem, Privilege, Privileges};
+pub use bootstrap::{DATABASE, DATABASE_OID, SUPERUSER, first_rows};
+pub use cache::{Cache, Rows};
 pub use change::{Change, Object};
+pub use codec::{
+    CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_HISTORY, TREE_MEMBERSHIPS, TREE_OIDS,
+    TREE_OWNERS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
+};
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
     Key, ReferentialAction, SequenceOptions, Table, TableKind, View,
 };
+pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use object::{Membership, Owner, PatternGrant, Reservation, Role, Schema};
-pub use snapshot::{Catalog, Relation};
+pub use snapshot::{Catalog, DATABASE_NAMES, Relation};

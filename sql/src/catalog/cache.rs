@@ -1,0 +1,120 @@
+//! The node's catalog: read from the system trees at start, then fed with every applied entry
+//! that changes one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use storage::{GroupId, Position};
+
+use super::codec::{self, CATALOG_TREES, Stored};
+use super::{Catalog, Change};
+use crate::Result;
+
+/// Holds the newest catalog. Statements take one [`Arc`] and keep it.
+pub struct Cache {
+    newest: RwLock<Arc<Catalog>>,
+}
+
+/// Rows of one tree, in key order.
+pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + 'a>;
+
+impl Cache {
+    /// Begins with what exists before any entry (system schemas and relations).
+    pub fn new(base: Catalog) -> Cache {
+        Cache { newest: RwLock::new(Arc::new(base)) }
+    }
+
+    /// The newest catalog.
+    pub fn get(&self) -> Arc<Catalog> {
+        Arc::clone(&self.newest.read())
+    }
+
+    /// Reads a group's catalog trees as of `position`; the directory first, so that owners are
+    /// known before their tables. `rows` gives the rows of one tree.
+    pub fn load<'a>(
+        &self,
+        group: GroupId,
+        position: Position,
+        mut rows: impl FnMut(u32) -> Result<Rows<'a>>,
+    ) -> Result<()> {
+        let mut newest = self.newest.write();
+        let mut next = Catalog::clone(&newest);
+        for tree in CATALOG_TREES {
+            if group != GroupId::DIRECTORY && (10..=14).contains(&tree) {
+                continue;
+            }
+            for row in rows(tree)? {
+                let (key, value) = row?;
+                next.apply_row(group, tree, &key, Some(&value))?;
+            }
+        }
+        next.advance(group, position);
+        *newest = Arc::new(next);
+        Ok(())
+    }
+
+    /// Takes an entry in, before its position becomes visible. `changes` are (tree, key, new
+    /// value); anything but catalog trees is passed over. Says whether the catalog changed.
+    ///
+    /// # Errors
+    /// A row that this program cannot read (XX001): the node must stop.
+    pub fn apply<'a>(
+        &self,
+        group: GroupId,
+        position: Position,
+        changes: impl Iterator<Item = (u32, &'a [u8], Option<&'a [u8]>)>,
+    ) -> Result<bool> {
+        let mut next: Option<Catalog> = None;
+        for (tree, key, value) in changes.filter(|c| CATALOG_TREES.contains(&c.0)) {
+            let next = next.get_or_insert_with(|| Catalog::clone(&self.newest.read()));
+            next.apply_row(group, tree, key, value)?;
+        }
+        let Some(mut next) = next else { return Ok(false) };
+        let mut newest = self.newest.write();
+        next.version = newest.version;
+        next.advance(group, position);
+        *newest = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Registers further system relations (before any session).
+    pub fn update(&self, with: impl FnOnce(&Catalog) -> Catalog) {
+        let mut newest = self.newest.write();
+        let next = with(&newest);
+        *newest = Arc::new(next);
+    }
+}
+
+impl Catalog {
+    /// Takes one row of a catalog tree in.
+    fn apply_row(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<()> {
+        let old = codec::object_at(self, group, tree, key);
+        let new = match value {
+            Some(value) => match codec::stored(tree, key, value)? {
+                Some(Stored::Object(object)) => Some(object),
+                Some(Stored::Tree(tree, table)) => {
+                    self.trees.insert_mut((group, tree), table);
+                    return Ok(());
+                }
+                None => return Ok(()),
+            },
+            None => None,
+        };
+        if old.is_some() || new.is_some() {
+            self.change(&Change { group, old, new });
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, group: GroupId, position: Position) {
+        self.version += 1;
+        self.set_as_of(group, position);
+    }
+}

@@ -1,0 +1,265 @@
+//! Descriptors as rows of system trees: which tree, which key, which bytes.
+//!
+//! ```text
+//! tree   group      key                          value
+//!    1   any        OID                          descriptor: table, schema or pattern grant
+//!    2   any        OID, !since                  descriptor valid for entries in (since, next since]
+//!    4   any        OID of a sequence            last number reserved (sequence.rs)
+//!    5   any        tree number                  OID of the table whose rows or entries it holds
+//!   10   directory  OID of a role                role
+//!   11   directory  OID of role, OID of member   membership
+//!   12   directory  OID of a role                its group
+//!   13   directory  OID of schema or 0, name     reservation
+//!   14   directory  0                            next OID that no block contains
+//! ```
+//! Numbers in keys are big-endian u32, positions u64. A value is one byte of format version, one
+//! byte of kind, then JSON: readable in a dump, and open to new fields with defaults.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use storage::{GroupId, Position};
+
+use super::{Change, Membership, Object, RoleId, SchemaId, TableId};
+use crate::{Error, Result, state};
+
+/// Descriptors by OID.
+pub const TREE_DESCRIPTORS: u32 = 1;
+/// Former descriptors by OID and position.
+pub const TREE_HISTORY: u32 = 2;
+/// States of sequences by OID.
+pub const TREE_SEQUENCES: u32 = 4;
+/// Tables by tree number.
+pub const TREE_TREES: u32 = 5;
+/// Roles (directory).
+pub const TREE_ROLES: u32 = 10;
+/// Memberships (directory).
+pub const TREE_MEMBERSHIPS: u32 = 11;
+/// Groups of owners (directory).
+pub const TREE_OWNERS: u32 = 12;
+/// Reserved names (directory).
+pub const TREE_RESERVATIONS: u32 = 13;
+/// Blocks of OIDs (directory).
+pub const TREE_OIDS: u32 = 14;
+
+/// The trees that the catalog is made of, to be read at start in this order.
+pub const CATALOG_TREES: [u32; 6] = [
+    TREE_ROLES,
+    TREE_MEMBERSHIPS,
+    TREE_OWNERS,
+    TREE_RESERVATIONS,
+    TREE_DESCRIPTORS,
+    TREE_TREES,
+];
+
+const FORMAT: u8 = 1;
+const KIND_TABLE: u8 = 1;
+const KIND_SCHEMA: u8 = 2;
+const KIND_PATTERN: u8 = 3;
+const KIND_ROLE: u8 = 4;
+const KIND_MEMBERSHIP: u8 = 5;
+const KIND_OWNER: u8 = 6;
+const KIND_RESERVATION: u8 = 7;
+
+/// One row of a system tree; no value = deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemWrite {
+    /// The tree's number.
+    pub tree: u32,
+    /// The key.
+    pub key: Bytes,
+    /// The new value.
+    pub value: Option<Bytes>,
+}
+
+/// What a row of a catalog tree says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stored {
+    /// A descriptor.
+    Object(Object),
+    /// A tree belongs to a table.
+    Tree(u32, TableId),
+}
+
+/// The rows that a change writes, its history included.
+pub fn rows(change: &Change) -> Vec<SystemWrite> {
+    let mut out = Vec::new();
+    let subject = change.new.as_ref().or(change.old.as_ref());
+    let Some(subject) = subject else { return out };
+    let (tree, key) = place(subject);
+    if let (Some(old), Some(new)) = (&change.old, &change.new) {
+        let before = place(old);
+        if before != place(new) {
+            out.push(SystemWrite { tree: before.0, key: before.1, value: None });
+        }
+    }
+    out.push(SystemWrite { tree, key, value: change.new.as_ref().map(encode) });
+    if let Some(old @ Object::Table(table)) = &change.old {
+        out.push(SystemWrite {
+            tree: TREE_HISTORY,
+            key: history_key(table.id.0, table.since),
+            value: Some(encode(old)),
+        });
+    }
+    if let Some(Object::Table(table)) = &change.new {
+        let before = match &change.old {
+            Some(Object::Table(old)) => table_trees(old),
+            _ => Vec::new(),
+        };
+        for tree in table_trees(table).into_iter().filter(|t| !before.contains(t)) {
+            out.push(SystemWrite {
+                tree: TREE_TREES,
+                key: number(tree),
+                value: Some(number(table.id.0)),
+            });
+        }
+    }
+    out
+}
+
+fn table_trees(table: &super::Table) -> Vec<u32> {
+    let mut trees: Vec<u32> = table.indexes.iter().map(|i| i.tree).collect();
+    trees.push(table.tree);
+    trees.retain(|t| *t != 0);
+    trees.sort_unstable();
+    trees.dedup();
+    trees
+}
+
+/// The history row of a descriptor that was valid above `since`.
+pub fn history_key(oid: u32, since: Position) -> Bytes {
+    let mut key = oid.to_be_bytes().to_vec();
+    key.extend_from_slice(&(!since.0).to_be_bytes());
+    key.into()
+}
+
+pub(super) fn number(n: u32) -> Bytes {
+    Bytes::copy_from_slice(&n.to_be_bytes())
+}
+
+fn place(object: &Object) -> (u32, Bytes) {
+    match object {
+        Object::Table(t) => (TREE_DESCRIPTORS, number(t.id.0)),
+        Object::Schema(s) => (TREE_DESCRIPTORS, number(s.id.0)),
+        Object::Pattern(p) => (TREE_DESCRIPTORS, number(p.id)),
+        Object::Role(r) => (TREE_ROLES, number(r.id.0)),
+        Object::Membership(m) => (TREE_MEMBERSHIPS, pair(m.role.0, m.member.0)),
+        Object::Owner(o) => (TREE_OWNERS, number(o.role.0)),
+        Object::Reservation(r) => (TREE_RESERVATIONS, reservation_key(r.schema, &r.name)),
+    }
+}
+
+fn pair(a: u32, b: u32) -> Bytes {
+    let mut key = a.to_be_bytes().to_vec();
+    key.extend_from_slice(&b.to_be_bytes());
+    key.into()
+}
+
+/// The key of a reserved name.
+pub fn reservation_key(schema: SchemaId, name: &str) -> Bytes {
+    let mut key = schema.0.to_be_bytes().to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
+/// The bytes of a descriptor.
+pub fn encode(object: &Object) -> Bytes {
+    match object {
+        Object::Table(t) => value(KIND_TABLE, &**t),
+        Object::Schema(s) => value(KIND_SCHEMA, &**s),
+        Object::Pattern(p) => value(KIND_PATTERN, &**p),
+        Object::Role(r) => value(KIND_ROLE, &**r),
+        Object::Membership(m) => value(KIND_MEMBERSHIP, m),
+        Object::Owner(o) => value(KIND_OWNER, o),
+        Object::Reservation(r) => value(KIND_RESERVATION, &**r),
+    }
+}
+
+fn value<T: Serialize>(kind: u8, object: &T) -> Bytes {
+    let mut out = vec![FORMAT, kind];
+    serde_json::to_writer(&mut out, object).expect("descriptors have string keys only");
+    out.into()
+}
+
+/// Reads the bytes of a descriptor.
+pub fn decode(bytes: &[u8]) -> Result<Object> {
+    let (head, body) = bytes.split_at_checked(2).ok_or_else(|| corrupt("it is too short"))?;
+    if head[0] != FORMAT {
+        return Err(corrupt(&format!("format {} is newer than this program", head[0])));
+    }
+    Ok(match head[1] {
+        KIND_TABLE => Object::Table(Arc::new(json(body)?)),
+        KIND_SCHEMA => Object::Schema(Arc::new(json(body)?)),
+        KIND_PATTERN => Object::Pattern(Arc::new(json(body)?)),
+        KIND_ROLE => Object::Role(Arc::new(json(body)?)),
+        KIND_MEMBERSHIP => Object::Membership(json(body)?),
+        KIND_OWNER => Object::Owner(json(body)?),
+        KIND_RESERVATION => Object::Reservation(Arc::new(json(body)?)),
+        kind => return Err(corrupt(&format!("kind {kind} is unknown"))),
+    })
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|e| corrupt(&e.to_string()))
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(state::DATA_CORRUPTED, format!("catalog row cannot be read: {what}"))
+}
+
+/// What a written row of a catalog tree says; `None` for rows that are not the catalog's.
+pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {
+    match tree {
+        TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS => {
+            decode(value).map(|object| Some(Stored::Object(object)))
+        }
+        TREE_TREES => {
+            let tree = be(key).ok_or_else(|| corrupt("its key is no tree number"))?;
+            let table = be(value).ok_or_else(|| corrupt("its value is no OID"))?;
+            Ok(Some(Stored::Tree(tree, TableId(table))))
+        }
+        _ => Ok(None),
+    }
+}
+
+pub(super) fn be(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
+}
+
+/// The object that a key of a catalog tree names, as it is in `catalog`.
+pub(super) fn object_at(
+    catalog: &super::Catalog,
+    group: GroupId,
+    tree: u32,
+    key: &[u8],
+) -> Option<Object> {
+    let oid = be(key)?;
+    match tree {
+        TREE_DESCRIPTORS => descriptor_at(catalog, group, oid),
+        TREE_ROLES => catalog.role(RoleId(oid)).map(|r| Object::Role(Arc::clone(r))),
+        TREE_MEMBERSHIPS => {
+            let member = RoleId(be(key.get(4..)?)?);
+            let found: Option<&Membership> = catalog.memberships.get(&(member, RoleId(oid)));
+            found.map(|m| Object::Membership(m.clone()))
+        }
+        TREE_OWNERS => catalog
+            .group_of(RoleId(oid))
+            .map(|g| Object::Owner(super::Owner { role: RoleId(oid), group: g.0 })),
+        TREE_RESERVATIONS => {
+            let name = std::str::from_utf8(key.get(4..)?).ok()?;
+            catalog.reservation(SchemaId(oid), name).map(|r| Object::Reservation(Arc::clone(r)))
+        }
+        _ => None,
+    }
+}
+
+fn descriptor_at(catalog: &super::Catalog, group: GroupId, oid: u32) -> Option<Object> {
+    if let Some(table) = catalog.table(TableId(oid)) {
+        return (table.group == group).then(|| Object::Table(Arc::clone(table)));
+    }
+    if let Some(pattern) = catalog.patterns.get(&oid) {
+        return Some(Object::Pattern(Arc::clone(pattern)));
+    }
+    catalog.schema(SchemaId(oid)).map(|s| Object::Schema(Arc::clone(s)))
+}
