@@ -31,3 +31,6 @@ pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use object::{Membership, Owner, PatternGrant, Reservation, Role, Schema};
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
+
+/// The columns that every stored table has besides its own (`pg_attribute.attnum` below 0).
+pub const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "cmax", "xmax", "cmin", "xmin", "ctid"];

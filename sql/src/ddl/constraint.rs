@@ -1,0 +1,815 @@
+//! Constraints: CHECK, PRIMARY KEY, UNIQUE and FOREIGN KEY, on new and on existing tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sqlparser::ast::{
+    self, ColumnOption, ConstraintCharacteristics, ConstraintReferenceMatchKind,
+    DeferrableInitial, NullsDistinctOption, ObjectName, TableConstraint,
+};
+
+use super::create_table::map_index;
+use super::draft::{Draft, Use, Work};
+use super::expression::{columns_in, plain_column};
+use super::name::{compose, ident, no_column};
+use crate::catalog::{
+    ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key,
+    ReferentialAction, Relation, Table, TableId, TableKind,
+};
+use crate::transaction::{Stop, TableMode};
+use crate::types::Type;
+use crate::{Error, Result, state};
+
+/// A constraint that a statement asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    /// CHECK as it was written.
+    CheckExpr {
+        name: Option<String>,
+        column: Option<String>,
+        expr: Box<ast::Expr>,
+        no_inherit: bool,
+        valid: bool,
+    },
+    /// CHECK as stored text (LIKE).
+    Check {
+        name: Option<String>,
+        column: Option<String>,
+        expression: String,
+        comment: Option<String>,
+    },
+    /// PRIMARY KEY or UNIQUE.
+    Key(WantedKey),
+    /// An index, or a key's, copied from another table (LIKE), columns already mapped.
+    Copy { index: Index, constraint: bool },
+    /// FOREIGN KEY.
+    Foreign(WantedForeign),
+    /// PRIMARY KEY or UNIQUE USING INDEX.
+    UsingIndex { name: Option<String>, index: String, primary: bool, timing: Timing },
+}
+
+/// PRIMARY KEY or UNIQUE.
+#[derive(Clone, Debug)]
+pub(super) struct WantedKey {
+    name: Option<String>,
+    columns: Vec<String>,
+    include: Vec<String>,
+    primary: bool,
+    nulls_not_distinct: bool,
+    timing: Timing,
+}
+
+/// FOREIGN KEY.
+#[derive(Clone, Debug)]
+pub(super) struct WantedForeign {
+    name: Option<String>,
+    columns: Vec<String>,
+    table: ObjectName,
+    referred: Vec<String>,
+    on_delete: ReferentialAction,
+    on_update: ReferentialAction,
+    full: bool,
+    timing: Timing,
+    pub(super) valid: bool,
+}
+
+/// When a constraint is checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timing {
+    deferrable: bool,
+    deferred: bool,
+}
+
+impl Timing {
+    fn of(given: Option<&ConstraintCharacteristics>) -> Result<Timing> {
+        let Some(given) = given else { return Ok(Timing::default()) };
+        let deferred = matches!(given.initially, Some(DeferrableInitial::Deferred));
+        if deferred && given.deferrable == Some(false) {
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "constraint declared INITIALLY DEFERRED must be DEFERRABLE",
+            ));
+        }
+        Ok(Timing { deferrable: given.deferrable.unwrap_or(deferred), deferred })
+    }
+}
+
+fn action(given: Option<&ast::ReferentialAction>) -> ReferentialAction {
+    match given {
+        None | Some(ast::ReferentialAction::NoAction) => ReferentialAction::NoAction,
+        Some(ast::ReferentialAction::Restrict) => ReferentialAction::Restrict,
+        Some(ast::ReferentialAction::Cascade) => ReferentialAction::Cascade,
+        Some(ast::ReferentialAction::SetNull) => ReferentialAction::SetNull,
+        Some(ast::ReferentialAction::SetDefault) => ReferentialAction::SetDefault,
+    }
+}
+
+fn idents(given: &[ast::Ident]) -> Vec<String> {
+    given.iter().map(ident).collect()
+}
+
+fn key_columns(given: &[ast::IndexColumn]) -> Result<Vec<String>> {
+    given
+        .iter()
+        .map(|c| {
+            plain_column(&c.column.expr).ok_or_else(|| {
+                Error::new(state::SYNTAX_ERROR, "a key is made of columns, not of expressions")
+            })
+        })
+        .collect()
+}
+
+fn foreign(given: &ast::ForeignKeyConstraint, name: Option<String>) -> Result<WantedForeign> {
+    if matches!(given.match_kind, Some(ConstraintReferenceMatchKind::Partial)) {
+        return Err(Error::new(
+            state::FEATURE_NOT_SUPPORTED,
+            "MATCH PARTIAL not yet implemented",
+        ));
+    }
+    Ok(WantedForeign {
+        name: given.name.as_ref().map(ident).or(name),
+        columns: idents(&given.columns),
+        table: given.foreign_table.clone(),
+        referred: idents(&given.referred_columns),
+        on_delete: action(given.on_delete.as_ref()),
+        on_update: action(given.on_update.as_ref()),
+        full: matches!(given.match_kind, Some(ConstraintReferenceMatchKind::Full)),
+        timing: Timing::of(given.characteristics.as_ref())?,
+        valid: true,
+    })
+}
+
+impl Wanted {
+    /// A table constraint.
+    pub fn of_table(given: &TableConstraint) -> Result<Wanted> {
+        Ok(match given {
+            TableConstraint::Check(check) => Wanted::CheckExpr {
+                name: check.name.as_ref().map(ident),
+                column: None,
+                expr: check.expr.clone(),
+                no_inherit: check.no_inherit,
+                valid: true,
+            },
+            TableConstraint::PrimaryKey(key) => Wanted::Key(WantedKey {
+                name: key.name.as_ref().map(ident),
+                columns: key_columns(&key.columns)?,
+                include: idents(&key.include),
+                primary: true,
+                nulls_not_distinct: false,
+                timing: Timing::of(key.characteristics.as_ref())?,
+            }),
+            TableConstraint::Unique(key) => Wanted::Key(WantedKey {
+                name: key.name.as_ref().map(ident),
+                columns: key_columns(&key.columns)?,
+                include: idents(&key.include),
+                primary: false,
+                nulls_not_distinct: matches!(key.nulls_distinct, NullsDistinctOption::NotDistinct),
+                timing: Timing::of(key.characteristics.as_ref())?,
+            }),
+            TableConstraint::ForeignKey(key) => Wanted::Foreign(foreign(key, None)?),
+            TableConstraint::PrimaryKeyUsingIndex(using) => Wanted::UsingIndex {
+                name: using.name.as_ref().map(ident),
+                index: ident(&using.index_name),
+                primary: true,
+                timing: Timing::of(using.characteristics.as_ref())?,
+            },
+            TableConstraint::UniqueUsingIndex(using) => Wanted::UsingIndex {
+                name: using.name.as_ref().map(ident),
+                index: ident(&using.index_name),
+                primary: false,
+                timing: Timing::of(using.characteristics.as_ref())?,
+            },
+            TableConstraint::Exclude(_) => {
+                return Err(Error::unsupported("an exclusion constraint"));
+            }
+            TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_) => {
+                return Err(Error::new(state::SYNTAX_ERROR, format!("syntax error: {given}")));
+            }
+        })
+    }
+
+    /// A column constraint; `None` if the option is none.
+    pub fn of_column(
+        option: &ColumnOption,
+        name: Option<String>,
+        column: &str,
+    ) -> Result<Option<Wanted>> {
+        let own = vec![column.to_owned()];
+        Ok(Some(match option {
+            ColumnOption::PrimaryKey(key) => Wanted::Key(WantedKey {
+                name,
+                columns: own,
+                include: Vec::new(),
+                primary: true,
+                nulls_not_distinct: false,
+                timing: Timing::of(key.characteristics.as_ref())?,
+            }),
+            ColumnOption::Unique(key) => Wanted::Key(WantedKey {
+                name,
+                columns: own,
+                include: Vec::new(),
+                primary: false,
+                nulls_not_distinct: matches!(key.nulls_distinct, NullsDistinctOption::NotDistinct),
+                timing: Timing::of(key.characteristics.as_ref())?,
+            }),
+            ColumnOption::Check(check) => Wanted::CheckExpr {
+                name: check.name.as_ref().map(ident).or(name),
+                column: Some(column.to_owned()),
+                expr: check.expr.clone(),
+                no_inherit: check.no_inherit,
+                valid: true,
+            },
+            ColumnOption::ForeignKey(key) => {
+                let mut key = foreign(key, name)?;
+                key.columns = own;
+                Wanted::Foreign(key)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// An index that LIKE ... INCLUDING INDEXES copies.
+    pub fn copy_of_index(
+        source: &Table,
+        index: &Index,
+        map: &BTreeMap<ColumnId, ColumnId>,
+    ) -> Wanted {
+        let mut copy = index.clone();
+        copy.columns = map_index(index, map);
+        copy.include = index.include.iter().filter_map(|c| map.get(c).copied()).collect();
+        let constraint = source.constraints.iter().any(|c| c.index() == Some(index.id));
+        Wanted::Copy { index: copy, constraint }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Wanted::CheckExpr { .. } | Wanted::Check { .. } => 0,
+            Wanted::Key(key) if key.primary => 1,
+            Wanted::Copy { index, .. } if index.primary => 1,
+            Wanted::UsingIndex { primary: true, .. } => 1,
+            Wanted::Key(_) | Wanted::Copy { .. } | Wanted::UsingIndex { .. } => 2,
+            Wanted::Foreign(_) => 3,
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Adds constraints in PostgreSQL's order: checks, primary key, other keys, foreign keys.
+    /// `fresh`: the table has no rows, so nothing is validated or built.
+    pub fn add_constraints(
+        &mut self,
+        id: TableId,
+        mut wanted: Vec<Wanted>,
+        fresh: bool,
+    ) -> Result<(), Stop> {
+        wanted.sort_by_key(Wanted::rank);
+        for constraint in wanted {
+            match constraint {
+                Wanted::CheckExpr { name, column, expr, no_inherit, valid } => {
+                    let expression = self.stored(&expr)?;
+                    self.add_check(id, name, column, expression, (no_inherit, valid), fresh)?;
+                }
+                Wanted::Check { name, column, expression, comment } => {
+                    let added =
+                        self.add_check(id, name, column, expression, (false, true), fresh)?;
+                    self.edit_table(id, |t| {
+                        if let Some(c) = t.constraints.iter_mut().find(|c| c.id() == added) {
+                            c.set_comment(comment);
+                        }
+                    })?;
+                }
+                Wanted::Key(key) => self.add_key(id, key, fresh)?,
+                Wanted::Copy { index, constraint } => self.add_copy(id, index, constraint)?,
+                Wanted::Foreign(key) => self.add_foreign(id, key, fresh)?,
+                Wanted::UsingIndex { name, index, primary, timing } => {
+                    self.add_using_index(id, name, &index, primary, timing)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_check(
+        &mut self,
+        id: TableId,
+        name: Option<String>,
+        column: Option<String>,
+        expression: String,
+        (no_inherit, valid): (bool, bool),
+        fresh: bool,
+    ) -> Result<u32, Stop> {
+        let table = self.table(id)?;
+        let catalog = Arc::clone(&self.catalog);
+        self.ground.check_expression(&catalog, &table, &expression, Some(Type::BOOL), Use::Check)?;
+        let name = match name {
+            Some(name) => {
+                constraint_free(&table, &name)?;
+                name
+            }
+            None => {
+                let used = columns_in(&table, &expression);
+                let single = match used.as_slice() {
+                    [one] => table.column_by_id(*one).map(|c| c.name.clone()),
+                    _ => None,
+                };
+                constraint_name(&table, &single.or(column).unwrap_or_default(), "check")
+            }
+        };
+        let constraint = self.oid(table.group)?;
+        self.edit_table(id, |t| {
+            t.constraints.push(Constraint::Check {
+                id: constraint,
+                name,
+                expression,
+                validated: valid,
+                no_inherit,
+                comment: None,
+            });
+        })?;
+        if valid && !fresh {
+            self.work.push(Work::CheckRows { table: id, constraint });
+        }
+        Ok(constraint)
+    }
+
+    fn add_key(&mut self, id: TableId, key: WantedKey, fresh: bool) -> Result<(), Stop> {
+        let table = self.table(id)?;
+        if key.primary && table.primary_index().is_some() {
+            return Err(Error::new(
+                state::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+            )
+            .into());
+        }
+        let columns = self.key_ids(&table, &key.columns)?;
+        let include = self.key_ids(&table, &key.include)?;
+        let name = match key.name {
+            Some(name) => {
+                constraint_free(&table, &name)?;
+                self.must_be_free(table.schema, &name)?;
+                name
+            }
+            None if key.primary => self.free_name(table.schema, &table.name, "", "pkey", &[]),
+            None => {
+                let middle = key.columns.join("_");
+                self.free_name(table.schema, &table.name, &middle, "key", &[])
+            }
+        };
+        self.reserve(table.schema, &[&name], table.owner)?;
+        let index = Index {
+            id: self.oid(table.group)?,
+            name: name.clone(),
+            tree: 0,
+            columns: columns.iter().map(|c| plain(*c)).collect(),
+            include,
+            unique: true,
+            nulls_not_distinct: key.nulls_not_distinct,
+            primary: key.primary,
+            predicate: None,
+            state: IndexState::Ready,
+            method: "btree".to_owned(),
+            options: BTreeMap::new(),
+            comment: None,
+            clustered: false,
+        };
+        self.put_key(id, index, key.timing, fresh)
+    }
+
+    /// Adds the index of a key and its constraint; a primary key changes how rows are keyed.
+    fn put_key(
+        &mut self,
+        id: TableId,
+        mut index: Index,
+        timing: Timing,
+        fresh: bool,
+    ) -> Result<(), Stop> {
+        let table = self.table(id)?;
+        let constraint = self.oid(table.group)?;
+        let (index_id, name, primary) = (index.id, index.name.clone(), index.primary);
+        let keyed = primary.then(|| key_of(&index));
+        index.tree = match (primary, fresh) {
+            (true, true) => table.tree,
+            // Settled by `rekey`.
+            (true, false) => 0,
+            (false, _) => self.oid(table.group)?,
+        };
+        if let Some(columns) = &keyed
+            && !fresh
+        {
+            for column in columns {
+                let null = table.column_by_id(*column).is_some_and(|c| !c.not_null);
+                if null {
+                    self.work.push(Work::CheckNotNull { table: id, column: *column });
+                }
+            }
+        }
+        self.edit_table(id, |t| {
+            for column in t.columns.iter_mut() {
+                if keyed.as_ref().is_some_and(|k| k.contains(&column.id)) {
+                    column.not_null = true;
+                }
+            }
+            t.indexes.push(index);
+            t.constraints.push(if primary {
+                Constraint::Primary { id: constraint, name, index: index_id, comment: None }
+            } else {
+                Constraint::Unique {
+                    id: constraint,
+                    name,
+                    index: index_id,
+                    deferrable: timing.deferrable,
+                    deferred: timing.deferred,
+                    comment: None,
+                }
+            });
+        })?;
+        match (keyed, fresh) {
+            (Some(columns), true) => {
+                self.edit_table(id, |t| t.key = Key::Primary(columns))?;
+            }
+            (Some(columns), false) => self.rekey(id, Key::Primary(columns))?,
+            (None, true) => {}
+            (None, false) => self.work.push(Work::BuildIndex { table: id, index: index_id }),
+        }
+        Ok(())
+    }
+
+    /// Gives a table with rows another key: all rows move to a new tree, all indexes follow.
+    pub fn rekey(&mut self, id: TableId, key: Key) -> Result<(), Stop> {
+        let old = self.table(id)?;
+        self.ground.lock(&old, TableMode::AccessExclusive)?;
+        let tree = self.oid(old.group)?;
+        let mut trees = Vec::new();
+        for index in &old.indexes {
+            let clusters = index.primary && matches!(key, Key::Primary(_));
+            trees.push(if clusters { tree } else { self.oid(old.group)? });
+        }
+        self.edit_table(id, |t| {
+            t.key = key;
+            t.tree = tree;
+            for (index, tree) in t.indexes.iter_mut().zip(trees) {
+                index.tree = tree;
+            }
+        })?;
+        self.rewrite(old, id, Vec::new());
+        Ok(())
+    }
+
+    /// All rows move from the old descriptor's trees to the new one's, once per statement.
+    pub fn rewrite(&mut self, old: Arc<Table>, id: TableId, using: Vec<(ColumnId, String)>) {
+        let earlier = self.work.iter_mut().find_map(|w| match w {
+            Work::Rewrite { old, table, using } if *table == id => Some((old, using)),
+            _ => None,
+        });
+        if let Some((_, all)) = earlier {
+            all.extend(using);
+            return;
+        }
+        // Indexes to be built anyway are built by the rewrite.
+        self.work.retain(|w| !matches!(w, Work::BuildIndex { table, .. } if *table == id));
+        self.work.push(Work::Rewrite { old, table: id, using });
+    }
+
+    fn add_copy(&mut self, id: TableId, index: Index, constraint: bool) -> Result<(), Stop> {
+        let table = self.table(id)?;
+        let words: Vec<String> = index
+            .columns
+            .iter()
+            .map(|c| match &c.what {
+                IndexKey::Column(id) => {
+                    table.column_by_id(*id).map_or_else(String::new, |c| c.name.clone())
+                }
+                IndexKey::Expression(_) => "expr".to_owned(),
+            })
+            .collect();
+        let middle = words.join("_");
+        let name = match (index.primary, constraint) {
+            (true, _) => self.free_name(table.schema, &table.name, "", "pkey", &[]),
+            (false, true) => self.free_name(table.schema, &table.name, &middle, "key", &[]),
+            (false, false) => self.free_name(table.schema, &table.name, &middle, "idx", &[]),
+        };
+        self.reserve(table.schema, &[&name], table.owner)?;
+        let index = Index {
+            id: self.oid(table.group)?,
+            name,
+            tree: 0,
+            state: IndexState::Ready,
+            clustered: false,
+            ..index
+        };
+        if constraint {
+            return self.put_key(id, index, Timing::default(), true);
+        }
+        let tree = self.oid(table.group)?;
+        self.edit_table(id, |t| t.indexes.push(Index { tree, ..index }))?;
+        Ok(())
+    }
+
+    fn add_using_index(
+        &mut self,
+        id: TableId,
+        name: Option<String>,
+        index: &str,
+        primary: bool,
+        timing: Timing,
+    ) -> Result<(), Stop> {
+        let table = self.table(id)?;
+        let Some(found) = table.indexes.iter().find(|i| i.name == index) else {
+            return Err(Error::new(
+                state::UNDEFINED_OBJECT,
+                format!("index \"{index}\" does not exist"),
+            )
+            .into());
+        };
+        let fits = found.unique
+            && found.predicate.is_none()
+            && found.columns.iter().all(|c| matches!(c.what, IndexKey::Column(_)));
+        if !fits {
+            return Err(Error::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{index}\" is not a unique index over plain columns"),
+            )
+            .into());
+        }
+        if table.constraints.iter().any(|c| c.index() == Some(found.id)) {
+            return Err(Error::new(
+                state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("index \"{index}\" is already associated with a constraint"),
+            )
+            .into());
+        }
+        let mut taken = found.clone();
+        taken.primary = primary;
+        if let Some(name) = name {
+            taken.name = name;
+        }
+        if !primary {
+            let constraint = self.oid(table.group)?;
+            self.edit_table(id, |t| {
+                t.constraints.push(Constraint::Unique {
+                    id: constraint,
+                    name: taken.name.clone(),
+                    index: taken.id,
+                    deferrable: timing.deferrable,
+                    deferred: timing.deferred,
+                    comment: None,
+                });
+                if let Some(i) = t.indexes.iter_mut().find(|i| i.id == taken.id) {
+                    *i = taken;
+                }
+            })?;
+            return Ok(());
+        }
+        if table.primary_index().is_some() {
+            return Err(Error::new(
+                state::INVALID_TABLE_DEFINITION,
+                format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+            )
+            .into());
+        }
+        self.edit_table(id, |t| t.indexes.retain(|i| i.id != taken.id))?;
+        self.put_key(id, taken, timing, false)
+    }
+
+    fn key_ids(&self, table: &Table, names: &[String]) -> Result<Vec<ColumnId>> {
+        let mut seen = BTreeSet::new();
+        names
+            .iter()
+            .map(|name| {
+                if !seen.insert(name) {
+                    return Err(Error::new(
+                        state::DUPLICATE_COLUMN,
+                        format!("column \"{name}\" appears twice in unique constraint"),
+                    ));
+                }
+                table.column(name).map(|c| c.id).ok_or_else(|| {
+                    Error::new(
+                        state::UNDEFINED_COLUMN,
+                        format!("column \"{name}\" named in key does not exist"),
+                    )
+                })
+            })
+            .collect()
+    }
+
+    fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Result<(), Stop> {
+        let table = self.table(id)?;
+        let parent = self.referenced(&table, &key.table)?;
+        if !(fresh && parent.id == id) {
+            self.ground.lock(&parent, TableMode::ShareRowExclusive)?;
+        }
+        let mut columns = Vec::new();
+        for name in &key.columns {
+            let column = table.column(name).ok_or_else(|| {
+                Error::new(
+                    state::UNDEFINED_COLUMN,
+                    format!("column \"{name}\" referenced in foreign key constraint does not exist"),
+                )
+            })?;
+            columns.push(column.id);
+        }
+        let (referred, index) = referred(&parent, &key)?;
+        if referred.len() != columns.len() {
+            return Err(Error::new(
+                state::INVALID_FOREIGN_KEY,
+                "number of referencing and referenced columns for foreign key disagree",
+            )
+            .into());
+        }
+        let name = match &key.name {
+            Some(name) => {
+                constraint_free(&table, name)?;
+                name.clone()
+            }
+            None => constraint_name(&table, &key.columns.join("_"), "fkey"),
+        };
+        comparable(&table, &columns, &parent, &referred, &name)?;
+        let constraint = self.oid(table.group)?;
+        let foreign = ForeignKey {
+            id: constraint,
+            name,
+            columns,
+            references: parent.id,
+            referenced_columns: referred,
+            referenced_index: index,
+            on_delete: key.on_delete,
+            on_update: key.on_update,
+            set_columns: Vec::new(),
+            full: key.full,
+            deferrable: key.timing.deferrable,
+            deferred: key.timing.deferred,
+            validated: key.valid,
+            comment: None,
+        };
+        self.edit_table(id, |t| t.constraints.push(Constraint::Foreign(foreign)))?;
+        self.edit_table(parent.id, |t| t.referenced_by.push((id, constraint)))?;
+        if key.valid && !fresh {
+            self.work.push(Work::CheckForeign { table: id, constraint });
+        }
+        Ok(())
+    }
+
+    /// The table that a foreign key names: the same owner's, an ordinary table.
+    fn referenced(&mut self, table: &Table, name: &ObjectName) -> Result<Arc<Table>> {
+        let parent = match self.relation(name)? {
+            Relation::Table(parent) => parent,
+            Relation::Index(parent, at) => {
+                return Err(not_a_table(&parent.indexes[at].name));
+            }
+        };
+        if parent.kind != TableKind::Table {
+            return Err(not_a_table(&parent.name));
+        }
+        let may = crate::catalog::Privilege::References;
+        self.catalog.may(self.role, &parent, may, None)?;
+        if parent.owner != table.owner {
+            return Err(Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                "a foreign key to another owner's table is not supported",
+            )
+            .detail(format!(
+                "Table \"{}\" belongs to \"{}\".",
+                parent.name,
+                self.catalog.role_name(parent.owner)
+            )));
+        }
+        Ok(parent)
+    }
+}
+
+fn not_a_table(name: &str) -> Error {
+    Error::new(state::WRONG_OBJECT_TYPE, format!("referenced relation \"{name}\" is not a table"))
+}
+
+/// The referenced columns and the unique index that proves them.
+fn referred(parent: &Table, key: &WantedForeign) -> Result<(Vec<ColumnId>, u32)> {
+    if key.referred.is_empty() {
+        let index = parent.primary_index().ok_or_else(|| {
+            Error::new(
+                state::UNDEFINED_OBJECT,
+                format!("there is no primary key for referenced table \"{}\"", parent.name),
+            )
+        })?;
+        return Ok((key_of(index), index.id));
+    }
+    let mut columns = Vec::new();
+    for name in &key.referred {
+        let column = parent.column(name).ok_or_else(|| no_column_in_key(name))?;
+        if columns.contains(&column.id) {
+            return Err(Error::new(
+                state::INVALID_FOREIGN_KEY,
+                "foreign key referenced-columns list must not contain duplicates",
+            ));
+        }
+        columns.push(column.id);
+    }
+    let wanted: BTreeSet<ColumnId> = columns.iter().copied().collect();
+    let fits = |i: &&Index| {
+        i.unique
+            && i.predicate.is_none()
+            && i.columns.len() == columns.len()
+            && key_of(i).into_iter().collect::<BTreeSet<_>>() == wanted
+            && key_of(i).len() == columns.len()
+    };
+    let index = parent.indexes.iter().find(fits).ok_or_else(|| {
+        Error::new(
+            state::INVALID_FOREIGN_KEY,
+            format!(
+                "there is no unique constraint matching given keys for referenced table \"{}\"",
+                parent.name
+            ),
+        )
+    })?;
+    Ok((columns, index.id))
+}
+
+fn no_column_in_key(name: &str) -> Error {
+    Error::new(
+        state::UNDEFINED_COLUMN,
+        format!("column \"{name}\" referenced in foreign key constraint does not exist"),
+    )
+}
+
+/// Can the columns be compared with `=`?
+fn comparable(
+    table: &Table,
+    columns: &[ColumnId],
+    parent: &Table,
+    referred: &[ColumnId],
+    name: &str,
+) -> Result<()> {
+    for (from, to) in columns.iter().zip(referred) {
+        let (Some(from), Some(to)) = (table.column_by_id(*from), parent.column_by_id(*to)) else {
+            return Err(Error::internal("a key column is missing"));
+        };
+        let same = from.ty.oid == to.ty.oid
+            || from.ty.is_string() && to.ty.is_string()
+            || from.ty.is_number() && to.ty.is_number()
+            || from.ty.category() == b'D' && to.ty.category() == b'D';
+        if !same {
+            return Err(Error::new(
+                state::DATATYPE_MISMATCH,
+                format!("foreign key constraint \"{name}\" cannot be implemented"),
+            )
+            .detail(format!(
+                "Key columns \"{}\" and \"{}\" are of incompatible types: {} and {}.",
+                from.name,
+                to.name,
+                from.ty.name(),
+                to.ty.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A key column without decoration.
+pub(super) fn plain(column: ColumnId) -> IndexColumn {
+    IndexColumn {
+        what: IndexKey::Column(column),
+        descending: false,
+        nulls_first: false,
+        class: None,
+    }
+}
+
+/// The plain columns of an index.
+pub(super) fn key_of(index: &Index) -> Vec<ColumnId> {
+    index
+        .columns
+        .iter()
+        .filter_map(|c| match c.what {
+            IndexKey::Column(id) => Some(id),
+            IndexKey::Expression(_) => None,
+        })
+        .collect()
+}
+
+/// 42710 if the table has a constraint of that name.
+pub(super) fn constraint_free(table: &Table, name: &str) -> Result<()> {
+    if table.constraints.iter().any(|c| c.name() == name) {
+        return Err(Error::new(
+            state::DUPLICATE_OBJECT,
+            format!("constraint \"{name}\" for relation \"{}\" already exists", table.name),
+        ));
+    }
+    Ok(())
+}
+
+fn constraint_name(table: &Table, column: &str, label: &str) -> String {
+    let mut name = compose(&table.name, column, label);
+    let mut n = 0u32;
+    while table.constraints.iter().any(|c| c.name() == name) {
+        n += 1;
+        name = compose(&table.name, column, &format!("{label}{n}"));
+    }
+    name
+}
+
+/// A column by name, or 42703.
+pub(super) fn column_named<'t>(
+    table: &'t Table,
+    name: &str,
+) -> Result<&'t crate::catalog::Column> {
+    table.column(name).ok_or_else(|| no_column(table, name))
+}

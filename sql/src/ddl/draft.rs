@@ -1,0 +1,249 @@
+//! One DDL statement while it is decided: the catalog as it would be, what must be done to rows
+//! afterwards, and what it needs from outside (OIDs, groups, names, locks).
+
+use std::sync::Arc;
+
+use storage::{GroupId, Position};
+
+use crate::Error;
+use crate::catalog::{
+    Catalog, Change, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
+};
+use crate::transaction::{Stop, TableMode};
+use crate::types::Type;
+
+/// What deciding needs from outside; [`crate::transaction::Transaction`] gives it, tests have
+/// their own. Every method may stop to wait: the statement then runs again from its start.
+pub(crate) trait Ground {
+    /// A new OID of the group's blocks; also the number of a new tree.
+    fn oid(&mut self, group: GroupId) -> Result<u32, Stop>;
+
+    /// The group of an owner, made if there is none yet.
+    fn group_for(&mut self, owner: RoleId) -> Result<GroupId, Stop>;
+
+    /// Reserves names in `public` (or schema names: schema 0) in the directory.
+    fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Result<(), Stop>;
+
+    /// The statement's snapshot position of a group.
+    fn position(&mut self, group: GroupId) -> Result<Position, Stop>;
+
+    /// Locks a table as a whole.
+    fn lock(&mut self, table: &Table, mode: TableMode) -> Result<(), Stop>;
+
+    /// Checks a stored expression: names, types, and that it can be assigned to `expected`.
+    fn check_expression(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Table,
+        text: &str,
+        expected: Option<Type>,
+        what: Use,
+    ) -> Result<(), Stop>;
+
+    /// The columns of a view's or CREATE TABLE AS's query, with their types, and the relations
+    /// (with columns) that it reads.
+    fn describe_query(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        query: &sqlparser::ast::Query,
+    ) -> Result<Described, Stop>;
+
+    /// Microseconds since 1970.
+    fn now(&self) -> u64;
+
+    /// Salt for a new password verifier.
+    fn random(&mut self) -> [u8; 16];
+}
+
+/// What a query gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Described {
+    /// Names and types of the columns.
+    pub columns: Vec<(String, Type)>,
+    /// The relations that it reads, with the columns (empty = only that it exists).
+    pub reads: Vec<(TableId, Vec<ColumnId>)>,
+}
+
+/// What a stored expression is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// DEFAULT: no columns.
+    Default,
+    /// GENERATED ... STORED: immutable.
+    Generated,
+    /// CHECK.
+    Check,
+    /// An index expression: immutable.
+    Index,
+    /// The WHERE of an index: immutable.
+    Predicate,
+    /// USING of ALTER COLUMN TYPE.
+    Rewrite,
+}
+
+/// What must be done to rows once the catalog has changed, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// Fill a new index from the rows.
+    BuildIndex { table: TableId, index: u32 },
+    /// Copy all rows from a tree into the table as it is now, in its new tree(s).
+    Rewrite { old: Arc<Table>, table: TableId, using: Vec<(ColumnId, String)> },
+    /// No row may have NULL there.
+    CheckNotNull { table: TableId, column: ColumnId },
+    /// Every row must satisfy the check.
+    CheckRows { table: TableId, constraint: u32 },
+    /// Every row must reference an existing one.
+    CheckForeign { table: TableId, constraint: u32 },
+    /// A sequence's first (or next) number.
+    SetSequence { group: GroupId, sequence: TableId, last: i64, called: bool },
+    /// A sequence's state is gone.
+    DropSequence { group: GroupId, sequence: TableId },
+    /// A tree is gone.
+    DropTree { group: GroupId, tree: u32 },
+    /// Rows of CREATE TABLE AS.
+    Fill { table: TableId, query: Box<sqlparser::ast::Query> },
+    /// Fill a column that was added with a default that is not one constant.
+    FillColumn { table: TableId, column: ColumnId },
+}
+
+/// The statement so far.
+pub(crate) struct Draft<'a> {
+    /// The catalog with everything decided so far.
+    pub catalog: Arc<Catalog>,
+    /// Outside.
+    pub ground: &'a mut dyn Ground,
+    /// `current_user`.
+    pub role: RoleId,
+    /// `session_user`.
+    pub login: RoleId,
+    /// `search_path`, resolved.
+    pub path: Vec<SchemaId>,
+    changes: Vec<Change>,
+    /// What to do to rows.
+    pub work: Vec<Work>,
+    /// What to tell the client; the state says whether NOTICE (00000) or WARNING (01xxx).
+    pub notices: Vec<Error>,
+    /// Relations that the DDL event names, with their tags: (group, tree, qualified name).
+    pub touched: Vec<(GroupId, Option<u32>, String)>,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing decided yet.
+    pub fn new(
+        catalog: &Arc<Catalog>,
+        ground: &'a mut dyn Ground,
+        role: RoleId,
+        login: RoleId,
+        path: &[SchemaId],
+    ) -> Draft<'a> {
+        Draft {
+            catalog: Arc::clone(catalog),
+            ground,
+            role,
+            login,
+            path: path.to_vec(),
+            changes: Vec::new(),
+            work: Vec::new(),
+            notices: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// Adds a change: to the draft's catalog at once, to the transaction at the end.
+    pub fn change(&mut self, change: Change) {
+        self.catalog = Arc::new(self.catalog.with(std::slice::from_ref(&change)));
+        let same = |c: &Change| {
+            let (a, b) = (c.new.as_ref().or(c.old.as_ref()), change.new.as_ref());
+            match (a, b.or(change.old.as_ref())) {
+                (Some(a), Some(b)) => identity(a) == identity(b),
+                _ => false,
+            }
+        };
+        match self.changes.iter_mut().find(|c| same(c)) {
+            Some(earlier) => earlier.new = change.new,
+            None => self.changes.push(change),
+        }
+    }
+
+    /// The net changes: at most one per object.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.retain(|c| c.old.is_some() || c.new.is_some());
+        changes
+    }
+
+    /// Puts a table that is new.
+    pub fn create_table(&mut self, mut table: Table) -> Result<Arc<Table>, Stop> {
+        table.since = self.ground.position(table.group)?;
+        let table = Arc::new(table);
+        self.touch(&table);
+        self.change(Change::create(table.group, Object::Table(Arc::clone(&table))));
+        Ok(table)
+    }
+
+    /// Puts another descriptor in a table's place.
+    pub fn replace_table(&mut self, mut table: Table) -> Result<Arc<Table>, Stop> {
+        let old = self.table(table.id)?;
+        if *old == table {
+            return Ok(old);
+        }
+        table.since = self.ground.position(table.group)?;
+        let table = Arc::new(table);
+        self.touch(&table);
+        self.change(Change::replace(
+            table.group,
+            Object::Table(old),
+            Object::Table(Arc::clone(&table)),
+        ));
+        Ok(table)
+    }
+
+    /// Changes a table's descriptor in place.
+    pub fn edit_table(
+        &mut self,
+        id: TableId,
+        edit: impl FnOnce(&mut Table),
+    ) -> Result<Arc<Table>, Stop> {
+        let mut table = Table::clone(&*self.table(id)?);
+        edit(&mut table);
+        self.replace_table(table)
+    }
+
+    /// The table as it is by now.
+    pub fn table(&self, id: TableId) -> Result<Arc<Table>, Stop> {
+        let found = self.catalog.table(id).cloned();
+        found.ok_or_else(|| Error::internal(format!("table {id} is not in the catalog")).into())
+    }
+
+    /// Names the table in the DDL event.
+    pub fn touch(&mut self, table: &Table) {
+        let tree = (table.kind == TableKind::Table).then_some(table.tree);
+        let name = format!("{}.{}", self.catalog.schema_name(table.schema), table.name);
+        let entry = (table.group, tree, name);
+        if !self.touched.contains(&entry) {
+            self.touched.push(entry);
+        }
+    }
+
+    /// Tells the client something.
+    pub fn notice(&mut self, notice: Error) {
+        self.notices.push(notice);
+    }
+
+    /// A new OID in a group.
+    pub fn oid(&mut self, group: GroupId) -> Result<u32, Stop> {
+        self.ground.oid(group)
+    }
+}
+
+fn identity(object: &Object) -> (u8, u32, u32, &str) {
+    match object {
+        Object::Table(t) => (0, t.id.0, 0, ""),
+        Object::Schema(s) => (1, s.id.0, 0, ""),
+        Object::Pattern(p) => (2, p.id, 0, ""),
+        Object::Role(r) => (3, r.id.0, 0, ""),
+        Object::Membership(m) => (4, m.role.0, m.member.0, ""),
+        Object::Owner(o) => (5, o.role.0, 0, ""),
+        Object::Reservation(r) => (6, r.schema.0, 0, &r.name),
+    }
+}

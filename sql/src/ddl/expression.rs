@@ -1,0 +1,454 @@
+//! Stored expressions and queries as text: names settled when they are stored (relations by OID
+//! or qualified), so that a later search_path or rename does not change their meaning.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
+    TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
+    visit_expressions_mut,
+};
+
+use super::draft::Draft;
+use super::name::{self, parts};
+use crate::catalog::{Column, ColumnId, Table};
+use crate::parse::{fold, parse_expression};
+use crate::{Result, transaction};
+
+/// Functions whose text argument names a sequence.
+const SEQUENCE_FUNCTIONS: [&str; 4] = ["nextval", "currval", "setval", "pg_get_serial_sequence"];
+
+impl Draft<'_> {
+    /// The text to store for an expression: `'name'::regclass` holds the OID instead of the name.
+    pub fn stored(&self, expr: &Expr) -> Result<String> {
+        let mut expr = expr.clone();
+        self.settle(&mut expr)?;
+        Ok(expr.to_string())
+    }
+
+    fn settle<V: VisitMut>(&self, tree: &mut V) -> Result<()> {
+        let done = visit_expressions_mut(tree, |e| match self.settle_one(e) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        });
+        match done {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    fn settle_one(&self, expr: &mut Expr) -> Result<()> {
+        match expr {
+            Expr::Cast { expr: inner, data_type, .. }
+                if data_type.to_string().eq_ignore_ascii_case("regclass") =>
+            {
+                if let Some(name) = string_of(inner) {
+                    let oid = self.oid_of(&name)?;
+                    **inner = literal(&oid.to_string());
+                }
+            }
+            Expr::Function(function) if is_sequence_function(&function.name) => {
+                if let FunctionArguments::List(list) = &mut function.args {
+                    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) =
+                        list.args.first_mut()
+                    {
+                        if let Some(name) = string_of(first) {
+                            let oid = self.oid_of(&name)?;
+                            *first = regclass(oid);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The relation that a `regclass` literal names.
+    fn oid_of(&self, text: &str) -> Result<u32> {
+        if let Ok(oid) = text.parse::<u32>() {
+            return Ok(oid);
+        }
+        let name = split_name(text)?;
+        let parts: Vec<&str> = name.iter().map(String::as_str).collect();
+        Ok(self.catalog.resolve(&parts, &self.path, self.role)?.oid())
+    }
+
+    /// The text to store for a view's query: relations are qualified.
+    pub fn stored_query(&self, query: &Query) -> Result<String> {
+        let mut query = query.clone();
+        self.settle(&mut query)?;
+        let mut ctes = CteNames::default();
+        let _ = query.visit(&mut ctes);
+        let mut qualify = Qualify { draft: self, ctes: ctes.0 };
+        match query.visit(&mut qualify) {
+            ControlFlow::Continue(()) => Ok(query.to_string()),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+}
+
+fn is_sequence_function(function: &ObjectName) -> bool {
+    let last = function.0.last().and_then(|p| p.as_ident()).map(fold);
+    last.is_some_and(|n| SEQUENCE_FUNCTIONS[..3].contains(&n.as_str()))
+}
+
+fn string_of(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(v) => match &v.value {
+            Value::SingleQuotedString(s) => Some(s.clone()),
+            _ => None,
+        },
+        Expr::Nested(inner) => string_of(inner),
+        _ => None,
+    }
+}
+
+fn literal(text: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.to_owned()).into())
+}
+
+/// `'oid'::regclass`.
+fn regclass(oid: u32) -> Expr {
+    parse_expression(&format!("'{oid}'::regclass")).unwrap_or_else(|_| literal(&oid.to_string()))
+}
+
+/// The default of a serial column: `nextval('oid'::regclass)`.
+pub(super) fn nextval(sequence: u32) -> String {
+    format!("nextval('{sequence}'::regclass)")
+}
+
+/// Splits `schema."Name"` as `::regclass` reads it.
+pub(crate) fn split_name(text: &str) -> Result<Vec<String>> {
+    let bad = || {
+        crate::Error::new(crate::state::INVALID_NAME, format!("invalid name syntax: \"{text}\""))
+    };
+    let mut out = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut name = String::new();
+            let mut chars = quoted.char_indices();
+            let end = loop {
+                match chars.next() {
+                    Some((at, '"')) if quoted[at + 1..].starts_with('"') => {
+                        name.push('"');
+                        chars.next();
+                    }
+                    Some((at, '"')) => break at + 1,
+                    Some((_, c)) => name.push(c),
+                    None => return Err(bad()),
+                }
+            };
+            out.push(name);
+            rest = quoted[end..].trim_start();
+        } else {
+            let end = rest.find('.').unwrap_or(rest.len());
+            let name = rest[..end].trim();
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                return Err(bad());
+            }
+            out.push(name.to_lowercase());
+            rest = &rest[end..];
+        }
+        match rest.strip_prefix('.') {
+            Some(more) => rest = more.trim_start(),
+            None if rest.is_empty() => return Ok(out),
+            None => return Err(bad()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct CteNames(BTreeSet<String>);
+
+impl VisitorMut for CteNames {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let Some(with) = &query.with {
+            self.0.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Qualify<'a, 'b> {
+    draft: &'a Draft<'b>,
+    ctes: BTreeSet<String>,
+}
+
+impl VisitorMut for Qualify<'_, '_> {
+    type Break = crate::Error;
+
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<crate::Error> {
+        let names = match parts(relation) {
+            Ok(names) => names,
+            Err(error) => return ControlFlow::Break(error),
+        };
+        if names.len() == 1 && self.ctes.contains(&names[0]) {
+            return ControlFlow::Continue(());
+        }
+        // Table functions are relations here too: what is no relation stays as it is.
+        if let Ok(Some(found)) = self.draft.find(relation) {
+            let schema = self.draft.catalog.schema_name(found.table().schema);
+            *relation = qualified(schema, found.name());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `schema.name` as a tree, quoted where needed.
+pub(super) fn qualified(schema: &str, name: &str) -> ObjectName {
+    ObjectName::from(vec![quoted(schema), quoted(name)])
+}
+
+/// An identifier that reads back as `name`.
+pub(super) fn quoted(name: &str) -> Ident {
+    let text = quote(name);
+    if text.starts_with('"') { Ident::with_quote('"', name) } else { Ident::new(name) }
+}
+
+/// `quote_ident`: quoted only if the name needs it.
+pub(crate) fn quote(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
+    if plain && !is_keyword(name) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+/// Keywords that PostgreSQL quotes as identifiers (all but the unreserved ones), sorted.
+const KEYWORDS: &[&str] = &[
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
+    "between", "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character",
+    "check", "coalesce", "collate", "collation", "column", "concurrently", "constraint", "create",
+    "cross", "current_catalog", "current_date", "current_role", "current_schema", "current_time",
+    "current_timestamp", "current_user", "dec", "decimal", "default", "deferrable", "desc",
+    "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch", "float",
+    "for", "foreign", "freeze", "from", "full", "grant", "greatest", "group", "grouping", "having",
+    "ilike", "in", "initially", "inner", "inout", "int", "integer", "intersect", "interval", "into",
+    "is", "isnull", "join", "lateral", "leading", "least", "left", "like", "limit", "localtime",
+    "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull", "null",
+    "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps",
+    "overlay", "placing", "position", "precision", "primary", "real", "references", "returning",
+    "right", "row", "select", "session_user", "setof", "similar", "smallint", "some", "substring",
+    "symmetric", "table", "tablesample", "then", "time", "timestamp", "to", "trailing", "treat",
+    "trim", "true", "union", "unique", "user", "using", "values", "varchar", "variadic", "verbose",
+    "when", "where", "window", "with", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists",
+    "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable",
+];
+
+fn is_keyword(name: &str) -> bool {
+    KEYWORDS.binary_search(&name).is_ok()
+}
+
+/// The columns of a table that an expression names.
+pub(crate) fn columns_of(table: &Table, expr: &Expr) -> Vec<ColumnId> {
+    let mut found = BTreeSet::new();
+    let _ = visit_expressions(expr, |e| {
+        let name = match e {
+            Expr::Identifier(i) => Some(fold(i)),
+            Expr::CompoundIdentifier(is) => is.last().map(fold),
+            _ => None,
+        };
+        if let Some(column) = name.and_then(|n| table.column(&n)) {
+            found.insert(column.id);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found.into_iter().collect()
+}
+
+/// The columns that stored text names; none if it cannot be read.
+pub(crate) fn columns_in(table: &Table, text: &str) -> Vec<ColumnId> {
+    parse_expression(text).map_or_else(|_| Vec::new(), |e| columns_of(table, &e))
+}
+
+/// The relations that stored text names by OID (`'16400'::regclass`).
+pub(crate) fn relations_in(text: &str) -> Vec<u32> {
+    let Ok(expr) = parse_expression(text) else { return Vec::new() };
+    let mut found = Vec::new();
+    let _ = visit_expressions(&expr, |e| {
+        if let Expr::Cast { expr: inner, data_type, .. } = e
+            && data_type.to_string().eq_ignore_ascii_case("regclass")
+            && let Some(oid) = string_of(inner).and_then(|s| s.parse().ok())
+        {
+            found.push(oid);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// Stored text of one table's expression with a column renamed.
+pub(super) fn rename_column(text: &str, from: &str, to: &str) -> Result<String> {
+    let mut expr = parse_expression(text)?;
+    let _ = visit_expressions_mut(&mut expr, |e| {
+        let last = match e {
+            Expr::Identifier(i) => Some(i),
+            Expr::CompoundIdentifier(is) => is.last_mut(),
+            _ => None,
+        };
+        if let Some(ident) = last.filter(|i| fold(i) == from) {
+            *ident = quoted(to);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    Ok(expr.to_string())
+}
+
+/// Every expression text of a table with a column renamed.
+pub(super) fn rename_in_table(
+    table: &mut Table,
+    from: &str,
+    to: &str,
+) -> std::result::Result<(), transaction::Stop> {
+    use crate::catalog::{Constraint, IndexKey};
+    for constraint in &mut table.constraints {
+        if let Constraint::Check { expression, .. } = constraint {
+            *expression = rename_column(expression, from, to)?;
+        }
+    }
+    for index in &mut table.indexes {
+        for column in &mut index.columns {
+            if let IndexKey::Expression(text) = &mut column.what {
+                *text = rename_column(text, from, to)?;
+            }
+        }
+        if let Some(text) = &mut index.predicate {
+            *text = rename_column(text, from, to)?;
+        }
+    }
+    for column in &mut table.columns {
+        if let Some(text) = &mut column.generated {
+            *text = rename_column(text, from, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// A view's text with a relation renamed (or moved); unaliased uses keep their old name as alias.
+pub(super) fn rename_relation(
+    definition: &str,
+    from: (&str, &str),
+    to: (&str, &str),
+) -> Result<String> {
+    let mut query = parse_query(definition)?;
+    let mut rename = RenameRelation { from, to };
+    let _ = query.visit(&mut rename);
+    Ok(query.to_string())
+}
+
+/// Reads a view's stored query.
+pub(crate) fn parse_query(definition: &str) -> Result<Query> {
+    let mut statements = crate::parse::parse(definition)?;
+    match statements.pop().map(|p| p.statement) {
+        Some(crate::parse::Statement::Query(statement)) => match *statement {
+            ast::Statement::Query(query) => Ok(*query),
+            _ => Err(crate::Error::internal("a stored view is no query")),
+        },
+        _ => Err(crate::Error::internal("a stored view is no query")),
+    }
+}
+
+struct RenameRelation<'a> {
+    from: (&'a str, &'a str),
+    to: (&'a str, &'a str),
+}
+
+impl VisitorMut for RenameRelation<'_> {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias, .. } = factor {
+            let is = parts(name).is_ok_and(|p| p == [self.from.0, self.from.1]);
+            if is {
+                if alias.is_none() && self.from.1 != self.to.1 {
+                    *alias = Some(TableAlias {
+                        explicit: false,
+                        name: quoted(self.from.1),
+                        columns: Vec::new(),
+                        at: None,
+                    });
+                }
+                *name = qualified(self.to.0, self.to.1);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A column's name, folded, from an expression that is a plain name.
+pub(super) fn plain_column(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Identifier(i) => Some(name::ident(i)),
+        Expr::Nested(inner) => plain_column(inner),
+        _ => None,
+    }
+}
+
+/// Is an expression a constant that needs no evaluation per row?
+pub(super) fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) => true,
+        Expr::Cast { expr, .. } | Expr::Nested(expr) => is_constant(expr),
+        Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } => {
+            is_constant(expr)
+        }
+        Expr::TypedString(_) => true,
+        _ => false,
+    }
+}
+
+/// Does a column take part in an expression of the table other than its own default?
+pub(super) fn uses_column(table: &Table, column: &Column, text: &str) -> bool {
+    columns_in(table, text).contains(&column.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_what_needs_it() {
+        assert!(KEYWORDS.is_sorted());
+        for (name, expected) in [
+            ("orders", "orders"),
+            ("Orders", "\"Orders\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("select", "\"select\""),
+            ("1a", "\"1a\""),
+            ("a$1", "a$1"),
+            ("name", "name"),
+            ("", "\"\""),
+        ] {
+            assert_eq!(quote(name), expected);
+        }
+    }
+
+    #[test]
+    fn splits_regclass_names() {
+        assert_eq!(split_name("a").expect("plain"), ["a"]);
+        assert_eq!(split_name("S.\"T t\"").expect("quoted"), ["s", "T t"]);
+        assert_eq!(split_name("\"a\"\"b\".c").expect("doubled"), ["a\"b", "c"]);
+        for bad in ["", "a.", ".a", "a b", "\"a", "\"a\"b"] {
+            assert!(split_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn renames_columns_in_text() {
+        assert_eq!(rename_column("a > 0 AND b < t.a", "a", "New").expect("reads"),
+            "\"New\" > 0 AND b < t.\"New\"");
+    }
+
+    #[test]
+    fn renames_relations_in_views() {
+        let text = rename_relation("SELECT old.x FROM s.old", ("s", "old"), ("s", "new"));
+        assert_eq!(text.expect("reads"), "SELECT old.x FROM s.new old");
+    }
+}
