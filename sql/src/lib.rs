@@ -1,6 +1,7 @@
 //! SQL text to transactions, with PostgreSQL's semantics.
 
 pub mod catalog;
+pub mod ddl;
 pub mod error;
 pub mod exec;
 pub mod functions;

@@ -15,6 +15,7 @@ mod object;
 mod snapshot;
 
 pub use access::Seen;
+pub(crate) use access::kind;
 pub use acl::{Acl, AclItem, Privilege, Privileges};
 pub use bootstrap::{DATABASE, DATABASE_OID, SUPERUSER, first_rows};
 pub use cache::{Cache, Rows};

@@ -9,14 +9,14 @@ use sqlparser::ast::{
 };
 
 use super::create_table::map_index;
-use super::draft::{Draft, Use, Work};
+use super::draft::{Done, Draft, Use, Work};
 use super::expression::{columns_in, plain_column};
 use super::name::{compose, ident, no_column};
 use crate::catalog::{
     ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key,
     ReferentialAction, Relation, Table, TableId, TableKind,
 };
-use crate::transaction::{Stop, TableMode};
+use crate::transaction::TableMode;
 use crate::types::Type;
 use crate::{Error, Result, state};
 
@@ -261,7 +261,7 @@ impl Draft<'_> {
         id: TableId,
         mut wanted: Vec<Wanted>,
         fresh: bool,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         wanted.sort_by_key(Wanted::rank);
         for constraint in wanted {
             match constraint {
@@ -297,7 +297,7 @@ impl Draft<'_> {
         expression: String,
         (no_inherit, valid): (bool, bool),
         fresh: bool,
-    ) -> Result<u32, Stop> {
+    ) -> Done<u32> {
         let table = self.table(id)?;
         let catalog = Arc::clone(&self.catalog);
         self.ground.check_expression(&catalog, &table, &expression, Some(Type::BOOL), Use::Check)?;
@@ -332,7 +332,7 @@ impl Draft<'_> {
         Ok(constraint)
     }
 
-    fn add_key(&mut self, id: TableId, key: WantedKey, fresh: bool) -> Result<(), Stop> {
+    fn add_key(&mut self, id: TableId, key: WantedKey, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
         if key.primary && table.primary_index().is_some() {
             return Err(Error::new(
@@ -382,7 +382,7 @@ impl Draft<'_> {
         mut index: Index,
         timing: Timing,
         fresh: bool,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let table = self.table(id)?;
         let constraint = self.oid(table.group)?;
         let (index_id, name, primary) = (index.id, index.name.clone(), index.primary);
@@ -435,7 +435,7 @@ impl Draft<'_> {
     }
 
     /// Gives a table with rows another key: all rows move to a new tree, all indexes follow.
-    pub fn rekey(&mut self, id: TableId, key: Key) -> Result<(), Stop> {
+    pub fn rekey(&mut self, id: TableId, key: Key) -> Done<()> {
         let old = self.table(id)?;
         self.ground.lock(&old, TableMode::AccessExclusive)?;
         let tree = self.oid(old.group)?;
@@ -470,7 +470,7 @@ impl Draft<'_> {
         self.work.push(Work::Rewrite { old, table: id, using });
     }
 
-    fn add_copy(&mut self, id: TableId, index: Index, constraint: bool) -> Result<(), Stop> {
+    fn add_copy(&mut self, id: TableId, index: Index, constraint: bool) -> Done<()> {
         let table = self.table(id)?;
         let words: Vec<String> = index
             .columns
@@ -512,7 +512,7 @@ impl Draft<'_> {
         index: &str,
         primary: bool,
         timing: Timing,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let table = self.table(id)?;
         let Some(found) = table.indexes.iter().find(|i| i.name == index) else {
             return Err(Error::new(
@@ -592,7 +592,7 @@ impl Draft<'_> {
             .collect()
     }
 
-    fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Result<(), Stop> {
+    fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
         let parent = self.referenced(&table, &key.table)?;
         if !(fresh && parent.id == id) {

@@ -7,7 +7,7 @@ use sqlparser::ast::{self, ColumnOption, CreateTableOptions, GeneratedAs, SqlOpt
 use storage::Position;
 
 use super::constraint::Wanted;
-use super::draft::{Draft, Use, Work};
+use super::draft::{Done, Draft, Use, Work};
 use super::expression;
 use super::name::{Target, ident};
 use super::sequence::{self, Owned};
@@ -16,8 +16,8 @@ use crate::catalog::{
     TableKind,
 };
 use crate::parse::{self, Including, LikeClause};
-use crate::transaction::Stop;
-use crate::types::{Type, oid};
+use crate::types::Type;
+use crate::types::kind::oid;
 use crate::{Error, Result, state};
 
 /// Columns of one table, as in PostgreSQL.
@@ -28,7 +28,7 @@ const IGNORED_OPTIONS: [&str; 4] = ["fillfactor", "toast_tuple_target", "paralle
 
 impl Draft<'_> {
     /// CREATE TABLE and CREATE TABLE AS.
-    pub fn create_table_statement(&mut self, create: &parse::CreateTable) -> Result<(), Stop> {
+    pub fn create_table_statement(&mut self, create: &parse::CreateTable) -> Done<()> {
         let ast = &create.table;
         self.refuse_unsupported(ast)?;
         let target = self.target(&ast.name)?;
@@ -92,7 +92,7 @@ impl Draft<'_> {
         table: &mut Table,
         wanted: &mut Vec<Wanted>,
         serials: &mut Vec<(String, Numbered)>,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let mut likes = create.likes.iter().peekable();
         for at in 0..=create.table.columns.len() {
             while let Some(like) = likes.next_if(|l| l.after_columns <= at) {
@@ -112,7 +112,7 @@ impl Draft<'_> {
         def: &ast::ColumnDef,
         wanted: &mut Vec<Wanted>,
         serials: &mut Vec<(String, Numbered)>,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let name = ident(&def.name);
         let (ty, serial) = column_type(&def.data_type, &name)?;
         let mut column = new_column(table, name.clone(), ty)?;
@@ -191,7 +191,7 @@ impl Draft<'_> {
         column: &str,
         kind: Numbered,
         create: &parse::CreateTable,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let named = create.sequences.iter().find(|(c, _)| c == column).map(|(_, name)| name);
         self.add_sequence_named(id, column, kind, named)
     }
@@ -202,7 +202,7 @@ impl Draft<'_> {
         column: &str,
         kind: Numbered,
         named: Option<&ast::ObjectName>,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let table = self.table(id)?;
         let found = table.column(column);
         let found = found.ok_or_else(|| Error::internal("a serial column is missing"))?;
@@ -287,7 +287,7 @@ impl Draft<'_> {
         table: &mut Table,
         query: &ast::Query,
         names: &[ast::ColumnDef],
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let described = self.ground.describe_query(&self.catalog, query)?;
         if names.len() > described.columns.len() {
             return Err(
@@ -314,7 +314,7 @@ impl Draft<'_> {
         like: &LikeClause,
         wanted: &mut Vec<Wanted>,
         serials: &mut Vec<(String, Numbered)>,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         let source = match self.relation(&like.table)? {
             Relation::Table(source)
                 if matches!(source.kind, TableKind::Table | TableKind::View(_)) =>
@@ -365,7 +365,7 @@ impl Draft<'_> {
         including: Including,
         column: &mut Column,
         serials: &mut Vec<(String, Numbered)>,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         if including.defaults {
             column.default.clone_from(&from.default);
         }
@@ -393,7 +393,7 @@ impl Draft<'_> {
     }
 
     /// Checks defaults and generated columns, once all columns are known.
-    pub fn check_columns(&mut self, id: TableId) -> Result<(), Stop> {
+    pub fn check_columns(&mut self, id: TableId) -> Done<()> {
         let table = self.table(id)?;
         for column in table.live_columns() {
             self.check_column(&table, column)?;
@@ -402,7 +402,7 @@ impl Draft<'_> {
     }
 
     /// Checks one column's default or generation expression.
-    pub fn check_column(&mut self, table: &Arc<Table>, column: &Column) -> Result<(), Stop> {
+    pub fn check_column(&mut self, table: &Arc<Table>, column: &Column) -> Done<()> {
         let catalog = Arc::clone(&self.catalog);
         if let Some(text) = &column.default {
             self.ground.check_expression(&catalog, table, text, Some(column.ty), Use::Default)?;

@@ -7,28 +7,31 @@ use storage::{GroupId, Position};
 
 use crate::Error;
 use crate::catalog::{
-    Catalog, Change, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
+    Catalog, Change, Column, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
 };
 use crate::transaction::{Stop, TableMode};
-use crate::types::Type;
+use crate::types::{CastContext, Type};
+
+/// What a step of DDL gives, unless it fails or has to wait.
+pub(crate) type Done<T> = std::result::Result<T, Stop>;
 
 /// What deciding needs from outside; [`crate::transaction::Transaction`] gives it, tests have
 /// their own. Every method may stop to wait: the statement then runs again from its start.
 pub(crate) trait Ground {
     /// A new OID of the group's blocks; also the number of a new tree.
-    fn oid(&mut self, group: GroupId) -> Result<u32, Stop>;
+    fn oid(&mut self, group: GroupId) -> Done<u32>;
 
     /// The group of an owner, made if there is none yet.
-    fn group_for(&mut self, owner: RoleId) -> Result<GroupId, Stop>;
+    fn group_for(&mut self, owner: RoleId) -> Done<GroupId>;
 
     /// Reserves names in `public` (or schema names: schema 0) in the directory.
-    fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Result<(), Stop>;
+    fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()>;
 
     /// The statement's snapshot position of a group.
-    fn position(&mut self, group: GroupId) -> Result<Position, Stop>;
+    fn position(&mut self, group: GroupId) -> Done<Position>;
 
     /// Locks a table as a whole.
-    fn lock(&mut self, table: &Table, mode: TableMode) -> Result<(), Stop>;
+    fn lock(&mut self, table: &Table, mode: TableMode) -> Done<()>;
 
     /// Checks a stored expression: names, types, and that it can be assigned to `expected`.
     fn check_expression(
@@ -38,7 +41,28 @@ pub(crate) trait Ground {
         text: &str,
         expected: Option<Type>,
         what: Use,
-    ) -> Result<(), Stop>;
+    ) -> Done<()>;
+
+    /// May a value of the column be assigned to another type without USING?
+    fn check_assignment(&mut self, column: &Column, to: Type) -> Done<()> {
+        let castable = crate::types::cast_function(column.ty, to)
+            .is_some_and(|c| matches!(c.context, CastContext::Implicit | CastContext::Assignment));
+        if castable {
+            return Ok(());
+        }
+        let message = format!(
+            "column \"{}\" cannot be cast automatically to type {}",
+            column.name,
+            to.name()
+        );
+        Err(Error::new(crate::state::DATATYPE_MISMATCH, message)
+            .hint(format!(
+                "You might need to specify \"USING {}::{}\".",
+                super::expression::quote(&column.name),
+                to.name()
+            ))
+            .into())
+    }
 
     /// The columns of a view's or CREATE TABLE AS's query, with their types, and the relations
     /// (with columns) that it reads.
@@ -46,7 +70,7 @@ pub(crate) trait Ground {
         &mut self,
         catalog: &Arc<Catalog>,
         query: &sqlparser::ast::Query,
-    ) -> Result<Described, Stop>;
+    ) -> Done<Described>;
 
     /// Microseconds since 1970.
     fn now(&self) -> u64;
@@ -102,6 +126,8 @@ pub(crate) enum Work {
     DropTree { group: GroupId, tree: u32 },
     /// Rows of CREATE TABLE AS.
     Fill { table: TableId, query: Box<sqlparser::ast::Query> },
+    /// Evaluate a constant default once: the value of rows older than the column.
+    Missing { table: TableId, column: ColumnId },
     /// Fill a column that was added with a default that is not one constant.
     FillColumn { table: TableId, column: ColumnId },
 }
@@ -173,7 +199,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts a table that is new.
-    pub fn create_table(&mut self, mut table: Table) -> Result<Arc<Table>, Stop> {
+    pub fn create_table(&mut self, mut table: Table) -> Done<Arc<Table>> {
         table.since = self.ground.position(table.group)?;
         let table = Arc::new(table);
         self.touch(&table);
@@ -182,7 +208,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts another descriptor in a table's place.
-    pub fn replace_table(&mut self, mut table: Table) -> Result<Arc<Table>, Stop> {
+    pub fn replace_table(&mut self, mut table: Table) -> Done<Arc<Table>> {
         let old = self.table(table.id)?;
         if *old == table {
             return Ok(old);
@@ -203,14 +229,14 @@ impl<'a> Draft<'a> {
         &mut self,
         id: TableId,
         edit: impl FnOnce(&mut Table),
-    ) -> Result<Arc<Table>, Stop> {
+    ) -> Done<Arc<Table>> {
         let mut table = Table::clone(&*self.table(id)?);
         edit(&mut table);
         self.replace_table(table)
     }
 
     /// The table as it is by now.
-    pub fn table(&self, id: TableId) -> Result<Arc<Table>, Stop> {
+    pub fn table(&self, id: TableId) -> Done<Arc<Table>> {
         let found = self.catalog.table(id).cloned();
         found.ok_or_else(|| Error::internal(format!("table {id} is not in the catalog")).into())
     }
@@ -231,7 +257,7 @@ impl<'a> Draft<'a> {
     }
 
     /// A new OID in a group.
-    pub fn oid(&mut self, group: GroupId) -> Result<u32, Stop> {
+    pub fn oid(&mut self, group: GroupId) -> Done<u32> {
         self.ground.oid(group)
     }
 }

@@ -10,11 +10,11 @@ use sqlparser::ast::{
     visit_expressions_mut,
 };
 
-use super::draft::Draft;
+use super::draft::{Done, Draft};
 use super::name::{self, parts};
 use crate::catalog::{Column, ColumnId, Table};
 use crate::parse::{fold, parse_expression};
-use crate::{Result, transaction};
+use crate::Result;
 
 /// Functions whose text argument names a sequence.
 const SEQUENCE_FUNCTIONS: [&str; 4] = ["nextval", "currval", "setval", "pg_get_serial_sequence"];
@@ -306,7 +306,7 @@ pub(super) fn rename_in_table(
     table: &mut Table,
     from: &str,
     to: &str,
-) -> std::result::Result<(), transaction::Stop> {
+) -> Done<()> {
     use crate::catalog::{Constraint, IndexKey};
     for constraint in &mut table.constraints {
         if let Constraint::Check { expression, .. } = constraint {

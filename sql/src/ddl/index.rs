@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use sqlparser::ast::{self, Expr, IndexType, OrderBySort};
 
-use super::draft::{Draft, Use, Work};
+use super::draft::{Done, Draft, Use, Work};
 use super::expression::plain_column;
 use super::name::{ident, parts};
 use crate::catalog::{Index, IndexColumn, IndexKey, IndexState, Table};
-use crate::transaction::{Stop, TableMode};
+use crate::transaction::TableMode;
 use crate::types::Type;
 use crate::{Error, Result, state};
 
@@ -17,7 +17,7 @@ use crate::{Error, Result, state};
 const INDEX_COLUMNS_MAX: usize = 32;
 
 impl Draft<'_> {
-    pub fn create_index(&mut self, create: &ast::CreateIndex) -> Result<(), Stop> {
+    pub fn create_index(&mut self, create: &ast::CreateIndex) -> Done<()> {
         let table = self.own_table(&create.table_name)?;
         self.ground.lock(&table, TableMode::Share)?;
         let method = method(create.using.as_ref())?;
@@ -97,7 +97,7 @@ impl Draft<'_> {
         &mut self,
         table: &Arc<Table>,
         given: &ast::IndexColumn,
-    ) -> Result<(IndexColumn, String), Stop> {
+    ) -> Done<(IndexColumn, String)> {
         let (what, word) = match plain_column(strip_collation(&given.column.expr)?) {
             Some(name) => {
                 let column = table.column(&name).ok_or_else(|| {
@@ -133,7 +133,7 @@ impl Draft<'_> {
     }
 
     /// Sets or clears the state of an index (a build in steps).
-    pub fn index_ready(&mut self, table: &Table, index: u32) -> Result<(), Stop> {
+    pub fn index_ready(&mut self, table: &Table, index: u32) -> Done<()> {
         self.edit_table(table.id, |t| {
             if let Some(i) = t.indexes.iter_mut().find(|i| i.id == index) {
                 i.state = IndexState::Ready;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use storage::GroupId;
 
-use super::draft::Draft;
+use super::draft::{Done, Draft};
 use crate::catalog::{Relation, RoleId, Schema, SchemaId, Table, TableKind};
 use crate::parse::{RoleName, fold};
-use crate::transaction::Stop;
 use crate::{Error, Result, state};
 
 /// Bytes of an identifier, as in PostgreSQL (`NAMEDATALEN` - 1).
@@ -121,7 +120,7 @@ impl Draft<'_> {
 
     /// Schema, name and owner of a new relation: in a private schema it belongs to the schema's
     /// owner, in `public` to the current role.
-    pub fn target(&mut self, name: &ObjectName) -> Result<Target, Stop> {
+    pub fn target(&mut self, name: &ObjectName) -> Done<Target> {
         let parts = parts(name)?;
         let (schema, name) = match parts.as_slice() {
             [name] => (self.creation_schema()?, name.clone()),
@@ -217,7 +216,7 @@ impl Draft<'_> {
         schema: SchemaId,
         names: &[&str],
         owner: RoleId,
-    ) -> Result<(), Stop> {
+    ) -> Done<()> {
         if schema != SchemaId::PUBLIC || names.is_empty() {
             return Ok(());
         }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use sqlparser::ast::{self, Expr};
 use storage::Position;
 
-use super::draft::{Draft, Work};
+use super::draft::{Done, Draft, Work};
 use super::name::{Target, no_column, parts, shown};
 use crate::catalog::{
     ColumnId, Key, Relation, SequenceOptions, Table, TableId, TableKind,
 };
 use crate::parse;
-use crate::transaction::{Stop, TableMode};
-use crate::types::{Type, oid};
+use crate::transaction::TableMode;
+use crate::types::Type;
+use crate::types::kind::oid;
 use crate::{Error, Result, state};
 
 /// Who a sequence belongs to.
@@ -70,7 +71,7 @@ pub(super) fn new_options(
 
 fn check(o: &SequenceOptions) -> Result<()> {
     let (least, most) = bounds(o.ty)?;
-    let name = crate::types::format_type(o.ty.oid, -1);
+    let name = crate::types::kind::format_type(o.ty.oid, -1);
     if o.increment == 0 {
         return Err(invalid("INCREMENT must not be zero"));
     }
@@ -135,7 +136,7 @@ fn integer(expr: &Expr) -> Result<i64> {
 }
 
 impl Draft<'_> {
-    pub fn create_sequence(&mut self, create: &parse::CreateSequence) -> Result<(), Stop> {
+    pub fn create_sequence(&mut self, create: &parse::CreateSequence) -> Done<()> {
         if create.temporary {
             return Err(Error::unsupported("a temporary sequence").into());
         }
@@ -172,7 +173,7 @@ impl Draft<'_> {
         &mut self,
         target: Target,
         options: SequenceOptions,
-    ) -> Result<Arc<Table>, Stop> {
+    ) -> Done<Arc<Table>> {
         let id = TableId(self.oid(target.group)?);
         let (group, start) = (target.group, options.start);
         let table = Table {
@@ -203,7 +204,7 @@ impl Draft<'_> {
         &mut self,
         name: &ast::ObjectName,
         sequence: &Target,
-    ) -> Result<(TableId, ColumnId), Stop> {
+    ) -> Done<(TableId, ColumnId)> {
         let mut names = parts(name)?;
         let column = names.pop().unwrap_or_default();
         if names.is_empty() {
@@ -238,7 +239,7 @@ impl Draft<'_> {
         Ok((table.id, column.id))
     }
 
-    pub fn alter_sequence(&mut self, alter: &parse::AlterSequence) -> Result<(), Stop> {
+    pub fn alter_sequence(&mut self, alter: &parse::AlterSequence) -> Done<()> {
         let Some(table) = self.sequence_named(&alter.name, alter.if_exists)? else { return Ok(()) };
         self.ground.lock(&table, TableMode::ShareRowExclusive)?;
         let TableKind::Sequence(old) = &table.kind else {
