@@ -8,8 +8,8 @@ use storage::{GroupId, Position};
 
 use super::codec::{self, SystemWrite};
 use super::{
-    Acl, AclItem, Catalog, Change, Column, ColumnId, Key, Object, Privileges, Role, RoleId,
-    Schema, SchemaId, Table, TableId, TableKind,
+    Acl, AclItem, Catalog, Change, Column, ColumnId, Key, Object, Privileges, Role, RoleId, Schema,
+    SchemaId, Table, TableId, TableKind,
 };
 use crate::system::SystemRelation;
 
@@ -34,7 +34,9 @@ impl Catalog {
             (SchemaId::FREEHOLD, "freehold", "system schema of Freehold"),
             (SchemaId::PUBLIC, "public", "standard public schema"),
         ] {
-            catalog.schemas.insert_mut(id, Arc::new(system_schema(id, name, comment)));
+            catalog
+                .schemas
+                .insert_mut(id, Arc::new(system_schema(id, name, comment)));
             catalog.schema_names.insert_mut(name.to_owned(), id);
         }
         catalog.with_system(relations)
@@ -50,9 +52,14 @@ impl Catalog {
                 oid => oid,
             };
             let (schema, _) = relation.name();
-            let Some(schema) = catalog.schema_by_name(schema).map(|s| s.id) else { continue };
+            let Some(schema) = catalog.schema_by_name(schema).map(|s| s.id) else {
+                continue;
+            };
             let table = system_table(oid, schema, relation.as_ref());
-            catalog.change(&Change::create(GroupId::DIRECTORY, Object::Table(Arc::new(table))));
+            catalog.change(&Change::create(
+                GroupId::DIRECTORY,
+                Object::Table(Arc::new(table)),
+            ));
         }
         catalog.version += 1;
         catalog
@@ -60,7 +67,10 @@ impl Catalog {
 
     fn next_system_oid(&self) -> u32 {
         let range = TableId(SYSTEM_OIDS)..TableId(super::directory::FIRST_OID);
-        self.tables.range(range).next_back().map_or(SYSTEM_OIDS, |(id, _)| id.0 + 1)
+        self.tables
+            .range(range)
+            .next_back()
+            .map_or(SYSTEM_OIDS, |(id, _)| id.0 + 1)
     }
 }
 
@@ -90,21 +100,25 @@ fn system_schema(id: SchemaId, name: &str, comment: &str) -> Schema {
 }
 
 fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Table {
-    let columns = relation.columns().iter().enumerate().map(|(at, column)| Column {
-        id: ColumnId(at as u32 + 1),
-        number: at as i16 + 1,
-        name: column.name.to_owned(),
-        ty: column.ty,
-        not_null: column.not_null,
-        default: None,
-        identity: None,
-        generated: None,
-        missing: None,
-        dropped: false,
-        acl: None,
-        comment: None,
-        default_id: 0,
-    });
+    let columns = relation
+        .columns()
+        .iter()
+        .enumerate()
+        .map(|(at, column)| Column {
+            id: ColumnId(at as u32 + 1),
+            number: at as i16 + 1,
+            name: column.name.to_owned(),
+            ty: column.ty,
+            not_null: column.not_null,
+            default: None,
+            identity: None,
+            generated: None,
+            missing: None,
+            dropped: false,
+            acl: None,
+            comment: None,
+            default_id: 0,
+        });
     Table {
         id: TableId(oid),
         owner: RoleId::POSTGRES,
@@ -145,5 +159,8 @@ pub fn first_rows(verifier: Option<String>) -> Vec<SystemWrite> {
         settings: Vec::new(),
         comment: None,
     };
-    codec::rows(&Change::create(GroupId::DIRECTORY, Object::Role(Arc::new(role))))
+    codec::rows(&Change::create(
+        GroupId::DIRECTORY,
+        Object::Role(Arc::new(role)),
+    ))
 }

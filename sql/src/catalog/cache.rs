@@ -22,7 +22,9 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + 'a>;
 impl Cache {
     /// Begins with what exists before any entry (system schemas and relations).
     pub fn new(base: Catalog) -> Cache {
-        Cache { newest: RwLock::new(Arc::new(base)) }
+        Cache {
+            newest: RwLock::new(Arc::new(base)),
+        }
     }
 
     /// The newest catalog.
@@ -70,7 +72,9 @@ impl Cache {
             let next = next.get_or_insert_with(|| Catalog::clone(&self.newest.read()));
             next.apply_row(group, tree, key, value)?;
         }
-        let Some(mut next) = next else { return Ok(false) };
+        let Some(mut next) = next else {
+            return Ok(false);
+        };
         let mut newest = self.newest.write();
         next.version = newest.version;
         next.advance(group, position);

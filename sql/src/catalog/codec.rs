@@ -91,10 +91,18 @@ pub fn rows(change: &Change) -> Vec<SystemWrite> {
     if let (Some(old), Some(new)) = (&change.old, &change.new) {
         let before = place(old);
         if before != place(new) {
-            out.push(SystemWrite { tree: before.0, key: before.1, value: None });
+            out.push(SystemWrite {
+                tree: before.0,
+                key: before.1,
+                value: None,
+            });
         }
     }
-    out.push(SystemWrite { tree, key, value: change.new.as_ref().map(encode) });
+    out.push(SystemWrite {
+        tree,
+        key,
+        value: change.new.as_ref().map(encode),
+    });
     if let Some(old @ Object::Table(table)) = &change.old {
         out.push(SystemWrite {
             tree: TREE_HISTORY,
@@ -107,7 +115,10 @@ pub fn rows(change: &Change) -> Vec<SystemWrite> {
             Some(Object::Table(old)) => table_trees(old),
             _ => Vec::new(),
         };
-        for tree in table_trees(table).into_iter().filter(|t| !before.contains(t)) {
+        for tree in table_trees(table)
+            .into_iter()
+            .filter(|t| !before.contains(t))
+        {
             out.push(SystemWrite {
                 tree: TREE_TREES,
                 key: number(tree),
@@ -184,9 +195,14 @@ fn value<T: Serialize>(kind: u8, object: &T) -> Bytes {
 
 /// Reads the bytes of a descriptor.
 pub fn decode(bytes: &[u8]) -> Result<Object> {
-    let (head, body) = bytes.split_at_checked(2).ok_or_else(|| corrupt("it is too short"))?;
+    let (head, body) = bytes
+        .split_at_checked(2)
+        .ok_or_else(|| corrupt("it is too short"))?;
     if head[0] != FORMAT {
-        return Err(corrupt(&format!("format {} is newer than this program", head[0])));
+        return Err(corrupt(&format!(
+            "format {} is newer than this program",
+            head[0]
+        )));
     }
     Ok(match head[1] {
         KIND_TABLE => Object::Table(Arc::new(json(body)?)),
@@ -205,7 +221,10 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 }
 
 fn corrupt(what: &str) -> Error {
-    Error::new(state::DATA_CORRUPTED, format!("catalog row cannot be read: {what}"))
+    Error::new(
+        state::DATA_CORRUPTED,
+        format!("catalog row cannot be read: {what}"),
+    )
 }
 
 /// What a written row of a catalog tree says; `None` for rows that are not the catalog's.
@@ -237,18 +256,25 @@ pub(super) fn object_at(
     let oid = be(key)?;
     match tree {
         TREE_DESCRIPTORS => descriptor_at(catalog, group, oid),
-        TREE_ROLES => catalog.role(RoleId(oid)).map(|r| Object::Role(Arc::clone(r))),
+        TREE_ROLES => catalog
+            .role(RoleId(oid))
+            .map(|r| Object::Role(Arc::clone(r))),
         TREE_MEMBERSHIPS => {
             let member = RoleId(be(key.get(4..)?)?);
             let found: Option<&Membership> = catalog.memberships.get(&(member, RoleId(oid)));
             found.map(|m| Object::Membership(m.clone()))
         }
-        TREE_OWNERS => catalog
-            .group_of(RoleId(oid))
-            .map(|g| Object::Owner(super::Owner { role: RoleId(oid), group: g.0 })),
+        TREE_OWNERS => catalog.group_of(RoleId(oid)).map(|g| {
+            Object::Owner(super::Owner {
+                role: RoleId(oid),
+                group: g.0,
+            })
+        }),
         TREE_RESERVATIONS => {
             let name = std::str::from_utf8(key.get(4..)?).ok()?;
-            catalog.reservation(SchemaId(oid), name).map(|r| Object::Reservation(Arc::clone(r)))
+            catalog
+                .reservation(SchemaId(oid), name)
+                .map(|r| Object::Reservation(Arc::clone(r)))
         }
         _ => None,
     }
@@ -261,5 +287,7 @@ fn descriptor_at(catalog: &super::Catalog, group: GroupId, oid: u32) -> Option<O
     if let Some(pattern) = catalog.patterns.get(&oid) {
         return Some(Object::Pattern(Arc::clone(pattern)));
     }
-    catalog.schema(SchemaId(oid)).map(|s| Object::Schema(Arc::clone(s)))
+    catalog
+        .schema(SchemaId(oid))
+        .map(|s| Object::Schema(Arc::clone(s)))
 }

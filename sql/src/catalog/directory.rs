@@ -34,10 +34,20 @@ pub fn oid_block(current: Option<&[u8]>) -> Result<(Range<u32>, SystemWrite)> {
         None => FIRST_OID,
     };
     let end = start.checked_add(OID_BLOCK).ok_or_else(|| {
-        Error::new(state::PROGRAM_LIMIT_EXCEEDED, "all object identifiers are used up")
+        Error::new(
+            state::PROGRAM_LIMIT_EXCEEDED,
+            "all object identifiers are used up",
+        )
     })?;
     let value = Some(codec::number(end));
-    Ok((start..end, SystemWrite { tree: TREE_OIDS, key: oid_key(), value }))
+    Ok((
+        start..end,
+        SystemWrite {
+            tree: TREE_OIDS,
+            key: oid_key(),
+            value,
+        },
+    ))
 }
 
 /// The key of the row of [`oid_block`] in [`TREE_OIDS`].
@@ -47,10 +57,20 @@ pub fn oid_key() -> Bytes {
 
 /// Gives a role a group of its own.
 pub fn owner(catalog: &Catalog, role: RoleId) -> (GroupId, Vec<SystemWrite>) {
-    let last = catalog.owners().map(|(_, group)| group.0).max().unwrap_or(0);
+    let last = catalog
+        .owners()
+        .map(|(_, group)| group.0)
+        .max()
+        .unwrap_or(0);
     let group = GroupId(last + 1);
-    let owner = Object::Owner(Owner { role, group: group.0 });
-    (group, codec::rows(&Change::create(GroupId::DIRECTORY, owner)))
+    let owner = Object::Owner(Owner {
+        role,
+        group: group.0,
+    });
+    (
+        group,
+        codec::rows(&Change::create(GroupId::DIRECTORY, owner)),
+    )
 }
 
 /// Reserves names in `public` (or schema names: schema 0) for a role. `now` is microseconds
@@ -69,7 +89,9 @@ pub fn reserve(
     for (schema, name) in names {
         let taken = match schema.0 {
             0 => catalog.schema_by_name(name).map(|s| s.owner),
-            _ => catalog.relation_by_name(*schema, name).map(|r| r.table().owner),
+            _ => catalog
+                .relation_by_name(*schema, name)
+                .map(|r| r.table().owner),
         };
         let held = catalog.reservation(*schema, name);
         let fresh = held.filter(|r| !lapsed(r, now));
@@ -80,11 +102,20 @@ pub fn reserve(
         if fresh.is_some_and(|r| now.saturating_sub(r.taken_at) < RESERVATION_LAPSE / 2) {
             continue;
         }
-        let reservation = Reservation { schema: *schema, name: name.clone(), role, taken_at: now };
+        let reservation = Reservation {
+            schema: *schema,
+            name: name.clone(),
+            role,
+            taken_at: now,
+        };
         let object = Object::Reservation(reservation.into());
         writes.extend(codec::rows(&Change::create(GroupId::DIRECTORY, object)));
     }
-    Ok(if writes.is_empty() { Reserved::Held } else { Reserved::Write(writes) })
+    Ok(if writes.is_empty() {
+        Reserved::Held
+    } else {
+        Reserved::Write(writes)
+    })
 }
 
 /// Must hold at the commit of a transaction that uses reserved names: if not `Held`, the rows
@@ -114,8 +145,14 @@ fn lapsed(reservation: &Reservation, now: u64) -> bool {
 
 fn exists(schema: SchemaId, name: &str) -> Error {
     if schema.0 == 0 {
-        Error::new(state::DUPLICATE_SCHEMA, format!("schema \"{name}\" already exists"))
+        Error::new(
+            state::DUPLICATE_SCHEMA,
+            format!("schema \"{name}\" already exists"),
+        )
     } else {
-        Error::new(state::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"))
+        Error::new(
+            state::DUPLICATE_TABLE,
+            format!("relation \"{name}\" already exists"),
+        )
     }
 }

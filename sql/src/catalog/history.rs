@@ -22,11 +22,15 @@ pub fn table_at<'a>(
     if let Some(present) = catalog.table(table).filter(|t| t.since < position) {
         return Ok(Some(Arc::clone(present)));
     }
-    let Some(last) = position.0.checked_sub(1) else { return Ok(None) };
+    let Some(last) = position.0.checked_sub(1) else {
+        return Ok(None);
+    };
     let from = codec::history_key(table.0, Position(last));
     let to = codec::history_key(table.0, Position::ZERO);
     let mut rows = scan(TREE_HISTORY, (Bound::Included(from), Bound::Included(to)))?;
-    let Some(row) = rows.next() else { return Ok(None) };
+    let Some(row) = rows.next() else {
+        return Ok(None);
+    };
     match codec::decode(&row?.1)? {
         Object::Table(table) => Ok(Some(table)),
         _ => Ok(None),

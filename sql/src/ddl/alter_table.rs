@@ -65,7 +65,8 @@ impl Draft<'_> {
                     let name = rename_target(table_name)?;
                     self.rename_index(table, table.indexes[at].id, name)?;
                 }
-                AlterTableOperation::OwnerTo { .. } | AlterTableOperation::SetOptionsParens { .. } => {}
+                AlterTableOperation::OwnerTo { .. }
+                | AlterTableOperation::SetOptionsParens { .. } => {}
                 _ => {
                     return Err(Error::new(
                         state::WRONG_OBJECT_TYPE,
@@ -86,12 +87,16 @@ impl Draft<'_> {
                 return self.rename_relation(id, rename_target(table_name)?);
             }
             AlterTableOperation::OwnerTo { new_owner } => return self.owner_to(id, new_owner),
-            AlterTableOperation::RenameColumn { old_column_name, new_column_name } => {
+            AlterTableOperation::RenameColumn {
+                old_column_name,
+                new_column_name,
+            } => {
                 return self.rename_column(id, &ident(old_column_name), ident(new_column_name));
             }
             AlterTableOperation::AlterColumn {
                 column_name,
-                op: op @ (AlterColumnOperation::SetDefault { .. } | AlterColumnOperation::DropDefault),
+                op:
+                    op @ (AlterColumnOperation::SetDefault { .. } | AlterColumnOperation::DropDefault),
             } => return self.alter_column(id, &ident(column_name), op),
             _ if !is_table => {
                 return Err(Error::new(
@@ -103,20 +108,32 @@ impl Draft<'_> {
             _ => {}
         }
         match operation {
-            AlterTableOperation::AddColumn { column_def, if_not_exists, .. } => {
-                self.add_column(id, column_def, *if_not_exists)
-            }
-            AlterTableOperation::DropColumn { column_names, if_exists, drop_behavior, .. } => {
+            AlterTableOperation::AddColumn {
+                column_def,
+                if_not_exists,
+                ..
+            } => self.add_column(id, column_def, *if_not_exists),
+            AlterTableOperation::DropColumn {
+                column_names,
+                if_exists,
+                drop_behavior,
+                ..
+            } => {
                 let cascade = matches!(drop_behavior, Some(DropBehavior::Cascade));
                 for name in column_names {
                     self.drop_column(id, &ident(name), *if_exists, cascade)?;
                 }
                 Ok(())
             }
-            AlterTableOperation::AddConstraint { constraint, not_valid } => {
-                self.add_table_constraint(id, constraint, *not_valid)
-            }
-            AlterTableOperation::DropConstraint { name, if_exists, drop_behavior } => {
+            AlterTableOperation::AddConstraint {
+                constraint,
+                not_valid,
+            } => self.add_table_constraint(id, constraint, *not_valid),
+            AlterTableOperation::DropConstraint {
+                name,
+                if_exists,
+                drop_behavior,
+            } => {
                 let cascade = matches!(drop_behavior, Some(DropBehavior::Cascade));
                 self.drop_constraint(id, &ident(name), *if_exists, cascade)
             }
@@ -159,10 +176,15 @@ impl Draft<'_> {
         let old = self.table(id)?;
         let name = ident(&def.name);
         if old.column(&name).is_some() {
-            let message =
-                format!("column \"{name}\" of relation \"{}\" already exists", old.name);
+            let message = format!(
+                "column \"{name}\" of relation \"{}\" already exists",
+                old.name
+            );
             if if_not_exists {
-                self.notice(Error::new(state::DUPLICATE_COLUMN, format!("{message}, skipping")));
+                self.notice(Error::new(
+                    state::DUPLICATE_COLUMN,
+                    format!("{message}, skipping"),
+                ));
                 return Ok(());
             }
             return Err(Error::new(state::DUPLICATE_COLUMN, message).into());
@@ -181,7 +203,10 @@ impl Draft<'_> {
         self.check_column(&table, &column)?;
         self.fill_added(&old, &table, &column)?;
         if column.not_null {
-            self.work.push(Work::CheckNotNull { table: id, column: column.id });
+            self.work.push(Work::CheckNotNull {
+                table: id,
+                column: column.id,
+            });
         }
         self.add_constraints(id, wanted, false)
     }
@@ -197,21 +222,21 @@ impl Draft<'_> {
             _ => false,
         };
         if constant {
-            self.work.push(Work::Missing { table: table.id, column: column.id });
+            self.work.push(Work::Missing {
+                table: table.id,
+                column: column.id,
+            });
             return Ok(());
         }
         let _ = old;
-        self.work.push(Work::FillColumn { table: table.id, column: column.id });
+        self.work.push(Work::FillColumn {
+            table: table.id,
+            column: column.id,
+        });
         Ok(())
     }
 
-    fn drop_column(
-        &mut self,
-        id: TableId,
-        name: &str,
-        if_exists: bool,
-        cascade: bool,
-    ) -> Done<()> {
+    fn drop_column(&mut self, id: TableId, name: &str, if_exists: bool, cascade: bool) -> Done<()> {
         let table = self.table(id)?;
         let Some(column) = table.column(name).cloned() else {
             if if_exists {
@@ -277,9 +302,7 @@ impl Draft<'_> {
                 i.include.contains(&column.id)
                     || i.columns.iter().any(|c| match &c.what {
                         IndexKey::Column(id) => *id == column.id,
-                        IndexKey::Expression(text) => {
-                            columns_in(&table, text).contains(&column.id)
-                        }
+                        IndexKey::Expression(text) => columns_in(&table, text).contains(&column.id),
                     })
                     || i.predicate
                         .as_deref()
@@ -320,12 +343,24 @@ impl Draft<'_> {
         let table = self.table(id)?;
         let constraint = find_constraint(&table, name)?;
         let (oid, work) = match constraint {
-            Constraint::Check { id: oid, validated: false, .. } => {
-                (*oid, Work::CheckRows { table: id, constraint: *oid })
-            }
-            Constraint::Foreign(key) if !key.validated => {
-                (key.id, Work::CheckForeign { table: id, constraint: key.id })
-            }
+            Constraint::Check {
+                id: oid,
+                validated: false,
+                ..
+            } => (
+                *oid,
+                Work::CheckRows {
+                    table: id,
+                    constraint: *oid,
+                },
+            ),
+            Constraint::Foreign(key) if !key.validated => (
+                key.id,
+                Work::CheckForeign {
+                    table: id,
+                    constraint: key.id,
+                },
+            ),
             _ => return Ok(()),
         };
         self.work.push(work);
@@ -364,7 +399,11 @@ impl Draft<'_> {
         self.must_be_free(table.schema, &new)?;
         self.reserve(table.schema, &[&new], table.owner)?;
         self.edit_table(table.id, |t| {
-            for c in t.constraints.iter_mut().filter(|c| c.index() == Some(index)) {
+            for c in t
+                .constraints
+                .iter_mut()
+                .filter(|c| c.index() == Some(index))
+            {
                 c.rename(new.clone());
             }
             if let Some(i) = t.indexes.iter_mut().find(|i| i.id == index) {
@@ -380,14 +419,20 @@ impl Draft<'_> {
         if table.column(&new).is_some() {
             return Err(Error::new(
                 state::DUPLICATE_COLUMN,
-                format!("column \"{new}\" of relation \"{}\" already exists", table.name),
+                format!(
+                    "column \"{new}\" of relation \"{}\" already exists",
+                    table.name
+                ),
             )
             .into());
         }
         if let Some(view) = self.view_using(id, column.id) {
             return Err(Error::new(
                 state::FEATURE_NOT_SUPPORTED,
-                format!("renaming a column that view \"{}\" uses is not supported", view.name),
+                format!(
+                    "renaming a column that view \"{}\" uses is not supported",
+                    view.name
+                ),
             )
             .hint("Drop the view, rename the column, and create the view again.")
             .into());
@@ -418,7 +463,10 @@ impl Draft<'_> {
             AlterColumnOperation::SetNotNull => {
                 if !column.not_null {
                     self.edit_column(id, column.id, |c| c.not_null = true)?;
-                    self.work.push(Work::CheckNotNull { table: id, column: column.id });
+                    self.work.push(Work::CheckNotNull {
+                        table: id,
+                        column: column.id,
+                    });
                 }
                 Ok(())
             }
@@ -428,7 +476,8 @@ impl Draft<'_> {
                 let text = self.stored(value)?;
                 let catalog = Arc::clone(&self.catalog);
                 let expected = Some(column.ty);
-                self.ground.check_expression(&catalog, &table, &text, expected, Use::Default)?;
+                self.ground
+                    .check_expression(&catalog, &table, &text, expected, Use::Default)?;
                 let default_id = self.oid(table.group)?;
                 let null = text.eq_ignore_ascii_case("null");
                 self.edit_column(id, column.id, |c| {
@@ -443,10 +492,13 @@ impl Draft<'_> {
                     c.default_id = 0;
                 })
             }
-            AlterColumnOperation::SetDataType { data_type, using, .. } => {
-                self.set_type(&table, &column, data_type, using.as_ref())
-            }
-            AlterColumnOperation::AddGenerated { generated_as, sequence_options } => {
+            AlterColumnOperation::SetDataType {
+                data_type, using, ..
+            } => self.set_type(&table, &column, data_type, using.as_ref()),
+            AlterColumnOperation::AddGenerated {
+                generated_as,
+                sequence_options,
+            } => {
                 if column.identity.is_some() {
                     return Err(Error::new(
                         state::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -495,13 +547,18 @@ impl Draft<'_> {
         };
         Err(Error::new(
             state::SYNTAX_ERROR,
-            format!("column \"{}\" of relation \"{}\" is {what}", column.name, table.name),
+            format!(
+                "column \"{}\" of relation \"{}\" is {what}",
+                column.name, table.name
+            ),
         ))
     }
 
     fn drop_not_null(&mut self, table: &Table, column: &Column) -> Done<()> {
         let in_key = table.primary_index().is_some_and(|i| {
-            i.columns.iter().any(|c| c.what == IndexKey::Column(column.id))
+            i.columns
+                .iter()
+                .any(|c| c.what == IndexKey::Column(column.id))
         });
         if in_key {
             return Err(Error::new(
@@ -572,7 +629,10 @@ impl Draft<'_> {
             if pair.is_some() && self.breaks(other, &key, column, ty)? {
                 return Err(Error::new(
                     state::DATATYPE_MISMATCH,
-                    format!("foreign key constraint \"{}\" cannot be implemented", key.name),
+                    format!(
+                        "foreign key constraint \"{}\" cannot be implemented",
+                        key.name
+                    ),
                 )
                 .into());
             }
@@ -582,14 +642,16 @@ impl Draft<'_> {
             None => format!("{}::{}", expression::quote(&column.name), ty.name()),
         };
         let catalog = Arc::clone(&self.catalog);
-        self.ground.check_expression(&catalog, table, &text, Some(ty), Use::Rewrite)?;
+        self.ground
+            .check_expression(&catalog, table, &text, Some(ty), Use::Rewrite)?;
         if using.is_none() {
             self.ground.check_assignment(column, ty)?;
         }
         if let Some(default) = &column.default {
             let expected = Some(ty);
-            self.ground.check_expression(&catalog, table, default, expected, Use::Default).map_err(
-                |_| {
+            self.ground
+                .check_expression(&catalog, table, default, expected, Use::Default)
+                .map_err(|_| {
                     Error::new(
                         state::DATATYPE_MISMATCH,
                         format!(
@@ -598,8 +660,7 @@ impl Draft<'_> {
                             ty.name()
                         ),
                     )
-                },
-            )?;
+                })?;
         }
         let old = self.table(table.id)?;
         self.edit_column(table.id, column.id, |c| {
@@ -617,7 +678,11 @@ impl Draft<'_> {
         let tree = self.oid(table.group)?;
         let mut trees = Vec::new();
         for index in &table.indexes {
-            trees.push(if index.tree == table.tree { tree } else { self.oid(table.group)? });
+            trees.push(if index.tree == table.tree {
+                tree
+            } else {
+                self.oid(table.group)?
+            });
         }
         self.edit_table(id, |t| {
             t.tree = tree;
@@ -640,7 +705,9 @@ impl Draft<'_> {
         let others = table.referenced_by.iter().filter_map(|(other, oid)| {
             let child = self.catalog.table(*other)?;
             let key = child.foreign_keys().find(|k| k.id == *oid)?;
-            key.referenced_columns.contains(&column).then(|| (*other, key.clone()))
+            key.referenced_columns
+                .contains(&column)
+                .then(|| (*other, key.clone()))
         });
         own.chain(others).collect()
     }
@@ -658,7 +725,11 @@ impl Draft<'_> {
             else {
                 continue;
             };
-            let other = if from.id == column.id && from.name == column.name { to } else { from };
+            let other = if from.id == column.id && from.name == column.name {
+                to
+            } else {
+                from
+            };
             let same = other.ty.oid == ty.oid
                 || other.ty.is_number() && ty.is_number()
                 || other.ty.is_string() && ty.is_string();
@@ -717,7 +788,10 @@ impl Draft<'_> {
         self.must_be_free(table.schema, &new)?;
         self.reserve(table.schema, &[&new], table.owner)?;
         let schema = self.catalog.schema_name(table.schema).to_owned();
-        let (from, to) = ((schema.as_str(), table.name.as_str()), (schema.as_str(), new.as_str()));
+        let (from, to) = (
+            (schema.as_str(), table.name.as_str()),
+            (schema.as_str(), new.as_str()),
+        );
         self.rename_in_views(id, from, to)?;
         self.edit_table(id, |t| t.name.clone_from(&new))?;
         Ok(())
@@ -745,7 +819,10 @@ impl Draft<'_> {
             if self.catalog.relation_by_name(target.id, name).is_some() {
                 return Err(Error::new(
                     state::DUPLICATE_TABLE,
-                    format!("relation \"{name}\" already exists in schema \"{}\"", target.name),
+                    format!(
+                        "relation \"{name}\" already exists in schema \"{}\"",
+                        target.name
+                    ),
                 )
                 .into());
             }
@@ -775,11 +852,16 @@ impl Draft<'_> {
             .cloned()
             .collect();
         for view in views {
-            let TableKind::View(old) = &view.kind else { continue };
+            let TableKind::View(old) = &view.kind else {
+                continue;
+            };
             if view.owner != self.table(id)?.owner {
                 return Err(Error::new(
                     state::DEPENDENT_OBJECTS_STILL_EXIST,
-                    format!("cannot rename relation \"{}\" because other owners' views use it", from.1),
+                    format!(
+                        "cannot rename relation \"{}\" because other owners' views use it",
+                        from.1
+                    ),
                 )
                 .into());
             }
@@ -796,24 +878,37 @@ fn rename_target(name: &ast::RenameTableNameKind) -> Result<String> {
     let (ast::RenameTableNameKind::As(name) | ast::RenameTableNameKind::To(name)) = name;
     match parts(name)?.as_slice() {
         [name] => Ok(name.clone()),
-        _ => Err(Error::new(state::SYNTAX_ERROR, "the new name cannot have a schema")),
+        _ => Err(Error::new(
+            state::SYNTAX_ERROR,
+            "the new name cannot have a schema",
+        )),
     }
 }
 
 /// A constraint by name, or 42704.
 pub(super) fn find_constraint<'t>(table: &'t Table, name: &str) -> Result<&'t Constraint> {
-    table.constraints.iter().find(|c| c.name() == name).ok_or_else(|| {
-        Error::new(
-            state::UNDEFINED_OBJECT,
-            format!("constraint \"{name}\" of relation \"{}\" does not exist", table.name),
-        )
-    })
+    table
+        .constraints
+        .iter()
+        .find(|c| c.name() == name)
+        .ok_or_else(|| {
+            Error::new(
+                state::UNDEFINED_OBJECT,
+                format!(
+                    "constraint \"{name}\" of relation \"{}\" does not exist",
+                    table.name
+                ),
+            )
+        })
 }
 
 fn no_index(table: &Table, name: &str) -> Error {
     Error::new(
         state::UNDEFINED_OBJECT,
-        format!("index \"{name}\" for table \"{}\" does not exist", table.name),
+        format!(
+            "index \"{name}\" for table \"{}\" does not exist",
+            table.name
+        ),
     )
 }
 

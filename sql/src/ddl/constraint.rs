@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    self, ColumnOption, ConstraintCharacteristics, ConstraintReferenceMatchKind,
-    DeferrableInitial, NullsDistinctOption, ObjectName, TableConstraint,
+    self, ColumnOption, ConstraintCharacteristics, ConstraintReferenceMatchKind, DeferrableInitial,
+    NullsDistinctOption, ObjectName, TableConstraint,
 };
 
 use super::create_table::map_index;
@@ -45,7 +45,12 @@ pub(super) enum Wanted {
     /// FOREIGN KEY.
     Foreign(WantedForeign),
     /// PRIMARY KEY or UNIQUE USING INDEX.
-    UsingIndex { name: Option<String>, index: String, primary: bool, timing: Timing },
+    UsingIndex {
+        name: Option<String>,
+        index: String,
+        primary: bool,
+        timing: Timing,
+    },
 }
 
 /// PRIMARY KEY or UNIQUE.
@@ -82,7 +87,9 @@ pub(super) struct Timing {
 
 impl Timing {
     fn of(given: Option<&ConstraintCharacteristics>) -> Result<Timing> {
-        let Some(given) = given else { return Ok(Timing::default()) };
+        let Some(given) = given else {
+            return Ok(Timing::default());
+        };
         let deferred = matches!(given.initially, Some(DeferrableInitial::Deferred));
         if deferred && given.deferrable == Some(false) {
             return Err(Error::new(
@@ -90,7 +97,10 @@ impl Timing {
                 "constraint declared INITIALLY DEFERRED must be DEFERRABLE",
             ));
         }
-        Ok(Timing { deferrable: given.deferrable.unwrap_or(deferred), deferred })
+        Ok(Timing {
+            deferrable: given.deferrable.unwrap_or(deferred),
+            deferred,
+        })
     }
 }
 
@@ -113,14 +123,20 @@ fn key_columns(given: &[ast::IndexColumn]) -> Result<Vec<String>> {
         .iter()
         .map(|c| {
             plain_column(&c.column.expr).ok_or_else(|| {
-                Error::new(state::SYNTAX_ERROR, "a key is made of columns, not of expressions")
+                Error::new(
+                    state::SYNTAX_ERROR,
+                    "a key is made of columns, not of expressions",
+                )
             })
         })
         .collect()
 }
 
 fn foreign(given: &ast::ForeignKeyConstraint, name: Option<String>) -> Result<WantedForeign> {
-    if matches!(given.match_kind, Some(ConstraintReferenceMatchKind::Partial)) {
+    if matches!(
+        given.match_kind,
+        Some(ConstraintReferenceMatchKind::Partial)
+    ) {
         return Err(Error::new(
             state::FEATURE_NOT_SUPPORTED,
             "MATCH PARTIAL not yet implemented",
@@ -183,7 +199,10 @@ impl Wanted {
                 return Err(Error::unsupported("an exclusion constraint"));
             }
             TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_) => {
-                return Err(Error::new(state::SYNTAX_ERROR, format!("syntax error: {given}")));
+                return Err(Error::new(
+                    state::SYNTAX_ERROR,
+                    format!("syntax error: {given}"),
+                ));
             }
         })
     }
@@ -236,9 +255,19 @@ impl Wanted {
     ) -> Wanted {
         let mut copy = index.clone();
         copy.columns = map_index(index, map);
-        copy.include = index.include.iter().filter_map(|c| map.get(c).copied()).collect();
-        let constraint = source.constraints.iter().any(|c| c.index() == Some(index.id));
-        Wanted::Copy { index: copy, constraint }
+        copy.include = index
+            .include
+            .iter()
+            .filter_map(|c| map.get(c).copied())
+            .collect();
+        let constraint = source
+            .constraints
+            .iter()
+            .any(|c| c.index() == Some(index.id));
+        Wanted::Copy {
+            index: copy,
+            constraint,
+        }
     }
 
     fn rank(&self) -> u8 {
@@ -265,11 +294,22 @@ impl Draft<'_> {
         wanted.sort_by_key(Wanted::rank);
         for constraint in wanted {
             match constraint {
-                Wanted::CheckExpr { name, column, expr, no_inherit, valid } => {
+                Wanted::CheckExpr {
+                    name,
+                    column,
+                    expr,
+                    no_inherit,
+                    valid,
+                } => {
                     let expression = self.stored(&expr)?;
                     self.add_check(id, name, column, expression, (no_inherit, valid), fresh)?;
                 }
-                Wanted::Check { name, column, expression, comment } => {
+                Wanted::Check {
+                    name,
+                    column,
+                    expression,
+                    comment,
+                } => {
                     let added =
                         self.add_check(id, name, column, expression, (false, true), fresh)?;
                     self.edit_table(id, |t| {
@@ -281,7 +321,12 @@ impl Draft<'_> {
                 Wanted::Key(key) => self.add_key(id, key, fresh)?,
                 Wanted::Copy { index, constraint } => self.add_copy(id, index, constraint)?,
                 Wanted::Foreign(key) => self.add_foreign(id, key, fresh)?,
-                Wanted::UsingIndex { name, index, primary, timing } => {
+                Wanted::UsingIndex {
+                    name,
+                    index,
+                    primary,
+                    timing,
+                } => {
                     self.add_using_index(id, name, &index, primary, timing)?;
                 }
             }
@@ -300,7 +345,13 @@ impl Draft<'_> {
     ) -> Done<u32> {
         let table = self.table(id)?;
         let catalog = Arc::clone(&self.catalog);
-        self.ground.check_expression(&catalog, &table, &expression, Some(Type::BOOL), Use::Check)?;
+        self.ground.check_expression(
+            &catalog,
+            &table,
+            &expression,
+            Some(Type::BOOL),
+            Use::Check,
+        )?;
         let name = match name {
             Some(name) => {
                 constraint_free(&table, &name)?;
@@ -327,7 +378,10 @@ impl Draft<'_> {
             });
         })?;
         if valid && !fresh {
-            self.work.push(Work::CheckRows { table: id, constraint });
+            self.work.push(Work::CheckRows {
+                table: id,
+                constraint,
+            });
         }
         Ok(constraint)
     }
@@ -337,7 +391,10 @@ impl Draft<'_> {
         if key.primary && table.primary_index().is_some() {
             return Err(Error::new(
                 state::INVALID_TABLE_DEFINITION,
-                format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+                format!(
+                    "multiple primary keys for table \"{}\" are not allowed",
+                    table.name
+                ),
             )
             .into());
         }
@@ -376,13 +433,7 @@ impl Draft<'_> {
     }
 
     /// Adds the index of a key and its constraint; a primary key changes how rows are keyed.
-    fn put_key(
-        &mut self,
-        id: TableId,
-        mut index: Index,
-        timing: Timing,
-        fresh: bool,
-    ) -> Done<()> {
+    fn put_key(&mut self, id: TableId, mut index: Index, timing: Timing, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
         let constraint = self.oid(table.group)?;
         let (index_id, name, primary) = (index.id, index.name.clone(), index.primary);
@@ -399,7 +450,10 @@ impl Draft<'_> {
             for column in columns {
                 let null = table.column_by_id(*column).is_some_and(|c| !c.not_null);
                 if null {
-                    self.work.push(Work::CheckNotNull { table: id, column: *column });
+                    self.work.push(Work::CheckNotNull {
+                        table: id,
+                        column: *column,
+                    });
                 }
             }
         }
@@ -411,7 +465,12 @@ impl Draft<'_> {
             }
             t.indexes.push(index);
             t.constraints.push(if primary {
-                Constraint::Primary { id: constraint, name, index: index_id, comment: None }
+                Constraint::Primary {
+                    id: constraint,
+                    name,
+                    index: index_id,
+                    comment: None,
+                }
             } else {
                 Constraint::Unique {
                     id: constraint,
@@ -429,7 +488,10 @@ impl Draft<'_> {
             }
             (Some(columns), false) => self.rekey(id, Key::Primary(columns))?,
             (None, true) => {}
-            (None, false) => self.work.push(Work::BuildIndex { table: id, index: index_id }),
+            (None, false) => self.work.push(Work::BuildIndex {
+                table: id,
+                index: index_id,
+            }),
         }
         Ok(())
     }
@@ -466,8 +528,13 @@ impl Draft<'_> {
             return;
         }
         // Indexes to be built anyway are built by the rewrite.
-        self.work.retain(|w| !matches!(w, Work::BuildIndex { table, .. } if *table == id));
-        self.work.push(Work::Rewrite { old, table: id, using });
+        self.work
+            .retain(|w| !matches!(w, Work::BuildIndex { table, .. } if *table == id));
+        self.work.push(Work::Rewrite {
+            old,
+            table: id,
+            using,
+        });
     }
 
     fn add_copy(&mut self, id: TableId, index: Index, constraint: bool) -> Done<()> {
@@ -476,9 +543,9 @@ impl Draft<'_> {
             .columns
             .iter()
             .map(|c| match &c.what {
-                IndexKey::Column(id) => {
-                    table.column_by_id(*id).map_or_else(String::new, |c| c.name.clone())
-                }
+                IndexKey::Column(id) => table
+                    .column_by_id(*id)
+                    .map_or_else(String::new, |c| c.name.clone()),
                 IndexKey::Expression(_) => "expr".to_owned(),
             })
             .collect();
@@ -523,7 +590,10 @@ impl Draft<'_> {
         };
         let fits = found.unique
             && found.predicate.is_none()
-            && found.columns.iter().all(|c| matches!(c.what, IndexKey::Column(_)));
+            && found
+                .columns
+                .iter()
+                .all(|c| matches!(c.what, IndexKey::Column(_)));
         if !fits {
             return Err(Error::new(
                 state::WRONG_OBJECT_TYPE,
@@ -531,7 +601,11 @@ impl Draft<'_> {
             )
             .into());
         }
-        if table.constraints.iter().any(|c| c.index() == Some(found.id)) {
+        if table
+            .constraints
+            .iter()
+            .any(|c| c.index() == Some(found.id))
+        {
             return Err(Error::new(
                 state::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("index \"{index}\" is already associated with a constraint"),
@@ -563,7 +637,10 @@ impl Draft<'_> {
         if table.primary_index().is_some() {
             return Err(Error::new(
                 state::INVALID_TABLE_DEFINITION,
-                format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+                format!(
+                    "multiple primary keys for table \"{}\" are not allowed",
+                    table.name
+                ),
             )
             .into());
         }
@@ -603,7 +680,9 @@ impl Draft<'_> {
             let column = table.column(name).ok_or_else(|| {
                 Error::new(
                     state::UNDEFINED_COLUMN,
-                    format!("column \"{name}\" referenced in foreign key constraint does not exist"),
+                    format!(
+                        "column \"{name}\" referenced in foreign key constraint does not exist"
+                    ),
                 )
             })?;
             columns.push(column.id);
@@ -644,7 +723,10 @@ impl Draft<'_> {
         self.edit_table(id, |t| t.constraints.push(Constraint::Foreign(foreign)))?;
         self.edit_table(parent.id, |t| t.referenced_by.push((id, constraint)))?;
         if key.valid && !fresh {
-            self.work.push(Work::CheckForeign { table: id, constraint });
+            self.work.push(Work::CheckForeign {
+                table: id,
+                constraint,
+            });
         }
         Ok(())
     }
@@ -678,7 +760,10 @@ impl Draft<'_> {
 }
 
 fn not_a_table(name: &str) -> Error {
-    Error::new(state::WRONG_OBJECT_TYPE, format!("referenced relation \"{name}\" is not a table"))
+    Error::new(
+        state::WRONG_OBJECT_TYPE,
+        format!("referenced relation \"{name}\" is not a table"),
+    )
 }
 
 /// The referenced columns and the unique index that proves them.
@@ -687,7 +772,10 @@ fn referred(parent: &Table, key: &WantedForeign) -> Result<(Vec<ColumnId>, u32)>
         let index = parent.primary_index().ok_or_else(|| {
             Error::new(
                 state::UNDEFINED_OBJECT,
-                format!("there is no primary key for referenced table \"{}\"", parent.name),
+                format!(
+                    "there is no primary key for referenced table \"{}\"",
+                    parent.name
+                ),
             )
         })?;
         return Ok((key_of(index), index.id));
@@ -790,7 +878,10 @@ pub(super) fn constraint_free(table: &Table, name: &str) -> Result<()> {
     if table.constraints.iter().any(|c| c.name() == name) {
         return Err(Error::new(
             state::DUPLICATE_OBJECT,
-            format!("constraint \"{name}\" for relation \"{}\" already exists", table.name),
+            format!(
+                "constraint \"{name}\" for relation \"{}\" already exists",
+                table.name
+            ),
         ));
     }
     Ok(())
@@ -807,9 +898,6 @@ fn constraint_name(table: &Table, column: &str, label: &str) -> String {
 }
 
 /// A column by name, or 42703.
-pub(super) fn column_named<'t>(
-    table: &'t Table,
-    name: &str,
-) -> Result<&'t crate::catalog::Column> {
+pub(super) fn column_named<'t>(table: &'t Table, name: &str) -> Result<&'t crate::catalog::Column> {
     table.column(name).ok_or_else(|| no_column(table, name))
 }

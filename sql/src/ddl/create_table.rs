@@ -24,7 +24,12 @@ use crate::{Error, Result, state};
 const COLUMNS_MAX: usize = 1600;
 
 /// Storage parameters of PostgreSQL: accepted, without effect here.
-const IGNORED_OPTIONS: [&str; 4] = ["fillfactor", "toast_tuple_target", "parallel_workers", "oids"];
+const IGNORED_OPTIONS: [&str; 4] = [
+    "fillfactor",
+    "toast_tuple_target",
+    "parallel_workers",
+    "oids",
+];
 
 impl Draft<'_> {
     /// CREATE TABLE and CREATE TABLE AS.
@@ -58,7 +63,10 @@ impl Draft<'_> {
         if let Some(query) = &ast.query
             && create.with_data
         {
-            self.work.push(Work::Fill { table: id, query: query.clone() });
+            self.work.push(Work::Fill {
+                table: id,
+                query: query.clone(),
+            });
         }
         Ok(())
     }
@@ -76,12 +84,10 @@ impl Draft<'_> {
             return refuse("inheritance of tables");
         }
         if ast.unlogged {
-            self.notice(
-                Error::new(
-                    state::SUCCESSFUL_COMPLETION,
-                    "UNLOGGED is ignored: the table is durable",
-                ),
-            );
+            self.notice(Error::new(
+                state::SUCCESSFUL_COMPLETION,
+                "UNLOGGED is ignored: the table is durable",
+            ));
         }
         Ok(())
     }
@@ -134,7 +140,10 @@ impl Draft<'_> {
                     column.default_id = self.oid(table.group)?;
                 }
                 ColumnOption::Generated {
-                    generated_as, sequence_options, generation_expr, ..
+                    generated_as,
+                    sequence_options,
+                    generation_expr,
+                    ..
                 } => match (generated_as, generation_expr) {
                     (GeneratedAs::Always | GeneratedAs::ByDefault, None) => {
                         let always = matches!(generated_as, GeneratedAs::Always);
@@ -192,7 +201,11 @@ impl Draft<'_> {
         kind: Numbered,
         create: &parse::CreateTable,
     ) -> Done<()> {
-        let named = create.sequences.iter().find(|(c, _)| c == column).map(|(_, name)| name);
+        let named = create
+            .sequences
+            .iter()
+            .find(|(c, _)| c == column)
+            .map(|(_, name)| name);
         self.add_sequence_named(id, column, kind, named)
     }
 
@@ -228,15 +241,25 @@ impl Draft<'_> {
         };
         self.must_be_free(table.schema, &name)?;
         self.reserve(table.schema, &[&name], table.owner)?;
-        let target = Target { schema: table.schema, name, owner: table.owner, group: table.group };
+        let target = Target {
+            schema: table.schema,
+            name,
+            owner: table.owner,
+            group: table.group,
+        };
         let sequence = self.put_sequence(target, options)?.id;
         let default_id = match kind {
             Numbered::Serial => self.oid(table.group)?,
             Numbered::Identity { .. } => 0,
         };
-        let at = table.columns.iter().position(|c| !c.dropped && c.name == column);
+        let at = table
+            .columns
+            .iter()
+            .position(|c| !c.dropped && c.name == column);
         self.edit_table(id, |t| {
-            let Some(column) = at.and_then(|at| t.columns.get_mut(at)) else { return };
+            let Some(column) = at.and_then(|at| t.columns.get_mut(at)) else {
+                return;
+            };
             match kind {
                 Numbered::Serial => {
                     column.default = Some(expression::nextval(sequence.0));
@@ -291,7 +314,7 @@ impl Draft<'_> {
         let described = self.ground.describe_query(&self.catalog, query)?;
         if names.len() > described.columns.len() {
             return Err(
-                Error::new(state::SYNTAX_ERROR, "too many column names were specified").into()
+                Error::new(state::SYNTAX_ERROR, "too many column names were specified").into(),
             );
         }
         for (at, (name, ty)) in described.columns.into_iter().enumerate() {
@@ -300,7 +323,11 @@ impl Draft<'_> {
                 return Err(pseudo(&name, ty).into());
             }
             // As PostgreSQL: literals without a type become text.
-            let ty = if ty.oid == oid::UNKNOWN { Type::TEXT } else { ty };
+            let ty = if ty.oid == oid::UNKNOWN {
+                Type::TEXT
+            } else {
+                ty
+            };
             let column = new_column(table, name, ty)?;
             table.columns.push(column);
         }
@@ -329,7 +356,8 @@ impl Draft<'_> {
                 .into());
             }
         };
-        self.catalog.may(self.role, &source, crate::catalog::Privilege::Select, None)?;
+        self.catalog
+            .may(self.role, &source, crate::catalog::Privilege::Select, None)?;
         let first = table.columns.len();
         let mut map = BTreeMap::new();
         for from in source.live_columns() {
@@ -405,7 +433,8 @@ impl Draft<'_> {
     pub fn check_column(&mut self, table: &Arc<Table>, column: &Column) -> Done<()> {
         let catalog = Arc::clone(&self.catalog);
         if let Some(text) = &column.default {
-            self.ground.check_expression(&catalog, table, text, Some(column.ty), Use::Default)?;
+            self.ground
+                .check_expression(&catalog, table, text, Some(column.ty), Use::Default)?;
         }
         if let Some(text) = &column.generated {
             let uses = expression::columns_in(table, text);
@@ -422,7 +451,8 @@ impl Draft<'_> {
                     .into());
                 }
             }
-            self.ground.check_expression(&catalog, table, text, Some(column.ty), Use::Generated)?;
+            self.ground
+                .check_expression(&catalog, table, text, Some(column.ty), Use::Generated)?;
         }
         Ok(())
     }
@@ -434,12 +464,20 @@ pub(super) enum Numbered {
     /// `serial`.
     Serial,
     /// `GENERATED ... AS IDENTITY`.
-    Identity { always: bool, options: parse::SequenceOptions },
+    Identity {
+        always: bool,
+        options: parse::SequenceOptions,
+    },
 }
 
 fn like_constraints(source: &Table, including: Including, wanted: &mut Vec<Wanted>) {
     for constraint in &source.constraints {
-        if let Constraint::Check { name, expression, comment, .. } = constraint
+        if let Constraint::Check {
+            name,
+            expression,
+            comment,
+            ..
+        } = constraint
             && including.constraints
         {
             wanted.push(Wanted::Check {
@@ -542,7 +580,10 @@ fn pseudo(column: &str, ty: Type) -> Error {
 fn several(what: &str, column: &str, table: &Table) -> Error {
     Error::new(
         state::SYNTAX_ERROR,
-        format!("multiple {what} specified for column \"{column}\" of table \"{}\"", table.name),
+        format!(
+            "multiple {what} specified for column \"{column}\" of table \"{}\"",
+            table.name
+        ),
     )
 }
 
@@ -581,9 +622,9 @@ fn check_option(name: &str, value: &str) -> Result<()> {
     match name {
         "history" | "sunset" => Ok(()),
         "inbox" | "event" => match value {
-            "true" | "false" | "on" | "off" => Err(Error::unsupported(format!(
-                "table option \"{name}\""
-            ))),
+            "true" | "false" | "on" | "off" => {
+                Err(Error::unsupported(format!("table option \"{name}\"")))
+            }
             _ => invalid("It is true or false."),
         },
         _ if IGNORED_OPTIONS.contains(&name)

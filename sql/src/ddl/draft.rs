@@ -111,7 +111,11 @@ pub(crate) enum Work {
     /// Fill a new index from the rows.
     BuildIndex { table: TableId, index: u32 },
     /// Copy all rows from a tree into the table as it is now, in its new tree(s).
-    Rewrite { old: Arc<Table>, table: TableId, using: Vec<(ColumnId, String)> },
+    Rewrite {
+        old: Arc<Table>,
+        table: TableId,
+        using: Vec<(ColumnId, String)>,
+    },
     /// No row may have NULL there.
     CheckNotNull { table: TableId, column: ColumnId },
     /// Every row must satisfy the check.
@@ -119,13 +123,21 @@ pub(crate) enum Work {
     /// Every row must reference an existing one.
     CheckForeign { table: TableId, constraint: u32 },
     /// A sequence's first (or next) number.
-    SetSequence { group: GroupId, sequence: TableId, last: i64, called: bool },
+    SetSequence {
+        group: GroupId,
+        sequence: TableId,
+        last: i64,
+        called: bool,
+    },
     /// A sequence's state is gone.
     DropSequence { group: GroupId, sequence: TableId },
     /// A tree is gone.
     DropTree { group: GroupId, tree: u32 },
     /// Rows of CREATE TABLE AS.
-    Fill { table: TableId, query: Box<sqlparser::ast::Query> },
+    Fill {
+        table: TableId,
+        query: Box<sqlparser::ast::Query>,
+    },
     /// Evaluate a constant default once: the value of rows older than the column.
     Missing { table: TableId, column: ColumnId },
     /// Fill a column that was added with a default that is not one constant.
@@ -203,7 +215,10 @@ impl<'a> Draft<'a> {
         table.since = self.ground.position(table.group)?;
         let table = Arc::new(table);
         self.touch(&table);
-        self.change(Change::create(table.group, Object::Table(Arc::clone(&table))));
+        self.change(Change::create(
+            table.group,
+            Object::Table(Arc::clone(&table)),
+        ));
         Ok(table)
     }
 
@@ -225,11 +240,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Changes a table's descriptor in place.
-    pub fn edit_table(
-        &mut self,
-        id: TableId,
-        edit: impl FnOnce(&mut Table),
-    ) -> Done<Arc<Table>> {
+    pub fn edit_table(&mut self, id: TableId, edit: impl FnOnce(&mut Table)) -> Done<Arc<Table>> {
         let mut table = Table::clone(&*self.table(id)?);
         edit(&mut table);
         self.replace_table(table)

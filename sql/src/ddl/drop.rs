@@ -9,8 +9,8 @@ use super::draft::{Done, Draft, Work};
 use super::expression::relations_in;
 use super::name::{parts, shown};
 use crate::catalog::{
-    Change, Column, ColumnId, Constraint, Key, Object, Relation, RoleId, SchemaId, Table,
-    TableId, TableKind,
+    Change, Column, ColumnId, Constraint, Key, Object, Relation, RoleId, SchemaId, Table, TableId,
+    TableKind,
 };
 use crate::parse::{self, ObjectKind};
 use crate::transaction::TableMode;
@@ -34,9 +34,7 @@ impl Draft<'_> {
             ObjectKind::Schema => self.drop_schemas(drop),
             ObjectKind::Role => Err(Error::internal("DROP ROLE has its own statement").into()),
             ObjectKind::Extension => self.drop_extensions(drop),
-            ObjectKind::Database => {
-                Err(Error::unsupported("dropping the one database").into())
-            }
+            ObjectKind::Database => Err(Error::unsupported("dropping the one database").into()),
             other => self.drop_nothing(other, drop),
         }
     }
@@ -50,10 +48,14 @@ impl Draft<'_> {
                     state::UNDEFINED_TABLE,
                     format!("materialized view \"{name}\" does not exist"),
                 ),
-                ObjectKind::Function => {
-                    (state::UNDEFINED_FUNCTION, format!("function {name}() does not exist"))
-                }
-                _ => (state::UNDEFINED_OBJECT, format!("{word} \"{name}\" does not exist")),
+                ObjectKind::Function => (
+                    state::UNDEFINED_FUNCTION,
+                    format!("function {name}() does not exist"),
+                ),
+                _ => (
+                    state::UNDEFINED_OBJECT,
+                    format!("{word} \"{name}\" does not exist"),
+                ),
             };
             if !drop.if_exists {
                 return Err(Error::new(code, message).into());
@@ -73,7 +75,10 @@ impl Draft<'_> {
             if !drop.if_exists {
                 return Err(Error::new(state::UNDEFINED_OBJECT, message).into());
             }
-            self.notice(Error::new(state::UNDEFINED_OBJECT, format!("{message}, skipping")));
+            self.notice(Error::new(
+                state::UNDEFINED_OBJECT,
+                format!("{message}, skipping"),
+            ));
         }
         Ok(())
     }
@@ -125,15 +130,20 @@ impl Draft<'_> {
                 sequence.name
             ),
         )
-        .hint(format!("You can drop column {column} of table {table} instead.")))
+        .hint(format!(
+            "You can drop column {column} of table {table} instead."
+        )))
     }
 
     fn of_kind(&self, relation: Relation, kind: ObjectKind) -> Result<Arc<Table>> {
         let word = kind_word(kind);
         let article = if kind == ObjectKind::Index { "an" } else { "a" };
         let wrong = |name: &str, hint: &str| {
-            Error::new(state::WRONG_OBJECT_TYPE, format!("\"{name}\" is not {article} {word}"))
-                .hint(hint.to_owned())
+            Error::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{name}\" is not {article} {word}"),
+            )
+            .hint(hint.to_owned())
         };
         let table = match relation {
             Relation::Table(table) => table,
@@ -152,7 +162,11 @@ impl Draft<'_> {
             (TableKind::View(_), _) => (false, "Use DROP VIEW to remove a view."),
             (TableKind::Sequence(_), _) => (false, "Use DROP SEQUENCE to remove a sequence."),
         };
-        if fits { Ok(table) } else { Err(wrong(&table.name, hint)) }
+        if fits {
+            Ok(table)
+        } else {
+            Err(wrong(&table.name, hint))
+        }
     }
 
     /// Drops relations and, with CASCADE, what depends on them.
@@ -224,7 +238,11 @@ impl Draft<'_> {
             }
             _ => "desired object(s)".to_owned(),
         };
-        let owner = ids.first().map(|id| self.table(*id)).transpose()?.map(|t| t.owner);
+        let owner = ids
+            .first()
+            .map(|id| self.table(*id))
+            .transpose()?
+            .map(|t| t.owner);
         let mut lines = Vec::new();
         let mut cascades = Vec::new();
         let mut foreign = false;
@@ -267,8 +285,11 @@ impl Draft<'_> {
         let state = state::SUCCESSFUL_COMPLETION;
         self.notice(match cascades.as_slice() {
             [one] => Error::new(state, one.clone()),
-            many => Error::new(state, format!("drop cascades to {} other objects", many.len()))
-                .detail(many.join("\n")),
+            many => Error::new(
+                state,
+                format!("drop cascades to {} other objects", many.len()),
+            )
+            .detail(many.join("\n")),
         });
         Ok(())
     }
@@ -283,7 +304,10 @@ impl Draft<'_> {
                 let table = self.table(*table)?;
                 let name = table.constraints.iter().find(|c| c.id() == *constraint);
                 let name = name.map_or("?", |c| c.name());
-                (format!("constraint {name} on table {}", self.display(&table)), table.owner)
+                (
+                    format!("constraint {name} on table {}", self.display(&table)),
+                    table.owner,
+                )
             }
             Dependent::Default(table, column) => {
                 let table = self.table(*table)?;
@@ -315,7 +339,9 @@ impl Draft<'_> {
 
     fn dependents(&self, id: TableId) -> Vec<Dependent> {
         let mut out = Vec::new();
-        let Some(table) = self.catalog.table(id) else { return out };
+        let Some(table) = self.catalog.table(id) else {
+            return out;
+        };
         for (child, constraint) in &table.referenced_by {
             if *child != id {
                 out.push(Dependent::Foreign(*child, *constraint));
@@ -389,7 +415,10 @@ impl Draft<'_> {
                 }
             }
             TableKind::Sequence(_) => {
-                self.work.push(Work::DropSequence { group: table.group, sequence: id });
+                self.work.push(Work::DropSequence {
+                    group: table.group,
+                    sequence: id,
+                });
             }
             TableKind::View(_) | TableKind::System => {}
         }
@@ -426,8 +455,10 @@ impl Draft<'_> {
             self.catalog.must_own(self.role, &table)?;
             self.ground.lock(&table, TableMode::AccessExclusive)?;
             let index = table.indexes[at].clone();
-            if let Some(constraint) =
-                table.constraints.iter().find(|c| c.index() == Some(index.id))
+            if let Some(constraint) = table
+                .constraints
+                .iter()
+                .find(|c| c.index() == Some(index.id))
             {
                 return Err(Error::new(
                     state::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -463,8 +494,9 @@ impl Draft<'_> {
         let mut keys = Vec::new();
         for (child, constraint) in &table.referenced_by {
             let child = self.table(*child)?;
-            if let Some(key) =
-                child.foreign_keys().find(|k| k.id == *constraint && k.referenced_index == index)
+            if let Some(key) = child
+                .foreign_keys()
+                .find(|k| k.id == *constraint && k.referenced_index == index)
             {
                 keys.push((child.clone(), key.name.clone()));
             }
@@ -497,7 +529,10 @@ impl Draft<'_> {
             .into());
         }
         for (child, key) in keys {
-            let text = format!("drop cascades to constraint {key} on table {}", self.display(&child));
+            let text = format!(
+                "drop cascades to constraint {key} on table {}",
+                self.display(&child)
+            );
             self.notice(Error::new(state::SUCCESSFUL_COMPLETION, text));
             self.drop_constraint(child.id, &key, true, true)?;
         }
@@ -511,9 +546,13 @@ impl Draft<'_> {
             && gone.tree != table.tree
             && gone.tree != 0
         {
-            self.work.push(Work::DropTree { group: table.group, tree: gone.tree });
+            self.work.push(Work::DropTree {
+                group: table.group,
+                tree: gone.tree,
+            });
         }
-        self.work.retain(|w| !matches!(w, Work::BuildIndex { index: i, .. } if *i == index));
+        self.work
+            .retain(|w| !matches!(w, Work::BuildIndex { index: i, .. } if *i == index));
         self.edit_table(id, |t| t.indexes.retain(|i| i.id != index))?;
         Ok(())
     }
@@ -575,9 +614,9 @@ impl Draft<'_> {
         let mut keys = Vec::new();
         for (child, constraint) in &table.referenced_by {
             let child = self.table(*child)?;
-            let key = child.foreign_keys().find(|k| {
-                k.id == *constraint && k.referenced_columns.contains(&column.id)
-            });
+            let key = child
+                .foreign_keys()
+                .find(|k| k.id == *constraint && k.referenced_columns.contains(&column.id));
             if let Some(key) = key
                 && child.id != table.id
             {
@@ -593,7 +632,10 @@ impl Draft<'_> {
             lines.push(if view.owner == table.owner {
                 format!("view {} depends on {subject}", self.display(view))
             } else {
-                format!("role \"{}\" reads {subject}", self.catalog.role_name(view.owner))
+                format!(
+                    "role \"{}\" reads {subject}",
+                    self.catalog.role_name(view.owner)
+                )
             });
         }
         for (child, key) in &keys {
@@ -636,7 +678,10 @@ impl Draft<'_> {
                 Err(error) => return Err(error.into()),
             };
             self.own_schema(&schema)?;
-            let private = self.catalog.role(schema.owner).is_some_and(|r| r.schema == schema.id);
+            let private = self
+                .catalog
+                .role(schema.owner)
+                .is_some_and(|r| r.schema == schema.id);
             if private || schema.id.0 < crate::catalog::directory::FIRST_OID {
                 return Err(Error::new(
                     state::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -651,8 +696,12 @@ impl Draft<'_> {
     }
 
     fn drop_schema(&mut self, id: SchemaId, cascade: bool) -> Done<()> {
-        let inside: Vec<Arc<Table>> =
-            self.catalog.tables().filter(|t| t.schema == id).cloned().collect();
+        let inside: Vec<Arc<Table>> = self
+            .catalog
+            .tables()
+            .filter(|t| t.schema == id)
+            .cloned()
+            .collect();
         let schema = self.catalog.schema(id).cloned();
         let schema = schema.ok_or_else(|| Error::internal("the schema is not in the catalog"))?;
         if !inside.is_empty() && !cascade {
@@ -669,7 +718,10 @@ impl Draft<'_> {
                 .collect();
             return Err(Error::new(
                 state::DEPENDENT_OBJECTS_STILL_EXIST,
-                format!("cannot drop schema {} because other objects depend on it", schema.name),
+                format!(
+                    "cannot drop schema {} because other objects depend on it",
+                    schema.name
+                ),
             )
             .detail(lines.join("\n"))
             .hint("Use DROP ... CASCADE to drop the dependent objects too.")

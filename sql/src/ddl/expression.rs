@@ -6,15 +6,14 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
-    visit_expressions_mut,
+    TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use super::draft::{Done, Draft};
 use super::name::{self, parts};
+use crate::Result;
 use crate::catalog::{Column, ColumnId, Table};
 use crate::parse::{fold, parse_expression};
-use crate::Result;
 
 /// Functions whose text argument names a sequence.
 const SEQUENCE_FUNCTIONS: [&str; 4] = ["nextval", "currval", "setval", "pg_get_serial_sequence"];
@@ -40,9 +39,11 @@ impl Draft<'_> {
 
     fn settle_one(&self, expr: &mut Expr) -> Result<()> {
         match expr {
-            Expr::Cast { expr: inner, data_type, .. }
-                if data_type.to_string().eq_ignore_ascii_case("regclass") =>
-            {
+            Expr::Cast {
+                expr: inner,
+                data_type,
+                ..
+            } if data_type.to_string().eq_ignore_ascii_case("regclass") => {
                 if let Some(name) = string_of(inner) {
                     let oid = self.oid_of(&name)?;
                     **inner = literal(&oid.to_string());
@@ -81,7 +82,10 @@ impl Draft<'_> {
         self.settle(&mut query)?;
         let mut ctes = CteNames::default();
         let _ = query.visit(&mut ctes);
-        let mut qualify = Qualify { draft: self, ctes: ctes.0 };
+        let mut qualify = Qualify {
+            draft: self,
+            ctes: ctes.0,
+        };
         match query.visit(&mut qualify) {
             ControlFlow::Continue(()) => Ok(query.to_string()),
             ControlFlow::Break(error) => Err(error),
@@ -122,7 +126,10 @@ pub(super) fn nextval(sequence: u32) -> String {
 /// Splits `schema."Name"` as `::regclass` reads it.
 pub(crate) fn split_name(text: &str) -> Result<Vec<String>> {
     let bad = || {
-        crate::Error::new(crate::state::INVALID_NAME, format!("invalid name syntax: \"{text}\""))
+        crate::Error::new(
+            crate::state::INVALID_NAME,
+            format!("invalid name syntax: \"{text}\""),
+        )
     };
     let mut out = Vec::new();
     let mut rest = text.trim();
@@ -168,7 +175,8 @@ impl VisitorMut for CteNames {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let Some(with) = &query.with {
-            self.0.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+            self.0
+                .extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
         ControlFlow::Continue(())
     }
@@ -207,13 +215,19 @@ pub(super) fn qualified(schema: &str, name: &str) -> ObjectName {
 /// An identifier that reads back as `name`.
 pub(super) fn quoted(name: &str) -> Ident {
     let text = quote(name);
-    if text.starts_with('"') { Ident::with_quote('"', name) } else { Ident::new(name) }
+    if text.starts_with('"') {
+        Ident::with_quote('"', name)
+    } else {
+        Ident::new(name)
+    }
 }
 
 /// `quote_ident`: quoted only if the name needs it.
 pub(crate) fn quote(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
     if plain && !is_keyword(name) {
         name.to_owned()
     } else {
@@ -223,23 +237,157 @@ pub(crate) fn quote(name: &str) -> String {
 
 /// Keywords that PostgreSQL quotes as identifiers (all but the unreserved ones), sorted.
 const KEYWORDS: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
-    "between", "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character",
-    "check", "coalesce", "collate", "collation", "column", "concurrently", "constraint", "create",
-    "cross", "current_catalog", "current_date", "current_role", "current_schema", "current_time",
-    "current_timestamp", "current_user", "dec", "decimal", "default", "deferrable", "desc",
-    "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch", "float",
-    "for", "foreign", "freeze", "from", "full", "grant", "greatest", "group", "grouping", "having",
-    "ilike", "in", "initially", "inner", "inout", "int", "integer", "intersect", "interval", "into",
-    "is", "isnull", "join", "lateral", "leading", "least", "left", "like", "limit", "localtime",
-    "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull", "null",
-    "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps",
-    "overlay", "placing", "position", "precision", "primary", "real", "references", "returning",
-    "right", "row", "select", "session_user", "setof", "similar", "smallint", "some", "substring",
-    "symmetric", "table", "tablesample", "then", "time", "timestamp", "to", "trailing", "treat",
-    "trim", "true", "union", "unique", "user", "using", "values", "varchar", "variadic", "verbose",
-    "when", "where", "window", "with", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists",
-    "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "select",
+    "session_user",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "substring",
+    "symmetric",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+    "xmlattributes",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlnamespaces",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmltable",
 ];
 
 fn is_keyword(name: &str) -> bool {
@@ -270,10 +418,16 @@ pub(crate) fn columns_in(table: &Table, text: &str) -> Vec<ColumnId> {
 
 /// The relations that stored text names by OID (`'16400'::regclass`).
 pub(crate) fn relations_in(text: &str) -> Vec<u32> {
-    let Ok(expr) = parse_expression(text) else { return Vec::new() };
+    let Ok(expr) = parse_expression(text) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     let _ = visit_expressions(&expr, |e| {
-        if let Expr::Cast { expr: inner, data_type, .. } = e
+        if let Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } = e
             && data_type.to_string().eq_ignore_ascii_case("regclass")
             && let Some(oid) = string_of(inner).and_then(|s| s.parse().ok())
         {
@@ -302,11 +456,7 @@ pub(super) fn rename_column(text: &str, from: &str, to: &str) -> Result<String> 
 }
 
 /// Every expression text of a table with a column renamed.
-pub(super) fn rename_in_table(
-    table: &mut Table,
-    from: &str,
-    to: &str,
-) -> Done<()> {
+pub(super) fn rename_in_table(table: &mut Table, from: &str, to: &str) -> Done<()> {
     use crate::catalog::{Constraint, IndexKey};
     for constraint in &mut table.constraints {
         if let Constraint::Check { expression, .. } = constraint {
@@ -396,9 +546,10 @@ pub(super) fn is_constant(expr: &Expr) -> bool {
     match expr {
         Expr::Value(_) => true,
         Expr::Cast { expr, .. } | Expr::Nested(expr) => is_constant(expr),
-        Expr::UnaryOp { op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus, expr } => {
-            is_constant(expr)
-        }
+        Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus,
+            expr,
+        } => is_constant(expr),
         Expr::TypedString(_) => true,
         _ => false,
     }
@@ -442,8 +593,10 @@ mod tests {
 
     #[test]
     fn renames_columns_in_text() {
-        assert_eq!(rename_column("a > 0 AND b < t.a", "a", "New").expect("reads"),
-            "\"New\" > 0 AND b < t.\"New\"");
+        assert_eq!(
+            rename_column("a > 0 AND b < t.a", "a", "New").expect("reads"),
+            "\"New\" > 0 AND b < t.\"New\""
+        );
     }
 
     #[test]

@@ -41,11 +41,9 @@ impl Draft<'_> {
         if let Some(by) = &grant.granted_by
             && self.role_named(by)? != self.role
         {
-            return Err(Error::new(
-                state::FEATURE_NOT_SUPPORTED,
-                "grantor must be current user",
-            )
-            .into());
+            return Err(
+                Error::new(state::FEATURE_NOT_SUPPORTED, "grantor must be current user").into(),
+            );
         }
         let wish = Wish {
             revoke: grant.revoke,
@@ -173,7 +171,10 @@ impl Draft<'_> {
         };
         let (whole, columns) = table_privileges(grant, &table, all)?;
         if !whole.is_empty() {
-            let old = table.acl.clone().unwrap_or_else(|| Acl::of_owner(table.owner, all));
+            let old = table
+                .acl
+                .clone()
+                .unwrap_or_else(|| Acl::of_owner(table.owner, all));
             let explicit = grant.privileges.is_some();
             let word = crate::catalog::kind(&table);
             let name = table.name.clone();
@@ -183,13 +184,23 @@ impl Draft<'_> {
         }
         for (column, privileges) in columns {
             let table = self.table(id)?;
-            let Some(found) = table.column_by_id(column) else { continue };
+            let Some(found) = table.column_by_id(column) else {
+                continue;
+            };
             // Who may grant on the table may grant on its columns.
             let old = found.acl.clone().unwrap_or_default();
             let name = found.name.clone();
-            let base = table.acl.clone().unwrap_or_else(|| Acl::of_owner(table.owner, all));
-            let grantor =
-                self.grantor(&[&base, &old], table.owner, privileges, true, ("column", &name))?;
+            let base = table
+                .acl
+                .clone()
+                .unwrap_or_else(|| Acl::of_owner(table.owner, all));
+            let grantor = self.grantor(
+                &[&base, &old],
+                table.owner,
+                privileges,
+                true,
+                ("column", &name),
+            )?;
             let new = self.apply(wish, &old, grantor.0, grantor.1)?;
             self.edit_column(id, column, |c| {
                 c.acl = (!new.0.is_empty()).then_some(new);
@@ -210,9 +221,14 @@ impl Draft<'_> {
         table: &Table,
         whole: Privileges,
     ) {
-        let writes = [Privilege::Insert, Privilege::Update, Privilege::Delete, Privilege::Truncate]
-            .into_iter()
-            .fold(Privileges::NONE, |all, p| all | p.into());
+        let writes = [
+            Privilege::Insert,
+            Privilege::Update,
+            Privilege::Delete,
+            Privilege::Truncate,
+        ]
+        .into_iter()
+        .fold(Privileges::NONE, |all, p| all | p.into());
         let others = wish.grantees.iter().any(|g| *g != table.owner);
         let named = whole.and(writes);
         if wish.revoke
@@ -228,7 +244,11 @@ impl Draft<'_> {
         self.notice(
             Error::new(
                 state::SUCCESSFUL_COMPLETION,
-                format!("{} on table \"{}\" takes effect only for its owner", words.join(", "), table.name),
+                format!(
+                    "{} on table \"{}\" takes effect only for its owner",
+                    words.join(", "),
+                    table.name
+                ),
             )
             .detail("Every table has one writer, its owner."),
         );
@@ -303,22 +323,35 @@ impl Draft<'_> {
             )
             .into());
         }
-        let private = self.catalog.role(schema.owner).is_some_and(|r| r.schema == schema.id);
+        let private = self
+            .catalog
+            .role(schema.owner)
+            .is_some_and(|r| r.schema == schema.id);
         if !wish.revoke && whole.has(Privilege::Create) && (private || schema.id.0 > 16_383) {
             self.notice(
                 Error::new(
                     state::SUCCESSFUL_COMPLETION,
-                    format!("CREATE on schema \"{}\" takes effect only for its owner", schema.name),
+                    format!(
+                        "CREATE on schema \"{}\" takes effect only for its owner",
+                        schema.name
+                    ),
                 )
                 .detail("All objects of a private schema belong to the schema's owner."),
             );
         }
-        let old =
-            schema.acl.clone().unwrap_or_else(|| Acl::of_owner(schema.owner, Privileges::SCHEMA));
+        let old = schema
+            .acl
+            .clone()
+            .unwrap_or_else(|| Acl::of_owner(schema.owner, Privileges::SCHEMA));
         let name = schema.name.clone();
         let explicit = grant.privileges.is_some();
-        let new =
-            self.changed_acl(wish, (&old, schema.owner), whole, explicit, ("schema", &name))?;
+        let new = self.changed_acl(
+            wish,
+            (&old, schema.owner),
+            whole,
+            explicit,
+            ("schema", &name),
+        )?;
         self.edit_schema(schema, |s| s.acl = Some(new))
     }
 
@@ -383,7 +416,14 @@ impl Draft<'_> {
         let mut acl = old.clone();
         for grantee in wish.grantees {
             if wish.revoke {
-                revoke(&mut acl, *grantee, grantor, whole, wish.option, wish.cascade)?;
+                revoke(
+                    &mut acl,
+                    *grantee,
+                    grantor,
+                    whole,
+                    wish.option,
+                    wish.cascade,
+                )?;
             } else {
                 acl.grant(*grantee, grantor, whole, wish.option);
             }
@@ -392,12 +432,7 @@ impl Draft<'_> {
     }
 
     /// GRANT ... ON order_*: kept as a pattern over the grantor's own tables in `public`.
-    fn grant_pattern(
-        &mut self,
-        grant: &parse::Grant,
-        wish: &Wish<'_>,
-        pattern: &str,
-    ) -> Done<()> {
+    fn grant_pattern(&mut self, grant: &parse::Grant, wish: &Wish<'_>, pattern: &str) -> Done<()> {
         let whole = pattern_privileges(grant)?;
         if wish.option {
             return Err(Error::unsupported("a grant option for a pattern").into());
@@ -416,7 +451,10 @@ impl Draft<'_> {
             }
             match found {
                 Some(old) => {
-                    let new = PatternGrant { privileges: old.privileges | whole, ..(*old).clone() };
+                    let new = PatternGrant {
+                        privileges: old.privileges | whole,
+                        ..(*old).clone()
+                    };
                     if new != *old {
                         self.change(Change::replace(
                             group,
@@ -469,9 +507,16 @@ impl Draft<'_> {
         };
         let left = old.privileges.without(whole);
         let new = (!left.is_empty()).then(|| {
-            Object::Pattern(Arc::new(PatternGrant { privileges: left, ..(*old).clone() }))
+            Object::Pattern(Arc::new(PatternGrant {
+                privileges: left,
+                ..(*old).clone()
+            }))
         });
-        self.change(Change { group, old: Some(Object::Pattern(old)), new });
+        self.change(Change {
+            group,
+            old: Some(Object::Pattern(old)),
+            new,
+        });
     }
 }
 
@@ -522,7 +567,11 @@ fn words(privileges: Privileges) -> String {
         out.extend(rest.iter().map(Privilege::name));
         return out.join(", ");
     }
-    privileges.iter().map(Privilege::name).collect::<Vec<_>>().join(", ")
+    privileges
+        .iter()
+        .map(Privilege::name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn invalid_privilege(name: &str, kind: &str) -> Error {
@@ -545,7 +594,10 @@ fn table_privilege(name: &str, table: &Table) -> Result<Privileges> {
         "REFERENCES" if !sequence => Privilege::References.into(),
         "TRIGGER" if !sequence => Privilege::Trigger.into(),
         other => {
-            return Err(invalid_privilege(other, if sequence { "sequence" } else { "relation" }));
+            return Err(invalid_privilege(
+                other,
+                if sequence { "sequence" } else { "relation" },
+            ));
         }
     })
 }
@@ -578,7 +630,11 @@ fn table_privileges(grant: &parse::Grant, table: &Table, all: Privileges) -> Res
         return Ok((Privileges::NONE, columns));
     };
     let mut whole = Privileges::NONE;
-    for PrivilegeName { name, columns: names } in list {
+    for PrivilegeName {
+        name,
+        columns: names,
+    } in list
+    {
         let what = table_privilege(name, table)?;
         if names.is_empty() {
             whole |= what;

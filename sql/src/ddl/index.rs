@@ -66,7 +66,8 @@ impl Draft<'_> {
                 let text = self.stored(expr)?;
                 let catalog = Arc::clone(&self.catalog);
                 let expected = Some(Type::BOOL);
-                self.ground.check_expression(&catalog, &table, &text, expected, Use::Predicate)?;
+                self.ground
+                    .check_expression(&catalog, &table, &text, expected, Use::Predicate)?;
                 Some(text)
             }
             None => None,
@@ -89,7 +90,10 @@ impl Draft<'_> {
         };
         let id = index.id;
         self.edit_table(table.id, |t| t.indexes.push(index))?;
-        self.work.push(Work::BuildIndex { table: table.id, index: id });
+        self.work.push(Work::BuildIndex {
+            table: table.id,
+            index: id,
+        });
         Ok(())
     }
 
@@ -112,7 +116,8 @@ impl Draft<'_> {
                 let expr = strip_collation(&given.column.expr)?;
                 let text = self.stored(unnest(expr))?;
                 let catalog = Arc::clone(&self.catalog);
-                self.ground.check_expression(&catalog, table, &text, None, Use::Index)?;
+                self.ground
+                    .check_expression(&catalog, table, &text, None, Use::Index)?;
                 (IndexKey::Expression(text), expression_word(expr))
             }
         };
@@ -120,8 +125,9 @@ impl Draft<'_> {
             Some(OrderBySort::Desc) => true,
             None | Some(OrderBySort::Asc) => false,
             Some(other) => {
-                return Err(Error::new(state::SYNTAX_ERROR, format!("syntax error: {other:?}"))
-                    .into());
+                return Err(
+                    Error::new(state::SYNTAX_ERROR, format!("syntax error: {other:?}")).into(),
+                );
             }
         };
         let nulls_first = given.column.options.nulls_first.unwrap_or(descending);
@@ -129,7 +135,15 @@ impl Draft<'_> {
             Some(class) => operator_class(parts(class)?.pop().unwrap_or_default())?,
             None => None,
         };
-        Ok((IndexColumn { what, descending, nulls_first, class }, word))
+        Ok((
+            IndexColumn {
+                what,
+                descending,
+                nulls_first,
+                class,
+            },
+            word,
+        ))
     }
 
     /// Sets or clears the state of an index (a build in steps).
@@ -163,9 +177,12 @@ fn strip_collation(expr: &Expr) -> Result<&Expr> {
 /// What an unnamed index calls an expression: its function's name, or `expr`.
 fn expression_word(expr: &Expr) -> String {
     match unnest(expr) {
-        Expr::Function(f) => {
-            f.name.0.last().and_then(|p| p.as_ident()).map_or_else(|| "expr".to_owned(), ident)
-        }
+        Expr::Function(f) => f
+            .name
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map_or_else(|| "expr".to_owned(), ident),
         _ => "expr".to_owned(),
     }
 }
@@ -180,8 +197,7 @@ fn method(using: Option<&IndexType>) -> Result<String> {
             let name = other.to_string().to_lowercase();
             let known = ["gin", "gist", "spgist", "brin"].contains(&name.as_str());
             Err(if known {
-                Error::unsupported(format!("index access method \"{name}\""))
-                    .hint("Use btree.")
+                Error::unsupported(format!("index access method \"{name}\"")).hint("Use btree.")
             } else {
                 Error::new(
                     state::UNDEFINED_OBJECT,

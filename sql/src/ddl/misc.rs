@@ -11,8 +11,8 @@ use crate::catalog::{Change, Object, Relation, Role, Table, TableKind};
 use crate::parse::{self, ObjectKind, RoleName};
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
-use storage::GroupId;
 use std::sync::Arc;
+use storage::GroupId;
 
 /// Extensions whose functions are built in.
 const EXTENSIONS: [&str; 3] = ["plpgsql", "pgcrypto", "uuid-ossp"];
@@ -62,10 +62,14 @@ impl Draft<'_> {
             ObjectKind::Column => {
                 let mut names = comment.name.0.clone();
                 let Some(last) = names.pop() else {
-                    return Err(Error::new(state::SYNTAX_ERROR, "column name must be qualified").into());
+                    return Err(
+                        Error::new(state::SYNTAX_ERROR, "column name must be qualified").into(),
+                    );
                 };
                 if names.is_empty() {
-                    return Err(Error::new(state::SYNTAX_ERROR, "column name must be qualified").into());
+                    return Err(
+                        Error::new(state::SYNTAX_ERROR, "column name must be qualified").into(),
+                    );
                 }
                 let column = shown(&parts(&ObjectName(vec![last]))?);
                 let table = self.own_relation(&ObjectName(names))?;
@@ -104,7 +108,10 @@ impl Draft<'_> {
                     )
                     .into());
                 }
-                let new = Role { comment: text, ..Role::clone(&role) };
+                let new = Role {
+                    comment: text,
+                    ..Role::clone(&role)
+                };
                 self.change(Change::replace(
                     GroupId::DIRECTORY,
                     Object::Role(role),
@@ -113,8 +120,7 @@ impl Draft<'_> {
             }
             ObjectKind::Database | ObjectKind::Extension => {}
             other => {
-                let (word, name) =
-                    (super::drop::kind_word(other), shown(&parts(&comment.name)?));
+                let (word, name) = (super::drop::kind_word(other), shown(&parts(&comment.name)?));
                 return Err(Error::new(
                     state::UNDEFINED_OBJECT,
                     format!("{word} \"{name}\" does not exist"),
@@ -163,7 +169,8 @@ impl Draft<'_> {
                     return Ok(());
                 };
                 self.catalog.must_own(self.role, relation.table())?;
-                self.ground.lock(relation.table(), TableMode::AccessExclusive)?;
+                self.ground
+                    .lock(relation.table(), TableMode::AccessExclusive)?;
                 match relation {
                     Relation::Index(table, at) => {
                         self.rename_index(&table, table.indexes[at].id, new)
@@ -252,7 +259,11 @@ fn expect_kind(table: &Table, kind: ObjectKind) -> Result<()> {
         return Ok(());
     }
     let word = super::drop::kind_word(kind);
-    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     Err(Error::new(
         state::WRONG_OBJECT_TYPE,
         format!("\"{}\" is not {article} {word}", table.name),

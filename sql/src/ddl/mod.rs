@@ -92,7 +92,11 @@ impl Draft<'_> {
                 self.rename(crate::parse::ObjectKind::Index, name, &new, false)?;
                 Ok("ALTER INDEX")
             }
-            ast::Statement::CreateSchema { schema_name, if_not_exists, .. } => {
+            ast::Statement::CreateSchema {
+                schema_name,
+                if_not_exists,
+                ..
+            } => {
                 self.create_schema(schema_name, *if_not_exists)?;
                 Ok("CREATE SCHEMA")
             }

@@ -36,9 +36,10 @@ pub(super) fn parts(name: &ObjectName) -> Result<Vec<String>> {
         .iter()
         .map(|part| match part {
             ObjectNamePart::Identifier(i) => Ok(ident(i)),
-            ObjectNamePart::Function(_) => {
-                Err(Error::new(state::SYNTAX_ERROR, "a function call is no name"))
-            }
+            ObjectNamePart::Function(_) => Err(Error::new(
+                state::SYNTAX_ERROR,
+                "a function call is no name",
+            )),
         })
         .collect()
 }
@@ -129,14 +130,22 @@ impl Draft<'_> {
             _ => {
                 return Err(Error::new(
                     state::SYNTAX_ERROR,
-                    format!("improper qualified name (too many dotted names): {}", shown(&parts)),
+                    format!(
+                        "improper qualified name (too many dotted names): {}",
+                        shown(&parts)
+                    ),
                 )
                 .into());
             }
         };
         let owner = self.creator(&schema)?;
         let group = self.ground.group_for(owner)?;
-        Ok(Target { schema: schema.id, name, owner, group })
+        Ok(Target {
+            schema: schema.id,
+            name,
+            owner,
+            group,
+        })
     }
 
     fn creation_schema(&self) -> Result<Arc<Schema>> {
@@ -145,12 +154,15 @@ impl Draft<'_> {
             // `SET search_path = pg_catalog` alone: refused below as a system schema.
             self.path.first().filter(|_| false)
         });
-        first.and_then(|id| self.catalog.schema(*id)).cloned().ok_or_else(|| {
-            Error::new(
-                state::INVALID_SCHEMA_NAME,
-                "no schema has been selected to create in",
-            )
-        })
+        first
+            .and_then(|id| self.catalog.schema(*id))
+            .cloned()
+            .ok_or_else(|| {
+                Error::new(
+                    state::INVALID_SCHEMA_NAME,
+                    "no schema has been selected to create in",
+                )
+            })
     }
 
     /// Who will own an object made in the schema, or 42501.
@@ -211,12 +223,7 @@ impl Draft<'_> {
     }
 
     /// Names in `public` are reserved in the directory before the commit that uses them.
-    pub fn reserve(
-        &mut self,
-        schema: SchemaId,
-        names: &[&str],
-        owner: RoleId,
-    ) -> Done<()> {
+    pub fn reserve(&mut self, schema: SchemaId, names: &[&str], owner: RoleId) -> Done<()> {
         if schema != SchemaId::PUBLIC || names.is_empty() {
             return Ok(());
         }
@@ -272,7 +279,10 @@ impl Draft<'_> {
 pub(super) fn no_column(table: &Table, column: &str) -> Error {
     Error::new(
         state::UNDEFINED_COLUMN,
-        format!("column \"{column}\" of relation \"{}\" does not exist", table.name),
+        format!(
+            "column \"{column}\" of relation \"{}\" does not exist",
+            table.name
+        ),
     )
 }
 

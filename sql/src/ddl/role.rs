@@ -65,11 +65,19 @@ impl Draft<'_> {
                 Some(Some(password)) => Some(self.verifier(password)?),
                 _ => None,
             },
-            valid_until: options.valid_until.as_deref().map(timestamp).transpose()?.flatten(),
+            valid_until: options
+                .valid_until
+                .as_deref()
+                .map(timestamp)
+                .transpose()?
+                .flatten(),
             settings: Vec::new(),
             comment: None,
         };
-        self.change(Change::create(GroupId::DIRECTORY, Object::Role(Arc::new(role))));
+        self.change(Change::create(
+            GroupId::DIRECTORY,
+            Object::Role(Arc::new(role)),
+        ));
         for role in &options.in_role {
             let role = self.role_named(role)?;
             self.add_member(role, id, false)?;
@@ -96,7 +104,11 @@ impl Draft<'_> {
         if password.starts_with("md5") && password.len() == 35 {
             return Err(Error::unsupported("an MD5 password").hint("Give the password itself."));
         }
-        Ok(scram_verifier(password, &self.ground.random(), SCRAM_ITERATIONS))
+        Ok(scram_verifier(
+            password,
+            &self.ground.random(),
+            SCRAM_ITERATIONS,
+        ))
     }
 
     pub fn alter_role(&mut self, alter: &parse::AlterRole) -> Done<()> {
@@ -158,12 +170,17 @@ impl Draft<'_> {
         let superuser = self.catalog.is_superuser(self.role);
         let raises = options.is_some_and(|o| o.superuser.is_some());
         if (role.superuser || raises) && !superuser {
-            return Err(denied("must be superuser to alter superuser roles or change superuser attribute"));
+            return Err(denied(
+                "must be superuser to alter superuser roles or change superuser attribute",
+            ));
         }
         // Everybody may change the own password.
         let own = role.id == self.role
             && options.is_some_and(|o| {
-                *o == RoleOptions { password: o.password.clone(), ..RoleOptions::default() }
+                *o == RoleOptions {
+                    password: o.password.clone(),
+                    ..RoleOptions::default()
+                }
             });
         if own || self.creates_roles() {
             return Ok(());
@@ -223,9 +240,14 @@ impl Draft<'_> {
             .into());
         }
         if self.catalog.tables().any(|t| t.schema == role.schema) {
-            return Err(Error::unsupported("renaming a role whose private schema has tables").into());
+            return Err(
+                Error::unsupported("renaming a role whose private schema has tables").into(),
+            );
         }
-        let renamed = Role { name: new, ..Role::clone(&role) };
+        let renamed = Role {
+            name: new,
+            ..Role::clone(&role)
+        };
         self.put_role(role, renamed);
         Ok(())
     }
@@ -252,10 +274,16 @@ impl Draft<'_> {
     fn drop_role(&mut self, id: RoleId) -> Done<()> {
         let role = self.role_descriptor(id)?;
         if id == self.role || id == self.login {
-            let which = if id == self.role { "current" } else { "session" };
-            return Err(
-                Error::new(state::OBJECT_IN_USE, format!("{which} user cannot be dropped")).into()
-            );
+            let which = if id == self.role {
+                "current"
+            } else {
+                "session"
+            };
+            return Err(Error::new(
+                state::OBJECT_IN_USE,
+                format!("{which} user cannot be dropped"),
+            )
+            .into());
         }
         if id == RoleId::POSTGRES {
             return Err(Error::new(
@@ -271,7 +299,10 @@ impl Draft<'_> {
         if !lines.is_empty() {
             return Err(Error::new(
                 state::DEPENDENT_OBJECTS_STILL_EXIST,
-                format!("role \"{}\" cannot be dropped because some objects depend on it", role.name),
+                format!(
+                    "role \"{}\" cannot be dropped because some objects depend on it",
+                    role.name
+                ),
             )
             .detail(lines.join("\n"))
             .into());
@@ -283,7 +314,10 @@ impl Draft<'_> {
             .cloned()
             .collect();
         for membership in memberships {
-            self.change(Change::drop(GroupId::DIRECTORY, Object::Membership(membership)));
+            self.change(Change::drop(
+                GroupId::DIRECTORY,
+                Object::Membership(membership),
+            ));
         }
         self.change(Change::drop(GroupId::DIRECTORY, Object::Role(role)));
         Ok(())
@@ -352,7 +386,10 @@ impl Draft<'_> {
         if self.creates_roles() || self.catalog.administers(self.role, role) {
             return Ok(());
         }
-        Err(denied(format!("must have admin option on role \"{}\"", descriptor.name)))
+        Err(denied(format!(
+            "must have admin option on role \"{}\"",
+            descriptor.name
+        )))
     }
 
     fn add_member(&mut self, role: RoleId, member: RoleId, admin: bool) -> Done<()> {
@@ -366,7 +403,11 @@ impl Draft<'_> {
             )
             .into());
         }
-        let old = self.catalog.member_of(member).find(|m| m.role == role).cloned();
+        let old = self
+            .catalog
+            .member_of(member)
+            .find(|m| m.role == role)
+            .cloned();
         if let Some(old) = &old
             && (old.admin || !admin)
         {
@@ -376,7 +417,12 @@ impl Draft<'_> {
             ));
             return Ok(());
         }
-        let new = Membership { role, member, grantor: self.role, admin };
+        let new = Membership {
+            role,
+            member,
+            grantor: self.role,
+            admin,
+        };
         self.change(Change {
             group: GroupId::DIRECTORY,
             old: old.map(Object::Membership),
@@ -402,7 +448,12 @@ impl Draft<'_> {
     }
 
     fn remove_member(&mut self, role: RoleId, member: RoleId, admin_only: bool) -> Done<()> {
-        let Some(old) = self.catalog.member_of(member).find(|m| m.role == role).cloned() else {
+        let Some(old) = self
+            .catalog
+            .member_of(member)
+            .find(|m| m.role == role)
+            .cloned()
+        else {
             self.notice(Error::new(
                 state::WARNING,
                 format!(
@@ -413,8 +464,17 @@ impl Draft<'_> {
             ));
             return Ok(());
         };
-        let new = admin_only.then(|| Object::Membership(Membership { admin: false, ..old.clone() }));
-        self.change(Change { group: GroupId::DIRECTORY, old: Some(Object::Membership(old)), new });
+        let new = admin_only.then(|| {
+            Object::Membership(Membership {
+                admin: false,
+                ..old.clone()
+            })
+        });
+        self.change(Change {
+            group: GroupId::DIRECTORY,
+            old: Some(Object::Membership(old)),
+            new,
+        });
         Ok(())
     }
 }
@@ -422,14 +482,21 @@ impl Draft<'_> {
 /// 42939 for names that are the system's.
 fn check_name(name: &str) -> Result<()> {
     let reserved = |detail: &str| {
-        Err(Error::new(state::RESERVED_NAME, format!("role name \"{name}\" is reserved"))
-            .detail(detail.to_owned()))
+        Err(Error::new(
+            state::RESERVED_NAME,
+            format!("role name \"{name}\" is reserved"),
+        )
+        .detail(detail.to_owned()))
     };
     match name {
-        "" => Err(Error::new(state::INVALID_NAME, "zero-length delimited identifier")),
-        "public" | "none" => {
-            Err(Error::new(state::RESERVED_NAME, format!("role name \"{name}\" is reserved")))
-        }
+        "" => Err(Error::new(
+            state::INVALID_NAME,
+            "zero-length delimited identifier",
+        )),
+        "public" | "none" => Err(Error::new(
+            state::RESERVED_NAME,
+            format!("role name \"{name}\" is reserved"),
+        )),
         "freehold" => reserved("\"freehold\" is the system schema."),
         "pg_catalog" | "information_schema" => reserved("It is a system schema."),
         _ if name.starts_with("pg_") => reserved("Role names starting with \"pg_\" are reserved."),
@@ -453,7 +520,7 @@ fn timestamp(text: &str) -> Result<Option<i64>> {
     if text.eq_ignore_ascii_case("infinity") {
         return Ok(None);
     }
-    let value = crate::types::text::parse(text, Type::TIMESTAMPTZ, &FormatSettings::default())?;
+    let value = Datum::from_text(text, Type::TIMESTAMPTZ, &FormatSettings::default())?;
     match value {
         Datum::Timestamptz(micros) => Ok(Some(micros)),
         _ => Err(Error::internal("a timestamp of another kind")),
@@ -465,7 +532,13 @@ pub(crate) fn scram_verifier(password: &str, salt: &[u8], iterations: u32) -> St
     use ring::{digest, hmac, pbkdf2};
     let mut salted = [0u8; digest::SHA256_OUTPUT_LEN];
     let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), &mut salted);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        rounds,
+        salt,
+        password.as_bytes(),
+        &mut salted,
+    );
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
     let client_key = hmac::sign(&key, b"Client Key");
     let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());

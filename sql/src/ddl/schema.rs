@@ -41,7 +41,10 @@ impl Draft<'_> {
         if let Some(found) = self.catalog.schema_by_name(&name) {
             let message = format!("schema \"{name}\" already exists");
             if if_not_exists || found.owner == owner && self.private(found) {
-                self.notice(Error::new(state::DUPLICATE_SCHEMA, format!("{message}, skipping")));
+                self.notice(Error::new(
+                    state::DUPLICATE_SCHEMA,
+                    format!("{message}, skipping"),
+                ));
                 return Ok(());
             }
             return Err(Error::new(state::DUPLICATE_SCHEMA, message).into());
@@ -49,14 +52,22 @@ impl Draft<'_> {
         self.ground.reserve(&[(SchemaId(0), name.clone())], owner)?;
         let group = self.ground.group_for(owner)?;
         let id = SchemaId(self.oid(group)?);
-        let schema = Schema { id, name, owner, acl: None, comment: None };
+        let schema = Schema {
+            id,
+            name,
+            owner,
+            acl: None,
+            comment: None,
+        };
         self.change(Change::create(group, Object::Schema(Arc::new(schema))));
         Ok(())
     }
 
     /// A role's own schema: migrations that begin with `CREATE SCHEMA x` find it made.
     fn private(&self, schema: &Schema) -> bool {
-        self.catalog.role(schema.owner).is_some_and(|r| r.schema == schema.id)
+        self.catalog
+            .role(schema.owner)
+            .is_some_and(|r| r.schema == schema.id)
     }
 
     fn authorization(&self, role: &ast::Ident) -> Result<crate::catalog::RoleId> {
@@ -102,18 +113,25 @@ impl Draft<'_> {
         }
         let views = self.catalog.tables().any(|t| {
             t.depends_on.iter().any(|(on, _)| {
-                self.catalog.table(*on).is_some_and(|t| t.schema == schema.id)
+                self.catalog
+                    .table(*on)
+                    .is_some_and(|t| t.schema == schema.id)
             })
         });
         if views {
             return Err(Error::unsupported("renaming a schema whose relations views use").into());
         }
-        self.ground.reserve(&[(SchemaId(0), new.to_owned())], schema.owner)?;
+        self.ground
+            .reserve(&[(SchemaId(0), new.to_owned())], schema.owner)?;
         self.edit_schema(&schema, |s| new.clone_into(&mut s.name))
     }
 
     /// Writes a schema's descriptor into its owner's group.
-    pub fn edit_schema(&mut self, schema: &Arc<Schema>, edit: impl FnOnce(&mut Schema)) -> Done<()> {
+    pub fn edit_schema(
+        &mut self,
+        schema: &Arc<Schema>,
+        edit: impl FnOnce(&mut Schema),
+    ) -> Done<()> {
         let group = self.ground.group_for(schema.owner)?;
         let mut new = Schema::clone(schema);
         edit(&mut new);

@@ -8,9 +8,7 @@ use storage::Position;
 
 use super::draft::{Done, Draft, Work};
 use super::name::{Target, no_column, parts, shown};
-use crate::catalog::{
-    ColumnId, Key, Relation, SequenceOptions, Table, TableId, TableKind,
-};
+use crate::catalog::{ColumnId, Key, Relation, SequenceOptions, Table, TableId, TableKind};
 use crate::parse;
 use crate::transaction::TableMode;
 use crate::types::Type;
@@ -35,7 +33,9 @@ fn bounds(ty: Type) -> Result<(i64, i64)> {
         oid::INT2 => Ok((i64::from(i16::MIN), i64::from(i16::MAX))),
         oid::INT4 => Ok((i64::from(i32::MIN), i64::from(i32::MAX))),
         oid::INT8 => Ok((i64::MIN, i64::MAX)),
-        _ => Err(invalid("sequence type must be smallint, integer, or bigint")),
+        _ => Err(invalid(
+            "sequence type must be smallint, integer, or bigint",
+        )),
     }
 }
 
@@ -106,7 +106,10 @@ fn check(o: &SequenceOptions) -> Result<()> {
         )));
     }
     if o.cache < 1 {
-        return Err(invalid(format!("CACHE ({}) must be greater than zero", o.cache)));
+        return Err(invalid(format!(
+            "CACHE ({}) must be greater than zero",
+            o.cache
+        )));
     }
     Ok(())
 }
@@ -119,8 +122,12 @@ pub(super) fn identity_options(
     for option in given.into_iter().flatten() {
         match option {
             ast::SequenceOptions::IncrementBy(n, _) => out.increment = Some(integer(n)?),
-            ast::SequenceOptions::MinValue(n) => out.min = Some(n.as_ref().map(integer).transpose()?),
-            ast::SequenceOptions::MaxValue(n) => out.max = Some(n.as_ref().map(integer).transpose()?),
+            ast::SequenceOptions::MinValue(n) => {
+                out.min = Some(n.as_ref().map(integer).transpose()?)
+            }
+            ast::SequenceOptions::MaxValue(n) => {
+                out.max = Some(n.as_ref().map(integer).transpose()?)
+            }
             ast::SequenceOptions::StartWith(n, _) => out.start = Some(integer(n)?),
             ast::SequenceOptions::Cache(n) => out.cache = Some(integer(n)?),
             ast::SequenceOptions::Cycle(no) => out.cycle = Some(!no),
@@ -131,7 +138,10 @@ pub(super) fn identity_options(
 
 fn integer(expr: &Expr) -> Result<i64> {
     expr.to_string().replace(' ', "").parse().map_err(|_| {
-        Error::new(state::SYNTAX_ERROR, format!("sequence option \"{expr}\" is not a number"))
+        Error::new(
+            state::SYNTAX_ERROR,
+            format!("sequence option \"{expr}\" is not a number"),
+        )
     })
 }
 
@@ -149,7 +159,10 @@ impl Draft<'_> {
             Some(Some(column)) => Some(self.owned_column(column, &target)?),
             _ => None,
         };
-        let owned = Owned { by, identity: false };
+        let owned = Owned {
+            by,
+            identity: false,
+        };
         let options = new_options(&create.options, Type::INT8, owned)?;
         self.put_sequence(target, options)?;
         Ok(())
@@ -157,7 +170,12 @@ impl Draft<'_> {
 
     /// Says whether the name is taken and that is fine (IF NOT EXISTS); 42P07 if it isn't.
     pub fn exists_already(&mut self, target: &Target, if_not_exists: bool) -> Result<bool> {
-        if if_not_exists && self.catalog.relation_by_name(target.schema, &target.name).is_some() {
+        if if_not_exists
+            && self
+                .catalog
+                .relation_by_name(target.schema, &target.name)
+                .is_some()
+        {
             self.notice(Error::new(
                 state::DUPLICATE_TABLE,
                 format!("relation \"{}\" already exists, skipping", target.name),
@@ -169,11 +187,7 @@ impl Draft<'_> {
     }
 
     /// Makes the relation behind a sequence and its first state.
-    pub fn put_sequence(
-        &mut self,
-        target: Target,
-        options: SequenceOptions,
-    ) -> Done<Arc<Table>> {
+    pub fn put_sequence(&mut self, target: Target, options: SequenceOptions) -> Done<Arc<Table>> {
         let id = TableId(self.oid(target.group)?);
         let (group, start) = (target.group, options.start);
         let table = Table {
@@ -196,7 +210,12 @@ impl Draft<'_> {
             since: Position::ZERO,
         };
         let table = self.create_table(table)?;
-        self.work.push(Work::SetSequence { group, sequence: id, last: start, called: false });
+        self.work.push(Work::SetSequence {
+            group,
+            sequence: id,
+            last: start,
+            called: false,
+        });
         Ok(table)
     }
 
@@ -235,12 +254,16 @@ impl Draft<'_> {
             )
             .into());
         }
-        let column = table.column(&column).ok_or_else(|| no_column(&table, &column))?;
+        let column = table
+            .column(&column)
+            .ok_or_else(|| no_column(&table, &column))?;
         Ok((table.id, column.id))
     }
 
     pub fn alter_sequence(&mut self, alter: &parse::AlterSequence) -> Done<()> {
-        let Some(table) = self.sequence_named(&alter.name, alter.if_exists)? else { return Ok(()) };
+        let Some(table) = self.sequence_named(&alter.name, alter.if_exists)? else {
+            return Ok(());
+        };
         self.ground.lock(&table, TableMode::ShareRowExclusive)?;
         let TableKind::Sequence(old) = &table.kind else {
             return Err(Error::internal("a sequence has no options").into());
@@ -266,7 +289,10 @@ impl Draft<'_> {
                 Some(self.owned_column(column, &target)?)
             }
         };
-        let options = SequenceOptions { owned_by, ..changed };
+        let options = SequenceOptions {
+            owned_by,
+            ..changed
+        };
         check(&options)?;
         if let Some(restart) = alter.options.restart {
             let last = restart.unwrap_or(options.start);
@@ -370,23 +396,27 @@ fn changed_options(
 
 /// What `SELECT * FROM sequence` shows.
 fn sequence_columns() -> Vec<crate::catalog::Column> {
-    [("last_value", Type::INT8), ("log_cnt", Type::INT8), ("is_called", Type::BOOL)]
-        .into_iter()
-        .enumerate()
-        .map(|(at, (name, ty))| crate::catalog::Column {
-            id: ColumnId(at as u32 + 1),
-            number: at as i16 + 1,
-            name: name.to_owned(),
-            ty,
-            not_null: true,
-            default: None,
-            identity: None,
-            generated: None,
-            missing: None,
-            dropped: false,
-            acl: None,
-            comment: None,
-            default_id: 0,
-        })
-        .collect()
+    [
+        ("last_value", Type::INT8),
+        ("log_cnt", Type::INT8),
+        ("is_called", Type::BOOL),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(at, (name, ty))| crate::catalog::Column {
+        id: ColumnId(at as u32 + 1),
+        number: at as i16 + 1,
+        name: name.to_owned(),
+        ty,
+        not_null: true,
+        default: None,
+        identity: None,
+        generated: None,
+        missing: None,
+        dropped: false,
+        acl: None,
+        comment: None,
+        default_id: 0,
+    })
+    .collect()
 }

@@ -60,7 +60,11 @@ impl Draft<'_> {
         let mut view = empty_view(&target, id, definition);
         for (at, (name, ty)) in described.columns.into_iter().enumerate() {
             let name = create.columns.get(at).map_or(name, |c| ident(&c.name));
-            let ty = if ty.oid == oid::UNKNOWN { Type::TEXT } else { ty };
+            let ty = if ty.oid == oid::UNKNOWN {
+                Type::TEXT
+            } else {
+                ty
+            };
             let column = new_column(&view, name, ty)?;
             view.columns.push(column);
         }
