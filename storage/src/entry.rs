@@ -3,9 +3,8 @@
 
 mod codec;
 
-use crate::payload::Payload;
 use bytes::Bytes;
-use journal::{GroupId, Position, Term};
+use journal::{GroupId, Payload, Position, Term};
 
 pub use codec::EntryBuilder;
 

@@ -9,7 +9,7 @@ mod group;
 mod groups;
 mod local;
 mod locks;
-pub mod payload;
+mod memory;
 mod propose;
 mod row;
 mod store;
@@ -28,9 +28,10 @@ pub use groups::Groups;
 pub use journal::{GroupId, Index, Position, Term};
 pub use local::Local;
 pub use locks::{
-    LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy, ROW_LOCKS_MAX, RowMode,
+    LockInfo, LockKey, LockMode, LockTable, Locked, LOCKS_MAX, Mark, Policy, ROW_LOCKS_MAX, RowMode,
     TableMode, Ticket,
 };
+pub use memory::MemoryStore;
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{

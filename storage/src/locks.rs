@@ -1,8 +1,19 @@
 //! The lock table of one group: rows, tables, advisory keys and named objects, in PostgreSQL's
 //! modes, with first-come queues, deadlock detection and savepoints.
 
-use bytes::Bytes;
+mod graph;
+mod modes;
+mod table;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use self::table::{Answer, Place, Table, Waiter, Wake};
 use crate::TxId;
 
 /// PostgreSQL's row locks (its chapter 13.3.2), weakest first.
@@ -90,6 +101,19 @@ pub enum LockKey {
     },
 }
 
+impl LockKey {
+    /// Some mode of its class.
+    fn class(&self) -> LockMode {
+        match self {
+            LockKey::Row { .. } => LockMode::Row(RowMode::KeyShare),
+            LockKey::Table(_) => LockMode::Table(TableMode::AccessShare),
+            LockKey::Advisory(_) | LockKey::Advisory2(..) | LockKey::Object { .. } => {
+                LockMode::Shared
+            }
+        }
+    }
+}
+
 /// What to do if the lock is not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -122,25 +146,47 @@ pub enum Locked {
 
 /// A place in a lock's queue. Dropping it leaves the queue; a lock that was granted meanwhile
 /// stays with the transaction.
-#[derive(Debug)]
-pub struct Ticket {}
+#[must_use]
+pub struct Ticket {
+    id: u64,
+    place: Place,
+    waiter: Arc<Waiter>,
+    table: Arc<Mutex<Table>>,
+}
 
 impl Ticket {
     /// Calls `ready` once the waiting is over, at once if it is over already: the lock was
     /// granted, or it is worth asking again, or the lock table was cleared. Called from whichever
-    /// thread released the lock, with no lock held.
-    pub fn on_ready(&self, _ready: Box<dyn FnOnce() + Send>) {
-        todo!()
+    /// thread released the lock, with no lock held. A second call replaces the first.
+    pub fn on_ready(&self, ready: Box<dyn FnOnce() + Send>) {
+        if let Some(ready) = self.waiter.on_ready(ready) {
+            ready();
+        }
     }
 
     /// Is the waiting over?
     pub fn ready(&self) -> bool {
-        todo!()
+        self.waiter.done().is_some()
     }
 
     /// Is the lock held now?
     pub fn granted(&self) -> bool {
-        todo!()
+        self.waiter.done() == Some(true)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({:?})", self.place)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ready() {
+            let wakes = self.table.lock().leave(&self.place, self.id);
+            call(wakes);
+        }
     }
 }
 
@@ -151,7 +197,7 @@ pub struct Mark(u64);
 /// One row of `pg_locks`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LockInfo {
-    /// What is locked; an escalated lock shows as the rows' whole tree, with `key` `None`.
+    /// What is locked.
     pub key: LockKey,
     /// Who holds it or waits for it.
     pub tx: TxId,
@@ -159,7 +205,7 @@ pub struct LockInfo {
     pub mode: LockMode,
     /// Held, or waited for?
     pub granted: bool,
-    /// All rows of the tree of `key` (its row key is empty).
+    /// All rows of the tree of `key`, whose row key is empty: an escalated lock.
     pub whole_tree: bool,
 }
 
@@ -167,67 +213,99 @@ pub struct LockInfo {
 /// that tree, so that memory stays bounded.
 pub const ROW_LOCKS_MAX: usize = 10_000;
 
+/// Locks of one transaction of any kind, where escalation does not help.
+pub const LOCKS_MAX: usize = 1_000_000;
+
 /// The locks of a group's transactions, in the memory of its leader.
-pub struct LockTable {}
+///
+/// One mutex: an operation is one or two look-ups in a hash table, far below the work of the
+/// statement around it, and grants over several keys stay in one order.
+pub struct LockTable {
+    table: Arc<Mutex<Table>>,
+}
 
 impl LockTable {
     /// An empty table with the given [`ROW_LOCKS_MAX`].
-    pub fn new(_row_locks_max: usize) -> LockTable {
-        todo!()
+    pub fn new(row_locks_max: usize) -> LockTable {
+        LockTable { table: Arc::new(Mutex::new(Table::new(row_locks_max))) }
     }
 
     /// Asks for a lock. Re-entrant; a stronger mode than one held already is an upgrade, which
     /// goes before waiters that this transaction blocks. Queues are first come, first served.
+    /// Panics if the mode is not one of the key's class.
     pub fn lock(
         &self,
-        _tx: TxId,
-        _key: LockKey,
-        _mode: impl Into<LockMode>,
-        _policy: Policy,
+        tx: TxId,
+        key: LockKey,
+        mode: impl Into<LockMode>,
+        policy: Policy,
     ) -> Locked {
-        todo!()
+        let mode = mode.into();
+        assert!(mode.fits(&key), "a mode of the key's class");
+        let answer = self.table.lock().lock(tx, key, mode, policy);
+        match answer {
+            Answer::Granted => Locked::Granted,
+            Answer::Queued(id, place, waiter) => {
+                Locked::Queued(Ticket { id, place, waiter, table: Arc::clone(&self.table) })
+            }
+            Answer::Busy => Locked::Busy,
+            Answer::Deadlock(cycle) => Locked::Deadlock(cycle),
+            Answer::Gone => Locked::Gone,
+            Answer::TooMany => Locked::TooMany,
+        }
     }
 
     /// Says that `tx` and `session` are the same actor: their locks do not conflict, and a cycle
     /// through both is found. A session's id (from `Group::begin`) holds its session-level
-    /// advisory locks. Ends with `release(tx)`.
-    pub fn attach(&self, _tx: TxId, _session: TxId) {
-        todo!()
+    /// advisory locks. Call it before `tx` waits for anything; ends with `release(tx)`.
+    pub fn attach(&self, tx: TxId, session: TxId) {
+        self.table.lock().attach(tx, session);
     }
 
     /// Takes back one `lock` of an advisory key; each is counted. False if it is not held.
-    pub fn unlock(&self, _tx: TxId, _key: &LockKey, _mode: impl Into<LockMode>) -> bool {
-        todo!()
+    pub fn unlock(&self, tx: TxId, key: &LockKey, mode: impl Into<LockMode>) -> bool {
+        let wakes = self.table.lock().unlock(tx, key, mode.into());
+        let held = wakes.is_some();
+        call(wakes.unwrap_or_default());
+        held
     }
 
     /// Does `tx` hold `key` in `mode` or a stronger one?
-    pub fn holds(&self, _tx: TxId, _key: &LockKey, _mode: impl Into<LockMode>) -> bool {
-        todo!()
+    pub fn holds(&self, tx: TxId, key: &LockKey, mode: impl Into<LockMode>) -> bool {
+        self.table.lock().holds(tx, key, mode.into())
     }
 
     /// A savepoint's mark.
     pub fn mark(&self, _tx: TxId) -> Mark {
-        todo!()
+        self.table.lock().mark()
     }
 
     /// Releases what `tx` has locked since the mark (rows merged by escalation stay).
-    pub fn release_to(&self, _tx: TxId, _mark: Mark) {
-        todo!()
+    pub fn release_to(&self, tx: TxId, mark: Mark) {
+        let wakes = self.table.lock().release_to(tx, mark);
+        call(wakes);
     }
 
     /// Releases everything of `tx` and leaves all queues.
-    pub fn release(&self, _tx: TxId) {
-        todo!()
+    pub fn release(&self, tx: TxId) {
+        let wakes = self.table.lock().release(tx);
+        call(wakes);
     }
 
     /// Drops all locks; transactions up to `gone` get `Locked::Gone` from now on. Waiters are
     /// woken.
-    pub fn clear(&self, _gone: TxId) {
-        todo!()
+    pub fn clear(&self, gone: TxId) {
+        let wakes = self.table.lock().clear(gone);
+        call(wakes);
     }
 
     /// Everything held and waited for, ordered by key.
     pub fn list(&self) -> Vec<LockInfo> {
-        todo!()
+        self.table.lock().list()
     }
+}
+
+/// Calls the waiters back, outside of the mutex.
+fn call(wakes: Vec<Wake>) {
+    wakes.into_iter().for_each(|wake| wake());
 }

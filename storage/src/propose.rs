@@ -3,9 +3,8 @@
 //!
 //! [`Local`]: crate::Local
 
-use crate::payload::Payload;
 use bytes::Bytes;
-use journal::{GroupId, Index, Position, Term};
+use journal::{GroupId, Index, Payload, Position, Term};
 
 use crate::{Change, Result, TxId};
 

@@ -1,9 +1,8 @@
 //! The bytes of the images of an entry. The first byte of an image says what it is; lengths come
 //! before what they measure; integers are little-endian.
 
-use crate::payload::{Payload, PayloadBuilder};
 use bytes::Bytes;
-use journal::{GroupId, Position, Term};
+use journal::{GroupId, Payload, PayloadBuilder, Position, Term};
 
 use super::{
     Change, Entry, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef, TxId,
@@ -393,7 +392,7 @@ fn part_header(reader: &mut Reader, version: u8) -> Result<PartHeader> {
 fn images(payload: &Payload) -> impl Iterator<Item = Result<Option<Image>>> {
     payload.images().map(|image| match image {
         Ok(bytes) => decode_image(bytes).map(Some),
-        Err(crate::payload::Error::Erased) => Ok(None),
+        Err(journal::Error::Erased) => Ok(None),
         Err(error) => Err(corrupt(&error.to_string())),
     })
 }
