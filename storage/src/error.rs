@@ -3,7 +3,7 @@
 use journal::Position;
 
 /// The result of everything in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Storage errors.
 #[derive(Debug, thiserror::Error)]

@@ -4,17 +4,41 @@
 //! ```text
 //! floor <= applied <= placed      overlay: (floor, placed]      store: ..= applied
 //! ```
+//!
+//! Locks, outermost first: apply (`log`), publish | writer, overlay | pins, overlay. Waiters and
+//! observers of published positions are called with none of them held.
+
+mod large;
+mod log;
+mod overlay;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::payload::Payload;
 use bytes::Bytes;
-use journal::{GroupId, Index, Position, Term};
+use journal::{GroupId, Index, Payload, Position, Term};
+use parking_lot::{Condvar, Mutex};
 
+use self::log::{LogState, call};
+use self::overlay::Since;
+use self::shared::Shared;
+use self::writer::Writer;
+use crate::meta;
+use crate::publish::Publish;
 use crate::{
-    Change, Direction, Event, LockTable, Meta, PartHeader, PartSource, RaftState, Result, Scan,
-    TxId,
+    Applied, Change, Clock, Direction, Event, LockTable, Observer, PartHeader, PartSource, Propose,
+    ROW_LOCKS_MAX, RaftState, Result, Scan, TableStore, TxId, system,
 };
+
+pub use large::PART_BYTES_MAX;
+pub(crate) use log::OpenParts;
+pub(crate) use shared::AtomicPosition;
+pub use shared::Pin;
 
 /// A range of keys.
 pub type Range = (Bound<Bytes>, Bound<Bytes>);
@@ -50,6 +74,8 @@ pub enum Verdict {
     Applied(Position),
     /// It does not continue the chain: nothing happened, its client has failed.
     Broken(Position),
+    /// The record was applied before.
+    Repeated,
 }
 
 /// A finished transaction, to be given its place in the log.
@@ -58,8 +84,11 @@ pub struct Commit {
     pub txid: TxId,
     /// The term in which it began.
     pub epoch: Term,
+    /// The transaction's first snapshot, from [`Group::newest`]. It tells whether what the
+    /// transaction has read still stands; an older era's is refused.
+    pub base: Position,
     /// Who asked for it.
-    pub meta: Meta,
+    pub meta: crate::Meta,
     /// The rows.
     pub changes: Changes,
     /// What happened, in order of `seq`.
@@ -153,207 +182,452 @@ pub const TRANSACTION_BYTES_MAX: u64 = 1 << 30;
 
 /// Names a waiter of [`Group::when`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WaiterId(u64);
-
-/// Holds a position readable: the store's horizon and the overlay's floor stay at or below it.
-pub struct Pin {
-    at: Position,
-}
-
-impl Pin {
-    /// The position.
-    pub fn position(&self) -> Position {
-        self.at
-    }
-}
+pub struct WaiterId(Position, u64);
 
 /// One group of this node.
-pub struct Group {}
+pub struct Group {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    propose: Arc<dyn Propose>,
+    observer: Option<Arc<dyn Observer>>,
+    publish: Arc<Publish>,
+    locks: LockTable,
+    writer: Mutex<Writer>,
+    /// Parts of large transactions were applied or refused.
+    parts_moved: Condvar,
+    /// The leader's term plus one, 0 while another node leads.
+    term: AtomicU64,
+    last_txid: AtomicU64,
+    log: Mutex<LogState>,
+    /// The last applied entry, visible or not.
+    chain: AtomicPosition,
+    ready: AtomicBool,
+    /// The first part that the last checkpoint still needs, plus one; 0: none.
+    parts_kept: AtomicU64,
+}
+
+/// What a group is made of, from the registry.
+pub(crate) struct Parts {
+    pub id: GroupId,
+    pub store: Arc<dyn TableStore>,
+    pub clock: Arc<dyn Clock>,
+    pub propose: Arc<dyn Propose>,
+    pub observer: Option<Arc<dyn Observer>>,
+    pub publish: Arc<Publish>,
+}
 
 impl Group {
+    /// The group as a checkpoint left it.
+    pub(crate) fn open(parts: Parts, applied: Applied, meta: meta::Meta) -> Result<Group> {
+        let Parts {
+            id,
+            store,
+            clock,
+            propose,
+            observer,
+            publish,
+        } = parts;
+        let visible: Arc<AtomicPosition> = Arc::default();
+        publish.add(id, Arc::clone(&visible), meta.shown, meta.blocked);
+        let top = meta.top.max(applied.position);
+        let log = LogState {
+            applied,
+            top,
+            raft: meta.raft,
+            parts: meta.parts,
+            drops: [].into(),
+        };
+        let group = Group {
+            shared: Arc::new(Shared::new(id, store, visible)),
+            clock,
+            propose,
+            observer,
+            publish,
+            locks: LockTable::new(ROW_LOCKS_MAX),
+            writer: Mutex::new(Writer::above(top)),
+            parts_moved: Condvar::new(),
+            term: AtomicU64::new(0),
+            last_txid: AtomicU64::new(top.0),
+            log: Mutex::new(log),
+            chain: AtomicPosition::default(),
+            ready: AtomicBool::new(false),
+            parts_kept: AtomicU64::new(0),
+        };
+        group.chain.set(applied.position);
+        group.keep_parts(group.parts_open());
+        if group.check_ready(applied.position)? {
+            group.shared.applied.set(applied.position);
+            group.shared.placed.set(applied.position);
+        }
+        Ok(group)
+    }
+
+    /// Is the log applied as far as the tables' files reach? On the way there, trees that were
+    /// dropped before the restart and not yet removed are removed.
+    fn check_ready(&self, position: Position) -> Result<bool> {
+        if self.ready.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        if position < self.shared.store.persisted(self.shared.id) {
+            return Ok(false);
+        }
+        let dropped = self.shared.tree(system::DROPPED_TREES);
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        for row in self
+            .shared
+            .store
+            .scan(dropped, all, position, Direction::Forward)?
+        {
+            if let Ok(tree) = <[u8; 4]>::try_from(&*row?.0) {
+                self.shared
+                    .store
+                    .drop_tree(self.shared.tree(u32::from_be_bytes(tree)))?;
+            }
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(true)
+    }
+
     /// Its number.
     pub fn id(&self) -> GroupId {
-        todo!()
+        self.shared.id
     }
 
     /// Committed and applied: read-only statements read here and never wait. Zero until the
     /// journal is replayed as far as the tables' files reach (see [`Group::ready`]).
     pub fn applied(&self) -> Position {
-        todo!()
+        self.shared.applied.get()
     }
 
     /// Is the replay far enough that reads are right?
     pub fn ready(&self) -> bool {
-        todo!()
+        self.ready.load(Ordering::Acquire)
     }
 
-    /// The newest placed entry, pending ones included: read-write statements read here. Errors:
-    /// wait while a large entry or one that changes the catalog is placed and not applied, while
-    /// too much is pending, and while the chain is being mended after a refusal.
-    pub fn newest(&self) -> std::result::Result<Position, Wait> {
-        todo!()
+    /// The newest placed entry, pending ones included: read-write statements read here. Where
+    /// this node does not lead: `applied`. Errors: wait while a large entry or one that changes
+    /// the catalog is placed and not applied, while too much is pending, and while the chain is
+    /// being mended after a refusal.
+    pub fn newest(&self) -> Result<Position, Wait> {
+        let placed = self.shared.placed.get();
+        if self.shared.slow.load(Ordering::Acquire) {
+            self.newest_slow()
+        } else {
+            Ok(placed)
+        }
     }
 
     /// The term, while this node leads the group.
     pub fn term(&self) -> Option<Term> {
-        todo!()
+        self.term.load(Ordering::Acquire).checked_sub(1).map(Term)
     }
 
     /// The newest value of `key` at or below `at`. Errors: `NotReached`, `TooOld`.
-    pub fn get(&self, _tree: u32, _key: &[u8], _at: Position) -> Result<Option<Bytes>> {
-        todo!()
+    pub fn get(&self, tree: u32, key: &[u8], at: Position) -> Result<Option<Bytes>> {
+        self.shared.get(tree, key, at)
     }
 
     /// The keys of a range as of `at`, lazily. Errors: `NotReached`, `TooOld`.
     pub fn scan(
         &self,
-        _tree: u32,
-        _range: Range,
-        _at: Position,
-        _direction: Direction,
+        tree: u32,
+        range: Range,
+        at: Position,
+        direction: Direction,
     ) -> Result<Scan> {
-        todo!()
+        self.shared.scan(tree, range, at, direction)
     }
 
     /// Has anyone written `key` after `since`, pending entries included? `None` if the overlay
-    /// does not reach back that far.
-    pub fn written_since(&self, _tree: u32, _key: &[u8], _since: Position) -> Option<bool> {
-        todo!()
+    /// does not know (any more).
+    pub fn written_since(&self, tree: u32, key: &[u8], since: Position) -> Option<bool> {
+        match self.shared.overlay.read().since(tree, key, since) {
+            Since::Unwritten => Some(false),
+            Since::Written { .. } => Some(true),
+            Since::Unknown => None,
+        }
     }
 
     /// Holds `at` readable until the pin is dropped.
-    pub fn pin(&self, _at: Position) -> Pin {
-        todo!()
+    pub fn pin(&self, at: Position) -> Pin {
+        self.shared.pin(at)
     }
 
     /// [`Group::newest`] and [`Group::pin`] in one step, so that nothing is evicted in between.
-    pub fn pin_newest(&self) -> std::result::Result<Pin, Wait> {
-        todo!()
+    pub fn pin_newest(&self) -> Result<Pin, Wait> {
+        // A second try is needed only if much was committed between the two steps.
+        const TRIES: usize = 3;
+        for _ in 0..TRIES {
+            let pin = self.pin(self.newest()?);
+            if self.shared.overlay.read().floor() <= pin.position() {
+                return Ok(pin);
+            }
+        }
+        Ok(self.pin(self.newest()?))
     }
 
-    /// [`Group::applied`] and [`Group::pin`] in one step.
+    /// [`Group::applied`] and [`Group::pin`].
     pub fn pin_applied(&self) -> Pin {
-        todo!()
+        self.pin(self.applied())
     }
 
     /// A new transaction id. Never waits.
+    ///
+    /// Microseconds, and below them the lowest bits of the term: so a leader that does not know
+    /// yet that it is none gives out other ids than its successor.
     pub fn begin(&self) -> TxId {
-        todo!()
+        let low = self.term.load(Ordering::Acquire) & 0x3ff;
+        let clock = Position::from_unix_micros(self.clock.unix_micros()).0;
+        let next = |last: u64| clock.max((last | 0x3ff) + 1) & !0x3ff | low;
+        let mut last = self.last_txid.load(Ordering::Acquire);
+        loop {
+            let id = next(last);
+            let order = Ordering::AcqRel;
+            match self
+                .last_txid
+                .compare_exchange_weak(last, id, order, Ordering::Acquire)
+            {
+                Ok(_) => return TxId(id),
+                Err(now) => last = now,
+            }
+        }
     }
 
-    /// Can this transaction still commit, as far as leadership goes? False after `step_down` and
-    /// after a refused proposal.
-    pub fn alive(&self, _txid: TxId) -> bool {
-        todo!()
+    /// Does what was read at `base`, a position from [`Group::newest`], still stand as far as
+    /// leadership goes? False after `step_down` and after a refused proposal.
+    pub fn alive(&self, base: Position) -> bool {
+        self.is_alive(base)
     }
 
     /// The locks of its transactions.
     pub fn locks(&self) -> &LockTable {
-        todo!()
+        &self.locks
     }
 
     /// The writer's critical section: checks, stamps the position, puts the changes into the
     /// overlay, hands the entry to [`Propose`](crate::Propose) in order, releases the
-    /// transaction's locks. Never waits for a disk, but for `Changes::Large` (and above 1 MiB)
-    /// it waits until the parts are committed: call it from a thread that may block.
-    pub fn commit(&self, _commit: Commit) -> std::result::Result<Position, Refused> {
-        todo!()
+    /// transaction's locks. Never waits for a disk, but for `Changes::Large` (and above
+    /// [`PART_BYTES_MAX`]) it waits until the parts are committed: call it from a thread that
+    /// may block. Changes of system trees always go into the entry itself.
+    pub fn commit(&self, commit: Commit) -> Result<Position, Refused> {
+        self.commit_changes(commit)
     }
 
     /// Calls `done` once the outcome of everything up to `position` is known, at once if it is
     /// already (then `None`). A position that is still to come is waited for.
     pub fn when(
         &self,
-        _position: Position,
-        _done: Box<dyn FnOnce(Outcome) + Send>,
+        position: Position,
+        done: Box<dyn FnOnce(Outcome) + Send>,
     ) -> Option<WaiterId> {
-        todo!()
+        let mut writer = self.writer.lock();
+        let outcome = if writer.is_lost(position) {
+            Outcome::Lost
+        } else if position <= self.shared.applied.get() {
+            Outcome::Applied
+        } else {
+            return Some(writer.wait(position, done));
+        };
+        drop(writer);
+        done(outcome);
+        None
     }
 
     /// Drops a waiter whose caller has given up.
-    pub fn forget(&self, _waiter: WaiterId) {
-        todo!()
+    pub fn forget(&self, waiter: WaiterId) {
+        self.writer.lock().forget(waiter);
     }
 
     /// Proposes a tiny entry stamped with the clock, which closes the group up to there. Does
     /// nothing if this node does not lead. The caller limits the rate.
     pub fn close(&self) {
-        todo!()
+        let placed = self.place_close(&mut self.writer.lock());
+        if placed.is_some() {
+            self.propose.placed(self.shared.id);
+        }
     }
 
     /// What became of a transaction that committed with `record_outcome`; `None` if it is not
     /// known (aborted, open, not recorded or older than 24 hours).
-    pub fn outcome(&self, _txid: TxId) -> Result<Option<TxStatus>> {
-        todo!()
+    pub fn outcome(&self, txid: TxId) -> Result<Option<TxStatus>> {
+        if self
+            .writer
+            .lock()
+            .pending
+            .iter()
+            .any(|entry| entry.txid == txid)
+        {
+            return Ok(Some(TxStatus::InProgress));
+        }
+        let row = self.get(system::OUTCOMES, &txid.0.to_be_bytes(), self.applied())?;
+        let position = row.and_then(|row| <[u8; 8]>::try_from(&*row).ok());
+        Ok(position.map(|bytes| TxStatus::Committed(Position(u64::from_be_bytes(bytes)))))
+    }
+
+    /// Commits the removal of recorded outcomes of transactions before `before`, at most
+    /// [`OUTCOMES_REMOVED_MAX`]. Returns how many. Call it regularly, with the position of 24
+    /// hours ago.
+    pub fn remove_outcomes(&self, before: TxId) -> Result<usize, Refused> {
+        let (Some(epoch), Ok(base)) = (self.term(), self.newest()) else {
+            return Ok(0);
+        };
+        let end = Bytes::copy_from_slice(&before.0.to_be_bytes());
+        let range = (Bound::Unbounded, Bound::Excluded(end));
+        let at = self.applied();
+        let rows = self
+            .scan(system::OUTCOMES, range, at, Direction::Forward)
+            .and_then(|rows| rows.take(OUTCOMES_REMOVED_MAX).collect::<Result<Vec<_>>>())
+            .map_err(Refused::Storage)?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let change = |(seq, (key, old))| Change {
+            seq,
+            tree: system::OUTCOMES,
+            key,
+            old: Some(old),
+            ..Change::default()
+        };
+        let changes: Vec<Change> = (0..).zip(rows).map(change).collect();
+        let count = changes.len();
+        self.commit(Commit {
+            txid: self.begin(),
+            epoch,
+            base,
+            meta: crate::Meta::default(),
+            changes: Changes::Small(changes),
+            events: Vec::new(),
+            dropped_trees: Vec::new(),
+            deps: Vec::new(),
+            checks: Vec::new(),
+            record_outcome: false,
+        })?;
+        Ok(count)
     }
 
     /// Raft: this node leads in `term` and has applied every entry before it. Positions begin
     /// above `last`: the greatest of its log, committed or not.
-    pub fn lead(&self, _term: Term, _last: Position) {
-        todo!()
+    pub fn lead(&self, term: Term, last: Position) {
+        let last = last.max(self.log.lock().top);
+        let calls = self.take_over(term, last);
+        self.term.store(term.0 + 1, Ordering::Release);
+        call(calls);
     }
 
     /// Raft: this node leads no more. Overlay and locks are dropped, open transactions fail
     /// (40001). What is pending stays in doubt: its waiters are called as the log decides, or
     /// with `Unknown` by [`Group::give_up`].
     pub fn step_down(&self) {
-        todo!()
+        self.term.store(0, Ordering::Release);
+        call(self.retire());
     }
 
     /// Raft: what is in doubt can't be found out in time; its waiters get `Unknown` (08007).
     pub fn give_up(&self) {
-        todo!()
+        call(self.abandon());
     }
 
     /// Raft: these entries were refused and are certainly not in the log. Commits are refused
     /// until nothing is in flight, then the overlay is dropped and the chain begins again from
     /// the applied state.
-    pub fn refused(&self, _positions: &[Position]) {
-        todo!()
+    pub fn refused(&self, positions: &[Position]) {
+        call(self.refuse(positions));
     }
 
     /// Raft: a part of this transaction was refused.
-    pub fn part_refused(&self, _txid: TxId) {
-        todo!()
+    pub fn part_refused(&self, txid: TxId) {
+        if let Some(parts) = self.writer.lock().parts.get_mut(&txid) {
+            parts.refused = true;
+        }
+        self.parts_moved.notify_all();
     }
 
     /// Raft: a committed record of kind `Entry`, in log order. Blind: checks only the chain.
     /// The whole entry becomes visible at once.
     pub fn apply(
         &self,
-        _term: Term,
-        _index: Index,
-        _payload: &Payload,
-        _parts: &mut dyn PartSource,
+        term: Term,
+        index: Index,
+        payload: &Payload,
+        parts: &mut dyn PartSource,
     ) -> Result<Verdict> {
-        todo!()
+        self.apply_entry(term, index, payload, parts)
     }
 
     /// Raft: a committed record of kind `Part`. Nothing becomes visible.
-    pub fn apply_part(&self, _term: Term, _index: Index, _payload: &Payload) -> Result<PartHeader> {
-        todo!()
+    pub fn apply_part(&self, term: Term, index: Index, payload: &Payload) -> Result<PartHeader> {
+        self.apply_part_record(term, index, payload)
     }
 
     /// Raft: a committed record of its own (blank, membership). `state`, if given, replaces what
     /// a checkpoint keeps for Raft.
-    pub fn apply_raft(&self, _term: Term, _index: Index, _state: Option<RaftState>) {
-        todo!()
+    pub fn apply_raft(&self, term: Term, index: Index, state: Option<RaftState>) {
+        self.apply_raft_record(term, index, state);
     }
 
     /// How far the log is applied, and what Raft keeps with it: after a restart the state of the
     /// last checkpoint, from which the journal is replayed.
-    pub fn applied_log(&self) -> (crate::Applied, RaftState) {
-        todo!()
+    pub fn applied_log(&self) -> (Applied, RaftState) {
+        let state = self.log.lock();
+        (state.applied, state.raft.clone())
     }
 
-    /// The first index that a large transaction in progress still needs from the journal.
+    /// The first index from which the journal must keep the parts of large transactions in
+    /// progress, even below the checkpoint.
     pub fn parts_floor(&self) -> Option<Index> {
-        todo!()
+        self.parts_kept().into_iter().chain(self.parts_open()).min()
     }
 
-    /// Lets the store forget versions that only reads below `wanted` need, as far as pins allow.
-    /// Returns the horizon. Call it regularly.
-    pub fn raise_horizon(&self, _wanted: Position) -> Position {
-        todo!()
+    /// The first part that the last checkpoint needs.
+    pub(crate) fn parts_kept(&self) -> Option<Index> {
+        self.parts_kept
+            .load(Ordering::Acquire)
+            .checked_sub(1)
+            .map(Index)
+    }
+
+    fn parts_open(&self) -> Option<Index> {
+        let state = self.log.lock();
+        state
+            .parts
+            .values()
+            .filter_map(|parts| parts.indexes.first().copied())
+            .min()
+    }
+
+    /// Lets the store forget versions that only reads below `wanted` need, as far as pins allow,
+    /// and removes trees that were dropped before. Returns the horizon. Call it regularly, with
+    /// some distance to `applied` for reads without a pin.
+    pub fn raise_horizon(&self, wanted: Position) -> Result<Position> {
+        let horizon = self.shared.raise_horizon(wanted);
+        self.drop_trees(horizon)?;
+        Ok(horizon)
+    }
+
+    /// The apply lock, for a checkpoint.
+    pub(crate) fn lock_log(&self) -> parking_lot::MutexGuard<'_, LogState> {
+        self.log.lock()
+    }
+
+    /// What a checkpoint keeps of this group, under its apply lock.
+    pub(crate) fn meta(&self, state: &LogState) -> meta::Meta {
+        let (shown, blocked) = self.publish.state(self.shared.id);
+        let (top, parts, raft) = (state.top, state.parts.clone(), state.raft.clone());
+        meta::Meta {
+            top,
+            shown,
+            blocked,
+            parts,
+            raft,
+        }
+    }
+
+    /// The last checkpoint needs the parts from here on.
+    pub(crate) fn keep_parts(&self, first: Option<Index>) {
+        self.parts_kept
+            .store(first.map_or(0, |index| index.0 + 1), Ordering::Release);
     }
 }
+
+/// Outcomes removed by one entry of [`Group::remove_outcomes`].
+pub const OUTCOMES_REMOVED_MAX: usize = 1000;

@@ -1,65 +1,158 @@
 //! The groups of one node: the registry, the cuts that readers see, the checkpoint of all tables.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
-use journal::{GroupId, Position};
+use journal::{GroupId, Index, Position};
+use parking_lot::{Mutex, RwLock};
 
-use crate::{Clock, Durable, Group, Observer, Propose, Result, TableStore};
+use crate::group::Parts;
+use crate::meta::Meta;
+use crate::publish::Publish;
+use crate::{
+    Applied, Clock, Durable, Group, GroupCheckpoint, Observer, Propose, Result, TableStore,
+};
 
 /// All groups held by this node, over one table store.
-pub struct Groups {}
+pub struct Groups {
+    store: Arc<dyn TableStore>,
+    clock: Arc<dyn Clock>,
+    propose: OnceLock<Arc<dyn Propose>>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    publish: Arc<Publish>,
+    groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
+    /// One checkpoint at a time.
+    checkpoint: Mutex<()>,
+}
 
 impl Groups {
     /// A registry without groups.
-    pub fn new(_store: Arc<dyn TableStore>, _clock: Arc<dyn Clock>) -> Arc<Groups> {
-        todo!()
+    pub fn new(store: Arc<dyn TableStore>, clock: Arc<dyn Clock>) -> Arc<Groups> {
+        Arc::new(Groups {
+            store,
+            clock,
+            propose: OnceLock::new(),
+            observer: OnceLock::new(),
+            publish: Arc::default(),
+            groups: RwLock::default(),
+            checkpoint: Mutex::new(()),
+        })
     }
 
-    /// Says where proposals go. Once, before the first [`Groups::open`].
-    pub fn attach(&self, _propose: Arc<dyn Propose>) {
-        todo!()
+    /// Says where proposals go. Panics if it was said before.
+    pub fn attach(&self, propose: Arc<dyn Propose>) {
+        assert!(
+            self.propose.set(propose).is_ok(),
+            "proposals go to one place"
+        );
     }
 
-    /// Says who sees entries as they are applied. Once, before the first [`Groups::open`].
-    pub fn observe(&self, _observer: Arc<dyn Observer>) {
-        todo!()
+    /// Says who sees entries as they are applied in groups opened from now on. Panics if it was
+    /// said before.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        assert!(self.observer.set(observer).is_ok(), "there is one observer");
     }
 
     /// The table store.
     pub fn store(&self) -> &Arc<dyn TableStore> {
-        todo!()
+        &self.store
     }
 
     /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        todo!()
+        &self.clock
     }
 
     /// Begins to hold a group: as the last checkpoint left it, or empty. The caller then replays
     /// the journal from [`Group::applied_log`]. The same group again if it is held already.
-    pub fn open(&self, _id: GroupId) -> Result<Arc<Group>> {
-        todo!()
+    /// Panics before [`Groups::attach`].
+    pub fn open(&self, id: GroupId) -> Result<Arc<Group>> {
+        let mut groups = self.groups.write();
+        if let Some(group) = groups.get(&id) {
+            return Ok(Arc::clone(group));
+        }
+        let propose = self.propose.get().expect("attach comes before open");
+        let parts = Parts {
+            id,
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            propose: Arc::clone(propose),
+            observer: self.observer.get().cloned(),
+            publish: Arc::clone(&self.publish),
+        };
+        let last = self
+            .store
+            .checkpoint()
+            .into_iter()
+            .find(|last| last.group == id);
+        let (applied, meta) = match last {
+            Some(last) => (last.applied, Meta::decode(&last.raft)?),
+            None => (Applied::default(), Meta::default()),
+        };
+        let group = Arc::new(Group::open(parts, applied, meta)?);
+        groups.insert(id, Arc::clone(&group));
+        Ok(group)
     }
 
     /// A group that is held here.
-    pub fn get(&self, _id: GroupId) -> Option<Arc<Group>> {
-        todo!()
+    pub fn get(&self, id: GroupId) -> Option<Arc<Group>> {
+        self.groups.read().get(&id).cloned()
     }
 
     /// All groups held here, by number.
     pub fn all(&self) -> Vec<Arc<Group>> {
-        todo!()
+        self.groups.read().values().cloned().collect()
     }
 
     /// Positions of several groups at one moment, causally closed: never an effect without its
     /// cause. Groups that are not held are left out. Never goes back.
-    pub fn cut(&self, _groups: &[GroupId]) -> Vec<(GroupId, Position)> {
-        todo!()
+    pub fn cut(&self, groups: &[GroupId]) -> Vec<(GroupId, Position)> {
+        self.publish.cut(groups)
     }
 
     /// Writes the tables of all groups durably, with their applied positions inside, and never
-    /// more than what this node's journal has on disk. Applies go on while it runs.
-    pub fn checkpoint(&self, _durable: &dyn Durable) -> Result<()> {
-        todo!()
+    /// more than what this node's journal has on disk. Applies go on while it runs, but for the
+    /// moment in which it begins.
+    pub fn checkpoint(&self, durable: &dyn Durable) -> Result<()> {
+        let _one = self.checkpoint.lock();
+        let groups = self.all();
+        // Most of the waiting is done here; under the locks there is little left to wait for.
+        for group in &groups {
+            durable.wait(group.id(), group.applied_log().0.index)?;
+        }
+        let states: Vec<_> = groups.iter().map(|group| group.lock_log()).collect();
+        let mut checkpoints = Vec::with_capacity(groups.len());
+        let mut parts: Vec<Option<Index>> = Vec::with_capacity(groups.len());
+        for (group, state) in groups.iter().zip(&states) {
+            durable.wait(group.id(), state.applied.index)?;
+            let raft = group.meta(state).encode();
+            checkpoints.push(GroupCheckpoint {
+                group: group.id(),
+                applied: state.applied,
+                raft,
+            });
+            let first = |parts: &crate::group::OpenParts| parts.indexes.first().copied();
+            parts.push(state.parts.values().filter_map(first).min());
+        }
+        // Groups that this run has not opened stay as they were.
+        let held = |last: &GroupCheckpoint| groups.iter().any(|group| group.id() == last.group);
+        checkpoints.extend(
+            self.store
+                .checkpoint()
+                .into_iter()
+                .filter(|last| !held(last)),
+        );
+        checkpoints.sort_by_key(|checkpoint| checkpoint.group);
+        let checkpoint = self.store.begin_checkpoint(checkpoints)?;
+        drop(states);
+        // Until it is done the last one counts, then this one: keep what either needs.
+        for (group, first) in groups.iter().zip(&parts) {
+            group.keep_parts(group.parts_kept().into_iter().chain(*first).min());
+        }
+        checkpoint.finish()?;
+        for (group, first) in groups.iter().zip(parts) {
+            group.keep_parts(first);
+        }
+        Ok(())
     }
 }

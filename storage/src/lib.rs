@@ -10,9 +10,12 @@ mod groups;
 mod local;
 mod locks;
 mod memory;
+mod meta;
 mod propose;
+mod publish;
 mod row;
 mod store;
+pub mod system;
 
 pub use clock::{Clock, ManualClock};
 pub use entry::{
@@ -21,15 +24,15 @@ pub use entry::{
 };
 pub use error::{Error, Result};
 pub use group::{
-    Changes, Check, Commit, Group, LargeChanges, Outcome, Pin, Range, Refused,
-    TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
+    Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome, PART_BYTES_MAX,
+    Pin, Range, Refused, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
 };
 pub use groups::Groups;
 pub use journal::{GroupId, Index, Position, Term};
-pub use local::Local;
+pub use local::{Local, LocalRecord};
 pub use locks::{
-    LockInfo, LockKey, LockMode, LockTable, Locked, LOCKS_MAX, Mark, Policy, ROW_LOCKS_MAX, RowMode,
-    TableMode, Ticket,
+    LOCKS_MAX, LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy, ROW_LOCKS_MAX,
+    RowMode, TableMode, Ticket,
 };
 pub use memory::MemoryStore;
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};

@@ -227,7 +227,9 @@ pub struct LockTable {
 impl LockTable {
     /// An empty table with the given [`ROW_LOCKS_MAX`].
     pub fn new(row_locks_max: usize) -> LockTable {
-        LockTable { table: Arc::new(Mutex::new(Table::new(row_locks_max))) }
+        LockTable {
+            table: Arc::new(Mutex::new(Table::new(row_locks_max))),
+        }
     }
 
     /// Asks for a lock. Re-entrant; a stronger mode than one held already is an upgrade, which
@@ -245,9 +247,12 @@ impl LockTable {
         let answer = self.table.lock().lock(tx, key, mode, policy);
         match answer {
             Answer::Granted => Locked::Granted,
-            Answer::Queued(id, place, waiter) => {
-                Locked::Queued(Ticket { id, place, waiter, table: Arc::clone(&self.table) })
-            }
+            Answer::Queued(id, place, waiter) => Locked::Queued(Ticket {
+                id,
+                place,
+                waiter,
+                table: Arc::clone(&self.table),
+            }),
             Answer::Busy => Locked::Busy,
             Answer::Deadlock(cycle) => Locked::Deadlock(cycle),
             Answer::Gone => Locked::Gone,

@@ -41,8 +41,10 @@ impl MemoryStore {
         mut survives: impl FnMut(TreeId, &[u8], Position) -> bool,
     ) -> Arc<MemoryStore> {
         let checkpoint = self.checkpoint.lock().clone();
-        let applied: BTreeMap<_, _> =
-            checkpoint.iter().map(|group| (group.group, group.applied.position)).collect();
+        let applied: BTreeMap<_, _> = checkpoint
+            .iter()
+            .map(|group| (group.group, group.applied.position))
+            .collect();
         let mut after = MemoryStore::default();
         for (id, tree) in self.trees.read().iter() {
             let kept = applied.get(&id.group).copied().unwrap_or_default();
@@ -69,7 +71,11 @@ impl MemoryStore {
 
     fn check_horizon(&self, group: GroupId, at: Position) -> Result<()> {
         let horizon = self.horizon(group);
-        if at < horizon { Err(Error::TooOld { at, horizon }) } else { Ok(()) }
+        if at < horizon {
+            Err(Error::TooOld { at, horizon })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -90,9 +96,14 @@ pub(crate) fn is_range(range: &(Bound<Bytes>, Bound<Bytes>)) -> bool {
 impl TableStore for MemoryStore {
     fn get(&self, tree: TreeId, key: &[u8], at: Position) -> Result<Option<Bytes>> {
         self.check_horizon(tree.group, at)?;
-        let Some(tree) = self.tree(tree) else { return Ok(None) };
+        let Some(tree) = self.tree(tree) else {
+            return Ok(None);
+        };
         let keys = tree.read();
-        Ok(keys.get(key).and_then(|versions| visible(versions, at)).cloned())
+        Ok(keys
+            .get(key)
+            .and_then(|versions| visible(versions, at))
+            .cloned())
     }
 
     fn scan(
@@ -104,9 +115,14 @@ impl TableStore for MemoryStore {
     ) -> Result<Scan> {
         self.check_horizon(tree.group, at)?;
         match self.tree(tree) {
-            Some(tree) if is_range(&range) => {
-                Ok(Box::new(MemoryScan { tree, range, at, direction, chunk: Vec::new(), end: false }))
-            }
+            Some(tree) if is_range(&range) => Ok(Box::new(MemoryScan {
+                tree,
+                range,
+                at,
+                direction,
+                chunk: Vec::new(),
+                end: false,
+            })),
             _ => Ok(Box::new(std::iter::empty())),
         }
     }
@@ -150,7 +166,10 @@ impl TableStore for MemoryStore {
     }
 
     fn begin_checkpoint(&self, groups: Vec<GroupCheckpoint>) -> Result<Arc<dyn Checkpoint>> {
-        Ok(Arc::new(MemoryCheckpoint { groups, last: Arc::clone(&self.checkpoint) }))
+        Ok(Arc::new(MemoryCheckpoint {
+            groups,
+            last: Arc::clone(&self.checkpoint),
+        }))
     }
 
     fn checkpoint(&self) -> Vec<GroupCheckpoint> {
@@ -168,7 +187,11 @@ impl TableStore for MemoryStore {
     }
 
     fn horizon(&self, group: GroupId) -> Position {
-        self.horizons.read().get(&group).copied().unwrap_or_default()
+        self.horizons
+            .read()
+            .get(&group)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {
@@ -242,7 +265,8 @@ struct MemoryScratch(BTreeMap<Bytes, Bytes>);
 
 impl Scratch for MemoryScratch {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.0.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.0
+            .insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         Ok(())
     }
 

@@ -75,7 +75,7 @@ impl<'a> Row<'a> {
     pub fn check(&self) -> Result<()> {
         let mut columns = self.iter();
         let mut last = None;
-        while let Some((id, _)) = columns.next() {
+        for (id, _) in columns.by_ref() {
             if last >= Some(id) {
                 return Err(corrupt("column ids do not ascend"));
             }

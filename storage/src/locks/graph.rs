@@ -14,37 +14,24 @@ impl Table {
         if !self.may_block(start) {
             return None;
         }
-        let mut path = Vec::new();
+        // Depth first, on a stack of its own: a queue may be longer than a thread's stack is deep.
+        let mut stack = vec![(start, self.edges(start))];
         let mut seen = HashSet::new();
-        self.walk(start, start, &mut seen, &mut path).then_some(path)
-    }
-
-    /// Depth first, on a stack of its own: a queue may be longer than a thread's stack is deep.
-    fn walk(
-        &self,
-        start: TxId,
-        from: TxId,
-        seen: &mut HashSet<TxId>,
-        path: &mut Vec<TxId>,
-    ) -> bool {
-        let mut stack = vec![(from, self.edges(from))];
-        while let Some((_, edges)) = stack.last_mut() {
-            let Some((waiter, blocker)) = edges.pop() else {
+        while let Some((waiter, edges)) = stack.last_mut() {
+            let Some((tx, blocker)) = edges.pop() else {
                 stack.pop();
-                path.pop();
                 continue;
             };
-            path.truncate(stack.len() - 1);
-            path.push(waiter);
+            *waiter = tx;
             if blocker == start {
-                return true;
+                return Some(stack.into_iter().map(|(waiter, _)| waiter).collect());
             }
             if seen.insert(blocker) {
                 let edges = self.edges(blocker);
                 stack.push((blocker, edges));
             }
         }
-        false
+        None
     }
 
     /// Of each request of an actor: its transaction, and each actor that it waits for.
@@ -52,7 +39,11 @@ impl Table {
         let mut edges = Vec::new();
         for (tx, place, request) in self.waits_of(actor) {
             if let Some(lock) = self.locks.get(place) {
-                edges.extend(lock.blockers(request).into_iter().map(|blocker| (tx, blocker)));
+                edges.extend(
+                    lock.blockers(request)
+                        .into_iter()
+                        .map(|blocker| (tx, blocker)),
+                );
             }
         }
         edges

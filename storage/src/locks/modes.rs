@@ -7,8 +7,12 @@ pub(super) type Modes = u8;
 
 impl RowMode {
     /// All, weakest first.
-    pub const ALL: [RowMode; 4] =
-        [RowMode::KeyShare, RowMode::Share, RowMode::NoKeyUpdate, RowMode::Update];
+    pub const ALL: [RowMode; 4] = [
+        RowMode::KeyShare,
+        RowMode::Share,
+        RowMode::NoKeyUpdate,
+        RowMode::Update,
+    ];
 
     /// PostgreSQL's table 13.3.
     fn conflicts(self) -> Modes {
@@ -100,14 +104,18 @@ impl LockMode {
             LockMode::Table(_) => TableMode::ALL.map(LockMode::Table).to_vec(),
             LockMode::Shared | LockMode::Exclusive => vec![LockMode::Shared, LockMode::Exclusive],
         };
-        all.into_iter().filter(|mode| mode.bit() & modes != 0).collect()
+        all.into_iter()
+            .filter(|mode| mode.bit() & modes != 0)
+            .collect()
     }
 
     /// Do the modes `held` keep out all that this mode would keep out? Conflicts are symmetric,
     /// so nobody can hold what conflicts with it either.
     pub(super) fn covered_by(self, held: Modes) -> bool {
-        let kept_out =
-            self.of_class(held).iter().fold(0, |modes, held| modes | held.conflicts());
+        let kept_out = self
+            .of_class(held)
+            .iter()
+            .fold(0, |modes, held| modes | held.conflicts());
         held != 0 && self.conflicts() & !kept_out == 0
     }
 }

@@ -118,13 +118,20 @@ impl Lock {
     }
 
     fn held_by(&self, tx: TxId) -> Modes {
-        self.holders.iter().find(|holder| holder.tx == tx).map_or(0, |holder| holder.modes)
+        self.holders
+            .iter()
+            .find(|holder| holder.tx == tx)
+            .map_or(0, |holder| holder.modes)
     }
 
     fn hold(&mut self, tx: TxId, actor: TxId, mode: LockMode) {
         match self.holders.iter_mut().find(|holder| holder.tx == tx) {
             Some(holder) => holder.modes |= mode.bit(),
-            None => self.holders.push(Holder { tx, actor, modes: mode.bit() }),
+            None => self.holders.push(Holder {
+                tx,
+                actor,
+                modes: mode.bit(),
+            }),
         }
     }
 
@@ -142,7 +149,10 @@ impl Lock {
     fn entry(&self, actor: TxId) -> usize {
         let held = self.held_by_actor(actor);
         let blocked = |request: &Request| request.mode.conflicts() & held != 0;
-        self.queue.iter().position(blocked).unwrap_or(self.queue.len())
+        self.queue
+            .iter()
+            .position(blocked)
+            .unwrap_or(self.queue.len())
     }
 
     /// Could the request be granted now if it stood at `at` in the queue?
@@ -160,9 +170,18 @@ impl Lock {
         };
         let request = &self.queue[at];
         let conflicts = request.mode.conflicts();
-        let holders = self.holders.iter().filter(|holder| conflicts & holder.modes != 0);
-        let ahead = self.queue.iter().take(at).filter(|other| conflicts & other.mode.bit() != 0);
-        let actors = holders.map(|holder| holder.actor).chain(ahead.map(|other| other.actor));
+        let holders = self
+            .holders
+            .iter()
+            .filter(|holder| conflicts & holder.modes != 0);
+        let ahead = self
+            .queue
+            .iter()
+            .take(at)
+            .filter(|other| conflicts & other.mode.bit() != 0);
+        let actors = holders
+            .map(|holder| holder.actor)
+            .chain(ahead.map(|other| other.actor));
         actors.filter(|actor| *actor != request.actor).collect()
     }
 }
@@ -282,24 +301,31 @@ impl Table {
         }
         // The whole tree in one more mode.
         self.locks.get_mut(&place)?.hold(tx, actor, mode);
-        let first = self.tx(tx).taken.iter().find(|t| t.place == place).map(|t| t.seq);
+        let first = self
+            .tx(tx)
+            .taken
+            .iter()
+            .find(|t| t.place == place)
+            .map(|t| t.seq);
         let seq = first.unwrap_or(self.seq);
         self.insert_taken(tx, Taken { seq, place, mode });
         Some(Answer::Granted)
     }
 
-    fn queue(
-        &mut self,
-        tx: TxId,
-        actor: TxId,
-        place: Place,
-        mode: LockMode,
-        at: usize,
-    ) -> Answer {
+    fn queue(&mut self, tx: TxId, actor: TxId, place: Place, mode: LockMode, at: usize) -> Answer {
         let id = self.next_seq();
         let waiter = Arc::new(Waiter::default());
         let lock = self.locks.entry(place.clone()).or_default();
-        lock.queue.insert(at, Request { id, tx, actor, mode, waiter: Arc::clone(&waiter) });
+        lock.queue.insert(
+            at,
+            Request {
+                id,
+                tx,
+                actor,
+                mode,
+                waiter: Arc::clone(&waiter),
+            },
+        );
         self.tx(tx).waiting.push((place.clone(), id));
         if let Some(cycle) = self.cycle(actor) {
             self.leave(&place, id);
@@ -311,11 +337,15 @@ impl Table {
     /// Takes a request out of its queue. Returns the waiters that need not wait any longer.
     pub fn leave(&mut self, place: &Place, id: u64) -> Vec<Wake> {
         let mut wakes = Vec::new();
-        let Some(lock) = self.locks.get_mut(place) else { return wakes };
+        let Some(lock) = self.locks.get_mut(place) else {
+            return wakes;
+        };
         let Some(at) = lock.queue.iter().position(|request| request.id == id) else {
             return wakes;
         };
-        let Some(request) = lock.queue.remove(at) else { return wakes };
+        let Some(request) = lock.queue.remove(at) else {
+            return wakes;
+        };
         if let Some(tx) = self.transactions.get_mut(&request.tx) {
             tx.waiting.retain(|(_, waiting)| *waiting != id);
         }
@@ -331,11 +361,21 @@ impl Table {
         let mut escalate = None;
         let state = self.tx(tx);
         if let Place::Key(LockKey::Row { tree, .. }) = place {
-            let at = state.rows.iter().position(|rows| rows.tree == tree).unwrap_or_else(|| {
-                let escalate_at = row_locks_max + 1;
-                state.rows.push(Rows { tree, count: 0, modes: 0, first: seq, escalate_at });
-                state.rows.len() - 1
-            });
+            let at = state
+                .rows
+                .iter()
+                .position(|rows| rows.tree == tree)
+                .unwrap_or_else(|| {
+                    let escalate_at = row_locks_max + 1;
+                    state.rows.push(Rows {
+                        tree,
+                        count: 0,
+                        modes: 0,
+                        first: seq,
+                        escalate_at,
+                    });
+                    state.rows.len() - 1
+                });
             let rows = &mut state.rows[at];
             rows.count += 1;
             rows.modes |= mode.bit();
@@ -358,9 +398,15 @@ impl Table {
 
     /// Does any other actor hold a row of the tree in one of these modes?
     fn others_hold_rows(&self, actor: TxId, tree: u32, modes: Modes) -> bool {
-        self.transactions.values().filter(|other| other.actor != actor).any(|other| {
-            other.rows.iter().any(|rows| rows.tree == tree && rows.modes & modes != 0)
-        })
+        self.transactions
+            .values()
+            .filter(|other| other.actor != actor)
+            .any(|other| {
+                other
+                    .rows
+                    .iter()
+                    .any(|rows| rows.tree == tree && rows.modes & modes != 0)
+            })
     }
 
     /// Replaces a transaction's row locks of one tree by one lock of all its rows, unless that
@@ -368,20 +414,39 @@ impl Table {
     fn escalate(&mut self, tx: TxId, tree: u32) {
         let state = self.tx(tx);
         let actor = state.actor;
-        let Some(rows) = state.rows.iter().find(|rows| rows.tree == tree) else { return };
-        let (held, first) = (rows.modes, rows.first);
-        let modes = LockMode::Row(RowMode::Update).of_class(held);
+        let Some(rows) = state.rows.iter().find(|rows| rows.tree == tree) else {
+            return;
+        };
+        let (modes, first) = (
+            LockMode::Row(RowMode::Update).of_class(rows.modes),
+            rows.first,
+        );
         let conflicts = modes.iter().fold(0, |all, mode| all | mode.conflicts());
         let place = Place::Rows(tree);
-        let others = self.locks.get(&place).map_or(0, |lock| lock.held_by_others(actor));
+        let others = self
+            .locks
+            .get(&place)
+            .map_or(0, |lock| lock.held_by_others(actor));
         if conflicts & others != 0 || self.others_hold_rows(actor, tree, conflicts) {
             return;
         }
         let lock = self.locks.entry(place.clone()).or_default();
-        self.whole_trees += usize::from(lock.held_by(tx) == 0);
-        modes.iter().for_each(|mode| lock.hold(tx, actor, *mode));
-        for mode in modes {
-            self.insert_taken(tx, Taken { seq: first, place: place.clone(), mode });
+        let held = lock.held_by(tx);
+        let new: Vec<_> = modes
+            .into_iter()
+            .filter(|mode| mode.bit() & held == 0)
+            .collect();
+        new.iter().for_each(|mode| lock.hold(tx, actor, *mode));
+        self.whole_trees += usize::from(held == 0);
+        for mode in new {
+            self.insert_taken(
+                tx,
+                Taken {
+                    seq: first,
+                    place: place.clone(),
+                    mode,
+                },
+            );
         }
         self.drop_row_locks(tx, tree);
     }
@@ -391,11 +456,15 @@ impl Table {
         let mut taken = std::mem::take(&mut self.tx(tx).taken);
         let (mut count, mut modes) = (0, 0);
         taken.retain(|taken| {
-            let Place::Key(LockKey::Row { tree: of, .. }) = &taken.place else { return true };
+            let Place::Key(LockKey::Row { tree: of, .. }) = &taken.place else {
+                return true;
+            };
             if *of != tree {
                 return true;
             }
-            let Some(lock) = self.locks.get_mut(&taken.place) else { return false };
+            let Some(lock) = self.locks.get_mut(&taken.place) else {
+                return false;
+            };
             if !lock.queue.is_empty() {
                 count += 1;
                 modes |= taken.mode.bit();
@@ -418,7 +487,9 @@ impl Table {
 
     /// Grants what can be granted, first come, first served.
     fn wake(&mut self, place: &Place, wakes: &mut Vec<Wake>) {
-        let Some(lock) = self.locks.get_mut(place) else { return };
+        let Some(lock) = self.locks.get_mut(place) else {
+            return;
+        };
         let mut granted = Vec::new();
         let mut at = 0;
         while at < lock.queue.len() {
@@ -437,7 +508,9 @@ impl Table {
                 at += 1;
                 continue;
             }
-            let Some(request) = lock.queue.remove(at) else { break };
+            let Some(request) = lock.queue.remove(at) else {
+                break;
+            };
             if matches!(place, Place::Key(_)) {
                 lock.hold(request.tx, request.actor, request.mode);
             }
@@ -445,7 +518,9 @@ impl Table {
         }
         for request in granted {
             let id = request.id;
-            self.tx(request.tx).waiting.retain(|(_, waiting)| *waiting != id);
+            self.tx(request.tx)
+                .waiting
+                .retain(|(_, waiting)| *waiting != id);
             if matches!(place, Place::Key(_)) {
                 self.note(request.tx, place.clone(), request.mode);
             }
@@ -463,10 +538,7 @@ impl Table {
 
     fn forget_if_idle(&mut self, id: TxId) {
         let idle = |tx: &Tx| {
-            tx.taken.is_empty()
-                && tx.waiting.is_empty()
-                && tx.attached.is_empty()
-                && tx.actor == id
+            tx.taken.is_empty() && tx.waiting.is_empty() && tx.attached.is_empty() && tx.actor == id
         };
         if self.transactions.get(&id).is_some_and(idle) {
             self.transactions.remove(&id);
@@ -484,11 +556,16 @@ impl Table {
         if counted && rest.iter().any(same) {
             return;
         }
-        let Some(lock) = self.locks.get_mut(&taken.place) else { return };
+        let Some(lock) = self.locks.get_mut(&taken.place) else {
+            return;
+        };
         lock.let_go(tx, taken.mode.bit());
         match &taken.place {
             Place::Rows(_) => {
-                let still = self.locks.get(&taken.place).map_or(0, |lock| lock.held_by(tx));
+                let still = self
+                    .locks
+                    .get(&taken.place)
+                    .map_or(0, |lock| lock.held_by(tx));
                 self.whole_trees -= usize::from(still == 0);
             }
             Place::Key(LockKey::Row { tree, .. }) => {
@@ -523,7 +600,9 @@ impl Table {
     pub fn unlock(&mut self, tx: TxId, key: &LockKey, mode: LockMode) -> Option<Vec<Wake>> {
         let place = Place::Key(key.clone());
         let mut taken = std::mem::take(&mut self.transactions.get_mut(&tx)?.taken);
-        let at = taken.iter().rposition(|taken| taken.place == place && taken.mode == mode);
+        let at = taken
+            .iter()
+            .rposition(|taken| taken.place == place && taken.mode == mode);
         let removed = at.map(|at| taken.remove(at));
         let mut wakes = Vec::new();
         if let Some(removed) = &removed {
@@ -549,7 +628,9 @@ impl Table {
 
     pub fn release_to(&mut self, tx: TxId, mark: Mark) -> Vec<Wake> {
         let mut wakes = Vec::new();
-        let Some(state) = self.transactions.get_mut(&tx) else { return wakes };
+        let Some(state) = self.transactions.get_mut(&tx) else {
+            return wakes;
+        };
         let mut taken = std::mem::take(&mut state.taken);
         while let Some(last) = taken.pop_if(|last| last.seq > mark.0) {
             self.give_back(tx, &last, &taken, &mut wakes);
@@ -561,7 +642,9 @@ impl Table {
 
     pub fn release(&mut self, id: TxId) -> Vec<Wake> {
         let mut wakes = self.release_to(id, Mark(0));
-        let Some(tx) = self.transactions.remove(&id) else { return wakes };
+        let Some(tx) = self.transactions.remove(&id) else {
+            return wakes;
+        };
         for (place, request) in tx.waiting {
             if let Some(lock) = self.locks.get_mut(&place)
                 && let Some(at) = lock.queue.iter().position(|other| other.id == request)
@@ -583,10 +666,15 @@ impl Table {
 
     pub fn clear(&mut self, gone: TxId) -> Vec<Wake> {
         let mut wakes = Vec::new();
-        let mut waiting: Vec<Request> =
-            self.locks.drain().flat_map(|(_, lock)| lock.queue).collect();
+        let mut waiting: Vec<Request> = self
+            .locks
+            .drain()
+            .flat_map(|(_, lock)| lock.queue)
+            .collect();
         waiting.sort_by_key(|request| request.id);
-        waiting.iter().for_each(|request| request.waiter.finish(false, &mut wakes));
+        waiting
+            .iter()
+            .for_each(|request| request.waiter.finish(false, &mut wakes));
         self.transactions.clear();
         self.whole_trees = 0;
         self.gone = gone.max(self.gone);
@@ -599,7 +687,10 @@ impl Table {
             let (key, class, whole_tree) = match place {
                 Place::Key(key) => (key.clone(), key.class(), false),
                 Place::Rows(tree) => {
-                    let key = LockKey::Row { tree: *tree, key: bytes::Bytes::new() };
+                    let key = LockKey::Row {
+                        tree: *tree,
+                        key: bytes::Bytes::new(),
+                    };
                     (key.clone(), key.class(), true)
                 }
             };
@@ -614,7 +705,11 @@ impl Table {
                 let modes = class.of_class(holder.modes);
                 list.extend(modes.into_iter().map(|mode| info(holder.tx, mode, true)));
             }
-            list.extend(lock.queue.iter().map(|request| info(request.tx, request.mode, false)));
+            list.extend(
+                lock.queue
+                    .iter()
+                    .map(|request| info(request.tx, request.mode, false)),
+            );
         }
         list.sort();
         list
@@ -624,9 +719,15 @@ impl Table {
     pub(super) fn waits_of(&self, actor: TxId) -> Vec<(TxId, &Place, u64)> {
         let own = self.transactions.get_key_value(&actor);
         let attached = own.iter().flat_map(|(_, tx)| &tx.attached);
-        let all = attached.filter_map(|tx| self.transactions.get_key_value(tx)).chain(own);
-        all.flat_map(|(id, tx)| tx.waiting.iter().map(|(place, request)| (*id, place, *request)))
-            .collect()
+        let all = attached
+            .filter_map(|tx| self.transactions.get_key_value(tx))
+            .chain(own);
+        all.flat_map(|(id, tx)| {
+            tx.waiting
+                .iter()
+                .map(|(place, request)| (*id, place, *request))
+        })
+        .collect()
     }
 
     /// Might somebody wait for a lock that the actor holds? True if that is not worth a search.
@@ -634,11 +735,14 @@ impl Table {
         const LOOK_AT_MAX: usize = 64;
         let own = self.transactions.get(&actor);
         let attached = own.iter().flat_map(|tx| &tx.attached);
-        attached.filter_map(|tx| self.transactions.get(tx)).chain(own).any(|tx| {
-            let waited_for = |place| self.locks.get(place).is_some_and(|l| !l.queue.is_empty());
-            tx.waiting.len() > 1
-                || tx.taken.len() > LOOK_AT_MAX
-                || tx.taken.iter().any(|taken| waited_for(&taken.place))
-        })
+        attached
+            .filter_map(|tx| self.transactions.get(tx))
+            .chain(own)
+            .any(|tx| {
+                let waited_for = |place| self.locks.get(place).is_some_and(|l| !l.queue.is_empty());
+                tx.waiting.len() > 1
+                    || tx.taken.len() > LOOK_AT_MAX
+                    || tx.taken.iter().any(|taken| waited_for(&taken.place))
+            })
     }
 }

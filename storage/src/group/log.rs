@@ -1,0 +1,278 @@
+//! Apply: committed records in log order become versions in the table store. Blind and
+//! deterministic: no clock, no random, no constraint. Only the chain is checked.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use journal::{Index, Payload, Position, Term};
+use parking_lot::MutexGuard;
+
+use super::overlay::TreeWrite;
+use super::{Group, Verdict, writer::Calls};
+use crate::{
+    Applied, Change, Entry, Header, Part, PartHeader, PartSource, RaftState, Result, TxId, system,
+};
+
+/// Parts of a large transaction that is not finished.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OpenParts {
+    pub epoch: Term,
+    /// Where the journal has them, in order.
+    pub indexes: Vec<Index>,
+    pub changes: u64,
+}
+
+/// How far the log is applied, behind the apply lock.
+#[derive(Default)]
+pub(crate) struct LogState {
+    pub applied: Applied,
+    /// The greatest position in the log, broken entries included.
+    pub top: Position,
+    pub raft: RaftState,
+    pub parts: BTreeMap<TxId, OpenParts>,
+    /// Dropped as of a position, but perhaps still read below it; ascending.
+    pub drops: VecDeque<(Position, u32)>,
+}
+
+impl LogState {
+    /// Notes a record's place. False if it was applied before.
+    fn pass(&mut self, term: Term, index: Index) -> bool {
+        if index <= self.applied.index {
+            return false;
+        }
+        if term > self.applied.term {
+            self.parts.retain(|_, parts| parts.epoch >= term);
+        }
+        (self.applied.term, self.applied.index) = (term, index);
+        true
+    }
+}
+
+impl Group {
+    pub(super) fn apply_entry(
+        &self,
+        term: Term,
+        index: Index,
+        payload: &Payload,
+        source: &mut dyn PartSource,
+    ) -> Result<Verdict> {
+        let entry = Entry::decode(payload)?;
+        let position = entry.header.position;
+        let state = self.log.lock();
+        if index <= state.applied.index {
+            return Ok(Verdict::Repeated);
+        }
+        if !continues(&state, term, &entry.header) {
+            let mut state = state;
+            state.pass(term, index);
+            state.parts.remove(&entry.header.txid);
+            state.top = position.max(state.top);
+            drop(state);
+            call(self.decided(term, position, false));
+            return Ok(Verdict::Broken(position));
+        }
+        let state = if entry.header.parts.is_some() {
+            let indexes = state
+                .parts
+                .get(&entry.header.txid)
+                .map(|parts| parts.indexes.clone());
+            drop(state);
+            self.write_parts(position, indexes.unwrap_or_default(), source)?;
+            self.log.lock()
+        } else {
+            state
+        };
+        self.finish_entry(state, term, index, entry)?;
+        Ok(Verdict::Applied(position))
+    }
+
+    /// Writes the parts of a large transaction. Nobody sees them yet: reads are below their
+    /// position. The apply lock is held per part, so that a checkpoint can come between them; it
+    /// then says that the entry before this one is the last.
+    fn write_parts(
+        &self,
+        position: Position,
+        indexes: Vec<Index>,
+        source: &mut dyn PartSource,
+    ) -> Result<()> {
+        for index in indexes {
+            let part = Part::decode(&source.part(index)?)?;
+            let _state = self.log.lock();
+            self.write(position, tree_writes(part.changes, Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is in the entry itself and makes the whole of it visible.
+    fn finish_entry(
+        &self,
+        mut state: MutexGuard<'_, LogState>,
+        term: Term,
+        index: Index,
+        entry: Entry,
+    ) -> Result<()> {
+        let Header {
+            position,
+            txid,
+            deps,
+            outcome,
+            ..
+        } = entry.header;
+        let mut own = Vec::new();
+        if outcome {
+            let (key, value) = (number(txid.0), number(position.0));
+            own.push(TreeWrite {
+                tree: system::OUTCOMES,
+                key,
+                value: Some(value),
+            });
+        }
+        for tree in &entry.dropped_trees {
+            let key = Bytes::copy_from_slice(&tree.to_be_bytes());
+            let value = Some(number(position.0));
+            own.push(TreeWrite {
+                tree: system::DROPPED_TREES,
+                key,
+                value,
+            });
+            state.drops.push_back((position, *tree));
+        }
+        let catalog: Vec<Change> = match &self.observer {
+            Some(_) => {
+                let system = |change: &&Change| system::is_system(change.tree);
+                entry.changes.iter().filter(system).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        self.write(position, tree_writes(entry.changes, own))?;
+        state.pass(term, index);
+        state.parts.remove(&txid);
+        state.applied.position = position;
+        state.top = position.max(state.top);
+        self.chain.set(position);
+        if let Some(observer) = &self.observer
+            && !catalog.is_empty()
+        {
+            observer.system(self.shared.id, position, &catalog);
+        }
+        let ready = self.check_ready(position)?;
+        self.publish.publish(self.shared.id, position, deps, ready);
+        drop(state);
+        call(self.decided(term, position, true));
+        self.shared.evict();
+        if let Some(observer) = &self.observer
+            && ready
+        {
+            observer.published(self.shared.id, position);
+        }
+        Ok(())
+    }
+
+    fn write(&self, position: Position, writes: Vec<TreeWrite>) -> Result<()> {
+        let mut writes = writes.into_iter().peekable();
+        while let Some(number) = writes.peek().map(|write| write.tree) {
+            let mut of_tree = std::iter::from_fn(|| {
+                writes
+                    .next_if(|write| write.tree == number)
+                    .map(|write| (write.key, write.value))
+            });
+            self.shared
+                .store
+                .write(self.shared.tree(number), position, &mut of_tree)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply_part_record(
+        &self,
+        term: Term,
+        index: Index,
+        payload: &Payload,
+    ) -> Result<PartHeader> {
+        let part = Part::decode(payload)?;
+        let header = part.header;
+        let mut state = self.log.lock();
+        if state.pass(term, index) && header.epoch == term {
+            let open = state.parts.entry(header.txid).or_default();
+            open.epoch = header.epoch;
+            open.indexes.push(index);
+            open.changes += part.changes.len() as u64 + u64::from(part.erased);
+        }
+        drop(state);
+        let mut writer = self.writer.lock();
+        if let Some(progress) = writer.parts.get_mut(&header.txid) {
+            progress.applied += 1;
+            self.parts_moved.notify_all();
+        }
+        Ok(header)
+    }
+
+    pub(super) fn apply_raft_record(&self, term: Term, index: Index, raft: Option<RaftState>) {
+        let mut state = self.log.lock();
+        if !state.pass(term, index) {
+            return;
+        }
+        if let Some(raft) = raft {
+            state.raft = raft;
+        }
+        drop(state);
+        call(self.passed_term(term));
+    }
+
+    /// Removes trees that nobody can read any more.
+    pub(super) fn drop_trees(&self, horizon: Position) -> Result<()> {
+        loop {
+            let next = self
+                .log
+                .lock()
+                .drops
+                .pop_front_if(|(position, _)| *position <= horizon);
+            let Some((_, tree)) = next else { return Ok(()) };
+            self.shared.store.drop_tree(self.shared.tree(tree))?;
+        }
+    }
+}
+
+/// The chain: computed in this term, on the entry that is the last applied one, and all parts are
+/// there.
+fn continues(state: &LogState, term: Term, header: &Header) -> bool {
+    let parts = state.parts.get(&header.txid);
+    let whole = header.parts.is_none_or(|wanted| {
+        parts.is_some_and(|parts| {
+            parts.indexes.len() == wanted.parts as usize && parts.changes == wanted.changes
+        })
+    });
+    header.epoch == term && header.prev == state.applied.position && whole
+}
+
+fn number(value: u64) -> Bytes {
+    Bytes::copy_from_slice(&value.to_be_bytes())
+}
+
+/// All writes of some changes to tables and indexes, by tree and key, one per key: where one row
+/// gives an index key up and another takes it, the put holds.
+pub(super) fn tree_writes(changes: Vec<Change>, mut writes: Vec<TreeWrite>) -> Vec<TreeWrite> {
+    for change in changes {
+        writes.push(TreeWrite {
+            tree: change.tree,
+            key: change.key,
+            value: change.new,
+        });
+        let index = change.index.into_iter();
+        writes.extend(index.map(|w| TreeWrite {
+            tree: w.tree,
+            key: w.key,
+            value: w.value,
+        }));
+    }
+    writes.sort_by(|a, b| {
+        (a.tree, &a.key, a.value.is_none()).cmp(&(b.tree, &b.key, b.value.is_none()))
+    });
+    writes.dedup_by(|later, first| later.tree == first.tree && later.key == first.key);
+    writes
+}
+
+/// Calls waiters back; no lock is held.
+pub(super) fn call(calls: Calls) {
+    calls.into_iter().for_each(|(done, outcome)| done(outcome));
+}

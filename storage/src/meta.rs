@@ -1,0 +1,154 @@
+//! What a checkpoint keeps of a group beside its trees, in `GroupCheckpoint::raft`: Raft's own
+//! bytes and what storage must find again.
+//!
+//! ```text
+//! version u8 | top u64 | shown u64 | blocked: count u32, (position u64, deps u32, (group u32, position u64)*)*
+//! | parts: count u32, (txid u64, epoch u64, changes u64, indexes u32, index u64 *)* | raft: the rest
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use journal::{GroupId, Index, Position, Term};
+
+use crate::group::OpenParts;
+use crate::publish::Deps;
+use crate::{Error, RaftState, Result, TxId};
+
+const VERSION: u8 = 1;
+
+/// State of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// The greatest position in the log, broken entries included: a new leader starts above it.
+    pub top: Position,
+    /// What readers of several groups were shown.
+    pub shown: Position,
+    /// Applied and not shown.
+    pub blocked: VecDeque<(Position, Deps)>,
+    /// Parts below the checkpoint whose entry comes after it.
+    pub parts: BTreeMap<TxId, OpenParts>,
+    pub raft: RaftState,
+}
+
+impl Meta {
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        out.put_u64_le(self.top.0);
+        out.put_u64_le(self.shown.0);
+        out.put_u32_le(self.blocked.len() as u32);
+        for (position, deps) in &self.blocked {
+            out.put_u64_le(position.0);
+            out.put_u32_le(deps.len() as u32);
+            for (group, position) in deps {
+                out.put_u32_le(group.0);
+                out.put_u64_le(position.0);
+            }
+        }
+        out.put_u32_le(self.parts.len() as u32);
+        for (txid, parts) in &self.parts {
+            out.put_u64_le(txid.0);
+            out.put_u64_le(parts.epoch.0);
+            out.put_u64_le(parts.changes);
+            out.put_u32_le(parts.indexes.len() as u32);
+            parts
+                .indexes
+                .iter()
+                .for_each(|index| out.put_u64_le(index.0));
+        }
+        out.put(self.raft.clone());
+        out.freeze()
+    }
+
+    pub fn decode(bytes: &Bytes) -> Result<Meta> {
+        let short = |_| Error::Corrupt {
+            place: "checkpoint".into(),
+            what: "the state of a group is cut off".into(),
+        };
+        let mut rest = bytes.clone();
+        match rest.try_get_u8().map_err(short)? {
+            VERSION => decode(&mut rest).map_err(short),
+            version => Err(Error::Format(format!(
+                "checkpoint of version {version}, this program knows {VERSION}"
+            ))),
+        }
+    }
+}
+
+fn decode(rest: &mut Bytes) -> Result<Meta, bytes::TryGetError> {
+    let (top, shown) = (
+        Position(rest.try_get_u64_le()?),
+        Position(rest.try_get_u64_le()?),
+    );
+    let mut meta = Meta {
+        top,
+        shown,
+        ..Meta::default()
+    };
+    for _ in 0..rest.try_get_u32_le()? {
+        let position = Position(rest.try_get_u64_le()?);
+        let mut deps = Deps::new();
+        for _ in 0..rest.try_get_u32_le()? {
+            deps.push((
+                GroupId(rest.try_get_u32_le()?),
+                Position(rest.try_get_u64_le()?),
+            ));
+        }
+        meta.blocked.push_back((position, deps));
+    }
+    for _ in 0..rest.try_get_u32_le()? {
+        let txid = TxId(rest.try_get_u64_le()?);
+        let (epoch, changes) = (Term(rest.try_get_u64_le()?), rest.try_get_u64_le()?);
+        let mut indexes = Vec::new();
+        for _ in 0..rest.try_get_u32_le()? {
+            indexes.push(Index(rest.try_get_u64_le()?));
+        }
+        meta.parts.insert(
+            txid,
+            OpenParts {
+                epoch,
+                indexes,
+                changes,
+            },
+        );
+    }
+    meta.raft = rest.copy_to_bytes(rest.remaining());
+    Ok(meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> Meta {
+        let parts = OpenParts {
+            epoch: Term(3),
+            indexes: vec![Index(7), Index(9)],
+            changes: 5,
+        };
+        Meta {
+            top: Position(100),
+            shown: Position(90),
+            blocked: [(Position(95), vec![(GroupId(2), Position(94))])].into(),
+            parts: [(TxId(77), parts)].into(),
+            raft: Bytes::from_static(b"members"),
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        assert_eq!(Meta::decode(&meta().encode()).expect("whole"), meta());
+    }
+
+    #[test]
+    fn cut_off_anywhere_is_an_error_or_less_raft_state() {
+        let bytes = meta().encode();
+        for length in 0..bytes.len() {
+            if let Ok(read) = Meta::decode(&bytes.slice(..length)) {
+                assert!(length >= bytes.len() - 7, "{length}");
+                assert_eq!(read.parts, meta().parts);
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The numbers of the system trees that storage itself knows. `sql` numbers its own up to
+//! `TreeId::SYSTEM_MAX`.
+
+use crate::TreeId;
+
+/// Descriptors of tables, indexes, functions and grants.
+pub const CATALOG: u32 = 1;
+/// Former descriptors.
+pub const CATALOG_HISTORY: u32 = 2;
+/// Outcomes of transactions: txid -> position, both u64 big-endian. Written by apply.
+pub const OUTCOMES: u32 = 3;
+/// Reserved ranges of sequences.
+pub const SEQUENCES: u32 = 4;
+/// Trees that are dropped: number u32 -> position u64, big-endian. Written by apply.
+pub const DROPPED_TREES: u32 = 999;
+
+/// Does a change of this tree change what statements mean? Nobody reads behind such an entry
+/// before it is applied.
+pub(crate) fn is_catalog(tree: u32) -> bool {
+    is_system(tree) && ![OUTCOMES, SEQUENCES, DROPPED_TREES].contains(&tree)
+}
+
+/// Is it a system tree?
+pub(crate) fn is_system(tree: u32) -> bool {
+    tree <= TreeId::SYSTEM_MAX
+}
