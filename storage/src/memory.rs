@@ -10,7 +10,8 @@ use journal::{GroupId, Position};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Checkpoint, Direction, Error, GroupCheckpoint, Result, Scan, Scratch, TableStore, TreeId, Write,
+    Checkpoint, Direction, Error, GroupCheckpoint, KEY_BYTES_MAX, Result, Scan, Scratch,
+    TableStore, TreeId, VALUE_BYTES_MAX, Write,
 };
 
 /// Keys that a scan takes at a time.
@@ -79,6 +80,27 @@ impl MemoryStore {
     }
 }
 
+/// The limits that every store has. A transaction is checked against them before it gets its
+/// place, for afterwards nothing may fail.
+pub(crate) fn check_size(key: &Bytes, value: &Option<Bytes>) -> Result<()> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let what = format!(
+            "a key has 1 to {KEY_BYTES_MAX} bytes, this one {}",
+            key.len()
+        );
+        return Err(Error::Store(what));
+    }
+    if value
+        .as_ref()
+        .is_some_and(|value| value.len() > VALUE_BYTES_MAX)
+    {
+        return Err(Error::Store(format!(
+            "a value has at most {VALUE_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(())
+}
+
 fn visible(versions: &Versions, at: Position) -> Option<&Bytes> {
     let newer = versions.partition_point(|(position, _)| *position <= at);
     versions.get(newer.checked_sub(1)?)?.1.as_ref()
@@ -139,6 +161,7 @@ impl TableStore for MemoryStore {
         // Two handles, the map's and ours: no scan is under way that could need old versions.
         let collect = Arc::strong_count(&tree) == 2;
         for (key, value) in writes {
+            check_size(&key, &value)?;
             let versions = keys.entry(key).or_default();
             match versions.binary_search_by_key(&position, |(at, _)| *at) {
                 Ok(at) => versions[at].1 = value,
@@ -192,6 +215,20 @@ impl TableStore for MemoryStore {
             .get(&group)
             .copied()
             .unwrap_or_default()
+    }
+
+    fn purge(&self, tree: TreeId) -> Result<()> {
+        let horizon = self.horizon(tree.group);
+        let Some(tree) = self.tree(tree) else {
+            return Ok(());
+        };
+        tree.write().retain(|_, versions| {
+            let newer = versions.partition_point(|(at, _)| *at <= horizon);
+            versions.drain(..newer.saturating_sub(1));
+            let gone = matches!(&versions[..], [(at, None)] if *at <= horizon);
+            !gone
+        });
+        Ok(())
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {

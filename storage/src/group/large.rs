@@ -10,6 +10,7 @@ use parking_lot::MutexGuard;
 use super::writer::Writer;
 use super::{Changes, Commit, Group, LargeChanges, Refused, TRANSACTION_BYTES_MAX};
 use crate::entry::EntryBuilder;
+use crate::memory::check_size;
 use crate::{Change, PartHeader, PartsRef, Proposal, Proposed, Result, TxId, system};
 
 /// A transaction above this size is journaled in parts of about this size.
@@ -22,6 +23,7 @@ impl Group {
         let changes = std::mem::replace(&mut commit.changes, Changes::Small(Vec::new()));
         let mut large: Box<dyn LargeChanges> = match changes {
             Changes::Small(changes) => {
+                changes.iter().try_for_each(check_sizes)?;
                 if changes.iter().map(size).sum::<usize>() <= PART_BYTES_MAX {
                     let mut images = EntryBuilder::new();
                     changes.iter().for_each(|change| images.change(change));
@@ -42,6 +44,15 @@ impl Group {
         let writes = super::log::tree_writes(system, Vec::new());
         self.place_commit(commit, images, writes, Some((parts, trees)))
     }
+}
+
+/// What no table store takes.
+fn check_sizes(change: &Change) -> Result<(), Refused> {
+    check_size(&change.key, &change.new).map_err(Refused::Storage)?;
+    change
+        .index
+        .iter()
+        .try_for_each(|write| check_size(&write.key, &write.value).map_err(Refused::Storage))
 }
 
 /// About the bytes of a change's image.
@@ -76,6 +87,7 @@ impl<'a> Sender<'a> {
         let mut sent = PartsRef::default();
         let mut bytes = 0u64;
         while let Some(change) = changes.next().map_err(Refused::Storage)? {
+            check_sizes(&change)?;
             if system::is_system(change.tree) {
                 system.push(change);
                 continue;

@@ -128,11 +128,6 @@ impl Overlay {
         self.generation
     }
 
-    #[cfg(test)]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Notes the writes of an entry. Positions ascend.
     pub fn insert(&mut self, position: Position, writes: Vec<TreeWrite>) {
         for TreeWrite {

@@ -144,11 +144,6 @@ impl Shared {
         self.store.set_horizon(self.id, horizon);
         self.store.horizon(self.id)
     }
-
-    #[cfg(test)]
-    pub fn pinned(&self) -> Vec<Position> {
-        self.pins.lock().keys().copied().collect()
-    }
 }
 
 /// Holds a position readable: the store's horizon and the overlay's floor stay at or below it

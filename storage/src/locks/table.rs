@@ -487,46 +487,66 @@ impl Table {
 
     /// Grants what can be granted, first come, first served.
     fn wake(&mut self, place: &Place, wakes: &mut Vec<Wake>) {
-        let Some(lock) = self.locks.get_mut(place) else {
-            return;
-        };
-        let mut granted = Vec::new();
-        let mut at = 0;
-        while at < lock.queue.len() {
-            let request = &lock.queue[at];
-            let free = match place {
-                Place::Key(_) => lock.is_free(request.actor, request.mode, at),
-                // Who waits for a whole tree asks for its row again.
-                Place::Rows(_) => {
-                    request.mode.conflicts() & lock.held_by_others(request.actor) == 0
-                }
-            };
-            if !free {
-                if request.mode.is_exclusive() && matches!(place, Place::Key(_)) {
-                    break;
-                }
-                at += 1;
-                continue;
-            }
-            let Some(request) = lock.queue.remove(at) else {
-                break;
-            };
-            if matches!(place, Place::Key(_)) {
-                lock.hold(request.tx, request.actor, request.mode);
-            }
-            granted.push(request);
-        }
-        for request in granted {
+        let mut from = 0;
+        while let Some((request, granted)) = self.next_free(place, &mut from) {
             let id = request.id;
             self.tx(request.tx)
                 .waiting
                 .retain(|(_, waiting)| *waiting != id);
-            if matches!(place, Place::Key(_)) {
+            if granted {
                 self.note(request.tx, place.clone(), request.mode);
             }
-            request.waiter.finish(matches!(place, Place::Key(_)), wakes);
+            request.waiter.finish(granted, wakes);
         }
         self.forget_if_free(place);
+    }
+
+    /// Takes the next request at or behind `from` out of the queue whose waiting is over; it
+    /// holds the lock if the second is true.
+    fn next_free(&mut self, place: &Place, from: &mut usize) -> Option<(Request, bool)> {
+        let whole = self.whole_tree_holders(place);
+        let lock = self.locks.get_mut(place)?;
+        loop {
+            let request = lock.queue.get(*from)?;
+            let (tx, actor, mode) = (request.tx, request.actor, request.mode);
+            let conflicts = mode.conflicts();
+            let is_key = matches!(place, Place::Key(_));
+            let free = match place {
+                Place::Key(_) => lock.is_free(actor, mode, *from),
+                Place::Rows(_) => conflicts & lock.held_by_others(actor) == 0,
+            };
+            if !free && is_key && mode.is_exclusive() {
+                return None;
+            }
+            if !free {
+                *from += 1;
+                continue;
+            }
+            // Who waited for a whole tree, or finds that it is locked by now, asks again.
+            let blocked = whole
+                .iter()
+                .any(|(of, held)| *of != actor && conflicts & held != 0);
+            let granted = is_key && !blocked;
+            if granted {
+                lock.hold(tx, actor, mode);
+            }
+            return lock.queue.remove(*from).map(|request| (request, granted));
+        }
+    }
+
+    /// Who has escalated to the whole tree of a row.
+    fn whole_tree_holders(&self, place: &Place) -> Vec<(TxId, Modes)> {
+        let Place::Key(LockKey::Row { tree, .. }) = place else {
+            return Vec::new();
+        };
+        if self.whole_trees == 0 {
+            return Vec::new();
+        }
+        let lock = self.locks.get(&Place::Rows(*tree));
+        lock.iter()
+            .flat_map(|lock| &lock.holders)
+            .map(|h| (h.actor, h.modes))
+            .collect()
     }
 
     fn forget_if_free(&mut self, place: &Place) {

@@ -448,6 +448,22 @@ fn escalation_keeps_waiters_waiting() {
 }
 
 #[test]
+fn who_waited_for_a_row_while_its_tree_was_escalated_asks_again() {
+    let locks = LockTable::new(2);
+    granted(wait(&locks, D, row(3), RowMode::Share));
+    granted(wait(&locks, A, row(0), RowMode::Share));
+    granted(wait(&locks, A, row(1), RowMode::Share));
+    let ticket = queued(wait(&locks, B, row(3), RowMode::NoKeyUpdate));
+    granted(wait(&locks, A, row(2), RowMode::Share));
+    locks.release(D);
+    assert!(ticket.ready() && !ticket.granted());
+    let ticket = queued(wait(&locks, B, row(3), RowMode::NoKeyUpdate));
+    locks.release(A);
+    assert!(ticket.ready());
+    granted(wait(&locks, B, row(3), RowMode::NoKeyUpdate));
+}
+
+#[test]
 fn shared_escalation_lets_other_readers_in() {
     let locks = LockTable::new(10);
     for key in 0..20 {
@@ -646,7 +662,7 @@ proptest! {
                 Step::Lock { .. } | Step::Back { .. } => (),
             }
             check_exclusion(&locks);
-            let running = (1..6).any(|tx| !tickets.get(&tx).is_some_and(|t| !t.ready()));
+            let running = (1..6).any(|tx| tickets.get(&tx).is_none_or(Ticket::ready));
             prop_assert!(running, "all wait: an undetected deadlock");
         }
         for tx in 1..6 {
