@@ -63,6 +63,13 @@ impl MemoryStore {
             after.trees.write().insert(*id, Arc::new(RwLock::new(copy)));
         }
         after.checkpoint = Arc::new(Mutex::new(checkpoint));
+        // The horizon is durable before the first version is removed under it.
+        let horizons = self.horizons.read().clone();
+        for (group, horizon) in &horizons {
+            let persisted = after.persisted.entry(*group).or_default();
+            *persisted = (*horizon).max(*persisted);
+        }
+        after.horizons = RwLock::new(horizons);
         Arc::new(after)
     }
 

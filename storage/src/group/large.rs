@@ -28,7 +28,7 @@ impl Group {
                     let mut images = EntryBuilder::new();
                     changes.iter().for_each(|change| images.change(change));
                     let writes = super::log::tree_writes(changes, Vec::new());
-                    return self.place_commit(commit, images, writes, None);
+                    return self.place_commit(commit, images, writes, None, Vec::new());
                 }
                 Box::new(Split::new(changes))
             }
@@ -42,7 +42,8 @@ impl Group {
         let mut images = EntryBuilder::new();
         system.iter().for_each(|change| images.change(change));
         let writes = super::log::tree_writes(system, Vec::new());
-        self.place_commit(commit, images, writes, Some((parts, trees)))
+        let parts = (parts.parts > 0).then_some(parts);
+        self.place_commit(commit, images, writes, parts, trees)
     }
 }
 

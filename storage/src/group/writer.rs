@@ -181,23 +181,21 @@ struct Draft {
 }
 
 impl Group {
-    /// [`Group::commit`] behind the journaling of parts.
+    /// [`Group::commit`] behind the journaling of parts; `coarse` names the trees that these
+    /// write.
     pub(super) fn place_commit(
         &self,
         commit: Commit,
         mut images: EntryBuilder,
         writes: Vec<TreeWrite>,
-        parts: Option<(PartsRef, Vec<u32>)>,
+        parts: Option<PartsRef>,
+        mut coarse: Vec<u32>,
     ) -> Result<Position, Refused> {
         commit.events.iter().for_each(|event| images.event(event));
         commit
             .dropped_trees
             .iter()
             .for_each(|tree| images.drop_tree(*tree));
-        let (parts, mut coarse) = match parts {
-            Some((parts, trees)) => (Some(parts), trees),
-            None => (None, Vec::new()),
-        };
         coarse.extend(&commit.dropped_trees);
         let is_catalog = writes.iter().any(|write| system::is_catalog(write.tree));
         let barrier = is_catalog || !coarse.is_empty();
