@@ -47,7 +47,7 @@ enum Step {
     Refuse {
         count: usize,
     },
-    StepDown {
+    Fall {
         deliver: usize,
         lose: usize,
     },
@@ -71,7 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => tx.prop_map(|tx| Step::Rollback { tx }),
         15 => (1..4usize).prop_map(|count| Step::Deliver { count }),
         3 => (1..4usize).prop_map(|count| Step::Refuse { count }),
-        2 => (0..4usize, 0..4usize).prop_map(|(deliver, lose)| Step::StepDown { deliver, lose }),
+        2 => (0..4usize, 0..4usize).prop_map(|(deliver, lose)| Step::Fall { deliver, lose }),
         2 => Just(Step::Horizon),
         2 => Just(Step::Checkpoint),
         1 => (0..4u64).prop_map(|survives| Step::Crash { survives }),
@@ -235,7 +235,7 @@ impl Run {
             Step::Rollback { tx } => self.open[tx] = None,
             Step::Deliver { count } => self.node.local.deliver(GROUP, count).expect("applied"),
             Step::Refuse { count } => self.node.local.refuse(GROUP, count),
-            Step::StepDown { deliver, lose } => {
+            Step::Fall { deliver, lose } => {
                 self.node.local.step_down(GROUP);
                 self.node.local.deliver(GROUP, deliver).expect("applied");
                 self.node.local.lose(GROUP, lose);
