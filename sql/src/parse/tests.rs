@@ -35,7 +35,7 @@ fn says_where_the_syntax_ends() {
             "syntax error at or near \",\"",
             23,
         ),
-        ("grant foo on t", "syntax error at end of input", 15),
+        ("grant select on t", "syntax error at end of input", 18),
         ("select 1;\nfoo bar", "syntax error at or near \"foo\"", 11),
         ("commit nonsense", "syntax error at or near \"nonsense\"", 8),
         (

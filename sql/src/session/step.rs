@@ -1,5 +1,11 @@
 //! What a call of the session ends with: an answer, or something the server must do first.
 
+use std::sync::Arc;
+
+use storage::{Outcome, Ticket};
+
+use super::signal::Signal;
+use crate::engine::Engine;
 use crate::transaction::Wait;
 
 /// The end of one call.
@@ -13,21 +19,127 @@ pub enum Step {
     /// The row limit of Execute is reached.
     Suspended,
     /// Await this, then call again with the same arguments.
-    Wait(Wait),
+    Wait(Waiting),
     /// Flush the output, then call again.
     More,
-    /// COPY FROM STDIN begins: the formats (0 text, 1 binary) of its columns.
+    /// COPY FROM STDIN begins: send CopyInResponse, then give the data to `copy_data`.
     CopyIn {
         /// Overall format.
         binary: bool,
         /// Number of columns.
         columns: u16,
     },
-    /// COPY TO STDOUT begins; call again for its data.
+    /// COPY TO STDOUT begins: send CopyOutResponse; call again for its data (rows are CopyData)
+    /// until `Done` (send CopyDone first).
     CopyOut {
         /// Overall format.
         binary: bool,
         /// Number of columns.
         columns: u16,
     },
+    /// The query string is at its end: ReadyForQuery.
+    End,
+}
+
+/// Something to await before the session is called again.
+pub struct Waiting {
+    what: What,
+    until: Option<u64>,
+}
+
+enum What {
+    Lock(Ticket),
+    Signal(Signal),
+    /// Until the time only.
+    Time,
+    /// The next applied entry.
+    Entry(Arc<Engine>),
+    /// Nothing.
+    Now,
+}
+
+impl Waiting {
+    /// Turns a stop of the engine into something with a waker. `until`: the session wants to be
+    /// called then at the latest (a timeout), in microseconds since 1970.
+    pub(super) fn new(engine: &Arc<Engine>, wait: Wait, until: Option<u64>) -> Waiting {
+        let (what, time) = match wait {
+            Wait::Lock(ticket) => (What::Lock(ticket), None),
+            Wait::Position(group, position) => {
+                let signal = Signal::default();
+                match engine.groups().get(group) {
+                    None => signal.finish(Outcome::Unknown),
+                    Some(held) => {
+                        let done = signal.clone();
+                        held.when(position, Box::new(move |outcome| done.finish(outcome)));
+                    }
+                }
+                (What::Signal(signal), None)
+            }
+            Wait::Until(time) => (What::Time, Some(time)),
+            Wait::Feed(time) => (What::Entry(Arc::clone(engine)), time),
+            Wait::Again => (What::Now, None),
+            Wait::Group(group) => match engine.group_signal(group) {
+                Some(signal) => (What::Signal(signal), None),
+                None => (What::Now, None),
+            },
+        };
+        let until = match (until, time) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Waiting { what, until }
+    }
+
+    /// A wait for a signal.
+    pub(super) fn signal(signal: Signal) -> Waiting {
+        Waiting { what: What::Signal(signal), until: None }
+    }
+
+    /// Call the session again at this time even if nothing happened (microseconds since 1970).
+    pub fn until(&self) -> Option<u64> {
+        self.until
+    }
+
+    /// Is the waiting over (the time apart)?
+    pub fn ready(&self) -> bool {
+        match &self.what {
+            What::Lock(ticket) => ticket.ready(),
+            What::Signal(signal) => signal.is_set(),
+            What::Time | What::Entry(_) => false,
+            What::Now => true,
+        }
+    }
+
+    /// What became of what was awaited, where that matters.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.what {
+            What::Signal(signal) => signal.outcome(),
+            _ => None,
+        }
+    }
+
+    /// Calls `wake` when the waiting is over, at once if it is. Keep the `Waiting` meanwhile:
+    /// dropping it leaves a lock's queue.
+    pub fn on_ready(&self, wake: Box<dyn FnOnce() + Send>) {
+        match &self.what {
+            What::Lock(ticket) => ticket.on_ready(wake),
+            What::Signal(signal) => signal.on_set(wake),
+            What::Entry(engine) => engine.on_entry(wake),
+            What::Now => wake(),
+            What::Time => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match &self.what {
+            What::Lock(_) => "lock",
+            What::Signal(_) => "signal",
+            What::Time => "time",
+            What::Entry(_) => "entry",
+            What::Now => "now",
+        };
+        write!(f, "Waiting({what}, {:?})", self.until)
+    }
 }

@@ -1,31 +1,44 @@
 //! Transactions: snapshots, own writes, savepoints, locks and commit, over storage's groups.
 //! Executors read and write only through [`Transaction`].
+//!
+//! Invariants: a transaction writes one group; what it has read of pending entries it waits for
+//! before it ends; nothing here blocks a thread, reads a clock or draws a random number.
 
+mod commit;
+mod locks;
 mod modes;
+mod reads;
+mod scan;
+mod side;
+mod snapshot;
 mod stop;
+#[cfg(test)]
+mod tests;
+mod writes;
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
+pub(crate) use commit::first_pending;
+pub use commit::{Committed, Identity};
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
+pub use side::Allocations;
+pub use snapshot::Snapshot;
 pub use stop::{Stop, Wait};
-use storage::{Direction, GroupId, Position};
+pub use storage::{EventKind, IndexWrite};
+use storage::{Direction, Group, GroupId, Position, Term, TxId};
 
-use crate::Error;
+use crate::catalog::{Catalog, Change, RoleId, SchemaId};
+use crate::engine::Engine;
+use crate::{Error, state};
 
 /// Keys and values in key order; owns what it needs.
-pub type RowScan = Box<dyn Iterator<Item = std::result::Result<(Bytes, Bytes), Stop>> + Send>;
+pub type RowScan = Box<dyn Iterator<Item = Result<(Bytes, Bytes), Stop>> + Send>;
 
-/// A write of one index entry. `None` deletes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexWrite {
-    /// The index's tree.
-    pub tree: u32,
-    /// The entry's key.
-    pub key: Bytes,
-    /// The table key, or `None`.
-    pub value: Option<Bytes>,
-}
+/// A range of keys.
+pub type Range = (Bound<Bytes>, Bound<Bytes>);
 
 /// One change of one row with what it does to the indexes.
 #[derive(Clone, Debug)]
@@ -42,17 +55,97 @@ pub struct RowChange {
     pub feed: bool,
 }
 
-/// One open transaction.
-pub struct Transaction {
-    isolation: Isolation,
-    read_only: bool,
+/// This transaction as one group's lock table and writer know it.
+#[derive(Clone)]
+struct Member {
+    group: Arc<Group>,
+    txid: TxId,
+    epoch: Term,
 }
 
-fn unbuilt<T>() -> std::result::Result<T, Stop> {
-    Err(Stop::Error(Error::internal("not merged yet")))
+/// A named savepoint.
+struct Savepoint {
+    name: String,
+    mark: Mark,
+}
+
+/// Everything that a savepoint goes back to.
+#[derive(Clone)]
+pub struct Mark {
+    writes: writes::Mark,
+    events: usize,
+    dropped: usize,
+    changes: usize,
+    locks: BTreeMap<GroupId, storage::Mark>,
+    writing: Option<GroupId>,
+}
+
+/// One open transaction.
+pub struct Transaction {
+    engine: Arc<Engine>,
+    isolation: Isolation,
+    read_only: bool,
+    deferrable: bool,
+    /// In a BEGIN block: further statements may follow.
+    block: bool,
+    /// The catalog of the current statement, own DDL included.
+    catalog: Arc<Catalog>,
+    /// Own DDL, in order.
+    changes: Vec<Change>,
+    /// Positions of the current statement, or of the whole transaction.
+    snapshot: Snapshot,
+    /// Where this transaction is known to lock tables, by group.
+    members: BTreeMap<GroupId, Member>,
+    /// The one group that is written.
+    writing: Option<GroupId>,
+    writes: writes::Writes,
+    reads: reads::Reads,
+    /// Reads under a lock that were newer than the snapshot: where they were made.
+    seen: BTreeMap<(u32, Bytes), Position>,
+    events: Vec<storage::Event>,
+    dropped_trees: Vec<u32>,
+    /// Newest pending positions that were read, by group.
+    hold: BTreeMap<GroupId, Position>,
+    /// Positions of other owners' groups that were read.
+    deps: BTreeMap<GroupId, Position>,
+    savepoints: Vec<Savepoint>,
+    notices: Vec<Error>,
+    record_outcome: bool,
+    /// Reserved names that it uses, and for whom.
+    names: BTreeMap<(SchemaId, String), RoleId>,
+    /// Start in microseconds since 1970.
+    started: u64,
 }
 
 impl Transaction {
+    /// Begins a transaction. Nothing is read or locked before its first statement.
+    pub fn new(engine: &Arc<Engine>, isolation: Isolation, read_only: bool, block: bool) -> Self {
+        Transaction {
+            engine: Arc::clone(engine),
+            isolation,
+            read_only,
+            deferrable: false,
+            block,
+            catalog: engine.catalog(),
+            changes: Vec::new(),
+            snapshot: Snapshot::default(),
+            members: BTreeMap::new(),
+            writing: None,
+            writes: writes::Writes::new(engine.limits().write_memory_bytes),
+            reads: reads::Reads::default(),
+            seen: BTreeMap::new(),
+            events: Vec::new(),
+            dropped_trees: Vec::new(),
+            hold: BTreeMap::new(),
+            deps: BTreeMap::new(),
+            savepoints: Vec::new(),
+            notices: Vec::new(),
+            record_outcome: false,
+            names: BTreeMap::new(),
+            started: engine.clock().unix_micros(),
+        }
+    }
+
     /// The isolation level.
     pub fn isolation(&self) -> Isolation {
         self.isolation
@@ -63,116 +156,483 @@ impl Transaction {
         self.read_only
     }
 
+    /// DEFERRABLE, as asked for: a read-only serializable transaction never waits here anyway.
+    pub fn deferrable(&self) -> bool {
+        self.deferrable
+    }
+
+    /// In a BEGIN block?
+    pub fn in_block(&self) -> bool {
+        self.block
+    }
+
+    /// BEGIN inside an implicit transaction makes it a block.
+    pub fn make_block(&mut self) {
+        self.block = true;
+    }
+
+    /// When it began, in microseconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// SET TRANSACTION: isolation (25001 after the first statement), access mode.
+    pub fn set_modes(&mut self, modes: &crate::parse::Modes) -> crate::Result<()> {
+        if let Some(isolation) = modes.isolation {
+            if isolation != self.isolation && !self.snapshot.is_empty() {
+                return Err(Error::new(
+                    state::ACTIVE_SQL_TRANSACTION,
+                    "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+                ));
+            }
+            self.isolation = isolation;
+        }
+        if let Some(read_only) = modes.read_only {
+            if !read_only && self.read_only && !self.snapshot.is_empty() {
+                return Err(Error::new(
+                    state::ACTIVE_SQL_TRANSACTION,
+                    "transaction read-write mode must be set before any query",
+                ));
+            }
+            self.read_only = read_only;
+        }
+        self.deferrable = modes.deferrable.unwrap_or(self.deferrable);
+        Ok(())
+    }
+
+    /// The statement's catalog, own DDL included.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Has this transaction changed the catalog?
+    pub fn has_ddl(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Own DDL takes effect for this transaction's next statements (the caller writes the rows
+    /// with [`Transaction::write_system`]).
+    pub fn change_catalog(&mut self, changes: Vec<Change>) {
+        self.catalog = Arc::new(self.catalog.with(&changes));
+        self.changes.extend(changes);
+    }
+
+    /// Begins a statement that uses these groups and writes (or locks rows of) `writes`: takes
+    /// catalog and snapshot so that they belong together.
+    ///
+    /// # Errors
+    /// `Wait` while the newest state can't be read yet; 40001 if the leader has changed.
+    pub fn begin_statement(
+        &mut self,
+        groups: &[GroupId],
+        writes: Option<GroupId>,
+    ) -> Result<(), Stop> {
+        self.check_alive()?;
+        self.refresh_catalog();
+        if self.isolation.keeps_snapshot() && !self.snapshot.is_empty() {
+            return Ok(());
+        }
+        let engine = Arc::clone(&self.engine);
+        let all;
+        let groups = if self.isolation.keeps_snapshot() {
+            all = engine.groups().all().iter().map(|g| g.id()).collect::<Vec<_>>();
+            &all[..]
+        } else {
+            groups
+        };
+        let home = match (self.read_only, self.block) {
+            (true, _) => None,
+            (false, true) => writes.or(self.writing).or_else(|| engine.home(groups)),
+            (false, false) => writes,
+        };
+        // The old pins go only when the new ones are there.
+        let snapshot = match home {
+            Some(home) => Snapshot::newest(engine.groups(), home, groups)?,
+            None if groups.is_empty() => Snapshot::default(),
+            None => Snapshot::applied(engine.groups(), groups)?,
+        };
+        self.snapshot = snapshot;
+        if !self.has_ddl() && self.catalog.version() != engine.catalog().version() {
+            return Err(Stop::again());
+        }
+        Ok(())
+    }
+
+    /// The newest catalog with own DDL on top.
+    pub fn refresh_catalog(&mut self) {
+        let newest = self.engine.catalog();
+        if self.changes.is_empty() {
+            self.catalog = newest;
+        } else {
+            self.catalog = Arc::new(newest.with(&self.changes));
+        }
+    }
+
+    /// Puts a suspended portal's snapshot in place of the present one and gives that back.
+    pub fn swap_snapshot(&mut self, snapshot: &mut Snapshot) {
+        std::mem::swap(&mut self.snapshot, snapshot);
+    }
+
+    /// The positions read at.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// The newest value that this statement may see: own writes, then the snapshot. SERIALIZABLE
     /// remembers the read.
-    pub fn get(
-        &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _key: &[u8],
-    ) -> std::result::Result<Option<Bytes>, Stop> {
-        unbuilt()
+    pub fn get(&mut self, group: GroupId, tree: u32, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        if self.writing == Some(group)
+            && let Some(own) = self.writes.get(tree, key)?
+        {
+            return Ok(own);
+        }
+        let at = self.read_at(group)?;
+        if self.validates(group) {
+            self.reads.key(tree, key);
+        }
+        let (group, position) = at;
+        Ok(group.get(tree, key, position)?)
     }
 
     /// The keys of a range, as of now: writes made later by the same statement are not in it.
     pub fn scan(
         &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _range: (Bound<Bytes>, Bound<Bytes>),
-        _direction: Direction,
-    ) -> std::result::Result<RowScan, Stop> {
-        unbuilt()
+        group: GroupId,
+        tree: u32,
+        range: Range,
+        direction: Direction,
+    ) -> Result<RowScan, Stop> {
+        let (held, position) = self.read_at(group)?;
+        if self.validates(group) {
+            self.reads.range(tree, &range);
+        }
+        let mut own = None;
+        if self.writing == Some(group) && self.writes.touches(tree) {
+            own = Some(self.writes.range(tree, &range, direction)?);
+        }
+        let base = held.scan(tree, range, position, direction)?;
+        Ok(scan::merged(base, own, direction))
+    }
+
+    /// Notes what a read of the group means for the end of the transaction.
+    fn read_at(&mut self, id: GroupId) -> Result<(Arc<Group>, Position), Stop> {
+        let engine = Arc::clone(&self.engine);
+        let at = self.snapshot.ensure(engine.groups(), id)?;
+        let (group, position) = (Arc::clone(&at.group), at.pin.position());
+        if at.pending {
+            let hold = self.hold.entry(id).or_insert(position);
+            *hold = (*hold).max(position);
+        }
+        let dep = self.deps.entry(id).or_insert(position);
+        *dep = (*dep).max(position);
+        Ok((group, position))
+    }
+
+    /// Are reads of this group validated at commit?
+    fn validates(&self, group: GroupId) -> bool {
+        self.isolation == Isolation::Serializable
+            && !self.read_only
+            && self.snapshot.iter().any(|(id, _)| id == group)
     }
 
     /// The newest placed value, under a lock just taken: unique checks and the second look after
     /// a lock wait. Under REPEATABLE READ and above 40001 if it is newer than the snapshot.
     pub fn current(
         &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _key: &[u8],
-    ) -> std::result::Result<Option<Bytes>, Stop> {
-        unbuilt()
+        group: GroupId,
+        tree: u32,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, Stop> {
+        if self.writing == Some(group)
+            && let Some(own) = self.writes.get(tree, key)?
+        {
+            return Ok(own);
+        }
+        let (held, snapshot) = self.read_at(group)?;
+        let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(group, wait.0));
+        let newest = held.newest().map_err(wait)?;
+        if newest <= snapshot {
+            return Ok(held.get(tree, key, snapshot)?);
+        }
+        let value = held.get(tree, key, newest)?;
+        let changed = match held.written_since(tree, key, snapshot) {
+            Some(changed) => changed,
+            None => held.get(tree, key, snapshot)? != value,
+        };
+        if changed {
+            if self.isolation.keeps_snapshot() {
+                return Err(Stop::Error(Error::new(
+                    state::SERIALIZATION_FAILURE,
+                    "could not serialize access due to concurrent update",
+                )));
+            }
+            self.seen.insert((tree, Bytes::copy_from_slice(key)), newest);
+        }
+        if newest > held.applied() {
+            let hold = self.hold.entry(group).or_insert(newest);
+            *hold = (*hold).max(newest);
+        }
+        Ok(value)
     }
 
-    /// Locks one key, existing or not, of a table's tree or of a unique index's.
-    pub fn lock_row(
-        &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _key: &[u8],
-        _mode: RowMode,
-        _policy: Policy,
-    ) -> std::result::Result<Locked, Stop> {
-        unbuilt()
-    }
-
-    /// Locks a table (by its tree). Statements take the modes of PostgreSQL's table 13.2.
-    pub fn lock_table(
-        &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _mode: TableMode,
-        _policy: Policy,
-    ) -> std::result::Result<Locked, Stop> {
-        unbuilt()
-    }
-
-    /// Writes one row of a table of the owner whom the transaction acts for. `owner` and `group`
-    /// are the table's: a second owner is 0A000 with a hint, a read-only transaction 25006. The
-    /// caller has checked grants and ownership (42501) and holds the locks.
-    pub fn write(
-        &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _change: RowChange,
-    ) -> std::result::Result<(), Stop> {
-        unbuilt()
+    /// Writes one row of a table of the owner whom the transaction acts for: a second owner is
+    /// 0A000 with a hint, a read-only transaction 25006. The caller has checked grants and
+    /// ownership (42501) and holds the locks.
+    pub fn write(&mut self, group: GroupId, tree: u32, change: RowChange) -> Result<(), Stop> {
+        self.writes_to(group)?;
+        let seen = match self.seen.get(&(tree, change.key.clone())) {
+            Some(seen) => *seen,
+            None => self.snapshot.position(group).unwrap_or(Position::ZERO),
+        };
+        self.writes.write(tree, change, seen)?;
+        self.after_write()
     }
 
     /// Writes a row of a system tree (catalog, sequences); `None` deletes.
     pub fn write_system(
         &mut self,
-        _group: GroupId,
-        _tree: u32,
-        _key: Bytes,
-        _new: Option<Bytes>,
-    ) -> std::result::Result<(), Stop> {
-        unbuilt()
+        group: GroupId,
+        tree: u32,
+        key: Bytes,
+        new: Option<Bytes>,
+    ) -> Result<(), Stop> {
+        let old = self.current(group, tree, &key)?;
+        self.write(group, tree, RowChange { key, old, new, index: Vec::new(), feed: false })
+    }
+
+    fn after_write(&mut self) -> Result<(), Stop> {
+        if self.writes.wants_scratch() {
+            let engine = Arc::clone(&self.engine);
+            self.writes.spill_to(engine.groups().store())?;
+        }
+        if self.writes.total_bytes() > self.engine.limits().transaction_bytes_max {
+            return Err(too_large(self.engine.limits().transaction_bytes_max).into());
+        }
+        Ok(())
     }
 
     /// Adds an event to the entry: a DDL record (command tag as name) or a message.
     pub fn event(
         &mut self,
-        _group: GroupId,
-        _kind: EventKind,
-        _name: &str,
-        _table: Option<u32>,
-        _payload: Bytes,
-    ) -> std::result::Result<(), Stop> {
-        unbuilt()
+        group: GroupId,
+        kind: EventKind,
+        name: &str,
+        table: Option<u32>,
+        payload: Bytes,
+    ) -> Result<(), Stop> {
+        self.writes_to(group)?;
+        let seq = self.writes.next_seq();
+        self.events.push(storage::Event { seq, kind, name: name.to_owned(), table, payload });
+        Ok(())
     }
 
     /// Drops a tree with the commit.
-    pub fn drop_tree(&mut self, _group: GroupId, _tree: u32) -> std::result::Result<(), Stop> {
-        unbuilt()
+    pub fn drop_tree(&mut self, group: GroupId, tree: u32) -> Result<(), Stop> {
+        self.writes_to(group)?;
+        self.dropped_trees.push(tree);
+        Ok(())
     }
 
     /// The snapshot position of a group as this statement sees it.
-    pub fn position(&mut self, _group: GroupId) -> std::result::Result<Position, Stop> {
-        unbuilt()
+    pub fn position(&mut self, group: GroupId) -> Result<Position, Stop> {
+        Ok(self.read_at(group)?.1)
+    }
+
+    /// Fixes the group that this transaction writes.
+    fn writes_to(&mut self, group: GroupId) -> Result<(), Stop> {
+        if self.writing == Some(group) {
+            return Ok(());
+        }
+        if self.read_only {
+            return Err(Stop::Error(Error::new(
+                state::READ_ONLY_SQL_TRANSACTION,
+                "cannot write in a read-only transaction",
+            )));
+        }
+        if let Some(writing) = self.writing {
+            return Err(Stop::Error(self.second_owner(writing, group)));
+        }
+        self.member(group)?;
+        self.writing = Some(group);
+        Ok(())
+    }
+
+    fn second_owner(&self, first: GroupId, second: GroupId) -> Error {
+        let name = |group: GroupId| match self.catalog.owner_of_group(group) {
+            Some(owner) => format!("tables of owner \"{}\"", self.catalog.role_name(owner)),
+            None => "roles and memberships".to_owned(),
+        };
+        Error::new(
+            state::FEATURE_NOT_SUPPORTED,
+            "a transaction can write the tables of one owner only",
+        )
+        .detail(format!("It has written {} and now writes {}.", name(first), name(second)))
+        .hint("Commit first, then write the other owner's tables in a transaction of its own.")
+    }
+
+    /// This transaction in a group's lock table.
+    fn member(&mut self, id: GroupId) -> Result<&Member, Stop> {
+        if !self.members.contains_key(&id) {
+            let group = snapshot::held(self.engine.groups(), id)?;
+            let Some(epoch) = group.term() else { return Err(Stop::Error(leader_changed())) };
+            let txid = group.begin();
+            self.members.insert(id, Member { group, txid, epoch });
+        }
+        self.members.get(&id).ok_or_else(|| Stop::Error(leader_changed()))
+    }
+
+    /// The transaction's id; asking for it makes `pg_xact_status` know its outcome.
+    pub fn id(&mut self, home: GroupId) -> Result<TxId, Stop> {
+        let home = self.writing.unwrap_or(home);
+        self.record_outcome = true;
+        Ok(self.member(home)?.txid)
+    }
+
+    /// The id, if one was given out already.
+    pub fn id_if_any(&self) -> Option<TxId> {
+        let id = self.writing.or_else(|| self.members.keys().next().copied())?;
+        self.members.get(&id).map(|m| m.txid)
+    }
+
+    fn check_alive(&self) -> Result<(), Stop> {
+        match self.members.values().all(|m| m.group.alive(m.txid)) {
+            true => Ok(()),
+            false => Err(Stop::Error(leader_changed())),
+        }
     }
 
     /// Sends a notice to the client after the statement.
-    pub fn notice(&mut self, _notice: Error) {}
+    pub fn notice(&mut self, notice: Error) {
+        self.notices.push(notice);
+    }
+
+    /// The notices so far.
+    pub fn take_notices(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The engine that it runs in.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Has it written anything (a commit makes an entry)?
+    pub fn has_written(&self) -> bool {
+        !self.writes.is_empty() || !self.events.is_empty() || !self.dropped_trees.is_empty()
+    }
+
+    /// Above `work_mem`: committing may block the thread until parts are durable.
+    pub fn is_large(&self) -> bool {
+        self.writes.is_spilled() || self.writes.total_bytes() > 1 << 20
+    }
+
+    /// The group that is written, once one is.
+    pub fn writing(&self) -> Option<GroupId> {
+        self.writing
+    }
+
+    /// A moment to go back to. Each mark ends with [`Transaction::unmark`].
+    pub fn mark(&mut self) -> Mark {
+        Mark {
+            writes: self.writes.mark(),
+            events: self.events.len(),
+            dropped: self.dropped_trees.len(),
+            changes: self.changes.len(),
+            locks: self.lock_marks(),
+            writing: self.writing,
+        }
+    }
+
+    /// Forgets the newest mark; what was done since stays.
+    pub fn unmark(&mut self) {
+        self.writes.unmark();
+    }
+
+    /// Takes back writes, events and DDL since the mark, and with `locks` the locks too. The mark
+    /// stays.
+    pub fn undo_to(&mut self, mark: &Mark, locks: Locks) -> Result<(), Stop> {
+        self.writes.undo_to(mark.writes)?;
+        self.events.truncate(mark.events);
+        self.dropped_trees.truncate(mark.dropped);
+        if self.changes.len() > mark.changes {
+            self.changes.truncate(mark.changes);
+            self.refresh_catalog();
+        }
+        if !self.has_written() {
+            self.writing = mark.writing;
+        }
+        if locks == Locks::Release {
+            self.release_to(mark);
+        }
+        Ok(())
+    }
+
+    /// SAVEPOINT.
+    pub fn savepoint(&mut self, name: &str) {
+        let mark = self.mark();
+        self.savepoints.push(Savepoint { name: name.to_owned(), mark });
+    }
+
+    fn find_savepoint(&self, name: &str) -> crate::Result<usize> {
+        self.savepoints.iter().rposition(|s| s.name == name).ok_or_else(|| {
+            Error::new(state::SAVEPOINT_EXCEPTION, format!("savepoint \"{name}\" does not exist"))
+        })
+    }
+
+    /// RELEASE SAVEPOINT.
+    pub fn release_savepoint(&mut self, name: &str) -> crate::Result<()> {
+        let at = self.find_savepoint(name)?;
+        for _ in self.savepoints.drain(at..) {
+            self.writes.unmark();
+        }
+        Ok(())
+    }
+
+    /// ROLLBACK TO SAVEPOINT: later savepoints are gone, this one stays. Says how many stay.
+    pub fn rollback_to(&mut self, name: &str) -> Result<usize, Stop> {
+        let at = self.find_savepoint(name)?;
+        while self.savepoints.len() > at + 1 {
+            self.savepoints.pop();
+            self.writes.unmark();
+        }
+        let mark = self.savepoints[at].mark.clone();
+        self.undo_to(&mark, Locks::Release)?;
+        Ok(at + 1)
+    }
+
+    /// Number of open savepoints.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
 }
 
-/// What an event is.
+/// What becomes of locks when a savepoint is gone back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// `pg_logical_emit_message`.
-    Message,
-    /// A change of the catalog.
-    Ddl,
+pub enum Locks {
+    /// Kept (a statement that runs again).
+    Keep,
+    /// Released (ROLLBACK TO).
+    Release,
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.release_all();
+    }
+}
+
+/// 40001: the transaction lived in a term that is over.
+pub(crate) fn leader_changed() -> Error {
+    Error::new(
+        state::SERIALIZATION_FAILURE,
+        "could not serialize access: the leader of the owner's group has changed",
+    )
+    .hint("Run the transaction again.")
+}
+
+/// 54000.
+pub(crate) fn too_large(max: u64) -> Error {
+    Error::new(state::PROGRAM_LIMIT_EXCEEDED, "transaction is too large").detail(format!(
+        "It has written more than {max} bytes (freehold.max_transaction)."
+    ))
 }

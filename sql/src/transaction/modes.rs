@@ -1,4 +1,6 @@
-//! Isolation levels and lock modes in PostgreSQL's words (chapter 13).
+//! Isolation levels, and lock modes in PostgreSQL's words (chapter 13).
+
+pub use storage::{Policy, RowMode, TableMode};
 
 /// Isolation levels; READ UNCOMMITTED is READ COMMITTED, as in PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,42 +23,11 @@ impl Isolation {
             Isolation::Serializable => "serializable",
         }
     }
-}
 
-/// Row lock modes (13.3.2), weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum RowMode {
-    KeyShare,
-    Share,
-    NoKeyUpdate,
-    Update,
-}
-
-/// Table lock modes (13.3.1), weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum TableMode {
-    AccessShare,
-    RowShare,
-    RowExclusive,
-    ShareUpdateExclusive,
-    Share,
-    ShareRowExclusive,
-    Exclusive,
-    AccessExclusive,
-}
-
-/// What to do when a lock is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Queue.
-    #[default]
-    Wait,
-    /// 55P03.
-    NoWait,
-    /// Leave the row out.
-    SkipLocked,
+    /// One snapshot for the whole transaction?
+    pub fn keeps_snapshot(self) -> bool {
+        self != Isolation::ReadCommitted
+    }
 }
 
 /// The answer to a lock request that did not have to wait.

@@ -1,7 +1,7 @@
 //! Why a statement stops before its end: an error, or something that must be awaited outside.
 //! Nothing in this crate blocks a thread.
 
-use storage::{GroupId, Position};
+use storage::{GroupId, Position, Ticket};
 
 use crate::Error;
 
@@ -20,6 +20,8 @@ pub enum Stop {
 
 /// What is awaited.
 pub enum Wait {
+    /// A lock: its place in the queue (dropping it leaves the queue).
+    Lock(Ticket),
     /// An entry of the group at or after this position is applied.
     Position(GroupId, Position),
     /// A time, in microseconds since 1970 (`pg_sleep`, retry delays).
@@ -28,13 +30,21 @@ pub enum Wait {
     Feed(Option<u64>),
     /// Nothing: run again at once (a row changed between snapshot and lock).
     Again,
-    /// A new group for this owner is being made.
+    /// The group is made and led here.
     Group(GroupId),
+}
+
+impl Stop {
+    /// Run the statement again at once.
+    pub fn again() -> Stop {
+        Stop::Wait(Wait::Again)
+    }
 }
 
 impl std::fmt::Debug for Wait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Wait::Lock(_) => f.write_str("Lock"),
             Wait::Position(group, position) => write!(f, "Position({group}, {position})"),
             Wait::Until(micros) => write!(f, "Until({micros})"),
             Wait::Feed(until) => write!(f, "Feed({until:?})"),

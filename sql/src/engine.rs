@@ -1,0 +1,313 @@
+//! The engine: what all sessions of a node share. It is handed its groups, clock and randomness,
+//! keeps the catalog, the settings' defaults, the cached plans and the registry of sessions, and
+//! knows nothing of sockets or Raft.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use storage::{
+    Change, Clock, Direction, GroupId, Groups, Meta, Observer, Position, Propose,
+};
+
+use crate::catalog::{self, Cache, Catalog};
+use crate::plan::{Registry, SystemFunction};
+use crate::session::activity::Activities;
+use crate::session::notify::Notifier;
+use crate::session::plans::Plans;
+use crate::session::sequence::Sequences;
+use crate::session::signal::Signal;
+use crate::settings::Settings;
+use crate::system::SystemRelation;
+use crate::transaction::{Allocations, Stop};
+use crate::{Error, Result};
+
+/// Where randomness comes from (the server: the operating system; tests: a seed).
+pub trait Random: Send + Sync {
+    /// 64 random bits.
+    fn bits(&self) -> u64;
+}
+
+/// Limits of one node.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one transaction's writes in memory; above it they are spooled.
+    pub write_memory_bytes: usize,
+    /// Bytes of one transaction's writes (`freehold.max_transaction`).
+    pub transaction_bytes_max: u64,
+    /// Cached plans.
+    pub plans_max: usize,
+    /// Notifications queued for one session that does not read.
+    pub notifications_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            write_memory_bytes: 16 << 20,
+            transaction_bytes_max: storage::TRANSACTION_BYTES_MAX,
+            plans_max: 1_024,
+            notifications_max: 8_192,
+        }
+    }
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// The groups of this node.
+    pub groups: Arc<Groups>,
+    /// Where new groups are made.
+    pub propose: Arc<dyn Propose>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// System relations that the server adds (`freehold.nodes`, ...).
+    pub relations: Vec<Arc<dyn SystemRelation>>,
+    /// Table functions that the server adds.
+    pub functions: Vec<Arc<dyn SystemFunction>>,
+    /// Defaults of settings that were given at start: (name, value).
+    pub settings: Vec<(String, String)>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// What all sessions of a node share.
+pub struct Engine {
+    groups: Arc<Groups>,
+    propose: Arc<dyn Propose>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    limits: Limits,
+    watch: Arc<Watch>,
+    relations: Vec<Arc<dyn SystemRelation>>,
+    functions: Vec<Arc<dyn SystemFunction>>,
+    settings: Settings,
+    allocations: Allocations,
+    sequences: Sequences,
+    plans: Plans,
+    activities: Activities,
+    notifier: Arc<Notifier>,
+    creating: Mutex<BTreeMap<GroupId, Signal>>,
+}
+
+/// Sees entries as they are applied: the catalog's feeder and the waker of those who wait for
+/// entries.
+struct Watch {
+    cache: Cache,
+    wakers: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    /// The first row of the catalog that could not be read: nothing may be served after it.
+    damaged: Mutex<Option<Error>>,
+}
+
+impl Observer for Watch {
+    fn system(&self, group: GroupId, position: Position, changes: &[Change]) {
+        let rows = changes.iter().map(|c| (c.tree, c.key.as_ref(), c.new.as_deref()));
+        if let Err(error) = self.cache.apply(group, position, rows) {
+            tracing::error!(%group, %position, %error, "a catalog row can't be read");
+            self.damaged.lock().get_or_insert(error);
+        }
+    }
+
+    fn published(&self, _group: GroupId, _position: Position) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        for wake in wakers {
+            wake();
+        }
+    }
+}
+
+impl Engine {
+    /// An engine over groups that are not opened yet: [`Engine::observer`] must see every entry
+    /// that they apply. Then each group is opened, replayed and given to [`Engine::load`].
+    pub fn new(parts: Parts) -> Result<Arc<Engine>> {
+        let settings = Settings::new(&parts.settings)?;
+        let limits = parts.limits;
+        let own = crate::session::system::relations();
+        let mut relations = crate::system::relations();
+        relations.extend(parts.relations);
+        Ok(Arc::new_cyclic(|engine| {
+            relations.extend(own(engine.clone()));
+            let base = Catalog::base(&relations);
+            Engine {
+                groups: parts.groups,
+                propose: parts.propose,
+                clock: parts.clock,
+                random: parts.random,
+                limits,
+                watch: Arc::new(Watch {
+                    cache: Cache::new(base),
+                    wakers: Mutex::default(),
+                    damaged: Mutex::default(),
+                }),
+                relations,
+                functions: parts.functions,
+                settings,
+                allocations: Allocations::default(),
+                sequences: Sequences::default(),
+                plans: Plans::new(limits.plans_max),
+                activities: Activities::default(),
+                notifier: Arc::new(Notifier::default()),
+                creating: Mutex::default(),
+            }
+        }))
+    }
+
+    /// Must see every entry that the groups apply.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.watch) as Arc<dyn Observer>
+    }
+
+    /// Reads the catalog of a group that is replayed (`Group::ready`), before it is served; the
+    /// directory first.
+    pub fn load(&self, id: GroupId) -> Result<()> {
+        let Some(group) = self.groups.get(id) else {
+            return Err(storage::Error::NoGroup(id).into());
+        };
+        let position = group.applied();
+        self.watch.cache.load(id, position, |tree| {
+            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            let rows = group.scan(tree, all, position, Direction::Forward)?;
+            Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
+        })?;
+        match self.watch.damaged.lock().clone() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the first entry of a new cluster (the superuser) if the directory has none. The
+    /// position is to be awaited before anyone logs in. `verifier` is the superuser's SCRAM
+    /// verifier, if it has a password.
+    pub fn bootstrap(&self, verifier: Option<String>) -> std::result::Result<Option<Position>, Stop> {
+        if self.catalog().role_by_name(catalog::SUPERUSER).is_some() {
+            return Ok(None);
+        }
+        let Some(group) = self.groups.get(GroupId::DIRECTORY) else {
+            return Err(storage::Error::NoGroup(GroupId::DIRECTORY).into());
+        };
+        let seen = group
+            .newest()
+            .map_err(|w| Stop::Wait(crate::transaction::Wait::Position(group.id(), w.0)))?;
+        let meta = Meta { role: catalog::SUPERUSER.to_owned(), ..Meta::default() };
+        self.side_entry(&group, catalog::first_rows(verifier), seen, meta).map(Some)
+    }
+
+    /// The newest applied catalog.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.watch.cache.get()
+    }
+
+    /// The groups of this node.
+    pub fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Microseconds since 2000-01-01 UTC, PostgreSQL's epoch.
+    pub fn now(&self) -> i64 {
+        since_2000(self.clock.unix_micros())
+    }
+
+    /// Randomness.
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The settings' table and defaults.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn allocations(&self) -> &Allocations {
+        &self.allocations
+    }
+
+    pub(crate) fn sequences(&self) -> &Sequences {
+        &self.sequences
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// The sessions of this node.
+    pub fn activities(&self) -> &Activities {
+        &self.activities
+    }
+
+    pub(crate) fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
+    }
+
+    /// All system relations.
+    pub fn relations(&self) -> &[Arc<dyn SystemRelation>] {
+        &self.relations
+    }
+
+    /// Which group a transaction would write, as far as one can guess from what it reads: the
+    /// newest state is read there. None: read committed state.
+    pub(crate) fn home(&self, groups: &[GroupId]) -> Option<GroupId> {
+        match groups {
+            [id] if self.groups.get(*id).is_some_and(|g| g.term().is_some()) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Calls `wake` once when the next entry of any group is applied.
+    pub fn on_entry(&self, wake: Box<dyn FnOnce() + Send>) {
+        self.watch.wakers.lock().push(wake);
+    }
+
+    pub(crate) fn create_group(&self, id: GroupId, above: Position) {
+        let mut creating = self.creating.lock();
+        if creating.get(&id).is_some_and(|signal| !signal.is_set()) {
+            return;
+        }
+        let signal = Signal::default();
+        creating.insert(id, signal.clone());
+        drop(creating);
+        let done = Box::new(move |result: storage::Result<()>| {
+            if let Err(error) = result {
+                tracing::error!(group = %id, %error, "a group could not be made");
+            }
+            signal.set();
+        });
+        self.propose.create(id, above, done);
+    }
+
+    pub(crate) fn group_signal(&self, id: GroupId) -> Option<Signal> {
+        self.creating.lock().get(&id).cloned()
+    }
+}
+
+/// Microseconds since 2000-01-01 from microseconds since 1970.
+pub fn since_2000(unix_micros: u64) -> i64 {
+    const EPOCH: i64 = 946_684_800_000_000;
+    i64::try_from(unix_micros).unwrap_or(i64::MAX) - EPOCH
+}
+
+impl Registry for Engine {
+    fn relation(&self, id: catalog::TableId) -> Option<Arc<dyn SystemRelation>> {
+        let catalog = self.catalog();
+        let table = catalog.table(id)?;
+        let schema = catalog.schema_name(table.schema);
+        let same = |r: &&Arc<dyn SystemRelation>| r.name() == (schema, table.name.as_str());
+        self.relations.iter().find(same).cloned()
+    }
+
+    fn function(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn SystemFunction>> {
+        let schema = schema.unwrap_or("pg_catalog");
+        self.functions.iter().find(|f| f.name() == (schema, name)).cloned()
+    }
+}
+

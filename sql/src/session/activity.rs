@@ -1,0 +1,255 @@
+//! The registry of sessions: what pg_stat_activity shows, and where cancel and terminate land.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use storage::TxId;
+
+use super::notify::Mailbox;
+use crate::catalog::RoleId;
+use crate::{Error, Result, state};
+
+/// What a session is doing, in PostgreSQL's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// Waiting for the client.
+    #[default]
+    Idle,
+    /// Running a statement.
+    Active,
+    /// Waiting for the client within a transaction.
+    IdleInTransaction,
+    /// The same, the transaction has failed.
+    IdleAborted,
+}
+
+impl Doing {
+    /// `pg_stat_activity.state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Doing::Idle => "idle",
+            Doing::Active => "active",
+            Doing::IdleInTransaction => "idle in transaction",
+            Doing::IdleAborted => "idle in transaction (aborted)",
+        }
+    }
+}
+
+/// One row of pg_stat_activity; times in microseconds since 2000-01-01 UTC.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// `usesysid`.
+    pub role: RoleId,
+    /// `usename`.
+    pub role_name: String,
+    /// `application_name`.
+    pub application_name: String,
+    /// `client_addr`, empty if it has none.
+    pub address: String,
+    /// `client_port`.
+    pub port: i32,
+    /// `backend_start`.
+    pub started: i64,
+    /// `xact_start`.
+    pub transaction_started: Option<i64>,
+    /// `query_start`.
+    pub query_started: Option<i64>,
+    /// `state_change`.
+    pub changed: i64,
+    /// Waiting for a lock?
+    pub waiting: bool,
+    /// `state`.
+    pub doing: Doing,
+    /// `query`: the present or the last statement.
+    pub query: Arc<str>,
+    /// `backend_xid`.
+    pub txid: Option<TxId>,
+    /// Channels listened to.
+    pub channels: BTreeSet<String>,
+}
+
+/// One session as the others see it.
+pub struct Activity {
+    process: i32,
+    /// Seen by the executor.
+    cancel: AtomicBool,
+    reason: AtomicU8,
+    shown: Mutex<Shown>,
+    mailbox: Arc<Mailbox>,
+    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+const USER: u8 = 1;
+const STATEMENT_TIMEOUT: u8 = 2;
+const TERMINATED: u8 = 3;
+
+impl Activity {
+    /// The process id that BackendKeyData names.
+    pub fn process(&self) -> i32 {
+        self.process
+    }
+
+    /// What arrives for the session while it is idle.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Says whom to wake on cancel and terminate, in whatever the session waits.
+    pub fn on_interrupt(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.wake.lock() = Some(wake);
+    }
+
+    fn interrupt(&self, reason: u8) {
+        self.reason.fetch_max(reason, Ordering::SeqCst);
+        self.cancel.store(true, Ordering::SeqCst);
+        let wake = self.wake.lock().clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    /// CancelRequest, `pg_cancel_backend`. A session that runs nothing does not notice.
+    pub fn cancel(&self) {
+        if self.shown.lock().doing == Doing::Active {
+            self.interrupt(USER);
+        }
+    }
+
+    /// The server's timer for `statement_timeout`.
+    pub fn time_out(&self) {
+        self.interrupt(STATEMENT_TIMEOUT);
+    }
+
+    /// `pg_terminate_backend`, shutdown: the session ends (57P01).
+    pub fn terminate(&self) {
+        self.interrupt(TERMINATED);
+    }
+
+    /// Must the session end?
+    pub fn is_terminated(&self) -> bool {
+        self.reason.load(Ordering::SeqCst) == TERMINATED
+    }
+
+    /// The flag that running plans look at.
+    pub fn cancel_flag(&self) -> &AtomicBool {
+        &self.cancel
+    }
+
+    /// 57014, 57P01 if it was asked for.
+    pub fn check_interrupt(&self) -> Result<()> {
+        if !self.cancel.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(self.interrupted())
+    }
+
+    /// The error of an interrupt.
+    pub fn interrupted(&self) -> Error {
+        match self.reason.load(Ordering::SeqCst) {
+            TERMINATED => Error::new(
+                state::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            ),
+            STATEMENT_TIMEOUT => Error::new(
+                state::QUERY_CANCELED,
+                "canceling statement due to statement timeout",
+            ),
+            _ => {
+                Error::new(state::QUERY_CANCELED, "canceling statement due to user request")
+            }
+        }
+    }
+
+    /// A statement begins: an old cancel does not count. Terminate does.
+    pub(super) fn clear(&self) {
+        if self.cancel.load(Ordering::Relaxed) && !self.is_terminated() {
+            self.reason.store(0, Ordering::SeqCst);
+            self.cancel.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The role as which the session acts.
+    pub fn role(&self) -> RoleId {
+        self.shown.lock().role
+    }
+
+    /// Channels listened to.
+    pub fn channels(&self) -> Vec<String> {
+        self.shown.lock().channels.iter().cloned().collect()
+    }
+
+    /// The row.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().clone()
+    }
+
+    pub(super) fn update(&self, with: impl FnOnce(&mut Shown)) {
+        with(&mut self.shown.lock());
+    }
+}
+
+/// All sessions of the node.
+#[derive(Default)]
+pub struct Activities {
+    sessions: Mutex<BTreeMap<i32, Arc<Activity>>>,
+    next: AtomicI32,
+    started: AtomicU64,
+}
+
+impl Activities {
+    /// When the engine began, in microseconds since 2000-01-01 UTC.
+    pub fn started(&self) -> i64 {
+        self.started.load(Ordering::Relaxed) as i64
+    }
+
+    /// Sets the time of the start.
+    pub fn set_started(&self, at: i64) {
+        self.started.store(at as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, shown: Shown, notifications_max: usize) -> Arc<Activity> {
+        let mut sessions = self.sessions.lock();
+        let process = loop {
+            let next = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+            if next > 0 && !sessions.contains_key(&next) {
+                break next;
+            }
+        };
+        let activity = Arc::new(Activity {
+            process,
+            cancel: AtomicBool::new(false),
+            reason: AtomicU8::new(0),
+            shown: Mutex::new(shown),
+            mailbox: Mailbox::new(notifications_max),
+            wake: Mutex::default(),
+        });
+        sessions.insert(process, Arc::clone(&activity));
+        activity
+    }
+
+    pub(super) fn remove(&self, process: i32) {
+        self.sessions.lock().remove(&process);
+    }
+
+    /// A session by its process id.
+    pub fn get(&self, process: i32) -> Option<Arc<Activity>> {
+        self.sessions.lock().get(&process).cloned()
+    }
+
+    /// All sessions by process id.
+    pub fn all(&self) -> Vec<Arc<Activity>> {
+        self.sessions.lock().values().cloned().collect()
+    }
+
+    /// Sessions of one role (its connection limit).
+    pub fn count(&self, login: RoleId) -> usize {
+        self.all().iter().filter(|a| a.role() == login).count()
+    }
+
+    /// Is the transaction open in any session?
+    pub fn is_open(&self, id: TxId) -> bool {
+        self.all().iter().any(|a| a.shown().txid == Some(id))
+    }
+}

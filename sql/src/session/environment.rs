@@ -1,0 +1,651 @@
+//! What functions ask of the session: who and when, settings, sequences, advisory locks, sleeping,
+//! notifications. A function that must wait says so in [`Effects`]; the statement then runs again
+//! from its start and finds the answer remembered.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{GroupId, LockKey, LockMode, Locked, Policy, TxId};
+
+use super::activity::Activity;
+use super::sequence;
+use super::user::User;
+use crate::catalog::{Catalog, RoleId, SchemaId};
+use crate::engine::Engine;
+use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
+use crate::settings::Values;
+use crate::transaction::{Stop, Wait};
+use crate::types::Datum;
+use crate::{Error, Result, state};
+
+/// Calls with effects remembered per statement.
+const MEMOS_MAX: usize = 100_000;
+
+/// What functions want from the session, and what they have done.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Why the statement must stop and run again.
+    pub need: Option<Need>,
+    /// Answers of calls that must not be made twice, in order of the calls.
+    memos: Vec<Memo>,
+    at: usize,
+    /// `set_config`: name, value, local.
+    pub settings: Vec<(String, String, bool)>,
+    /// `pg_notify`.
+    pub notifications: Vec<(String, String)>,
+    /// `pg_logical_emit_message`: type, payload.
+    pub messages: Vec<(String, Bytes)>,
+    /// The transaction's id, once it was asked for.
+    pub txid: Option<TxId>,
+    /// Why a backend was asked to end.
+    pub notices: Vec<Error>,
+}
+
+/// What the session does before the statement runs again.
+pub(super) enum Need {
+    /// Await.
+    Wait(Wait),
+    /// Give the transaction an id.
+    Id,
+}
+
+#[derive(Clone)]
+enum Memo {
+    /// A sleep that ends then.
+    Until(u64),
+    /// A place in a lock's queue.
+    Queued,
+    /// Answered.
+    Done(Datum),
+}
+
+impl Effects {
+    /// The statement runs (again) from its start.
+    pub fn restart(&mut self) {
+        self.need = None;
+        self.at = 0;
+        self.settings.clear();
+        self.notifications.clear();
+        self.messages.clear();
+        self.notices.clear();
+    }
+
+    /// Another statement begins.
+    pub fn begin(&mut self) {
+        self.restart();
+        self.memos.clear();
+    }
+}
+
+/// What a session remembers between statements for functions.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// `currval` by sequence.
+    pub current: BTreeMap<u32, i64>,
+    /// `lastval`.
+    pub last: Option<u32>,
+    /// Sequences made by the open transaction: their state until it commits.
+    pub own_sequences: BTreeMap<u32, sequence::Position>,
+    /// `random()`'s generator.
+    pub random: Option<u64>,
+    /// Holder of session-level advisory locks.
+    pub session_locks: Option<TxId>,
+    /// Holder of the transaction's advisory locks.
+    pub transaction_locks: Option<TxId>,
+}
+
+/// The environment of one statement.
+pub(super) struct Surroundings<'a> {
+    pub engine: &'a Arc<Engine>,
+    pub catalog: &'a Arc<Catalog>,
+    pub user: &'a User,
+    pub values: &'a Values,
+    pub path: &'a [SchemaId],
+    pub effects: &'a RefCell<Effects>,
+    pub memory: &'a RefCell<Memory>,
+    pub activity: &'a Arc<Activity>,
+    pub database: &'a str,
+    pub text: &'a str,
+    /// In a read-only transaction: no sequences, no notifications.
+    pub read_only: bool,
+}
+
+/// The error that carries a need out of an expression; the session never shows it.
+fn stopped() -> Error {
+    Error::internal("the statement runs again")
+}
+
+impl Surroundings<'_> {
+    fn need(&self, need: Need) -> Error {
+        self.effects.borrow_mut().need = Some(need);
+        stopped()
+    }
+
+    fn wait(&self, stop: Stop) -> Error {
+        match stop {
+            Stop::Error(error) => error,
+            Stop::Wait(wait) | Stop::Pause(wait) => self.need(Need::Wait(wait)),
+        }
+    }
+
+    /// Runs a call with an effect once per statement, however often the statement runs again.
+    fn once(
+        &self,
+        run: impl FnOnce(Option<&Memo>) -> std::result::Result<Datum, (Memo, Need)>,
+    ) -> Result<Datum> {
+        let (at, memo) = {
+            let mut effects = self.effects.borrow_mut();
+            let at = effects.at;
+            effects.at += 1;
+            if at >= MEMOS_MAX {
+                return Err(Error::new(
+                    state::PROGRAM_LIMIT_EXCEEDED,
+                    "too many waiting function calls in one statement",
+                ));
+            }
+            (at, effects.memos.get(at).cloned())
+        };
+        if let Some(Memo::Done(value)) = memo {
+            return Ok(value);
+        }
+        let (memo, result) = match run(memo.as_ref()) {
+            Ok(value) => (Memo::Done(value.clone()), Ok(value)),
+            Err((memo, need)) => (memo, Err(need)),
+        };
+        {
+            let mut effects = self.effects.borrow_mut();
+            if at < effects.memos.len() {
+                effects.memos[at] = memo;
+            } else {
+                effects.memos.push(memo);
+            }
+        }
+        result.map_err(|need| self.need(need))
+    }
+
+    fn sleep(&self, micros: i64) -> Result<Datum> {
+        let now = self.engine.clock().unix_micros();
+        self.once(|memo| match memo {
+            Some(Memo::Until(until)) if now >= *until => Ok(Datum::Void),
+            Some(Memo::Until(until)) => {
+                Err((Memo::Until(*until), Need::Wait(Wait::Until(*until))))
+            }
+            _ if micros <= 0 => Ok(Datum::Void),
+            _ => {
+                let until = now.saturating_add(micros.unsigned_abs());
+                Err((Memo::Until(until), Need::Wait(Wait::Until(until))))
+            }
+        })
+    }
+
+    fn advisory(&self, name: &str, arguments: &[Datum]) -> Result<Datum> {
+        let key = match arguments {
+            [Datum::Int8(key)] => LockKey::Advisory(*key),
+            [Datum::Int4(a), Datum::Int4(b)] => LockKey::Advisory2(*a, *b),
+            _ => return Err(Error::unsupported(format!("function {name} with these arguments"))),
+        };
+        let shared = name.ends_with("_shared");
+        let mode = if shared { LockMode::Shared } else { LockMode::Exclusive };
+        let directory = self
+            .engine
+            .groups()
+            .get(GroupId::DIRECTORY)
+            .ok_or_else(|| Error::from(storage::Error::NoGroup(GroupId::DIRECTORY)))?;
+        let locks = directory.locks();
+        let session = *self
+            .memory
+            .borrow_mut()
+            .session_locks
+            .get_or_insert_with(|| directory.begin());
+        if name.contains("unlock") {
+            let held = locks.unlock(session, &key, mode);
+            if !held {
+                let kind = if shared { "ShareLock" } else { "ExclusiveLock" };
+                self.effects.borrow_mut().notices.push(Error::new(
+                    state::WARNING,
+                    format!("you don't own a lock of type {kind}"),
+                ));
+            }
+            return Ok(Datum::Bool(held));
+        }
+        let owner = if name.contains("xact") {
+            *self.memory.borrow_mut().transaction_locks.get_or_insert_with(|| {
+                let tx = directory.begin();
+                locks.attach(tx, session);
+                tx
+            })
+        } else {
+            session
+        };
+        let tries = name.contains("_try_");
+        let granted = if tries { Datum::Bool(true) } else { Datum::Void };
+        let policy = if tries { Policy::NoWait } else { Policy::Wait };
+        let mut failed = None;
+        let value = self.once(|memo| {
+            // Granted out of the queue: asking again would count it twice.
+            if matches!(memo, Some(Memo::Queued)) && locks.holds(owner, &key, mode) {
+                return Ok(granted.clone());
+            }
+            match locks.lock(owner, key.clone(), mode, policy) {
+                Locked::Granted => Ok(granted.clone()),
+                Locked::Busy => Ok(Datum::Bool(false)),
+                Locked::Queued(ticket) => Err((Memo::Queued, Need::Wait(Wait::Lock(ticket)))),
+                Locked::Deadlock(_) => {
+                    failed = Some(Error::new(state::DEADLOCK_DETECTED, "deadlock detected"));
+                    Ok(Datum::Null)
+                }
+                Locked::Gone => {
+                    failed = Some(crate::transaction::leader_changed());
+                    Ok(Datum::Null)
+                }
+                Locked::TooMany => {
+                    failed = Some(Error::new(state::OUT_OF_MEMORY, "out of memory for locks"));
+                    Ok(Datum::Null)
+                }
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(value),
+        }
+    }
+
+    fn set_config(&self, arguments: &[Datum]) -> Result<Datum> {
+        let (Some(name), Some(value)) = (text(arguments, 0), text(arguments, 1)) else {
+            return match text(arguments, 0) {
+                None => Err(Error::new(
+                    state::NULL_VALUE_NOT_ALLOWED,
+                    "SET requires parameter name",
+                )),
+                Some(_) => Ok(Datum::Null),
+            };
+        };
+        let local = matches!(arguments.get(2), Some(Datum::Bool(true)));
+        // Checked here, carried out when the statement succeeds.
+        let mut trial = self.values.clone();
+        let superuser = self.catalog.is_superuser(self.user.session);
+        let place = crate::settings::Place::Session;
+        trial.set(name, Some(&[value.to_owned()]), place, superuser)?;
+        let shown = trial.show(self.engine.settings(), name)?;
+        let mut effects = self.effects.borrow_mut();
+        effects.settings.push((name.to_owned(), value.to_owned(), local));
+        Ok(Datum::Text(shown.into()))
+    }
+
+    fn session_setting(&self, name: &str) -> Option<String> {
+        match name.to_ascii_lowercase().as_str() {
+            "role" => {
+                let none = self.user.current == self.user.session;
+                return Some(if none { "none".into() } else { self.user.current_name.to_string() });
+            }
+            "session_authorization" => return Some(self.user.session_name.to_string()),
+            "is_superuser" => {
+                let superuser = self.catalog.is_superuser(self.user.session);
+                return Some(if superuser { "on" } else { "off" }.to_owned());
+            }
+            _ => {}
+        }
+        let effects = self.effects.borrow();
+        if let Some((n, value, local)) =
+            effects.settings.iter().rev().find(|(n, ..)| n.eq_ignore_ascii_case(name))
+        {
+            let mut trial = self.values.clone();
+            let place = if *local {
+                crate::settings::Place::Local
+            } else {
+                crate::settings::Place::Session
+            };
+            if trial.set(n, Some(std::slice::from_ref(value)), place, true).is_ok() {
+                return trial.look(self.engine.settings(), name);
+            }
+        }
+        drop(effects);
+        self.values.look(self.engine.settings(), name)
+    }
+
+    fn notify(&self, arguments: &[Datum]) -> Result<Datum> {
+        let channel = text(arguments, 0).unwrap_or_default();
+        let payload = text(arguments, 1).unwrap_or_default();
+        super::control::check_notification(channel, payload)?;
+        let mut effects = self.effects.borrow_mut();
+        effects.notifications.push((channel.to_owned(), payload.to_owned()));
+        Ok(Datum::Void)
+    }
+
+    fn emit_message(&self, arguments: &[Datum]) -> Result<Datum> {
+        if !matches!(arguments.first(), Some(Datum::Bool(true))) {
+            return Err(Error::unsupported("a non-transactional logical message")
+                .hint("Pass true: the message becomes an event of the transaction's entry."));
+        }
+        let kind = text(arguments, 1).unwrap_or_default();
+        if kind.is_empty() || kind.len() > crate::parse::NAME_BYTES_MAX * 4 {
+            return Err(Error::new(
+                state::INVALID_PARAMETER_VALUE,
+                "an event's type must have 1 to 252 bytes",
+            ));
+        }
+        if self.read_only {
+            return Err(read_only("pg_logical_emit_message()"));
+        }
+        let payload = match arguments.get(2) {
+            Some(Datum::Bytea(bytes)) => Bytes::copy_from_slice(bytes),
+            Some(Datum::Text(text)) => Bytes::copy_from_slice(text.as_bytes()),
+            _ => Bytes::new(),
+        };
+        let mut effects = self.effects.borrow_mut();
+        effects.messages.push((kind.to_owned(), payload));
+        // The position is known at commit only; PostgreSQL gives the place of the record.
+        Ok(Datum::Lsn(0))
+    }
+
+    fn txid(&self, name: &str) -> Result<Datum> {
+        let txid = self.effects.borrow().txid;
+        let make = |id: TxId| match name.starts_with("txid") {
+            true => Datum::Int8(i64::try_from(id.0).unwrap_or(i64::MAX)),
+            false => Datum::Xid8(id.0),
+        };
+        match txid {
+            Some(id) => Ok(make(id)),
+            None if name.ends_with("if_assigned") => Ok(Datum::Null),
+            None => Err(self.need(Need::Id)),
+        }
+    }
+
+    fn transaction_status(&self, arguments: &[Datum]) -> Result<Datum> {
+        let id = match arguments.first() {
+            Some(Datum::Xid8(id)) => *id,
+            Some(Datum::Int8(id)) => u64::try_from(*id).unwrap_or(0),
+            _ => return Ok(Datum::Null),
+        };
+        let status = |s: &str| Ok(Datum::Text(s.into()));
+        if self.effects.borrow().txid == Some(TxId(id)) {
+            return status("in progress");
+        }
+        for group in self.engine.groups().all() {
+            match group.outcome(TxId(id)).map_err(Error::from)? {
+                Some(storage::TxStatus::Committed(_)) => return status("committed"),
+                Some(storage::TxStatus::InProgress) => return status("in progress"),
+                None => {}
+            }
+        }
+        if self.engine.activities().is_open(TxId(id)) {
+            return status("in progress");
+        }
+        status("aborted")
+    }
+
+    fn wal_position(&self) -> Datum {
+        let newest = self.engine.groups().all().iter().map(|g| g.applied().0).max();
+        Datum::Lsn(newest.unwrap_or(0))
+    }
+
+    fn signal(&self, arguments: &[Datum], terminate: bool) -> Result<Datum> {
+        let Some(Datum::Int4(process)) = arguments.first() else { return Ok(Datum::Null) };
+        let Some(other) = self.engine.activities().get(*process) else {
+            self.effects.borrow_mut().notices.push(Error::new(
+                state::WARNING,
+                format!("PID {process} is not a PostgreSQL server process"),
+            ));
+            return Ok(Datum::Bool(false));
+        };
+        let me = self.user.current;
+        let theirs = other.role();
+        if self.catalog.is_superuser(theirs) && !self.catalog.is_superuser(me) {
+            return Err(Error::new(
+                state::INSUFFICIENT_PRIVILEGE,
+                "must be a superuser to terminate superuser process",
+            ));
+        }
+        if !self.catalog.has_role(me, theirs) {
+            return Err(Error::new(
+                state::INSUFFICIENT_PRIVILEGE,
+                "must be a member of the role whose process is being terminated or member of \
+                 pg_signal_backend",
+            ));
+        }
+        if terminate {
+            other.terminate();
+        } else {
+            other.cancel();
+        }
+        Ok(Datum::Bool(true))
+    }
+}
+
+/// `cannot execute x in a read-only transaction` (25006).
+pub(super) fn read_only(what: &str) -> Error {
+    Error::new(
+        state::READ_ONLY_SQL_TRANSACTION,
+        format!("cannot execute {what} in a read-only transaction"),
+    )
+}
+
+fn text(arguments: &[Datum], at: usize) -> Option<&str> {
+    match arguments.get(at) {
+        Some(Datum::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn oid(arguments: &[Datum], at: usize) -> Option<u32> {
+    match arguments.get(at) {
+        Some(Datum::Oid(oid)) => Some(*oid),
+        _ => None,
+    }
+}
+
+impl System for Surroundings<'_> {
+    fn system(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        resolved: &Resolved,
+        arguments: &[Datum],
+    ) -> Result<Datum> {
+        let name = resolved.function.name;
+        match name {
+            "nextval" | "currval" | "setval" | "lastval" => self.sequence(name, arguments),
+            "pg_sequence_last_value" => match oid(arguments, 0) {
+                Some(id) => sequence::last_value(self, id),
+                None => Ok(Datum::Null),
+            },
+            "set_config" => self.set_config(arguments),
+            "current_setting" => {
+                let name = text(arguments, 0).unwrap_or_default();
+                match self.session_setting(name) {
+                    Some(value) => Ok(Datum::Text(value.into())),
+                    None if matches!(arguments.get(1), Some(Datum::Bool(true))) => Ok(Datum::Null),
+                    None => Err(crate::settings::unknown(name)),
+                }
+            }
+            "pg_sleep" => match arguments.first() {
+                Some(Datum::Float8(seconds)) if seconds.is_finite() => {
+                    self.sleep((seconds * 1e6) as i64)
+                }
+                _ => Ok(Datum::Void),
+            },
+            "pg_sleep_for" => match arguments.first() {
+                Some(Datum::Interval(i)) => self.sleep(
+                    i.microseconds
+                        + (i64::from(i.months) * 30 + i64::from(i.days)) * 86_400_000_000,
+                ),
+                _ => Ok(Datum::Void),
+            },
+            "pg_sleep_until" => match arguments.first() {
+                Some(Datum::Timestamptz(at)) => self.sleep(at - self.engine.now()),
+                _ => Ok(Datum::Void),
+            },
+            "pg_notify" => self.notify(arguments),
+            "pg_listening_channels" => Ok(Datum::Null),
+            "pg_notification_queue_usage" => Ok(Datum::Float8(0.0)),
+            "pg_logical_emit_message" => self.emit_message(arguments),
+            "txid_current"
+            | "txid_current_if_assigned"
+            | "pg_current_xact_id"
+            | "pg_current_xact_id_if_assigned" => self.txid(name),
+            "txid_status" | "pg_xact_status" => self.transaction_status(arguments),
+            "pg_current_wal_lsn"
+            | "pg_current_wal_insert_lsn"
+            | "pg_current_wal_flush_lsn"
+            | "pg_last_wal_receive_lsn"
+            | "pg_last_wal_replay_lsn" => Ok(self.wal_position()),
+            "pg_is_in_recovery" => Ok(Datum::Bool(false)),
+            "pg_cancel_backend" => self.signal(arguments, false),
+            "pg_terminate_backend" => self.signal(arguments, true),
+            "pg_backend_pid" => Ok(Datum::Int4(self.activity.process())),
+            "pg_postmaster_start_time" | "pg_conf_load_time" => {
+                Ok(Datum::Timestamptz(self.engine.activities().started()))
+            }
+            "current_query" => Ok(Datum::Text(self.text.into())),
+            "pg_safe_snapshot_blocking_pids" | "pg_blocking_pids" => Ok(Datum::array(
+                crate::types::Array::empty(crate::types::Type::INT4),
+            )),
+            _ if name.starts_with("pg_advisory") || name.starts_with("pg_try_advisory") => {
+                if name == "pg_advisory_unlock_all" {
+                    super::control::unlock_all(self.engine, self.memory);
+                    return Ok(Datum::Void);
+                }
+                self.advisory(name, arguments)
+            }
+            _ => crate::system::call(self.catalog, self, evaluation, resolved, arguments),
+        }
+    }
+
+    fn system_rows(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        resolved: &Resolved,
+        arguments: &[Datum],
+    ) -> Result<Rows> {
+        match resolved.function.name {
+            "pg_listening_channels" => {
+                let channels = self.activity.channels();
+                Ok(Box::new(channels.into_iter().map(|c| Ok(Datum::Text(c.into())))))
+            }
+            _ => crate::system::call_rows(self.catalog, self, evaluation, resolved, arguments),
+        }
+    }
+}
+
+impl Surroundings<'_> {
+    fn sequence(&self, name: &str, arguments: &[Datum]) -> Result<Datum> {
+        if name == "lastval" {
+            let memory = self.memory.borrow();
+            let last = memory.last.and_then(|id| memory.current.get(&id).copied());
+            return last.map(Datum::Int8).ok_or_else(|| {
+                Error::new(
+                    state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "lastval is not yet defined in this session",
+                )
+            });
+        }
+        let Some(id) = oid(arguments, 0) else { return Ok(Datum::Null) };
+        match name {
+            "nextval" => sequence::next(self, id),
+            "currval" => sequence::current(self, id),
+            _ => {
+                let Some(Datum::Int8(value)) = arguments.get(1) else { return Ok(Datum::Null) };
+                let called = !matches!(arguments.get(2), Some(Datum::Bool(false)));
+                sequence::set(self, id, *value, called)
+            }
+        }
+    }
+
+    /// Runs a piece of a sequence's work that may have to wait.
+    pub(super) fn stopping<T>(&self, result: std::result::Result<T, Stop>) -> Result<T> {
+        result.map_err(|stop| self.wait(stop))
+    }
+
+    /// A call that waits for one position after it has done its work.
+    pub(super) fn after(
+        &self,
+        run: impl FnOnce() -> std::result::Result<(Datum, GroupId, storage::Position), Stop>,
+    ) -> Result<Datum> {
+        let mut failed = None;
+        let value = self.once(|memo| match memo {
+            Some(Memo::Done(value)) => Ok(value.clone()),
+            _ => match run() {
+                Ok((value, group, position)) => {
+                    Err((Memo::Done(value), Need::Wait(Wait::Position(group, position))))
+                }
+                Err(Stop::Error(error)) => {
+                    failed = Some(error);
+                    Ok(Datum::Null)
+                }
+                Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
+                    Err((Memo::Until(0), Need::Wait(wait)))
+                }
+            },
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(value),
+        }
+    }
+
+    /// The role whose privileges count.
+    pub(super) fn role(&self) -> RoleId {
+        self.user.current
+    }
+}
+
+impl Environment for Surroundings<'_> {
+    fn clock(&self) -> i64 {
+        self.engine.now()
+    }
+
+    fn random_bits(&self) -> u64 {
+        self.engine.random().bits()
+    }
+
+    fn random(&self) -> f64 {
+        let mut memory = self.memory.borrow_mut();
+        let seed = match memory.random {
+            Some(seed) => seed,
+            None => self.engine.random().bits(),
+        };
+        let step = 0x9E37_79B9_7F4A_7C15u64;
+        let next = seed.wrapping_add(step);
+        memory.random = Some(next);
+        let mut z = next;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn set_seed(&self, seed: f64) {
+        self.memory.borrow_mut().random = Some(seed.to_bits());
+    }
+
+    fn current_user(&self) -> &str {
+        &self.user.current_name
+    }
+
+    fn session_user(&self) -> &str {
+        &self.user.session_name
+    }
+
+    fn current_database(&self) -> &str {
+        self.database
+    }
+
+    fn current_schemas(&self, implicit: bool) -> Vec<String> {
+        let named = self.values.look(self.engine.settings(), "search_path").unwrap_or_default();
+        let explicit = named.to_lowercase().contains("pg_catalog");
+        self.path
+            .iter()
+            .filter(|id| implicit || explicit || **id != SchemaId::PG_CATALOG)
+            .map(|id| self.catalog.schema_name(*id).to_owned())
+            .collect()
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        self.session_setting(name)
+    }
+
+    fn check_interrupt(&self) -> Result<()> {
+        self.activity.check_interrupt()
+    }
+}

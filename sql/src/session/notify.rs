@@ -1,0 +1,148 @@
+//! LISTEN and NOTIFY between the sessions of a node, and the wake-up of those who listen to a
+//! table: delivered when the commit is applied, coalesced, never a promise (the feed is).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// One NotificationResponse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The sender's process id.
+    pub process: i32,
+    /// The channel.
+    pub channel: String,
+    /// The payload.
+    pub payload: String,
+}
+
+/// What waits for one session.
+pub struct Mailbox {
+    inner: Mutex<Inner>,
+    max: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<Notification>,
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Mailbox {
+    /// An empty mailbox for at most `max` notifications.
+    pub fn new(max: usize) -> Arc<Mailbox> {
+        Arc::new(Mailbox { inner: Mutex::default(), max })
+    }
+
+    /// Says whom to wake when something comes while the session is idle.
+    pub fn on_arrival(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.inner.lock().wake = Some(wake);
+    }
+
+    /// Takes what has come.
+    pub fn take(&self) -> Vec<Notification> {
+        self.inner.lock().queue.drain(..).collect()
+    }
+
+    /// Adds one. `latest`: an older one of the same channel is replaced by it (table wake-ups).
+    /// A session that does not read loses its oldest.
+    fn push(&self, notification: Notification, latest: bool) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            if latest {
+                inner.queue.retain(|n| n.channel != notification.channel);
+            }
+            if inner.queue.len() >= self.max {
+                inner.queue.pop_front();
+            }
+            inner.queue.push_back(notification);
+            inner.wake.clone()
+        };
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}
+
+/// Who listens to what on this node.
+#[derive(Default)]
+pub struct Notifier {
+    channels: Mutex<BTreeMap<String, Vec<Listener>>>,
+}
+
+struct Listener {
+    process: i32,
+    mailbox: Weak<Mailbox>,
+}
+
+impl Notifier {
+    /// LISTEN. Listening twice is once.
+    pub fn listen(&self, channel: &str, process: i32, mailbox: &Arc<Mailbox>) {
+        let mut channels = self.channels.lock();
+        let listeners = channels.entry(channel.to_owned()).or_default();
+        if !listeners.iter().any(|l| l.process == process) {
+            listeners.push(Listener { process, mailbox: Arc::downgrade(mailbox) });
+        }
+    }
+
+    /// UNLISTEN one channel, or all.
+    pub fn unlisten(&self, channel: Option<&str>, process: i32) {
+        let mut channels = self.channels.lock();
+        channels.retain(|name, listeners| {
+            if channel.is_none_or(|c| c == name) {
+                listeners.retain(|l| l.process != process);
+            }
+            !listeners.is_empty()
+        });
+    }
+
+    /// Does anyone listen to the channel?
+    pub fn has_listeners(&self, channel: &str) -> bool {
+        self.channels.lock().contains_key(channel)
+    }
+
+    /// Does anyone listen at all?
+    pub fn is_idle(&self) -> bool {
+        self.channels.lock().is_empty()
+    }
+
+    /// Delivers a notification to all who listen.
+    pub fn send(&self, notification: &Notification, latest: bool) {
+        let mailboxes: Vec<Arc<Mailbox>> = {
+            let channels = self.channels.lock();
+            let Some(listeners) = channels.get(&notification.channel) else { return };
+            listeners.iter().filter_map(|l| l.mailbox.upgrade()).collect()
+        };
+        for mailbox in mailboxes {
+            mailbox.push(notification.clone(), latest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(payload: &str) -> Notification {
+        Notification { process: 1, channel: "c".into(), payload: payload.into() }
+    }
+
+    #[test]
+    fn bounded_and_coalesced() {
+        let notifier = Notifier::default();
+        let mailbox = Mailbox::new(2);
+        notifier.listen("c", 7, &mailbox);
+        notifier.listen("c", 7, &mailbox);
+        for payload in ["1", "2", "3"] {
+            notifier.send(&note(payload), false);
+        }
+        assert_eq!(mailbox.take(), [note("2"), note("3")]);
+        notifier.send(&note("1"), true);
+        notifier.send(&note("2"), true);
+        assert_eq!(mailbox.take(), [note("2")]);
+        notifier.unlisten(None, 7);
+        notifier.send(&note("4"), false);
+        assert!(mailbox.take().is_empty() && notifier.is_idle());
+    }
+}

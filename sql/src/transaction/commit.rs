@@ -1,0 +1,212 @@
+//! The end of a transaction: its place in the log, or nothing; and what its answer waits for.
+
+use std::collections::BTreeMap;
+
+use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused, RowMode};
+
+use super::{Stop, Transaction, Wait, leader_changed, too_large};
+use crate::catalog::{RoleId, SchemaId};
+use crate::{Error, state};
+
+/// Keys that a commit asks the writer to look at once more.
+const CHECKS_MAX: usize = 4_096;
+
+/// Who commits; travels with the entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The role acted as (`current_user`).
+    pub role: RoleId,
+    /// The role that logged in.
+    pub login: String,
+    /// `application_name`.
+    pub application_name: String,
+    /// W3C `traceparent`, or empty.
+    pub trace: String,
+}
+
+/// What a commit did, and what its answer waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry's place, if one was made.
+    pub entry: Option<(GroupId, Position)>,
+    /// The answer is held until these are applied.
+    pub hold: Vec<(GroupId, Position)>,
+    /// Tables' trees that were written, for LISTEN.
+    pub trees: Vec<u32>,
+}
+
+impl Transaction {
+    /// Gives the transaction its place in the log. Locks are released when it has it (or when
+    /// there was nothing to commit); on an error the caller drops the transaction.
+    ///
+    /// # Errors
+    /// 40001 when what it relied on has changed or the leader has; `Wait` when a name that it
+    /// uses must be reserved again first.
+    pub fn commit(&mut self, identity: &Identity) -> Result<Committed, Stop> {
+        if !self.has_written() {
+            let hold = self.held();
+            self.release_all();
+            return Ok(Committed { entry: None, hold, trees: Vec::new() });
+        }
+        self.renew_names()?;
+        let Some(home) = self.writing else {
+            return Err(Stop::Error(Error::internal("writes without an owner")));
+        };
+        let Some(member) = self.members.get(&home).cloned() else {
+            return Err(Stop::Error(leader_changed()));
+        };
+        let checks = self.read_checks(home);
+        let (changes, checks, trees) = self.take_changes(home, checks)?;
+        let deps = self.deps.iter().filter(|(id, at)| **id != home && **at > Position::ZERO);
+        let commit = Commit {
+            txid: member.txid,
+            epoch: member.epoch,
+            meta: self.meta(home, identity),
+            changes,
+            events: std::mem::take(&mut self.events),
+            dropped_trees: std::mem::take(&mut self.dropped_trees),
+            deps: deps.map(|(id, at)| (*id, *at)).collect(),
+            checks,
+            record_outcome: self.record_outcome,
+        };
+        let position = member.group.commit(commit).map_err(|refused| {
+            Stop::Error(refusal(refused, self.engine().limits().transaction_bytes_max))
+        })?;
+        self.hold.remove(&home);
+        let mut hold = self.held();
+        hold.push((home, position));
+        self.release_all();
+        Ok(Committed { entry: Some((home, position)), hold, trees })
+    }
+
+    /// What a rollback's answer waits for.
+    pub fn rollback(&mut self) -> Vec<(GroupId, Position)> {
+        self.release_all();
+        self.held()
+    }
+
+    /// Pending positions that were read and are not applied yet.
+    pub fn held(&self) -> Vec<(GroupId, Position)> {
+        let pending = |(id, at): (&GroupId, &Position)| {
+            let group = self.engine.groups().get(*id)?;
+            (group.applied() < *at).then_some((*id, *at))
+        };
+        self.hold.iter().filter_map(pending).collect()
+    }
+
+    fn meta(&self, home: GroupId, identity: &Identity) -> Meta {
+        let owner = self.catalog.owner_of_group(home).unwrap_or(identity.role);
+        Meta {
+            role: self.catalog.role_name(owner),
+            login: identity.login.clone(),
+            application_name: identity.application_name.clone(),
+            trace: identity.trace.clone(),
+            hops: 0,
+        }
+    }
+
+    /// What a SERIALIZABLE transaction has read must still hold.
+    fn read_checks(&self, home: GroupId) -> Vec<Check> {
+        match self.snapshot.position(home) {
+            Some(seen) => self.reads.checks(seen),
+            None => Vec::new(),
+        }
+    }
+
+    fn take_changes(
+        &mut self,
+        home: GroupId,
+        mut checks: Vec<Check>,
+    ) -> Result<(Changes, Vec<Check>, Vec<u32>), Stop> {
+        if self.writes.is_spilled() {
+            let large = self.writes.take_large()?;
+            let trees = large.trees();
+            return Ok((Changes::Large(large), checks, trees));
+        }
+        let small = self.writes.take_small();
+        let mut trees: Vec<u32> = small.iter().map(|(change, _)| change.tree).collect();
+        trees.sort_unstable();
+        trees.dedup();
+        for (change, seen) in small.iter().take(CHECKS_MAX) {
+            self.check_change(home, change, *seen, &mut checks);
+        }
+        let changes = small.into_iter().map(|(change, _)| change).collect();
+        Ok((Changes::Small(changes), checks, trees))
+    }
+
+    /// The writer asserts once more that nobody else wrote these keys: where the overlay reaches
+    /// back, or a lock proves it.
+    fn check_change(
+        &self,
+        home: GroupId,
+        change: &storage::Change,
+        seen: Position,
+        checks: &mut Vec<Check>,
+    ) {
+        let Some(member) = self.members.get(&home) else { return };
+        let pinned = self.snapshot.position(home).unwrap_or(Position::MAX);
+        let provable = |tree: u32, key: &bytes::Bytes, seen: Position| {
+            if seen >= pinned || member.group.written_since(tree, key, seen).is_some() {
+                return true;
+            }
+            let lock = LockKey::Row { tree, key: key.clone() };
+            member.group.locks().holds(member.txid, &lock, RowMode::NoKeyUpdate)
+        };
+        if provable(change.tree, &change.key, seen) {
+            let (tree, key) = (change.tree, change.key.clone());
+            checks.push(match change.old {
+                None => Check::Absent { tree, key, seen },
+                Some(_) => Check::Key { tree, key, seen },
+            });
+        }
+        for write in change.index.iter().filter(|w| w.value.is_some()) {
+            let found = self.seen.get(&(write.tree, write.key.clone()));
+            let seen = found.copied().unwrap_or(seen);
+            if provable(write.tree, &write.key, seen) {
+                checks.push(Check::Key { tree: write.tree, key: write.key.clone(), seen });
+            }
+        }
+    }
+
+    /// Reserved names that this transaction uses must still be its owner's at commit.
+    fn renew_names(&mut self) -> Result<(), Stop> {
+        let names: Vec<(SchemaId, String)> = self.names.keys().cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut by_role: BTreeMap<RoleId, Vec<(SchemaId, String)>> = BTreeMap::new();
+        for (name, role) in &self.names {
+            by_role.entry(*role).or_default().push(name.clone());
+        }
+        let engine = std::sync::Arc::clone(&self.engine);
+        for (role, names) in by_role {
+            engine.renew(&names, role)?;
+        }
+        Ok(())
+    }
+}
+
+fn refusal(refused: Refused, max: u64) -> Error {
+    match refused {
+        Refused::Serialization(what) => Error::new(
+            state::SERIALIZATION_FAILURE,
+            "could not serialize access due to read/write dependencies among transactions",
+        )
+        .detail(format!("{what}."))
+        .hint("The transaction might succeed if retried."),
+        Refused::NotLeader => leader_changed(),
+        Refused::TooLarge => too_large(max),
+        Refused::Storage(error) => error.into(),
+    }
+}
+
+/// A wait for the first of these positions that is not applied yet.
+pub(crate) fn first_pending(
+    groups: &storage::Groups,
+    hold: &[(GroupId, Position)],
+) -> Option<Wait> {
+    let pending = |(id, at): &&(GroupId, Position)| {
+        groups.get(*id).is_none_or(|group| group.applied() < *at)
+    };
+    hold.iter().find(pending).map(|(id, at)| Wait::Position(*id, *at))
+}

@@ -1,0 +1,121 @@
+//! A transaction's locks: rows, tables, advisory keys, named objects.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use storage::{GroupId, LockKey, LockMode, Locked as Answer};
+
+use super::{Locked, Mark, Policy, RowMode, Stop, TableMode, Transaction, Wait, leader_changed};
+use crate::{Error, state};
+
+impl Transaction {
+    /// Locks one key, existing or not, of a table's tree or of a unique index's.
+    pub fn lock_row(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: &[u8],
+        mode: RowMode,
+        policy: Policy,
+    ) -> Result<Locked, Stop> {
+        if self.read_only {
+            return Err(Stop::Error(Error::new(
+                state::READ_ONLY_SQL_TRANSACTION,
+                "cannot lock rows in a read-only transaction",
+            )));
+        }
+        let key = LockKey::Row { tree, key: Bytes::copy_from_slice(key) };
+        self.lock(group, key, mode.into(), policy, || "row".to_owned())
+    }
+
+    /// Locks a table (by its tree). Statements take the modes of PostgreSQL's table 13.2.
+    pub fn lock_table(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        mode: TableMode,
+        policy: Policy,
+    ) -> Result<Locked, Stop> {
+        let what = || format!("relation {tree}");
+        self.lock(group, LockKey::Table(tree), mode.into(), policy, what)
+    }
+
+    /// Locks a named object: a relation's name in its schema, a role, ... `class` is numbered by
+    /// the caller.
+    pub fn lock_object(
+        &mut self,
+        group: GroupId,
+        class: u32,
+        name: &[u8],
+        policy: Policy,
+    ) -> Result<Locked, Stop> {
+        let key = LockKey::Object { class, name: Bytes::copy_from_slice(name) };
+        self.lock(group, key, LockMode::Exclusive, policy, || "object".to_owned())
+    }
+
+    pub(crate) fn lock(
+        &mut self,
+        group: GroupId,
+        key: LockKey,
+        mode: LockMode,
+        policy: Policy,
+        what: impl Fn() -> String,
+    ) -> Result<Locked, Stop> {
+        let member = self.member(group)?;
+        match member.group.locks().lock(member.txid, key, mode, policy) {
+            Answer::Granted => Ok(Locked::Granted),
+            Answer::Queued(ticket) => Err(Stop::Wait(Wait::Lock(ticket))),
+            Answer::Busy if policy == Policy::SkipLocked => Ok(Locked::Skipped),
+            Answer::Busy => Err(Stop::Error(Error::new(
+                state::LOCK_NOT_AVAILABLE,
+                format!("could not obtain lock on {}", what()),
+            ))),
+            Answer::Deadlock(cycle) => Err(Stop::Error(deadlock(cycle.len()))),
+            Answer::Gone => Err(Stop::Error(leader_changed())),
+            Answer::TooMany => Err(Stop::Error(
+                Error::new(state::OUT_OF_MEMORY, "out of memory for locks")
+                    .detail("The transaction holds too many locks."),
+            )),
+        }
+    }
+
+    /// Says that this transaction and a session's advisory locks belong to one actor.
+    pub(crate) fn attach(
+        &mut self,
+        group: GroupId,
+        session: storage::TxId,
+    ) -> Result<(), Stop> {
+        let member = self.member(group)?;
+        member.group.locks().attach(member.txid, session);
+        Ok(())
+    }
+
+    pub(super) fn lock_marks(&self) -> BTreeMap<GroupId, storage::Mark> {
+        let mark = |m: &super::Member| m.group.locks().mark(m.txid);
+        self.members.iter().map(|(id, m)| (*id, mark(m))).collect()
+    }
+
+    pub(super) fn release_to(&mut self, mark: &Mark) {
+        for (id, member) in &self.members {
+            match mark.locks.get(id) {
+                Some(mark) => member.group.locks().release_to(member.txid, *mark),
+                // The group was first used after the mark.
+                None => member.group.locks().release(member.txid),
+            }
+        }
+    }
+
+    pub(super) fn release_all(&mut self) {
+        for member in std::mem::take(&mut self.members).into_values() {
+            member.group.locks().release(member.txid);
+        }
+    }
+}
+
+/// 40P01. The detail says how many wait in the circle, never for whose rows: processes and rows
+/// of others may be none of the client's business.
+fn deadlock(count: usize) -> Error {
+    Error::new(state::DEADLOCK_DETECTED, "deadlock detected")
+        .detail(format!("{count} transactions wait for each other in a circle."))
+        .hint("Run the transaction again; lock rows in the same order everywhere.")
+}

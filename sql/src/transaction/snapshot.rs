@@ -1,0 +1,119 @@
+//! The positions that a statement reads at: one per group, pinned, causally closed.
+//!
+//! Committed reads take a cut of applied positions. Reads of a transaction that writes take the
+//! newest placed entry of its own group *first* and the cut of the others after it: what the own
+//! group's pending entries depend on was applied before they were placed, so the cut has it.
+
+use std::sync::Arc;
+
+use storage::{Group, GroupId, Groups, Pin, Position};
+
+use super::{Stop, Wait};
+use crate::{Error, state};
+
+/// A pinned position of one group.
+pub(super) struct At {
+    pub group: Arc<Group>,
+    pub pin: Pin,
+    /// Pending entries are in it: what ends the transaction waits for them.
+    pub pending: bool,
+}
+
+/// The snapshot of a statement, or of a transaction under REPEATABLE READ and above. A suspended
+/// portal takes its own along.
+#[derive(Default)]
+pub struct Snapshot {
+    at: Vec<(GroupId, At)>,
+}
+
+impl Snapshot {
+    /// Applied positions of the groups given.
+    pub(super) fn applied(groups: &Groups, ids: &[GroupId]) -> Result<Snapshot, Stop> {
+        let mut snapshot = Snapshot::default();
+        if let [id] = ids {
+            let group = held(groups, *id)?;
+            let pin = group.pin_applied();
+            snapshot.at.push((*id, At { group, pin, pending: false }));
+            return Ok(snapshot);
+        }
+        snapshot.add_cut(groups, ids)?;
+        Ok(snapshot)
+    }
+
+    /// The newest placed position of `home`, applied positions of the others.
+    pub(super) fn newest(
+        groups: &Groups,
+        home: GroupId,
+        others: &[GroupId],
+    ) -> Result<Snapshot, Stop> {
+        let group = held(groups, home)?;
+        let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
+        let mut pin = group.pin_newest().map_err(wait)?;
+        let mut snapshot = Snapshot::default();
+        if others.iter().any(|id| *id != home) {
+            snapshot.add_cut(groups, others)?;
+            // Entries of the others may depend on what this group has applied meanwhile.
+            let applied = group.pin_applied();
+            if applied.position() > pin.position() {
+                pin = applied;
+            }
+            snapshot.at.retain(|(id, _)| *id != home);
+        }
+        let pending = pin.position() > group.applied();
+        snapshot.at.push((home, At { group, pin, pending }));
+        Ok(snapshot)
+    }
+
+    fn add_cut(&mut self, groups: &Groups, ids: &[GroupId]) -> Result<(), Stop> {
+        // Pins first: the horizon cannot pass the cut that is taken after them.
+        let mut held_pins = Vec::with_capacity(ids.len());
+        for id in ids {
+            let group = held(groups, *id)?;
+            held_pins.push(group.pin_applied());
+        }
+        for (id, position) in groups.cut(ids) {
+            let group = held(groups, id)?;
+            let pin = group.pin(position);
+            if !self.at.iter().any(|(seen, _)| *seen == id) {
+                self.at.push((id, At { group, pin, pending: false }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a group that the statement did not name beforehand, as of now.
+    pub(super) fn ensure(&mut self, groups: &Groups, id: GroupId) -> Result<&At, Stop> {
+        let found = self.at.iter().position(|(seen, _)| *seen == id);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let group = held(groups, id)?;
+                let pin = group.pin_applied();
+                self.at.push((id, At { group, pin, pending: false }));
+                self.at.len() - 1
+            }
+        };
+        Ok(&self.at[index].1)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (GroupId, &At)> {
+        self.at.iter().map(|(id, at)| (*id, at))
+    }
+
+    /// The position of a group, if it is in the snapshot.
+    pub fn position(&self, id: GroupId) -> Option<Position> {
+        self.at.iter().find(|(seen, _)| *seen == id).map(|(_, at)| at.pin.position())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+}
+
+/// A group of this node.
+pub(super) fn held(groups: &Groups, id: GroupId) -> Result<Arc<Group>, Stop> {
+    groups.get(id).ok_or_else(|| {
+        let message = format!("group {id} is not held by this node");
+        Stop::Error(Error::new(state::OWNER_UNREACHABLE, message))
+    })
+}
