@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage::{
-    Change, Clock, Direction, GroupId, Groups, Meta, Observer, Position, Propose,
-};
+use storage::{Change, Clock, Direction, GroupId, Groups, Meta, Observer, Position, Propose};
 
 use crate::catalog::{self, Cache, Catalog};
 use crate::plan::{Registry, SystemFunction};
@@ -102,7 +100,9 @@ struct Watch {
 
 impl Observer for Watch {
     fn system(&self, group: GroupId, position: Position, changes: &[Change]) {
-        let rows = changes.iter().map(|c| (c.tree, c.key.as_ref(), c.new.as_deref()));
+        let rows = changes
+            .iter()
+            .map(|c| (c.tree, c.key.as_ref(), c.new.as_deref()));
         if let Err(error) = self.cache.apply(group, position, rows) {
             tracing::error!(%group, %position, %error, "a catalog row can't be read");
             self.damaged.lock().get_or_insert(error);
@@ -123,11 +123,9 @@ impl Engine {
     pub fn new(parts: Parts) -> Result<Arc<Engine>> {
         let settings = Settings::new(&parts.settings)?;
         let limits = parts.limits;
-        let own = crate::session::system::relations();
-        let mut relations = crate::system::relations();
-        relations.extend(parts.relations);
+        let mut relations = parts.relations;
         Ok(Arc::new_cyclic(|engine| {
-            relations.extend(own(engine.clone()));
+            relations.extend(crate::session::system::relations(engine.clone()));
             let base = Catalog::base(&relations);
             Engine {
                 groups: parts.groups,
@@ -179,7 +177,10 @@ impl Engine {
     /// Writes the first entry of a new cluster (the superuser) if the directory has none. The
     /// position is to be awaited before anyone logs in. `verifier` is the superuser's SCRAM
     /// verifier, if it has a password.
-    pub fn bootstrap(&self, verifier: Option<String>) -> std::result::Result<Option<Position>, Stop> {
+    pub fn bootstrap(
+        &self,
+        verifier: Option<String>,
+    ) -> std::result::Result<Option<Position>, Stop> {
         if self.catalog().role_by_name(catalog::SUPERUSER).is_some() {
             return Ok(None);
         }
@@ -189,8 +190,12 @@ impl Engine {
         let seen = group
             .newest()
             .map_err(|w| Stop::Wait(crate::transaction::Wait::Position(group.id(), w.0)))?;
-        let meta = Meta { role: catalog::SUPERUSER.to_owned(), ..Meta::default() };
-        self.side_entry(&group, catalog::first_rows(verifier), seen, meta).map(Some)
+        let meta = Meta {
+            role: catalog::SUPERUSER.to_owned(),
+            ..Meta::default()
+        };
+        self.side_entry(&group, catalog::first_rows(verifier), seen, meta)
+            .map(Some)
     }
 
     /// The newest applied catalog.
@@ -307,7 +312,9 @@ impl Registry for Engine {
 
     fn function(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn SystemFunction>> {
         let schema = schema.unwrap_or("pg_catalog");
-        self.functions.iter().find(|f| f.name() == (schema, name)).cloned()
+        self.functions
+            .iter()
+            .find(|f| f.name() == (schema, name))
+            .cloned()
     }
 }
-

@@ -2,12 +2,14 @@
 
 pub mod catalog;
 pub mod ddl;
+pub mod engine;
 pub mod error;
 pub mod exec;
 pub mod functions;
 pub mod parse;
 pub mod plan;
 pub mod session;
+pub mod settings;
 pub mod system;
 pub mod transaction;
 pub mod types;

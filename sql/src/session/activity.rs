@@ -156,9 +156,10 @@ impl Activity {
                 state::QUERY_CANCELED,
                 "canceling statement due to statement timeout",
             ),
-            _ => {
-                Error::new(state::QUERY_CANCELED, "canceling statement due to user request")
-            }
+            _ => Error::new(
+                state::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ),
         }
     }
 

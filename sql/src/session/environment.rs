@@ -169,9 +169,7 @@ impl Surroundings<'_> {
         let now = self.engine.clock().unix_micros();
         self.once(|memo| match memo {
             Some(Memo::Until(until)) if now >= *until => Ok(Datum::Void),
-            Some(Memo::Until(until)) => {
-                Err((Memo::Until(*until), Need::Wait(Wait::Until(*until))))
-            }
+            Some(Memo::Until(until)) => Err((Memo::Until(*until), Need::Wait(Wait::Until(*until)))),
             _ if micros <= 0 => Ok(Datum::Void),
             _ => {
                 let until = now.saturating_add(micros.unsigned_abs());
@@ -184,10 +182,18 @@ impl Surroundings<'_> {
         let key = match arguments {
             [Datum::Int8(key)] => LockKey::Advisory(*key),
             [Datum::Int4(a), Datum::Int4(b)] => LockKey::Advisory2(*a, *b),
-            _ => return Err(Error::unsupported(format!("function {name} with these arguments"))),
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "function {name} with these arguments"
+                )));
+            }
         };
         let shared = name.ends_with("_shared");
-        let mode = if shared { LockMode::Shared } else { LockMode::Exclusive };
+        let mode = if shared {
+            LockMode::Shared
+        } else {
+            LockMode::Exclusive
+        };
         let directory = self
             .engine
             .groups()
@@ -211,16 +217,24 @@ impl Surroundings<'_> {
             return Ok(Datum::Bool(held));
         }
         let owner = if name.contains("xact") {
-            *self.memory.borrow_mut().transaction_locks.get_or_insert_with(|| {
-                let tx = directory.begin();
-                locks.attach(tx, session);
-                tx
-            })
+            *self
+                .memory
+                .borrow_mut()
+                .transaction_locks
+                .get_or_insert_with(|| {
+                    let tx = directory.begin();
+                    locks.attach(tx, session);
+                    tx
+                })
         } else {
             session
         };
         let tries = name.contains("_try_");
-        let granted = if tries { Datum::Bool(true) } else { Datum::Void };
+        let granted = if tries {
+            Datum::Bool(true)
+        } else {
+            Datum::Void
+        };
         let policy = if tries { Policy::NoWait } else { Policy::Wait };
         let mut failed = None;
         let value = self.once(|memo| {
@@ -270,7 +284,9 @@ impl Surroundings<'_> {
         trial.set(name, Some(&[value.to_owned()]), place, superuser)?;
         let shown = trial.show(self.engine.settings(), name)?;
         let mut effects = self.effects.borrow_mut();
-        effects.settings.push((name.to_owned(), value.to_owned(), local));
+        effects
+            .settings
+            .push((name.to_owned(), value.to_owned(), local));
         Ok(Datum::Text(shown.into()))
     }
 
@@ -278,7 +294,11 @@ impl Surroundings<'_> {
         match name.to_ascii_lowercase().as_str() {
             "role" => {
                 let none = self.user.current == self.user.session;
-                return Some(if none { "none".into() } else { self.user.current_name.to_string() });
+                return Some(if none {
+                    "none".into()
+                } else {
+                    self.user.current_name.to_string()
+                });
             }
             "session_authorization" => return Some(self.user.session_name.to_string()),
             "is_superuser" => {
@@ -288,8 +308,11 @@ impl Surroundings<'_> {
             _ => {}
         }
         let effects = self.effects.borrow();
-        if let Some((n, value, local)) =
-            effects.settings.iter().rev().find(|(n, ..)| n.eq_ignore_ascii_case(name))
+        if let Some((n, value, local)) = effects
+            .settings
+            .iter()
+            .rev()
+            .find(|(n, ..)| n.eq_ignore_ascii_case(name))
         {
             let mut trial = self.values.clone();
             let place = if *local {
@@ -297,7 +320,10 @@ impl Surroundings<'_> {
             } else {
                 crate::settings::Place::Session
             };
-            if trial.set(n, Some(std::slice::from_ref(value)), place, true).is_ok() {
+            if trial
+                .set(n, Some(std::slice::from_ref(value)), place, true)
+                .is_ok()
+            {
                 return trial.look(self.engine.settings(), name);
             }
         }
@@ -310,7 +336,9 @@ impl Surroundings<'_> {
         let payload = text(arguments, 1).unwrap_or_default();
         super::control::check_notification(channel, payload)?;
         let mut effects = self.effects.borrow_mut();
-        effects.notifications.push((channel.to_owned(), payload.to_owned()));
+        effects
+            .notifications
+            .push((channel.to_owned(), payload.to_owned()));
         Ok(Datum::Void)
     }
 
@@ -377,12 +405,20 @@ impl Surroundings<'_> {
     }
 
     fn wal_position(&self) -> Datum {
-        let newest = self.engine.groups().all().iter().map(|g| g.applied().0).max();
+        let newest = self
+            .engine
+            .groups()
+            .all()
+            .iter()
+            .map(|g| g.applied().0)
+            .max();
         Datum::Lsn(newest.unwrap_or(0))
     }
 
     fn signal(&self, arguments: &[Datum], terminate: bool) -> Result<Datum> {
-        let Some(Datum::Int4(process)) = arguments.first() else { return Ok(Datum::Null) };
+        let Some(Datum::Int4(process)) = arguments.first() else {
+            return Ok(Datum::Null);
+        };
         let Some(other) = self.engine.activities().get(*process) else {
             self.effects.borrow_mut().notices.push(Error::new(
                 state::WARNING,
@@ -508,7 +544,7 @@ impl System for Surroundings<'_> {
                 }
                 self.advisory(name, arguments)
             }
-            _ => crate::system::call(self.catalog, self, evaluation, resolved, arguments),
+            _ => super::bridge::call(self.catalog, self, evaluation, resolved, arguments),
         }
     }
 
@@ -521,9 +557,11 @@ impl System for Surroundings<'_> {
         match resolved.function.name {
             "pg_listening_channels" => {
                 let channels = self.activity.channels();
-                Ok(Box::new(channels.into_iter().map(|c| Ok(Datum::Text(c.into())))))
+                Ok(Box::new(
+                    channels.into_iter().map(|c| Ok(Datum::Text(c.into()))),
+                ))
             }
-            _ => crate::system::call_rows(self.catalog, self, evaluation, resolved, arguments),
+            _ => super::bridge::call_rows(self.catalog, self, evaluation, resolved, arguments),
         }
     }
 }
@@ -540,12 +578,16 @@ impl Surroundings<'_> {
                 )
             });
         }
-        let Some(id) = oid(arguments, 0) else { return Ok(Datum::Null) };
+        let Some(id) = oid(arguments, 0) else {
+            return Ok(Datum::Null);
+        };
         match name {
             "nextval" => sequence::next(self, id),
             "currval" => sequence::current(self, id),
             _ => {
-                let Some(Datum::Int8(value)) = arguments.get(1) else { return Ok(Datum::Null) };
+                let Some(Datum::Int8(value)) = arguments.get(1) else {
+                    return Ok(Datum::Null);
+                };
                 let called = !matches!(arguments.get(2), Some(Datum::Bool(false)));
                 sequence::set(self, id, *value, called)
             }
@@ -566,9 +608,10 @@ impl Surroundings<'_> {
         let value = self.once(|memo| match memo {
             Some(Memo::Done(value)) => Ok(value.clone()),
             _ => match run() {
-                Ok((value, group, position)) => {
-                    Err((Memo::Done(value), Need::Wait(Wait::Position(group, position))))
-                }
+                Ok((value, group, position)) => Err((
+                    Memo::Done(value),
+                    Need::Wait(Wait::Position(group, position)),
+                )),
                 Err(Stop::Error(error)) => {
                     failed = Some(error);
                     Ok(Datum::Null)
@@ -632,7 +675,10 @@ impl Environment for Surroundings<'_> {
     }
 
     fn current_schemas(&self, implicit: bool) -> Vec<String> {
-        let named = self.values.look(self.engine.settings(), "search_path").unwrap_or_default();
+        let named = self
+            .values
+            .look(self.engine.settings(), "search_path")
+            .unwrap_or_default();
         let explicit = named.to_lowercase().contains("pg_catalog");
         self.path
             .iter()

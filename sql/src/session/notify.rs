@@ -32,7 +32,10 @@ struct Inner {
 impl Mailbox {
     /// An empty mailbox for at most `max` notifications.
     pub fn new(max: usize) -> Arc<Mailbox> {
-        Arc::new(Mailbox { inner: Mutex::default(), max })
+        Arc::new(Mailbox {
+            inner: Mutex::default(),
+            max,
+        })
     }
 
     /// Says whom to wake when something comes while the session is idle.
@@ -82,7 +85,10 @@ impl Notifier {
         let mut channels = self.channels.lock();
         let listeners = channels.entry(channel.to_owned()).or_default();
         if !listeners.iter().any(|l| l.process == process) {
-            listeners.push(Listener { process, mailbox: Arc::downgrade(mailbox) });
+            listeners.push(Listener {
+                process,
+                mailbox: Arc::downgrade(mailbox),
+            });
         }
     }
 
@@ -111,8 +117,13 @@ impl Notifier {
     pub fn send(&self, notification: &Notification, latest: bool) {
         let mailboxes: Vec<Arc<Mailbox>> = {
             let channels = self.channels.lock();
-            let Some(listeners) = channels.get(&notification.channel) else { return };
-            listeners.iter().filter_map(|l| l.mailbox.upgrade()).collect()
+            let Some(listeners) = channels.get(&notification.channel) else {
+                return;
+            };
+            listeners
+                .iter()
+                .filter_map(|l| l.mailbox.upgrade())
+                .collect()
         };
         for mailbox in mailboxes {
             mailbox.push(notification.clone(), latest);
@@ -125,7 +136,11 @@ mod tests {
     use super::*;
 
     fn note(payload: &str) -> Notification {
-        Notification { process: 1, channel: "c".into(), payload: payload.into() }
+        Notification {
+            process: 1,
+            channel: "c".into(),
+            payload: payload.into(),
+        }
     }
 
     #[test]

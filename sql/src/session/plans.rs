@@ -61,7 +61,10 @@ pub struct Plans {
 impl Plans {
     /// An empty cache for at most `max` plans and as many parsed texts.
     pub fn new(max: usize) -> Plans {
-        Plans { inner: Mutex::default(), max: max.max(1) }
+        Plans {
+            inner: Mutex::default(),
+            max: max.max(1),
+        }
     }
 
     /// The plan for this catalog, if it is there.
@@ -88,7 +91,10 @@ impl Plans {
         if inner.plans.len() >= self.max && !inner.plans.contains_key(&key) {
             evict(&mut inner.plans, |slot| slot.used);
         }
-        let cached = Cached { catalog: Arc::clone(catalog), planned: Arc::clone(planned) };
+        let cached = Cached {
+            catalog: Arc::clone(catalog),
+            planned: Arc::clone(planned),
+        };
         inner.plans.insert(key, Slot { cached, used });
     }
 
@@ -113,7 +119,9 @@ impl Plans {
         if inner.texts.len() >= self.max && !inner.texts.contains_key(text) {
             evict(&mut inner.texts, |(_, used)| *used);
         }
-        inner.texts.insert(Arc::from(text), (Arc::clone(parsed), used));
+        inner
+            .texts
+            .insert(Arc::from(text), (Arc::clone(parsed), used));
     }
 }
 

@@ -36,7 +36,10 @@ pub struct Position {
 impl Position {
     /// Before the first number.
     pub fn start(options: &SequenceOptions) -> Position {
-        Position { last: options.start, called: false }
+        Position {
+            last: options.start,
+            called: false,
+        }
     }
 
     /// The row's value.
@@ -50,7 +53,10 @@ impl Position {
     /// Reads a row's value.
     pub fn decode(bytes: &[u8]) -> Option<Position> {
         let last = i64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
-        Some(Position { last, called: *bytes.get(8)? == 1 })
+        Some(Position {
+            last,
+            called: *bytes.get(8)? == 1,
+        })
     }
 
     /// The next number; 2200H at the end of a sequence that does not cycle.
@@ -63,8 +69,11 @@ impl Position {
             Some(next) if next >= options.min && next <= options.max => Ok(next),
             _ if options.cycle => Ok(if up { options.min } else { options.max }),
             _ => {
-                let (what, end) =
-                    if up { ("maximum", options.max) } else { ("minimum", options.min) };
+                let (what, end) = if up {
+                    ("maximum", options.max)
+                } else {
+                    ("minimum", options.min)
+                };
                 Err(Error::new(
                     state::SEQUENCE_LIMIT_EXCEEDED,
                     format!("nextval: reached {what} value of sequence \"{name}\" ({end})"),
@@ -128,7 +137,10 @@ impl Sequences {
         let mut hand = hand.lock();
         let rule = (options.increment, options.min, options.max, options.cycle);
         if hand.rule != Some(rule) {
-            *hand = Hand { rule: Some(rule), ..Hand::default() };
+            *hand = Hand {
+                rule: Some(rule),
+                ..Hand::default()
+            };
         }
         if let Some(value) = take(&mut hand) {
             return Ok(value);
@@ -187,7 +199,11 @@ fn reserve(
         value: Some(row.encode()),
     };
     let at = engine.side_entry(group, vec![write], seen, Meta::default())?;
-    let range = Range { next: first, left, step: options.increment };
+    let range = Range {
+        next: first,
+        left,
+        step: options.increment,
+    };
     hand.pending = Some((range, row, at));
     Ok(at)
 }
@@ -198,13 +214,17 @@ fn stored(
     table: &Table,
     options: &SequenceOptions,
 ) -> std::result::Result<(Position, LogPosition), Stop> {
-    let newest =
-        group.newest().map_err(|wait| Stop::Wait(Wait::Position(group.id(), wait.0)))?;
+    let newest = group
+        .newest()
+        .map_err(|wait| Stop::Wait(Wait::Position(group.id(), wait.0)))?;
     let row = group.get(TREE_SEQUENCES, &key(table.id.0), newest)?;
     let position = match row {
         None => Position::start(options),
         Some(bytes) => Position::decode(&bytes).ok_or_else(|| {
-            Stop::Error(Error::new(state::DATA_CORRUPTED, "row of a sequence is damaged"))
+            Stop::Error(Error::new(
+                state::DATA_CORRUPTED,
+                "row of a sequence is damaged",
+            ))
         })?,
     };
     Ok((position, newest))
@@ -216,7 +236,10 @@ fn resolve(
     id: u32,
     privileges: &[Privilege],
 ) -> Result<(Arc<Table>, SequenceOptions)> {
-    let table = cx.catalog.table(TableId(id)).filter(|t| cx.catalog.sees(cx.role(), t));
+    let table = cx
+        .catalog
+        .table(TableId(id))
+        .filter(|t| cx.catalog.sees(cx.role(), t));
     let Some(table) = table else {
         return Err(Error::new(
             state::UNDEFINED_TABLE,
@@ -253,14 +276,23 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
     let (table, options) = resolve(cx, id, &[Privilege::Usage, Privilege::Update])?;
     let value = if is_own(cx, &table) {
         let mut memory = cx.memory.borrow_mut();
-        let position =
-            memory.own_sequences.entry(id).or_insert_with(|| Position::start(&options));
+        let position = memory
+            .own_sequences
+            .entry(id)
+            .or_insert_with(|| Position::start(&options));
         let value = position.next(&options, &table.name)?;
-        *position = Position { last: value, called: true };
+        *position = Position {
+            last: value,
+            called: true,
+        };
         value
     } else {
         let group = group(cx, &table)?;
-        cx.stopping(cx.engine.sequences().next(cx.engine, &group, &table, &options))?
+        cx.stopping(
+            cx.engine
+                .sequences()
+                .next(cx.engine, &group, &table, &options),
+        )?
     };
     let mut memory = cx.memory.borrow_mut();
     memory.current.insert(id, value);
@@ -269,19 +301,30 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
 }
 
 fn group(cx: &Surroundings<'_>, table: &Table) -> Result<Arc<Group>> {
-    cx.engine.groups().get(table.group).ok_or_else(|| storage::Error::NoGroup(table.group).into())
+    cx.engine
+        .groups()
+        .get(table.group)
+        .ok_or_else(|| storage::Error::NoGroup(table.group).into())
 }
 
 /// `currval`.
 pub(super) fn current(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
     let (table, _) = resolve(cx, id, &[Privilege::Usage, Privilege::Select])?;
     let memory = cx.memory.borrow();
-    memory.current.get(&id).copied().map(Datum::Int8).ok_or_else(|| {
-        Error::new(
-            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("currval of sequence \"{}\" is not yet defined in this session", table.name),
-        )
-    })
+    memory
+        .current
+        .get(&id)
+        .copied()
+        .map(Datum::Int8)
+        .ok_or_else(|| {
+            Error::new(
+                state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "currval of sequence \"{}\" is not yet defined in this session",
+                    table.name
+                ),
+            )
+        })
 }
 
 /// `setval`: at once and for all, whatever becomes of the transaction, as in PostgreSQL.
@@ -299,7 +342,10 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
             ),
         ));
     }
-    let position = Position { last: value, called };
+    let position = Position {
+        last: value,
+        called,
+    };
     let answer = if is_own(cx, &table) {
         cx.memory.borrow_mut().own_sequences.insert(id, position);
         Datum::Int8(value)
@@ -312,7 +358,9 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
                 key: key(id),
                 value: Some(position.encode()),
             };
-            let at = cx.engine.side_entry(&group, vec![write], seen, Meta::default())?;
+            let at = cx
+                .engine
+                .side_entry(&group, vec![write], seen, Meta::default())?;
             cx.engine.sequences().forget(group.id(), id);
             Ok((Datum::Int8(value), group.id(), at))
         })?
@@ -327,7 +375,11 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
 pub(super) fn last_value(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
     let (table, options) = resolve(cx, id, &[Privilege::Usage, Privilege::Select])?;
     let position = position(cx, &table, &options)?;
-    Ok(if position.called { Datum::Int8(position.last) } else { Datum::Null })
+    Ok(if position.called {
+        Datum::Int8(position.last)
+    } else {
+        Datum::Null
+    })
 }
 
 /// Where a sequence stands for who asks: the last number handed out, not the reserved end.
@@ -344,8 +396,14 @@ pub(super) fn position(
     };
     let hand = cx.engine.sequences().hand(table.group, table.id.0);
     if let Some(handed) = hand.lock().handed {
-        return Ok(Position { last: handed, called: true });
+        return Ok(Position {
+            last: handed,
+            called: true,
+        });
     }
     let row = group.get(TREE_SEQUENCES, &key(table.id.0), group.applied())?;
-    Ok(row.as_deref().and_then(Position::decode).unwrap_or(Position::start(options)))
+    Ok(row
+        .as_deref()
+        .and_then(Position::decode)
+        .unwrap_or(Position::start(options)))
 }

@@ -92,7 +92,10 @@ impl Waiting {
 
     /// A wait for a signal.
     pub(super) fn signal(signal: Signal) -> Waiting {
-        Waiting { what: What::Signal(signal), until: None }
+        Waiting {
+            what: What::Signal(signal),
+            until: None,
+        }
     }
 
     /// Call the session again at this time even if nothing happened (microseconds since 1970).

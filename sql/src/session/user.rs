@@ -79,6 +79,9 @@ impl User {
 
 fn find(catalog: &Catalog, name: &str) -> Result<RoleId> {
     catalog.role_by_name(name).map(|r| r.id).ok_or_else(|| {
-        Error::new(state::INVALID_PARAMETER_VALUE, format!("role \"{name}\" does not exist"))
+        Error::new(
+            state::INVALID_PARAMETER_VALUE,
+            format!("role \"{name}\" does not exist"),
+        )
     })
 }

@@ -9,7 +9,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-pub use state::{Effective, Values};
+pub use state::{Effective, Place, Values};
 
 use crate::{Error, Result, state as codes};
 
@@ -94,15 +94,17 @@ pub const REPORTED: [&str; 15] = [
 ];
 
 /// Version that drivers and `pg_dump` are told.
-pub const SERVER_VERSION: &str =
-    concat!("15.18 (Freehold ", env!("CARGO_PKG_VERSION"), ")");
+pub const SERVER_VERSION: &str = concat!("15.18 (Freehold ", env!("CARGO_PKG_VERSION"), ")");
 /// The same as a number.
 pub const SERVER_VERSION_NUM: &str = "150018";
 
 static POSTGRES: &str = include_str!("postgres15.tsv");
 
-/// Freehold's own: name, type, context, unit, default, least, greatest, words, category, text.
+/// What `pg_settings` hides, and Freehold's own: name, type, context, unit, default, least, greatest, words, category, text.
 static OWN: &str = "\
+is_superuser\tbool\tinternal\t\toff\t\t\t\tPreset Options\tShows whether the current user is a superuser.
+role\tstring\tuser\t\tnone\t\t\t\tUngrouped\tSets the current role.
+session_authorization\tstring\tuser\t\t\t\t\t\tUngrouped\tSets the session user name.
 freehold.token\tstring\tuser\t\t\t\t\t\tFreehold\tPositions that the session must see; sent after each commit.
 freehold.max_transaction\tinteger\tpostmaster\tkB\t1048576\t1\t1048576\t\tFreehold\tThe greatest size of one transaction.
 freehold.trace\tstring\tuser\t\t\t\t\t\tFreehold\tW3C traceparent that travels with the session's entries.
@@ -112,7 +114,11 @@ freehold.max_trigger_hops\tinteger\tpostmaster\t\t16\t1\t1000\t\tFreehold\tTrigg
 
 /// The table of settings, sorted by lower-case name.
 static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    let mut all: Vec<Setting> = POSTGRES.lines().chain(OWN.lines()).filter_map(row).collect();
+    let mut all: Vec<Setting> = POSTGRES
+        .lines()
+        .chain(OWN.lines())
+        .filter_map(row)
+        .collect();
     for setting in &mut all {
         adapt(setting);
     }
@@ -121,7 +127,11 @@ static TABLE: LazyLock<Vec<Setting>> = LazyLock::new(|| {
 });
 
 static INDEX: LazyLock<BTreeMap<String, usize>> = LazyLock::new(|| {
-    TABLE.iter().enumerate().map(|(i, s)| (s.name.to_ascii_lowercase(), i)).collect()
+    TABLE
+        .iter()
+        .enumerate()
+        .map(|(i, s)| (s.name.to_ascii_lowercase(), i))
+        .collect()
 });
 
 fn row(line: &str) -> Option<Setting> {
@@ -132,8 +142,14 @@ fn row(line: &str) -> Option<Setting> {
     let (words, category, description) = (next()?, next()?, next()?);
     let kind = match kind {
         "bool" => Kind::Bool,
-        "integer" => Kind::Integer { min: min.parse().ok()?, max: max.parse().ok()? },
-        "real" => Kind::Real { min: min.parse().ok()?, max: max.parse().ok()? },
+        "integer" => Kind::Integer {
+            min: min.parse().ok()?,
+            max: max.parse().ok()?,
+        },
+        "real" => Kind::Real {
+            min: min.parse().ok()?,
+            max: max.parse().ok()?,
+        },
         "enum" => Kind::Enum(words.split(',').map(str::to_owned).collect()),
         _ => Kind::String,
     };
@@ -213,7 +229,9 @@ impl Settings {
     pub fn new(given: &[(String, String)]) -> Result<Settings> {
         let mut settings = Settings::default();
         for (name, value) in given {
-            let Some(setting) = find(name) else { return Err(unknown(name)) };
+            let Some(setting) = find(name) else {
+                return Err(unknown(name));
+            };
             let value = value::canonical(setting, std::slice::from_ref(value))?;
             settings.given.insert(setting.name.clone(), value);
         }
@@ -222,7 +240,9 @@ impl Settings {
 
     /// The default of a setting, in its unit.
     pub fn default_of<'a>(&'a self, setting: &'a Setting) -> &'a str {
-        self.given.get(&setting.name).map_or(setting.boot.as_str(), String::as_str)
+        self.given
+            .get(&setting.name)
+            .map_or(setting.boot.as_str(), String::as_str)
     }
 
     /// Was it given at start?

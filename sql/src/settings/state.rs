@@ -5,9 +5,7 @@ use rpds::RedBlackTreeMapSync as Map;
 
 use super::{Context, Setting, Settings, find, unknown, value};
 use crate::transaction::Isolation;
-use crate::types::{
-    ByteaOutput, DateOrder, DateStyle, FormatSettings, IntervalStyle, Zone,
-};
+use crate::types::{ByteaOutput, DateOrder, DateStyle, FormatSettings, IntervalStyle, Zone};
 use crate::{Error, Result, state};
 
 /// What a session has set. Cloning is cheap: a transaction and each savepoint keep a copy to go
@@ -25,7 +23,10 @@ pub struct Values {
 impl Values {
     /// The stored value of a setting.
     pub fn get<'a>(&'a self, settings: &'a Settings, setting: &'a Setting) -> &'a str {
-        let found = self.local.get(&setting.name).or_else(|| self.session.get(&setting.name));
+        let found = self
+            .local
+            .get(&setting.name)
+            .or_else(|| self.session.get(&setting.name));
         let found = found.or_else(|| self.initial.get(&setting.name));
         found.map_or_else(|| settings.default_of(setting), String::as_str)
     }
@@ -61,7 +62,9 @@ impl Values {
         place: Place,
         superuser: bool,
     ) -> Result<()> {
-        let Some(setting) = find(name) else { return self.set_custom(name, values, place) };
+        let Some(setting) = find(name) else {
+            return self.set_custom(name, values, place);
+        };
         match setting.context {
             Context::User => {}
             Context::Superuser if superuser => {}
@@ -74,7 +77,10 @@ impl Values {
             }
             Context::Internal => return Err(fixed(setting, "cannot be changed")),
             Context::Postmaster => {
-                return Err(fixed(setting, "cannot be changed without restarting the server"));
+                return Err(fixed(
+                    setting,
+                    "cannot be changed without restarting the server",
+                ));
             }
             Context::Sighup => return Err(fixed(setting, "cannot be changed now")),
             Context::Backend => {
@@ -95,7 +101,9 @@ impl Values {
     fn set_custom(&mut self, name: &str, values: Option<&[String]>, place: Place) -> Result<()> {
         let valid = |part: &str| {
             !part.is_empty()
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
                 && !part.starts_with(|c: char| c.is_ascii_digit())
         };
         if !name.contains('.') {
@@ -181,7 +189,10 @@ impl Values {
 }
 
 fn fixed(setting: &Setting, why: &str) -> Error {
-    Error::new(state::CANT_CHANGE_RUNTIME_PARAM, format!("parameter \"{}\" {why}", setting.name))
+    Error::new(
+        state::CANT_CHANGE_RUNTIME_PARAM,
+        format!("parameter \"{}\" {why}", setting.name),
+    )
 }
 
 /// For how long a value is set.
@@ -257,7 +268,10 @@ impl Effective {
         Ok(Effective {
             format,
             search_path: value::split_list(text("search_path")).unwrap_or_default(),
-            work_mem: text("work_mem").parse::<usize>().unwrap_or(4_096).saturating_mul(1_024),
+            work_mem: text("work_mem")
+                .parse::<usize>()
+                .unwrap_or(4_096)
+                .saturating_mul(1_024),
             statement_timeout: millis("statement_timeout"),
             lock_timeout: millis("lock_timeout"),
             idle_in_transaction_timeout: millis("idle_in_transaction_session_timeout"),
@@ -307,7 +321,7 @@ fn styles(text: &str) -> (DateStyle, DateOrder) {
 /// # Errors
 /// 22023.
 pub(super) fn zone(name: &str) -> Result<Zone> {
-    Zone::named(name.trim()).ok_or_else(|| {
+    Zone::parse(name.trim()).ok_or_else(|| {
         Error::new(
             state::INVALID_PARAMETER_VALUE,
             format!("invalid value for parameter \"TimeZone\": \"{name}\""),

@@ -33,13 +33,41 @@ fn units_and_spellings() {
 #[test]
 fn refusals() {
     for (name, value, message) in [
-        ("nonsense", "1", "unrecognized configuration parameter \"nonsense\""),
-        ("work_mem", "1", "1 kB is outside the valid range for parameter \"work_mem\" (64 .. 2147483647)"),
-        ("work_mem", "x", "invalid value for parameter \"work_mem\": \"x\""),
-        ("enable_seqscan", "maybe", "parameter \"enable_seqscan\" requires a Boolean value"),
-        ("max_connections", "5", "parameter \"max_connections\" cannot be changed without restarting the server"),
-        ("server_version", "5", "parameter \"server_version\" cannot be changed"),
-        ("TimeZone", "Nowhere/Else", "invalid value for parameter \"TimeZone\": \"Nowhere/Else\""),
+        (
+            "nonsense",
+            "1",
+            "unrecognized configuration parameter \"nonsense\"",
+        ),
+        (
+            "work_mem",
+            "1",
+            "1 kB is outside the valid range for parameter \"work_mem\" (64 .. 2147483647)",
+        ),
+        (
+            "work_mem",
+            "x",
+            "invalid value for parameter \"work_mem\": \"x\"",
+        ),
+        (
+            "enable_seqscan",
+            "maybe",
+            "parameter \"enable_seqscan\" requires a Boolean value",
+        ),
+        (
+            "max_connections",
+            "5",
+            "parameter \"max_connections\" cannot be changed without restarting the server",
+        ),
+        (
+            "server_version",
+            "5",
+            "parameter \"server_version\" cannot be changed",
+        ),
+        (
+            "TimeZone",
+            "Nowhere/Else",
+            "invalid value for parameter \"TimeZone\": \"Nowhere/Else\"",
+        ),
     ] {
         assert_eq!(set(name, value).expect_err(name).0.message, message);
     }
@@ -47,7 +75,10 @@ fn refusals() {
 
 #[test]
 fn search_path_is_a_list() {
-    assert_eq!(value::split_list("\"$user\", public").unwrap(), ["$user", "public"]);
+    assert_eq!(
+        value::split_list("\"$user\", public").unwrap(),
+        ["$user", "public"]
+    );
     assert_eq!(value::split_list("A,\"B\"\"c\"").unwrap(), ["a", "B\"c"]);
     assert_eq!(value::split_list("a,,b"), None);
     assert!(value::split_list("").unwrap().is_empty());

@@ -5,8 +5,13 @@ use crate::parse::boolean;
 use crate::{Error, Result, state};
 
 /// Units of memory in bytes and of time in microseconds, the greatest first.
-const MEMORY: [(&str, i64); 5] =
-    [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10), ("B", 1)];
+const MEMORY: [(&str, i64); 5] = [
+    ("TB", 1 << 40),
+    ("GB", 1 << 30),
+    ("MB", 1 << 20),
+    ("kB", 1 << 10),
+    ("B", 1),
+];
 const TIME: [(&str, i64); 6] = [
     ("d", 86_400_000_000),
     ("h", 3_600_000_000),
@@ -40,7 +45,11 @@ pub(super) fn canonical(setting: &Setting, values: &[String]) -> Result<String> 
         },
         Kind::Integer { min, max } => {
             let value = number(setting, single)?.round();
-            let value = if value.abs() < 9e18 { value as i64 } else { i64::MAX };
+            let value = if value.abs() < 9e18 {
+                value as i64
+            } else {
+                i64::MAX
+            };
             if value < *min || value > *max {
                 return Err(out_of_range(setting, value, min, max));
             }
@@ -80,9 +89,18 @@ fn list(setting: &Setting, values: &[String]) -> Result<String> {
 
 /// As `search_path` keeps its elements.
 fn quote(name: &str) -> String {
-    let plain = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    let plain = name
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 fn invalid(message: &str) -> Error {
@@ -90,7 +108,10 @@ fn invalid(message: &str) -> Error {
 }
 
 fn invalid_value(setting: &Setting, value: &str) -> Error {
-    invalid(&format!("invalid value for parameter \"{}\": \"{value}\"", setting.name))
+    invalid(&format!(
+        "invalid value for parameter \"{}\": \"{value}\"",
+        setting.name
+    ))
 }
 
 fn out_of_range(
@@ -99,7 +120,11 @@ fn out_of_range(
     min: impl std::fmt::Display,
     max: impl std::fmt::Display,
 ) -> Error {
-    let unit = if setting.unit.is_empty() { String::new() } else { format!(" {}", setting.unit) };
+    let unit = if setting.unit.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", setting.unit)
+    };
     invalid(&format!(
         "{value}{unit} is outside the valid range for parameter \"{}\" ({min} .. {max})",
         setting.name
@@ -139,7 +164,9 @@ fn number(setting: &Setting, text: &str) -> Result<f64> {
         })
         .map_or(text.len(), |(i, _)| i);
     let (digits, unit) = (&text[..end], text[end..].trim());
-    let Ok(value) = digits.parse::<f64>() else { return Err(invalid_value(setting, text)) };
+    let Ok(value) = digits.parse::<f64>() else {
+        return Err(invalid_value(setting, text));
+    };
     if unit.is_empty() {
         return Ok(value);
     }
@@ -163,7 +190,10 @@ fn base_unit(unit: &str) -> Option<(i64, &'static [(&'static str, i64)])> {
         return Some((8 << 10, &MEMORY));
     }
     let of = |table: &'static [(&'static str, i64)]| {
-        table.iter().find(|(name, _)| *name == unit).map(|(_, factor)| (*factor, table))
+        table
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, factor)| (*factor, table))
     };
     of(&MEMORY).or_else(|| of(&TIME))
 }
@@ -180,8 +210,7 @@ fn word(setting: &Setting, words: &[String], value: &str) -> Result<String> {
             return Ok(word.to_owned());
         }
     }
-    Err(invalid_value(setting, value)
-        .hint(format!("Available values: {}.", words.join(", "))))
+    Err(invalid_value(setting, value).hint(format!("Available values: {}.", words.join(", "))))
 }
 
 fn string(setting: &Setting, value: &str) -> Result<String> {
@@ -194,7 +223,13 @@ fn string(setting: &Setting, value: &str) -> Result<String> {
         }
         "application_name" => {
             // PostgreSQL cuts to 63 bytes and replaces what is not printable ASCII.
-            let clean = value.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
+            let clean = value.chars().map(|c| {
+                if c.is_ascii_graphic() || c == ' ' {
+                    c
+                } else {
+                    '?'
+                }
+            });
             Ok(clean.take(63).collect())
         }
         "search_path" => match split_list(value) {
@@ -281,7 +316,9 @@ pub(super) fn split_list(text: &str) -> Option<Vec<String>> {
             };
             (name, quoted[end..].trim_start())
         } else {
-            let end = rest.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c == ',' || c.is_whitespace())
+                .unwrap_or(rest.len());
             (rest[..end].to_lowercase(), rest[end..].trim_start())
         };
         if name.is_empty() && !rest.starts_with('"') {
@@ -297,10 +334,14 @@ pub(super) fn split_list(text: &str) -> Option<Vec<String>> {
 
 /// As SHOW prints a stored value: numbers with the largest unit that divides them.
 pub(super) fn shown(setting: &Setting, value: &str) -> String {
-    let Some((base, table)) = base_unit(&setting.unit) else { return value.to_owned() };
+    let Some((base, table)) = base_unit(&setting.unit) else {
+        return value.to_owned();
+    };
     match &setting.kind {
         Kind::Integer { .. } => {
-            let Ok(number) = value.parse::<i64>() else { return value.to_owned() };
+            let Ok(number) = value.parse::<i64>() else {
+                return value.to_owned();
+            };
             if number <= 0 {
                 return value.to_owned();
             }

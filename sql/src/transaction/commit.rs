@@ -46,7 +46,11 @@ impl Transaction {
         if !self.has_written() {
             let hold = self.held();
             self.release_all();
-            return Ok(Committed { entry: None, hold, trees: Vec::new() });
+            return Ok(Committed {
+                entry: None,
+                hold,
+                trees: Vec::new(),
+            });
         }
         self.renew_names()?;
         let Some(home) = self.writing else {
@@ -57,10 +61,14 @@ impl Transaction {
         };
         let checks = self.read_checks(home);
         let (changes, checks, trees) = self.take_changes(home, checks)?;
-        let deps = self.deps.iter().filter(|(id, at)| **id != home && **at > Position::ZERO);
+        let deps = self
+            .deps
+            .iter()
+            .filter(|(id, at)| **id != home && **at > Position::ZERO);
         let commit = Commit {
             txid: member.txid,
             epoch: member.epoch,
+            base: member.base.unwrap_or(Position::ZERO),
             meta: self.meta(home, identity),
             changes,
             events: std::mem::take(&mut self.events),
@@ -70,13 +78,20 @@ impl Transaction {
             record_outcome: self.record_outcome,
         };
         let position = member.group.commit(commit).map_err(|refused| {
-            Stop::Error(refusal(refused, self.engine().limits().transaction_bytes_max))
+            Stop::Error(refusal(
+                refused,
+                self.engine().limits().transaction_bytes_max,
+            ))
         })?;
         self.hold.remove(&home);
         let mut hold = self.held();
         hold.push((home, position));
         self.release_all();
-        Ok(Committed { entry: Some((home, position)), hold, trees })
+        Ok(Committed {
+            entry: Some((home, position)),
+            hold,
+            trees,
+        })
     }
 
     /// What a rollback's answer waits for.
@@ -143,14 +158,22 @@ impl Transaction {
         seen: Position,
         checks: &mut Vec<Check>,
     ) {
-        let Some(member) = self.members.get(&home) else { return };
+        let Some(member) = self.members.get(&home) else {
+            return;
+        };
         let pinned = self.snapshot.position(home).unwrap_or(Position::MAX);
         let provable = |tree: u32, key: &bytes::Bytes, seen: Position| {
             if seen >= pinned || member.group.written_since(tree, key, seen).is_some() {
                 return true;
             }
-            let lock = LockKey::Row { tree, key: key.clone() };
-            member.group.locks().holds(member.txid, &lock, RowMode::NoKeyUpdate)
+            let lock = LockKey::Row {
+                tree,
+                key: key.clone(),
+            };
+            member
+                .group
+                .locks()
+                .holds(member.txid, &lock, RowMode::NoKeyUpdate)
         };
         if provable(change.tree, &change.key, seen) {
             let (tree, key) = (change.tree, change.key.clone());
@@ -163,7 +186,11 @@ impl Transaction {
             let found = self.seen.get(&(write.tree, write.key.clone()));
             let seen = found.copied().unwrap_or(seen);
             if provable(write.tree, &write.key, seen) {
-                checks.push(Check::Key { tree: write.tree, key: write.key.clone(), seen });
+                checks.push(Check::Key {
+                    tree: write.tree,
+                    key: write.key.clone(),
+                    seen,
+                });
             }
         }
     }
@@ -205,8 +232,9 @@ pub(crate) fn first_pending(
     groups: &storage::Groups,
     hold: &[(GroupId, Position)],
 ) -> Option<Wait> {
-    let pending = |(id, at): &&(GroupId, Position)| {
-        groups.get(*id).is_none_or(|group| group.applied() < *at)
-    };
-    hold.iter().find(pending).map(|(id, at)| Wait::Position(*id, *at))
+    let pending =
+        |(id, at): &&(GroupId, Position)| groups.get(*id).is_none_or(|group| group.applied() < *at);
+    hold.iter()
+        .find(pending)
+        .map(|(id, at)| Wait::Position(*id, *at))
 }

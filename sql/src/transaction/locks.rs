@@ -24,7 +24,11 @@ impl Transaction {
                 "cannot lock rows in a read-only transaction",
             )));
         }
-        let key = LockKey::Row { tree, key: Bytes::copy_from_slice(key) };
+        self.ground(group)?;
+        let key = LockKey::Row {
+            tree,
+            key: Bytes::copy_from_slice(key),
+        };
         self.lock(group, key, mode.into(), policy, || "row".to_owned())
     }
 
@@ -49,8 +53,13 @@ impl Transaction {
         name: &[u8],
         policy: Policy,
     ) -> Result<Locked, Stop> {
-        let key = LockKey::Object { class, name: Bytes::copy_from_slice(name) };
-        self.lock(group, key, LockMode::Exclusive, policy, || "object".to_owned())
+        let key = LockKey::Object {
+            class,
+            name: Bytes::copy_from_slice(name),
+        };
+        self.lock(group, key, LockMode::Exclusive, policy, || {
+            "object".to_owned()
+        })
     }
 
     pub(crate) fn lock(
@@ -80,11 +89,7 @@ impl Transaction {
     }
 
     /// Says that this transaction and a session's advisory locks belong to one actor.
-    pub(crate) fn attach(
-        &mut self,
-        group: GroupId,
-        session: storage::TxId,
-    ) -> Result<(), Stop> {
+    pub(crate) fn attach(&mut self, group: GroupId, session: storage::TxId) -> Result<(), Stop> {
         let member = self.member(group)?;
         member.group.locks().attach(member.txid, session);
         Ok(())
@@ -116,6 +121,8 @@ impl Transaction {
 /// of others may be none of the client's business.
 fn deadlock(count: usize) -> Error {
     Error::new(state::DEADLOCK_DETECTED, "deadlock detected")
-        .detail(format!("{count} transactions wait for each other in a circle."))
+        .detail(format!(
+            "{count} transactions wait for each other in a circle."
+        ))
         .hint("Run the transaction again; lock rows in the same order everywhere.")
 }

@@ -12,8 +12,6 @@ mod scan;
 mod side;
 mod snapshot;
 mod stop;
-#[cfg(test)]
-mod tests;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -27,8 +25,8 @@ pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub use side::Allocations;
 pub use snapshot::Snapshot;
 pub use stop::{Stop, Wait};
-pub use storage::{EventKind, IndexWrite};
 use storage::{Direction, Group, GroupId, Position, Term, TxId};
+pub use storage::{EventKind, IndexWrite};
 
 use crate::catalog::{Catalog, Change, RoleId, SchemaId};
 use crate::engine::Engine;
@@ -61,6 +59,8 @@ struct Member {
     group: Arc<Group>,
     txid: TxId,
     epoch: Term,
+    /// The newest position when it first locked a row or wrote: tells whether its era lasts.
+    base: Option<Position>,
 }
 
 /// A named savepoint.
@@ -113,6 +113,7 @@ pub struct Transaction {
     record_outcome: bool,
     /// Reserved names that it uses, and for whom.
     names: BTreeMap<(SchemaId, String), RoleId>,
+    row_ids: u32,
     /// Start in microseconds since 1970.
     started: u64,
 }
@@ -142,6 +143,7 @@ impl Transaction {
             notices: Vec::new(),
             record_outcome: false,
             names: BTreeMap::new(),
+            row_ids: 0,
             started: engine.clock().unix_micros(),
         }
     }
@@ -235,7 +237,12 @@ impl Transaction {
         let engine = Arc::clone(&self.engine);
         let all;
         let groups = if self.isolation.keeps_snapshot() {
-            all = engine.groups().all().iter().map(|g| g.id()).collect::<Vec<_>>();
+            all = engine
+                .groups()
+                .all()
+                .iter()
+                .map(|g| g.id())
+                .collect::<Vec<_>>();
             &all[..]
         } else {
             groups
@@ -366,7 +373,8 @@ impl Transaction {
                     "could not serialize access due to concurrent update",
                 )));
             }
-            self.seen.insert((tree, Bytes::copy_from_slice(key)), newest);
+            self.seen
+                .insert((tree, Bytes::copy_from_slice(key)), newest);
         }
         if newest > held.applied() {
             let hold = self.hold.entry(group).or_insert(newest);
@@ -397,7 +405,33 @@ impl Transaction {
         new: Option<Bytes>,
     ) -> Result<(), Stop> {
         let old = self.current(group, tree, &key)?;
-        self.write(group, tree, RowChange { key, old, new, index: Vec::new(), feed: false })
+        self.write(
+            group,
+            tree,
+            RowChange {
+                key,
+                old,
+                new,
+                index: Vec::new(),
+                feed: false,
+            },
+        )
+    }
+
+    /// A key for a new row of a table without a primary key: this transaction's id and a number,
+    /// big-endian, 12 bytes. Never given out twice in one group, so nobody has to reserve it.
+    pub fn row_id(&mut self, group: GroupId) -> Result<[u8; 12], Stop> {
+        let txid = self.member(group)?.txid;
+        self.row_ids = self.row_ids.checked_add(1).ok_or_else(|| {
+            Error::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "too many rows in one transaction",
+            )
+        })?;
+        let mut id = [0; 12];
+        id[..8].copy_from_slice(&txid.0.to_be_bytes());
+        id[8..].copy_from_slice(&self.row_ids.to_be_bytes());
+        Ok(id)
     }
 
     fn after_write(&mut self) -> Result<(), Stop> {
@@ -422,7 +456,13 @@ impl Transaction {
     ) -> Result<(), Stop> {
         self.writes_to(group)?;
         let seq = self.writes.next_seq();
-        self.events.push(storage::Event { seq, kind, name: name.to_owned(), table, payload });
+        self.events.push(storage::Event {
+            seq,
+            kind,
+            name: name.to_owned(),
+            table,
+            payload,
+        });
         Ok(())
     }
 
@@ -452,8 +492,21 @@ impl Transaction {
         if let Some(writing) = self.writing {
             return Err(Stop::Error(self.second_owner(writing, group)));
         }
-        self.member(group)?;
+        self.ground(group)?;
         self.writing = Some(group);
+        Ok(())
+    }
+
+    /// From here on the transaction stands on the group's present era.
+    fn ground(&mut self, id: GroupId) -> Result<(), Stop> {
+        let member = self.member(id)?;
+        if member.base.is_none() {
+            let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(id, wait.0));
+            let base = member.group.newest().map_err(wait)?;
+            if let Some(member) = self.members.get_mut(&id) {
+                member.base = Some(base);
+            }
+        }
         Ok(())
     }
 
@@ -466,7 +519,11 @@ impl Transaction {
             state::FEATURE_NOT_SUPPORTED,
             "a transaction can write the tables of one owner only",
         )
-        .detail(format!("It has written {} and now writes {}.", name(first), name(second)))
+        .detail(format!(
+            "It has written {} and now writes {}.",
+            name(first),
+            name(second)
+        ))
         .hint("Commit first, then write the other owner's tables in a transaction of its own.")
     }
 
@@ -474,11 +531,23 @@ impl Transaction {
     fn member(&mut self, id: GroupId) -> Result<&Member, Stop> {
         if !self.members.contains_key(&id) {
             let group = snapshot::held(self.engine.groups(), id)?;
-            let Some(epoch) = group.term() else { return Err(Stop::Error(leader_changed())) };
+            let Some(epoch) = group.term() else {
+                return Err(Stop::Error(leader_changed()));
+            };
             let txid = group.begin();
-            self.members.insert(id, Member { group, txid, epoch });
+            self.members.insert(
+                id,
+                Member {
+                    group,
+                    txid,
+                    epoch,
+                    base: None,
+                },
+            );
         }
-        self.members.get(&id).ok_or_else(|| Stop::Error(leader_changed()))
+        self.members
+            .get(&id)
+            .ok_or_else(|| Stop::Error(leader_changed()))
     }
 
     /// The transaction's id; asking for it makes `pg_xact_status` know its outcome.
@@ -490,12 +559,15 @@ impl Transaction {
 
     /// The id, if one was given out already.
     pub fn id_if_any(&self) -> Option<TxId> {
-        let id = self.writing.or_else(|| self.members.keys().next().copied())?;
+        let id = self
+            .writing
+            .or_else(|| self.members.keys().next().copied())?;
         self.members.get(&id).map(|m| m.txid)
     }
 
     fn check_alive(&self) -> Result<(), Stop> {
-        match self.members.values().all(|m| m.group.alive(m.txid)) {
+        let alive = |m: &Member| m.base.is_none_or(|base| m.group.alive(base));
+        match self.members.values().all(alive) {
             true => Ok(()),
             false => Err(Stop::Error(leader_changed())),
         }
@@ -570,13 +642,22 @@ impl Transaction {
     /// SAVEPOINT.
     pub fn savepoint(&mut self, name: &str) {
         let mark = self.mark();
-        self.savepoints.push(Savepoint { name: name.to_owned(), mark });
+        self.savepoints.push(Savepoint {
+            name: name.to_owned(),
+            mark,
+        });
     }
 
     fn find_savepoint(&self, name: &str) -> crate::Result<usize> {
-        self.savepoints.iter().rposition(|s| s.name == name).ok_or_else(|| {
-            Error::new(state::SAVEPOINT_EXCEPTION, format!("savepoint \"{name}\" does not exist"))
-        })
+        self.savepoints
+            .iter()
+            .rposition(|s| s.name == name)
+            .ok_or_else(|| {
+                Error::new(
+                    state::SAVEPOINT_EXCEPTION,
+                    format!("savepoint \"{name}\" does not exist"),
+                )
+            })
     }
 
     /// RELEASE SAVEPOINT.

@@ -25,7 +25,12 @@ impl Reads {
         if self.covers(tree, key) {
             return;
         }
-        if self.keys.entry(tree).or_default().insert(Bytes::copy_from_slice(key)) {
+        if self
+            .keys
+            .entry(tree)
+            .or_default()
+            .insert(Bytes::copy_from_slice(key))
+        {
             self.grew(tree);
         }
     }
@@ -53,7 +58,9 @@ impl Reads {
             low && high
         };
         // A few ranges are looked at; many are not worth it.
-        self.ranges.get(&tree).is_some_and(|r| r.iter().take(8).any(within))
+        self.ranges
+            .get(&tree)
+            .is_some_and(|r| r.iter().take(8).any(within))
     }
 
     fn grew(&mut self, tree: u32) {
@@ -70,11 +77,19 @@ impl Reads {
     pub fn checks(&self, seen: Position) -> Vec<Check> {
         let mut all = Vec::with_capacity(self.count);
         for (tree, keys) in &self.keys {
-            let key = |key: &Bytes| Check::Key { tree: *tree, key: key.clone(), seen };
+            let key = |key: &Bytes| Check::Key {
+                tree: *tree,
+                key: key.clone(),
+                seen,
+            };
             all.extend(keys.iter().map(key));
         }
         for (tree, ranges) in &self.ranges {
-            let range = |range: &Range| Check::Range { tree: *tree, range: range.clone(), seen };
+            let range = |range: &Range| Check::Range {
+                tree: *tree,
+                range: range.clone(),
+                seen,
+            };
             all.extend(ranges.iter().map(range));
         }
         all

@@ -12,14 +12,17 @@ use super::{RowScan, Stop};
 /// The snapshot's keys with own writes over them, in key order.
 pub(super) fn merged(base: Scan, own: Option<OwnRange>, direction: Direction) -> RowScan {
     let base = base.map(|item| item.map_err(Stop::from));
-    match own {
-        Some(mut own) if !own.is_empty() => Box::new(Merged {
-            base: (Box::new(base) as RowScan).peekable(),
-            own: own.peekable(),
-            direction,
-        }),
-        _ => Box::new(base),
+    let Some(mut own) = own else {
+        return Box::new(base);
+    };
+    if own.is_empty() {
+        return Box::new(base);
     }
+    Box::new(Merged {
+        base: (Box::new(base) as RowScan).peekable(),
+        own: own.peekable(),
+        direction,
+    })
 }
 
 struct Merged {

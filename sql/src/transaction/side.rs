@@ -48,13 +48,19 @@ impl Engine {
         seen: Position,
         meta: Meta,
     ) -> Result<Position, Stop> {
-        let Some(epoch) = group.term() else { return Err(Stop::Error(leader_changed())) };
+        let Some(epoch) = group.term() else {
+            return Err(Stop::Error(leader_changed()));
+        };
         let txid = group.begin();
         let mut changes = Vec::with_capacity(rows.len());
         let mut checks = Vec::with_capacity(rows.len());
         for (at, row) in rows.into_iter().enumerate() {
             let old = group.get(row.tree, &row.key, seen)?;
-            checks.push(Check::Key { tree: row.tree, key: row.key.clone(), seen });
+            checks.push(Check::Key {
+                tree: row.tree,
+                key: row.key.clone(),
+                seen,
+            });
             changes.push(Change {
                 seq: at as u32 + 1,
                 tree: row.tree,
@@ -68,6 +74,7 @@ impl Engine {
         let commit = Commit {
             txid,
             epoch,
+            base: seen,
             meta,
             changes: Changes::Small(changes),
             events: Vec::new(),
@@ -102,7 +109,10 @@ impl Engine {
             }
             // Lost with its leader, or applied: the row tells.
             let row = group.get(crate::catalog::TREE_OIDS, &directory::oid_key(), newest)?;
-            if row.and_then(|r| be_u32(&r)).is_some_and(|next| next >= block.end) {
+            if row
+                .and_then(|r| be_u32(&r))
+                .is_some_and(|next| next >= block.end)
+            {
                 oids.free = block;
             }
         }
@@ -123,7 +133,10 @@ impl Engine {
         let catalog = self.catalog();
         let Some(id) = catalog.group_of(role) else {
             let (_, rows) = directory::owner(&catalog, role);
-            let meta = Meta { role: catalog.role_name(role), ..Meta::default() };
+            let meta = Meta {
+                role: catalog.role_name(role),
+                ..Meta::default()
+            };
             let position = self.side_entry(&directory_group, rows, newest, meta)?;
             return Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)));
         };
@@ -160,7 +173,10 @@ impl Engine {
         match decide(&catalog, names, role, self.clock().unix_micros())? {
             directory::Reserved::Held => Ok(()),
             directory::Reserved::Write(rows) => {
-                let meta = Meta { role: catalog.role_name(role), ..Meta::default() };
+                let meta = Meta {
+                    role: catalog.role_name(role),
+                    ..Meta::default()
+                };
                 let position = self.side_entry(&group, rows, newest, meta)?;
                 Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)))
             }
@@ -177,8 +193,13 @@ impl Engine {
                 let newest = newest(&held)?;
                 let all = (Bound::Unbounded, Bound::Unbounded);
                 let tree = crate::catalog::TREE_TREES;
-                let last = held.scan(tree, all, newest, Direction::Backward)?.next().transpose()?;
-                let last = last.and_then(|(key, _)| be_u32(&key)).unwrap_or(FIRST_TREE - 1);
+                let last = held
+                    .scan(tree, all, newest, Direction::Backward)?
+                    .next()
+                    .transpose()?;
+                let last = last
+                    .and_then(|(key, _)| be_u32(&key))
+                    .unwrap_or(FIRST_TREE - 1);
                 last.max(FIRST_TREE - 1) + 1
             }
         };
@@ -216,9 +237,14 @@ impl Transaction {
 
 fn newest(group: &Arc<Group>) -> Result<Position, Stop> {
     let id = group.id();
-    group.newest().map_err(|wait| Stop::Wait(Wait::Position(id, wait.0)))
+    group
+        .newest()
+        .map_err(|wait| Stop::Wait(Wait::Position(id, wait.0)))
 }
 
 fn be_u32(bytes: &Bytes) -> Option<u32> {
-    bytes.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
+    bytes
+        .get(..4)
+        .and_then(|b| b.try_into().ok())
+        .map(u32::from_be_bytes)
 }

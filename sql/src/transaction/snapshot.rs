@@ -33,7 +33,14 @@ impl Snapshot {
         if let [id] = ids {
             let group = held(groups, *id)?;
             let pin = group.pin_applied();
-            snapshot.at.push((*id, At { group, pin, pending: false }));
+            snapshot.at.push((
+                *id,
+                At {
+                    group,
+                    pin,
+                    pending: false,
+                },
+            ));
             return Ok(snapshot);
         }
         snapshot.add_cut(groups, ids)?;
@@ -60,7 +67,14 @@ impl Snapshot {
             snapshot.at.retain(|(id, _)| *id != home);
         }
         let pending = pin.position() > group.applied();
-        snapshot.at.push((home, At { group, pin, pending }));
+        snapshot.at.push((
+            home,
+            At {
+                group,
+                pin,
+                pending,
+            },
+        ));
         Ok(snapshot)
     }
 
@@ -75,7 +89,14 @@ impl Snapshot {
             let group = held(groups, id)?;
             let pin = group.pin(position);
             if !self.at.iter().any(|(seen, _)| *seen == id) {
-                self.at.push((id, At { group, pin, pending: false }));
+                self.at.push((
+                    id,
+                    At {
+                        group,
+                        pin,
+                        pending: false,
+                    },
+                ));
             }
         }
         Ok(())
@@ -89,7 +110,14 @@ impl Snapshot {
             None => {
                 let group = held(groups, id)?;
                 let pin = group.pin_applied();
-                self.at.push((id, At { group, pin, pending: false }));
+                self.at.push((
+                    id,
+                    At {
+                        group,
+                        pin,
+                        pending: false,
+                    },
+                ));
                 self.at.len() - 1
             }
         };
@@ -102,7 +130,10 @@ impl Snapshot {
 
     /// The position of a group, if it is in the snapshot.
     pub fn position(&self, id: GroupId) -> Option<Position> {
-        self.at.iter().find(|(seen, _)| *seen == id).map(|(_, at)| at.pin.position())
+        self.at
+            .iter()
+            .find(|(seen, _)| *seen == id)
+            .map(|(_, at)| at.pin.position())
     }
 
     pub(super) fn is_empty(&self) -> bool {

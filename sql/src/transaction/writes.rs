@@ -107,7 +107,10 @@ impl Writes {
 
     pub fn mark(&mut self) -> Mark {
         self.marks += 1;
-        Mark { undo: self.undo.len(), seq: self.seq }
+        Mark {
+            undo: self.undo.len(),
+            seq: self.seq,
+        }
     }
 
     /// Forgets a savepoint; its writes stay.
@@ -149,7 +152,10 @@ impl Writes {
     pub fn touches(&self, tree: u32) -> bool {
         self.rows.get(&tree).is_some_and(|t| !t.is_empty())
             || self.entries.get(&tree).is_some_and(|t| !t.is_empty())
-            || self.spilled.as_ref().is_some_and(|s| s.trees.contains_key(&tree))
+            || self
+                .spilled
+                .as_ref()
+                .is_some_and(|s| s.trees.contains_key(&tree))
     }
 
     /// Own writes of a range in key order, as of now.
@@ -206,7 +212,8 @@ impl Writes {
         };
         self.bytes += size + OVERHEAD;
         if self.marks > 0 {
-            self.undo.push(Undo::Row(tree, change.key.clone(), before.map(Box::new)));
+            self.undo
+                .push(Undo::Row(tree, change.key.clone(), before.map(Box::new)));
         }
         self.rows.entry(tree).or_default().insert(change.key, state);
         self.spill_if_large()
@@ -280,12 +287,17 @@ impl Writes {
     /// From now on the write set lives on disk.
     pub fn spill_to(&mut self, store: &Arc<dyn TableStore>) -> Result<(), Stop> {
         let scratch = store.scratch()?;
-        self.spilled = Some(Spilled { scratch, trees: BTreeMap::new() });
+        self.spilled = Some(Spilled {
+            scratch,
+            trees: BTreeMap::new(),
+        });
         self.spill()
     }
 
     fn spill(&mut self) -> Result<(), Stop> {
-        let Some(spilled) = &mut self.spilled else { return Ok(()) };
+        let Some(spilled) = &mut self.spilled else {
+            return Ok(());
+        };
         for (tree, rows) in std::mem::take(&mut self.rows) {
             spilled.trees.insert(tree, true);
             for (key, state) in rows {
@@ -319,11 +331,22 @@ impl Writes {
     /// The changes of a spooled transaction.
     pub fn take_large(&mut self) -> Result<Box<dyn storage::LargeChanges>, Stop> {
         self.spill()?;
-        let spilled = self.spilled.take().expect("only a spilled write set is large");
+        let spilled = self
+            .spilled
+            .take()
+            .expect("only a spilled write set is large");
         let trees = spilled.trees.keys().copied().collect();
-        let from = (Bound::Included(Bytes::from_static(&[ROW])), Bound::Excluded(ENTRY_START));
+        let from = (
+            Bound::Included(Bytes::from_static(&[ROW])),
+            Bound::Excluded(ENTRY_START),
+        );
         let scan = spilled.scratch.scan(from, Direction::Forward)?;
-        Ok(Box::new(Large { spilled, scan, seq: 0, trees }))
+        Ok(Box::new(Large {
+            spilled,
+            scan,
+            seq: 0,
+            trees,
+        }))
     }
 }
 
@@ -344,7 +367,11 @@ fn merge(mut state: RowState, change: RowChange) -> RowState {
     state.new = change.new;
     state.feed |= change.feed;
     for write in change.index {
-        match state.index.iter_mut().find(|w| w.tree == write.tree && w.key == write.key) {
+        match state
+            .index
+            .iter_mut()
+            .find(|w| w.tree == write.tree && w.key == write.key)
+        {
             Some(same) => same.value = write.value,
             None => state.index.push(write),
         }
@@ -390,7 +417,9 @@ impl Iterator for OwnRange {
     type Item = Result<(Bytes, Own), Stop>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(disk) = &mut self.disk else { return self.memory.next().map(Ok) };
+        let Some(disk) = &mut self.disk else {
+            return self.memory.next().map(Ok);
+        };
         match (self.memory.peek(), disk.peek()) {
             (None, _) => disk.next(),
             (Some(_), None) => self.memory.next().map(Ok),
@@ -433,7 +462,9 @@ impl Spilled {
     }
 
     fn row(&self, tree: u32, key: &[u8]) -> Result<Option<RowState>, Stop> {
-        let Some(bytes) = self.scratch.get(&Self::key(ROW, tree, key))? else { return Ok(None) };
+        let Some(bytes) = self.scratch.get(&Self::key(ROW, tree, key))? else {
+            return Ok(None);
+        };
         decode_state(&bytes).map(Some)
     }
 
@@ -443,11 +474,15 @@ impl Spilled {
     }
 
     fn put_row(&mut self, tree: u32, key: &[u8], state: &RowState) -> Result<(), Stop> {
-        Ok(self.scratch.put(&Self::key(ROW, tree, key), &encode_state(state))?)
+        Ok(self
+            .scratch
+            .put(&Self::key(ROW, tree, key), &encode_state(state))?)
     }
 
     fn put_entry(&mut self, tree: u32, key: &[u8], own: &Own) -> Result<(), Stop> {
-        Ok(self.scratch.put(&Self::key(ENTRY, tree, key), &encode_own(own))?)
+        Ok(self
+            .scratch
+            .put(&Self::key(ENTRY, tree, key), &encode_own(own))?)
     }
 
     fn remove(&mut self, kind: u8, tree: u32, key: &[u8]) -> Result<(), Stop> {
@@ -460,7 +495,9 @@ impl Spilled {
         range: &(Bound<Bytes>, Bound<Bytes>),
         direction: Direction,
     ) -> Result<Option<DiskRange>, Stop> {
-        let Some(rows) = self.trees.get(&tree).copied() else { return Ok(None) };
+        let Some(rows) = self.trees.get(&tree).copied() else {
+            return Ok(None);
+        };
         let kind = if rows { ROW } else { ENTRY };
         let full = |key: &Bytes| Bytes::from(Self::key(kind, tree, key));
         let from = match &range.0 {
@@ -476,7 +513,11 @@ impl Spilled {
         let scan = self.scratch.scan((from, to), direction)?;
         Ok(Some(Box::new(scan.map(move |item| {
             let (key, bytes) = item?;
-            let own = if rows { decode_state(&bytes)?.new } else { decode_own(&bytes) };
+            let own = if rows {
+                decode_state(&bytes)?.new
+            } else {
+                decode_own(&bytes)
+            };
             Ok((key.slice(5..), own))
         }))))
     }
@@ -513,13 +554,18 @@ impl Large {
 impl storage::LargeChanges for Large {
     fn next(&mut self) -> storage::Result<Option<Change>> {
         loop {
-            let Some(item) = self.scan.next() else { return Ok(None) };
+            let Some(item) = self.scan.next() else {
+                return Ok(None);
+            };
             let (key, bytes) = item?;
             let damaged = || storage::Error::Corrupt {
                 place: "spool of a transaction".to_owned(),
                 what: "a row's state can't be read".to_owned(),
             };
-            let tree = key.get(1..5).and_then(|b| b.try_into().ok()).ok_or_else(damaged)?;
+            let tree = key
+                .get(1..5)
+                .and_then(|b| b.try_into().ok())
+                .ok_or_else(damaged)?;
             let state = read_state(&bytes).ok_or_else(damaged)?;
             let Some(mut change) = net(u32::from_be_bytes(tree), key.slice(5..), state) else {
                 continue;
@@ -581,7 +627,9 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<&Bytes>) {
 
 fn decode_state(bytes: &Bytes) -> Result<RowState, Stop> {
     read_state(bytes).ok_or_else(|| {
-        Stop::Error(crate::Error::internal("spool of a transaction: a row can't be read"))
+        Stop::Error(crate::Error::internal(
+            "spool of a transaction: a row can't be read",
+        ))
     })
 }
 
@@ -602,7 +650,14 @@ fn read_state(bytes: &Bytes) -> Option<RowState> {
         let value = take_optional(bytes, &mut at)?;
         index.push(IndexWrite { tree, key, value });
     }
-    Some(RowState { old, new, index, feed, seq, seen: Position(seen) })
+    Some(RowState {
+        old,
+        new,
+        index,
+        feed,
+        seq,
+        seen: Position(seen),
+    })
 }
 
 fn take_u32(bytes: &Bytes, at: &mut usize) -> Option<u32> {
@@ -633,7 +688,11 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
-    fn change(key: &'static str, old: Option<&'static str>, new: Option<&'static str>) -> RowChange {
+    fn change(
+        key: &'static str,
+        old: Option<&'static str>,
+        new: Option<&'static str>,
+    ) -> RowChange {
         let entry = |value: &'static str, on: bool| IndexWrite {
             tree: 2000,
             key: b(value),
@@ -642,16 +701,25 @@ mod tests {
         let mut index = Vec::new();
         index.extend(old.filter(|o| Some(*o) != new).map(|o| entry(o, false)));
         index.extend(new.filter(|n| Some(*n) != old).map(|n| entry(n, true)));
-        RowChange { key: b(key), old: old.map(b), new: new.map(b), index, feed: true }
+        RowChange {
+            key: b(key),
+            old: old.map(b),
+            new: new.map(b),
+            index,
+            feed: true,
+        }
     }
 
     #[test]
     fn changes_are_net_and_savepoints_go_back() {
         let mut w = Writes::new(1 << 20);
-        w.write(1000, change("a", None, Some("1")), Position(1)).unwrap();
+        w.write(1000, change("a", None, Some("1")), Position(1))
+            .unwrap();
         let mark = w.mark();
-        w.write(1000, change("a", Some("1"), Some("2")), Position(1)).unwrap();
-        w.write(1000, change("b", Some("x"), None), Position(1)).unwrap();
+        w.write(1000, change("a", Some("1"), Some("2")), Position(1))
+            .unwrap();
+        w.write(1000, change("b", Some("x"), None), Position(1))
+            .unwrap();
         assert_eq!(w.get(1000, b"a").unwrap(), Some(Some(b("2"))));
         assert_eq!(w.get(2000, b"1").unwrap(), Some(None));
         w.undo_to(mark).unwrap();
@@ -659,7 +727,8 @@ mod tests {
         assert_eq!(w.get(2000, b"1").unwrap(), Some(Some(b("a"))));
         assert_eq!(w.get(1000, b"b").unwrap(), None);
         w.unmark();
-        w.write(1000, change("a", Some("1"), None), Position(1)).unwrap();
+        w.write(1000, change("a", Some("1"), None), Position(1))
+            .unwrap();
         assert!(w.take_small().is_empty(), "came and went");
     }
 
@@ -669,8 +738,16 @@ mod tests {
             old: None,
             new: Some(b("new")),
             index: vec![
-                IndexWrite { tree: 7, key: b("k"), value: None },
-                IndexWrite { tree: 8, key: b(""), value: Some(b("v")) },
+                IndexWrite {
+                    tree: 7,
+                    key: b("k"),
+                    value: None,
+                },
+                IndexWrite {
+                    tree: 8,
+                    key: b(""),
+                    value: Some(b("v")),
+                },
             ],
             feed: true,
             seq: 9,
