@@ -1,1 +1,106 @@
-//! Who may follow: committed entries in order.
+//! Who may follow: committed entries of several groups in one order.
+//!
+//! The order is (position, group, seq); entries of different groups that share a position are one
+//! unit. What is given is closed: no entry at or below it can come any more. Who may see which
+//! entry is not decided here.
+
+mod cursor;
+mod entry;
+mod error;
+mod units;
+
+use std::sync::Arc;
+
+use journal::{GroupId, Journal, Position};
+use storage::{Group, Groups};
+
+pub use entry::FeedEntry;
+pub use error::{Error, Result};
+pub use units::{Unit, Units};
+
+/// The feed of a node: its journal's committed entries.
+#[derive(Clone)]
+pub struct Feed {
+    journal: Journal,
+    groups: Arc<Groups>,
+}
+
+impl Feed {
+    /// The feed over a node's journal and groups.
+    pub fn new(journal: Journal, groups: Arc<Groups>) -> Feed {
+        Feed { journal, groups }
+    }
+
+    /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to where
+    /// all of them are closed now. Errors: [`Error::Behind`], [`Error::Unknown`].
+    pub fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Units> {
+        let mut held = Vec::with_capacity(groups.len());
+        for id in groups {
+            held.push(self.groups.get(*id).ok_or(Error::Unknown(*id))?);
+        }
+        held.sort_by_key(|group| group.id());
+        held.dedup_by_key(|group| group.id());
+        let after = match after {
+            Some(after) => {
+                held.iter()
+                    .try_for_each(|group| self.check_retained(group, after))?;
+                after
+            }
+            None => self.oldest(&held),
+        };
+        let closed = closed(&held);
+        Units::new(&self.journal, &held, after, closed)
+    }
+
+    /// The position from which on nothing of these groups is missing.
+    pub fn oldest_of(&self, groups: &[GroupId]) -> Position {
+        let held: Vec<_> = groups
+            .iter()
+            .filter_map(|id| self.groups.get(*id))
+            .collect();
+        self.oldest(&held)
+    }
+
+    fn oldest(&self, groups: &[Arc<Group>]) -> Position {
+        groups
+            .iter()
+            .map(|group| self.retained(group.id()))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// After this position the group's entries are all there. A log that still has its first
+    /// record is complete; of another one the oldest record left only tells how far it was cut.
+    fn retained(&self, id: GroupId) -> Position {
+        match self.journal.state(id).oldest {
+            Some((index, position)) if index.0 > 1 => position,
+            _ => Position::ZERO,
+        }
+    }
+
+    fn check_retained(&self, group: &Group, after: Position) -> Result<()> {
+        let oldest = self.retained(group.id());
+        if after < oldest {
+            return Err(Error::Behind {
+                group: group.id(),
+                oldest,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The least position up to which all of these groups are closed. An idle one is closed up to
+/// where the others are: on demand, only while someone reads.
+fn closed(groups: &[Arc<Group>]) -> Position {
+    let newest = groups
+        .iter()
+        .map(|group| group.applied())
+        .max()
+        .unwrap_or_default();
+    groups
+        .iter()
+        .map(|group| group.close_up_to(newest))
+        .min()
+        .unwrap_or_default()
+}

@@ -329,11 +329,15 @@ impl Group {
         let at = self.runs.partition_point(|run| run.last < from);
         if let Some(run) = self.runs.get(at) {
             let from = from.max(run.first);
-            let mut last = run.last.min(self.last_index()?).min(upto);
-            if let Some(held) = held_from {
-                last = last.min(Index(held.0.checked_sub(1)?));
-            }
-            if from <= last {
+            let last = run.last.min(self.last_index()?).min(upto);
+            // What is in memory is read from there; index 0 exists, so nothing lies before it.
+            let last = match held_from {
+                Some(held) => held.0.checked_sub(1).map(|before| last.min(Index(before))),
+                None => Some(last),
+            };
+            if let Some(last) = last
+                && from <= last
+            {
                 return Some(Place::Run(run.piece(from, last)));
             }
         }

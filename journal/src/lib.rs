@@ -17,6 +17,7 @@ mod reader;
 mod record;
 mod recover;
 mod release;
+mod retention;
 mod segment;
 mod spare;
 mod writer;

@@ -197,4 +197,9 @@ impl Part {
     pub fn decode(payload: &Payload) -> Result<Part> {
         codec::decode_part(payload)
     }
+
+    /// Reads the header alone. Errors: `Corrupt`.
+    pub fn decode_header(payload: &Payload) -> Result<PartHeader> {
+        codec::decode_part_header(payload)
+    }
 }

@@ -16,13 +16,14 @@ mod shared;
 mod tests;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use journal::{GroupId, Index, Payload, Position, Term};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::log::{LogState, call};
 use self::overlay::Since;
@@ -204,6 +205,10 @@ pub struct Group {
     ready: AtomicBool,
     /// The first part that the last checkpoint still needs, plus one; 0: none.
     parts_kept: AtomicU64,
+    /// Committed entries that had no effect.
+    broken: RwLock<BTreeSet<Position>>,
+    /// This node's replica is the only voter.
+    sole: AtomicBool,
 }
 
 /// What a group is made of, from the registry.
@@ -252,6 +257,8 @@ impl Group {
             chain: AtomicPosition::default(),
             ready: AtomicBool::new(false),
             parts_kept: AtomicU64::new(0),
+            broken: RwLock::new(meta.broken),
+            sole: AtomicBool::new(false),
         };
         group.chain.set(applied.position);
         group.keep_parts(group.parts_open());
@@ -604,6 +611,29 @@ impl Group {
         Ok(horizon)
     }
 
+    /// Was this committed entry found off the chain, so that it had no effect?
+    pub fn broken(&self, position: Position) -> bool {
+        self.broken.read().contains(&position)
+    }
+
+    /// Raft: is this node's replica the only voter?
+    pub fn set_sole(&self, sole: bool) {
+        self.sole.store(sole, Ordering::Release);
+    }
+
+    /// How far, at most `upto`, no entry can come any more.
+    ///
+    /// A leader that is the only voter promises it in memory. `upto` must be durable in this
+    /// node's journal (of whatever group): after a restart positions begin above the whole
+    /// journal, so the promise holds then, too. Other replicas know only what is applied.
+    pub fn close_up_to(&self, upto: Position) -> Position {
+        let applied = self.applied();
+        if applied >= upto || !self.sole.load(Ordering::Acquire) {
+            return applied;
+        }
+        self.promise(upto).max(applied)
+    }
+
     /// The apply lock, for a checkpoint.
     pub(crate) fn lock_log(&self) -> parking_lot::MutexGuard<'_, LogState> {
         self.log.lock()
@@ -613,7 +643,9 @@ impl Group {
     pub(crate) fn meta(&self, state: &LogState) -> meta::Meta {
         let (shown, blocked) = self.publish.state(self.shared.id);
         let (top, parts, raft) = (state.top, state.parts.clone(), state.raft.clone());
+        let broken = self.broken.read().clone();
         meta::Meta {
+            broken,
             top,
             shown,
             blocked,

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! version u8 | top u64 | shown u64 | blocked: count u32, (position u64, deps u32, (group u32, position u64)*)*
-//! | parts: count u32, (txid u64, epoch u64, changes u64, indexes u32, index u64 *)* | raft: the rest
+//! | parts: count u32, (txid u64, epoch u64, changes u64, indexes u32, index u64 *)*
+//! | broken: count u32, position u64 * | raft: the rest
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use journal::{GroupId, Index, Position, Term};
@@ -28,6 +29,8 @@ pub(crate) struct Meta {
     pub blocked: VecDeque<(Position, Deps)>,
     /// Parts below the checkpoint whose entry comes after it.
     pub parts: BTreeMap<TxId, OpenParts>,
+    /// Entries of the log that had no effect.
+    pub broken: BTreeSet<Position>,
     pub raft: RaftState,
 }
 
@@ -57,6 +60,10 @@ impl Meta {
                 .iter()
                 .for_each(|index| out.put_u64_le(index.0));
         }
+        out.put_u32_le(self.broken.len() as u32);
+        self.broken
+            .iter()
+            .for_each(|position| out.put_u64_le(position.0));
         out.put(self.raft.clone());
         out.freeze()
     }
@@ -113,8 +120,18 @@ fn decode(rest: &mut Bytes) -> Result<Meta, bytes::TryGetError> {
             },
         );
     }
+    for _ in 0..rest.try_get_u32_le()? {
+        meta.broken.insert(Position(rest.try_get_u64_le()?));
+    }
     meta.raft = rest.copy_to_bytes(rest.remaining());
     Ok(meta)
+}
+
+impl crate::GroupCheckpoint {
+    /// What Raft keeps with the checkpoint (last membership). Errors: `Corrupt`.
+    pub fn raft_state(&self) -> Result<RaftState> {
+        Ok(Meta::decode(&self.raft)?.raft)
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +149,7 @@ mod tests {
             shown: Position(90),
             blocked: [(Position(95), vec![(GroupId(2), Position(94))])].into(),
             parts: [(TxId(77), parts)].into(),
+            broken: [Position(50)].into(),
             raft: Bytes::from_static(b"members"),
         }
     }

@@ -434,6 +434,17 @@ pub(super) fn decode_header(payload: &Payload) -> Result<Header> {
     }
 }
 
+pub(super) fn decode_part_header(payload: &Payload) -> Result<PartHeader> {
+    match payload.images().last() {
+        Some(Ok(bytes)) => match decode_image(bytes)? {
+            Image::Part(header) => Ok(header),
+            _ => Err(corrupt("no part header")),
+        },
+        Some(Err(error)) => Err(corrupt(&error.to_string())),
+        None => Err(corrupt("no part header")),
+    }
+}
+
 pub(super) fn decode_part(payload: &Payload) -> Result<Part> {
     let mut part = Part::default();
     let mut last = None;

@@ -67,6 +67,7 @@ impl Group {
             state.pass(term, index);
             state.parts.remove(&entry.header.txid);
             state.top = position.max(state.top);
+            self.broken.write().insert(position);
             drop(state);
             call(self.decided(term, position, false));
             return Ok(Verdict::Broken(position));
@@ -209,11 +210,15 @@ impl Group {
 
     pub(super) fn apply_raft_record(&self, term: Term, index: Index, raft: Option<RaftState>) {
         let mut state = self.log.lock();
-        if !state.pass(term, index) {
-            return;
-        }
-        if let Some(raft) = raft {
+        // A group's first record has index 0, which is also what "nothing applied" looks like.
+        let new = state.pass(term, index);
+        if let Some(raft) = raft
+            && (new || index >= state.applied.index)
+        {
             state.raft = raft;
+        }
+        if !new {
+            return;
         }
         drop(state);
         call(self.passed_term(term));

@@ -544,6 +544,20 @@ impl Group {
         writer.settle(self.shared.applied.get())
     }
 
+    /// Places nothing at or below `upto` from now on; answers how far that is true of what is
+    /// placed already.
+    pub(super) fn promise(&self, upto: Position) -> Position {
+        let mut writer = self.writer.lock();
+        if writer.term.is_none() || writer.mending {
+            return Position::ZERO;
+        }
+        writer.last = upto.max(writer.last);
+        match writer.pending.front() {
+            Some(oldest) => upto.min(Position(oldest.position.0 - 1)),
+            None => upto,
+        }
+    }
+
     /// A record of Raft's own of this term was applied.
     pub(super) fn passed_term(&self, term: Term) -> Calls {
         let mut writer = self.writer.lock();

@@ -1,0 +1,96 @@
+//! The entries of one group in order, read from the journal in small batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use journal::{GroupId, Index, Journal, Kind, Position, Record};
+use storage::{Entry, Group};
+
+use crate::{FeedEntry, Result};
+
+/// Bytes read from the journal at once.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Reads one group's committed entries up to a position.
+pub(crate) struct Cursor {
+    journal: Journal,
+    group: Arc<Group>,
+    next: Index,
+    upto: Position,
+    batch: VecDeque<Record>,
+    ended: bool,
+}
+
+impl Cursor {
+    /// Begins behind `after`, ends at `upto` (inclusive).
+    pub fn new(
+        journal: &Journal,
+        group: &Arc<Group>,
+        after: Position,
+        upto: Position,
+    ) -> Result<Cursor> {
+        // What is committed but not applied here is nobody's to see.
+        let upto = upto.min(group.applied());
+        let start = if after < upto {
+            journal.seek(group.id(), after)?
+        } else {
+            None
+        };
+        Ok(Cursor {
+            journal: journal.clone(),
+            group: group.clone(),
+            next: start.unwrap_or_default(),
+            upto,
+            batch: VecDeque::new(),
+            ended: start.is_none(),
+        })
+    }
+
+    /// The group.
+    pub fn group(&self) -> GroupId {
+        self.group.id()
+    }
+
+    /// The next entry that has had its effect.
+    pub fn next(&mut self) -> Result<Option<FeedEntry>> {
+        while let Some(record) = self.record()? {
+            if record.position > self.upto {
+                self.ended = true;
+                return Ok(None);
+            }
+            if record.kind != Kind::Entry || self.group.broken(record.position) {
+                continue;
+            }
+            let entry = Entry::decode(&record.payload)?;
+            if !entry.close {
+                let (group, index) = (self.group.id(), record.index);
+                return Ok(Some(FeedEntry::new(
+                    self.journal.clone(),
+                    group,
+                    index,
+                    entry,
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    fn record(&mut self) -> Result<Option<Record>> {
+        if self.batch.is_empty() && !self.ended {
+            let to = Index(u64::MAX);
+            let read = self
+                .journal
+                .read(self.group.id(), self.next, to, BATCH_BYTES_MAX)?;
+            match read.last() {
+                Some(last) => self.next = Index(last.index.0 + 1),
+                None => self.ended = true,
+            }
+            self.batch = read.into();
+        }
+        Ok(if self.ended {
+            None
+        } else {
+            self.batch.pop_front()
+        })
+    }
+}

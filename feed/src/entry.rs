@@ -1,0 +1,126 @@
+//! One entry as the feed gives it. The changes of a large one are read from its parts while the
+//! reader goes on, so that its size does not matter.
+
+use std::collections::BTreeMap;
+
+use journal::{GroupId, Index, Journal, Kind};
+use storage::{Change, Entry, Part};
+
+use crate::Result;
+
+/// Bytes read at once when the parts of a large entry are looked for.
+const SEARCH_BYTES_MAX: usize = 4 << 20;
+/// Records looked at in one step back.
+const SEARCH_RECORDS: u64 = 16;
+
+/// A committed entry.
+pub struct FeedEntry {
+    journal: Journal,
+    group: GroupId,
+    index: Index,
+    entry: Entry,
+}
+
+impl FeedEntry {
+    pub(crate) fn new(journal: Journal, group: GroupId, index: Index, entry: Entry) -> FeedEntry {
+        FeedEntry {
+            journal,
+            group,
+            index,
+            entry,
+        }
+    }
+
+    /// The group that it belongs to.
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Header, events and, of an ordinary entry, all changes.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// All changes in order of `seq`.
+    pub fn into_changes(self) -> Result<Changes> {
+        let parts = match self.entry.header.parts {
+            None => Vec::new(),
+            Some(parts) => self.find_parts(parts.parts)?,
+        };
+        let ready = self.entry.changes.into_iter();
+        Ok(Changes {
+            journal: self.journal,
+            group: self.group,
+            parts: parts.into_iter(),
+            ready,
+        })
+    }
+
+    /// The indexes of the parts in order: they lie before the entry, perhaps among others.
+    fn find_parts(&self, count: u32) -> Result<Vec<Index>> {
+        let mut found = BTreeMap::new();
+        let mut end = self.index;
+        while (found.len() as u32) < count && end.0 > 0 {
+            let begin = Index(end.0.saturating_sub(SEARCH_RECORDS));
+            let mut from = begin;
+            while from < end {
+                let read = self.journal.read(self.group, from, end, SEARCH_BYTES_MAX)?;
+                let Some(last) = read.last() else { break };
+                from = Index(last.index.0 + 1);
+                for record in read.iter().filter(|record| record.kind == Kind::Part) {
+                    let header = Part::decode_header(&record.payload)?;
+                    if header.txid == self.entry.header.txid
+                        && header.epoch == self.entry.header.epoch
+                    {
+                        found.insert(header.number, record.index);
+                    }
+                }
+            }
+            end = begin;
+        }
+        if (found.len() as u32) < count {
+            return Err(self.lacks_parts(count, found.len()).into());
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn lacks_parts(&self, count: u32, found: usize) -> storage::Error {
+        storage::Error::Corrupt {
+            place: format!(
+                "journal, group {}, entry at index {}",
+                self.group, self.index.0
+            ),
+            what: format!("{found} of its {count} parts are there"),
+        }
+    }
+}
+
+/// The changes of one entry.
+pub struct Changes {
+    journal: Journal,
+    group: GroupId,
+    parts: std::vec::IntoIter<Index>,
+    ready: std::vec::IntoIter<Change>,
+}
+
+impl Changes {
+    /// The next change.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Change>> {
+        loop {
+            if let Some(change) = self.ready.next() {
+                return Ok(Some(change));
+            }
+            let Some(index) = self.parts.next() else {
+                return Ok(None);
+            };
+            let records = self
+                .journal
+                .read(self.group, index, Index(index.0 + 1), usize::MAX)?;
+            let Some(record) = records.into_iter().next() else {
+                return Ok(None);
+            };
+            self.ready = Part::decode(&record.payload)?.changes.into_iter();
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! openraft's log storage of one group, over the node's one journal.
+//!
+//! ```text
+//! purged <= applied <= committed <= appended ; durable <= appended
+//! ```
+//! `append` returns at once and the journal's writer thread tells openraft when the fsync is done.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use journal::{GroupId, Index, Journal, Kind, Payload, Position, Record, Term};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{EntryPayload, RaftLogReader};
+
+use crate::types::{
+    Command, LogId, RaftEntry, Types, Vote, decode_raft_image, decode_vote, encode_blank,
+    encode_membership, encode_vote, log_id, term_of,
+};
+
+/// Bytes that one read hands to replication at most.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// The log of one group.
+#[derive(Clone)]
+pub struct GroupLog {
+    group: GroupId,
+    journal: Journal,
+}
+
+impl GroupLog {
+    /// The log of `group` as it stands in the journal.
+    pub fn new(group: GroupId, journal: Journal) -> GroupLog {
+        GroupLog { group, journal }
+    }
+
+    fn record(&self, entry: RaftEntry) -> Record {
+        let (kind, position, payload) = match entry.payload {
+            EntryPayload::Normal(Command {
+                kind,
+                position,
+                payload,
+            }) => (kind, position, payload),
+            EntryPayload::Blank => (Kind::Raft, Position::ZERO, Payload::of(&encode_blank())),
+            EntryPayload::Membership(m) => (
+                Kind::Raft,
+                Position::ZERO,
+                Payload::of(&encode_membership(&m)),
+            ),
+        };
+        Record {
+            group: self.group,
+            kind,
+            term: Term(term_of(&entry.log_id)),
+            index: Index(entry.log_id.index),
+            position,
+            payload,
+        }
+    }
+
+    /// All entries of `[from, to)` that the log has, read until complete.
+    fn read(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to {
+            let batch = self.read_some(next, to)?;
+            let Some(last) = batch.last() else { break };
+            next = last.log_id.index + 1;
+            entries.extend(batch);
+        }
+        Ok(entries)
+    }
+
+    fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
+        let records = self
+            .journal
+            .read(self.group, Index(from), Index(to), READ_BYTES_MAX)
+            .map_err(io::Error::other)?;
+        records.into_iter().map(entry).collect()
+    }
+}
+
+/// The only image of a record of Raft's own.
+fn only_image(record: &Record) -> io::Result<Bytes> {
+    record
+        .payload
+        .images()
+        .next()
+        .unwrap_or(Ok(Bytes::new()))
+        .map_err(io::Error::other)
+}
+
+/// openraft's entry from a record.
+fn entry(record: Record) -> io::Result<RaftEntry> {
+    let id = log_id(record.term.0, record.index.0);
+    let payload = match record.kind {
+        Kind::Entry | Kind::Part => EntryPayload::Normal(Command {
+            kind: record.kind,
+            position: record.position,
+            payload: record.payload,
+        }),
+        Kind::Raft => match decode_raft_image(&only_image(&record)?) {
+            Some(None) => EntryPayload::Blank,
+            Some(Some(membership)) => EntryPayload::Membership(membership),
+            None => return Err(undecodable(&record)),
+        },
+        Kind::Vote | Kind::Truncate | Kind::Purge | Kind::Erase | Kind::Mark | Kind::Footer => {
+            return Err(undecodable(&record));
+        }
+    };
+    Ok(RaftEntry::new(id, payload))
+}
+
+fn undecodable(record: &Record) -> io::Error {
+    let (group, index) = (record.group, record.index.0);
+    io::Error::other(format!(
+        "group {group}: {:?} at index {index} is no entry",
+        record.kind
+    ))
+}
+
+/// `[from, to)` of a range of indexes.
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(i) => *i,
+        Bound::Excluded(i) => i + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(i) => i + 1,
+        Bound::Excluded(i) => *i,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+impl RaftLogReader<Types> for GroupLog {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<RaftEntry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (from, to) = bounds(&range);
+        self.read(from, to)
+    }
+
+    /// Reads on as the state machine consumes, so that the replay of a long log or of a large
+    /// entry's parts never holds more than one batch in memory.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (from, to) = bounds(&range);
+        let start = (self.clone(), from, Vec::new().into_iter());
+        futures_util::stream::try_unfold(start, move |(log, next, mut batch)| async move {
+            if let Some(entry) = batch.next() {
+                return Ok(Some((entry, (log, next, batch))));
+            }
+            if next >= to {
+                return Ok(None);
+            }
+            let read = log.read_some(next, to)?;
+            let Some(last) = read.last() else {
+                return Ok(None);
+            };
+            let next = last.log_id.index + 1;
+            let mut batch = read.into_iter();
+            let entry = batch.next();
+            Ok(entry.map(|entry| (entry, (log, next, batch))))
+        })
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        match self.journal.state(self.group).vote {
+            None => Ok(None),
+            Some(bytes) => decode_vote(&bytes)
+                .map(Some)
+                .ok_or_else(|| io::Error::other(format!("group {}: damaged vote", self.group))),
+        }
+    }
+
+    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
+        self.read_some(from, to)
+    }
+}
+
+impl RaftLogStorage<Types> for GroupLog {
+    type LogReader = GroupLog;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        let state = self.journal.state(self.group);
+        let purged = state.purged.map(|(term, index)| log_id(term.0, index.0));
+        let last = state.last.map(|(term, index, _)| log_id(term.0, index.0));
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last.or(purged),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> GroupLog {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let record = Record::vote(self.group, &encode_vote(vote));
+        let (done, saved) = tokio::sync::oneshot::channel();
+        let told = Box::new(move |result: Result<(), journal::Error>| {
+            // The receiver is gone only when this group's Raft has ended.
+            let _ = done.send(result);
+        });
+        self.journal.append(vec![record], told);
+        saved
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = RaftEntry> + Send,
+        I::IntoIter: Send,
+    {
+        let records: Vec<Record> = entries
+            .into_iter()
+            .map(|entry| self.record(entry))
+            .collect();
+        let told = Box::new(move |result: Result<(), journal::Error>| {
+            callback.io_completed(result.map_err(io::Error::other));
+        });
+        self.journal.append(records, told);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let first_gone = Index(last.map_or(0, |id| id.index + 1));
+        let record = Record::truncate(self.group, first_gone);
+        self.journal.append(vec![record], Box::new(|_| ()));
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let record = Record::purge(self.group, Term(term_of(&upto)), Index(upto.index));
+        self.journal.append(vec![record], Box::new(|_| ()));
+        Ok(())
+    }
+}
