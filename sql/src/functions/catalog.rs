@@ -93,18 +93,23 @@ fn load() -> Catalog {
         .lines()
         .map(aggregate_row)
         .collect();
+    let operators: Vec<Operator> = include_str!("static/pg_operator.tsv")
+        .lines()
+        .map(operator_row)
+        .collect();
+    let comparisons: HashMap<u32, (&str, u32, u32)> = operators
+        .iter()
+        .filter(|o| matches!(o.name, "=" | "<>" | "<" | "<=" | ">" | ">="))
+        .filter_map(|o| Some((o.function, (o.name, o.left?, o.right))))
+        .collect();
     let functions: Vec<Function> = include_str!("static/pg_proc.tsv")
         .lines()
-        .map(|line| function_row(line, &aggregates))
+        .map(|line| function_row(line, &aggregates, &comparisons))
         .collect();
     let mut by_name: HashMap<&'static str, Vec<usize>> = HashMap::new();
     for (index, function) in functions.iter().enumerate() {
         by_name.entry(function.name).or_default().push(index);
     }
-    let operators: Vec<Operator> = include_str!("static/pg_operator.tsv")
-        .lines()
-        .map(operator_row)
-        .collect();
     let mut operators_by_name: HashMap<&'static str, Vec<usize>> = HashMap::new();
     for (index, operator) in operators.iter().enumerate() {
         operators_by_name
@@ -141,7 +146,11 @@ fn load() -> Catalog {
     }
 }
 
-fn function_row(line: &'static str, aggregates: &[AggregateRow]) -> Function {
+fn function_row(
+    line: &'static str,
+    aggregates: &[AggregateRow],
+    comparisons: &HashMap<u32, (&str, u32, u32)>,
+) -> Function {
     let f: Vec<&'static str> = line.split('\t').collect();
     let oid = number(f[0]);
     let source = f[2];
@@ -172,18 +181,18 @@ fn function_row(line: &'static str, aggregates: &[AggregateRow]) -> Function {
         parallel: f[17].as_bytes()[0],
         cost: number(f[18]),
         rows: number(f[19]),
-        kind: kind_of(f[1], oid, source, prokind, returns_set, aggregates),
+        kind: kind_of(&f, oid, returns_set, aggregates, comparisons),
     }
 }
 
 fn kind_of(
-    name: &'static str,
+    fields: &[&'static str],
     oid: u32,
-    source: &str,
-    prokind: u8,
     returns_set: bool,
     aggregates: &[AggregateRow],
+    comparisons: &HashMap<u32, (&str, u32, u32)>,
 ) -> Kind {
+    let (name, source, prokind) = (fields[1], fields[2], fields[4].as_bytes()[0]);
     match prokind {
         b'w' => window::by_source(source).map_or(Kind::Unsupported, Kind::Window),
         b'a' => {
@@ -196,7 +205,7 @@ fn kind_of(
             }
         }
         _ if returns_set => set::by_source(source).map_or(Kind::SystemRows, Kind::SetReturning),
-        _ => match scalar::by_source(source) {
+        _ => match scalar::by_source(source, comparisons.get(&oid).copied()) {
             Some(function) => Kind::Scalar(function),
             None if is_system(name) => Kind::System,
             None => Kind::Unsupported,

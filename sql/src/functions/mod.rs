@@ -10,6 +10,7 @@ pub mod evaluation;
 pub mod resolve;
 
 pub mod aggregate;
+mod json;
 pub mod scalar;
 pub mod set;
 pub mod window;
@@ -183,6 +184,8 @@ pub struct Resolved {
     pack_from: Option<(usize, Type)>,
     /// Parameters in declared order, when defaults or names are used.
     slots: Option<Vec<Slot>>,
+    /// `VARIADIC array` given to a `VARIADIC "any"` parameter.
+    spread: bool,
 }
 
 impl Resolved {
@@ -194,6 +197,7 @@ impl Resolved {
             result,
             pack_from: None,
             slots: None,
+            spread: false,
         }
     }
 
@@ -211,6 +215,12 @@ impl Resolved {
     /// True when a VARIADIC parameter gathers single arguments (no `VARIADIC` keyword).
     pub fn is_packed(&self) -> bool {
         self.pack_from.is_some()
+    }
+
+    /// True when the last argument is an array whose elements stand for the arguments of a
+    /// `VARIADIC "any"` parameter.
+    pub fn is_spread(&self) -> bool {
+        self.spread
     }
 
     /// The names and types of the columns of one result row, when it is composite.

@@ -79,7 +79,9 @@ pub fn resolve_among(
             }
         }
     };
-    bind(chosen, arguments)
+    let mut resolved = bind(chosen, arguments)?;
+    resolved.spread = variadic && resolved.function.variadic == oid::ANY;
+    Ok(resolved)
 }
 
 /// The overloads that could take this many (and these named) arguments.
@@ -215,6 +217,7 @@ fn bind(candidate: Candidate, arguments: &[Argument<'_>]) -> Result<Resolved> {
         result,
         pack_from,
         slots,
+        spread: false,
     })
 }
 
@@ -697,6 +700,7 @@ pub fn resolve_operator(name: &str, left: Option<Type>, right: Type) -> Result<R
         result,
         pack_from: None,
         slots: None,
+        spread: false,
     };
     Ok(ResolvedOperator { operator, call })
 }

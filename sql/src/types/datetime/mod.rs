@@ -1,5 +1,6 @@
 //! Dates, times and intervals: the calendar, and PostgreSQL's text forms of each type.
 
+pub mod compute;
 pub mod interval_text;
 pub mod parse;
 pub mod tokens;
