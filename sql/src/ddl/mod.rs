@@ -19,7 +19,7 @@ mod tests;
 mod view;
 
 use draft::{Done, Draft};
-pub(crate) use expression::{quote, split_name};
+pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_name};
 use sqlparser::ast;
 
 use crate::parse::Ddl;

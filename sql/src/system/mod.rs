@@ -1,7 +1,30 @@
 //! Relations whose rows are computed: `pg_catalog`, `information_schema` and `freehold`, each
 //! filtered by what the asking role may see.
 
+mod cell;
+mod database;
+pub(crate) mod definition;
+mod information;
+mod names;
+mod objects;
+mod own;
+mod privileges;
+mod procs;
+mod query;
+mod relation;
+mod roles;
+mod seen;
+mod shape;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod usage;
+
 use std::sync::Arc;
+
+pub use names::CatalogNames;
+pub use query::{TreeBytes, call, call_rows};
+pub use relation::{columns_of, relations};
 
 use crate::catalog::{Catalog, RoleId};
 use crate::types::{Datum, Type};

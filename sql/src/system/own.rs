@@ -1,0 +1,66 @@
+//! Relations of the schema `freehold` that come from the catalog.
+
+use std::sync::{Arc, LazyLock};
+
+use super::cell::{row, texts};
+use super::{SystemColumn, SystemCx, SystemRelation, SystemRows};
+use crate::Result;
+use crate::catalog::{Privilege, Privileges, RoleId};
+use crate::types::Type;
+use crate::types::kind::oid;
+
+/// `freehold.pattern_grants`: the grants by pattern that the role has given or been given.
+struct PatternGrants;
+
+static PATTERN_COLUMNS: LazyLock<[SystemColumn; 4]> = LazyLock::new(|| {
+    let column = |name, ty| SystemColumn { name, ty, not_null: true };
+    [
+        column("owner", Type::NAME),
+        column("pattern", Type::TEXT),
+        column("grantee", Type::NAME),
+        column("privileges", Type::TEXT.array_of().unwrap_or(Type::new(oid::TEXT))),
+    ]
+});
+
+impl SystemRelation for PatternGrants {
+    fn name(&self) -> (&str, &str) {
+        ("freehold", "pattern_grants")
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        &*PATTERN_COLUMNS
+    }
+
+    fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
+        let mut rows = Vec::new();
+        for p in cx.catalog.patterns() {
+            let given = p.grantee == RoleId::PUBLIC || cx.acts_for(p.grantee);
+            if !given && !cx.acts_for(p.owner) {
+                continue;
+            }
+            let mut names = Vec::new();
+            let mut left = p.privileges;
+            if left.contains(Privileges::READ) {
+                names.push("READ".to_owned());
+                left = left.without(Privileges::READ);
+            }
+            names.extend(left.iter().map(Privilege::name).map(str::to_owned));
+            let grantee = match p.grantee {
+                RoleId::PUBLIC => "PUBLIC".to_owned(),
+                role => cx.catalog.role_name(role),
+            };
+            rows.push(row![
+                cx.catalog.role_name(p.owner),
+                p.pattern.as_str(),
+                grantee,
+                texts(names),
+            ]);
+        }
+        Ok(Box::new(rows.into_iter().map(Ok)))
+    }
+}
+
+/// All of them.
+pub(super) fn relations() -> Vec<Arc<dyn SystemRelation>> {
+    vec![Arc::new(PatternGrants)]
+}

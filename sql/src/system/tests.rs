@@ -1,0 +1,1 @@
+//! Rows of system relations against their shapes.
