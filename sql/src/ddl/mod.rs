@@ -15,7 +15,7 @@ mod role;
 mod schema;
 mod sequence;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use draft::{Done, Draft};

@@ -31,7 +31,11 @@ pub(super) fn pg_available_extensions(cx: &SystemCx<'_>, out: &mut Vec<SystemRow
     for (name, version, comment) in [
         ("pgcrypto", "1.3", "cryptographic functions"),
         ("plpgsql", "1.0", "PL/pgSQL procedural language"),
-        ("uuid-ossp", "1.1", "generate universally unique identifiers (UUIDs)"),
+        (
+            "uuid-ossp",
+            "1.1",
+            "generate universally unique identifiers (UUIDs)",
+        ),
     ] {
         out.push(row![name, version, version, comment]);
     }

@@ -24,14 +24,18 @@ pub(crate) fn relation_name(catalog: &Catalog, path: &[SchemaId], relation: &Rel
 
 /// Does everything that an expression names exist for the role?
 pub(super) fn sees_expression(catalog: &Catalog, role: RoleId, text: &str) -> bool {
-    relations_in(text)
-        .into_iter()
-        .all(|oid| catalog.relation(oid).is_none_or(|r| catalog.sees(role, r.table())))
+    relations_in(text).into_iter().all(|oid| {
+        catalog
+            .relation(oid)
+            .is_none_or(|r| catalog.sees(role, r.table()))
+    })
 }
 
 /// A stored expression with names instead of OIDs.
 pub(crate) fn expression(catalog: &Catalog, path: &[SchemaId], text: &str) -> String {
-    let Ok(mut expr) = crate::parse::parse_expression(text) else { return text.to_owned() };
+    let Ok(mut expr) = crate::parse::parse_expression(text) else {
+        return text.to_owned();
+    };
     name_relations(catalog, path, &mut expr);
     expr.to_string()
 }
@@ -51,7 +55,11 @@ pub(crate) fn expression_of(
 /// Puts names where `'oid'::regclass` stands.
 fn name_relations<V: VisitMut>(catalog: &Catalog, path: &[SchemaId], tree: &mut V) {
     let _ = visit_expressions_mut(tree, |e| {
-        if let Expr::Cast { expr: inner, data_type, .. } = e
+        if let Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } = e
             && data_type.to_string().eq_ignore_ascii_case("regclass")
             && let Expr::Value(value) = inner.as_mut()
             && let Value::SingleQuotedString(oid) = &value.value
@@ -65,7 +73,9 @@ fn name_relations<V: VisitMut>(catalog: &Catalog, path: &[SchemaId], tree: &mut 
 
 /// The query of a view, NULL to who may not see all that it names.
 pub(crate) fn view(catalog: &Catalog, role: RoleId, view: &Table) -> Option<String> {
-    let TableKind::View(definition) = &view.kind else { return None };
+    let TableKind::View(definition) = &view.kind else {
+        return None;
+    };
     let sees_all = view
         .depends_on
         .iter()
@@ -118,10 +128,18 @@ pub(crate) fn constraint(
     pretty: bool,
 ) -> String {
     match constraint {
-        Constraint::Check { expression: text, validated, no_inherit, .. } => {
+        Constraint::Check {
+            expression: text,
+            validated,
+            no_inherit,
+            ..
+        } => {
             let shown = expression_of(catalog, path, table, text, pretty);
-            let mut out =
-                if pretty { format!("CHECK ({shown})") } else { format!("CHECK ({})", parenthesized(&shown)) };
+            let mut out = if pretty {
+                format!("CHECK ({shown})")
+            } else {
+                format!("CHECK ({})", parenthesized(&shown))
+            };
             if *no_inherit {
                 out.push_str(" NO INHERIT");
             }
@@ -131,9 +149,18 @@ pub(crate) fn constraint(
             out
         }
         Constraint::Primary { index, .. } => {
-            format!("PRIMARY KEY ({}){}", key_list(table, *index), include_list(table, *index))
+            format!(
+                "PRIMARY KEY ({}){}",
+                key_list(table, *index),
+                include_list(table, *index)
+            )
         }
-        Constraint::Unique { index, deferrable, deferred, .. } => {
+        Constraint::Unique {
+            index,
+            deferrable,
+            deferred,
+            ..
+        } => {
             let nulls = table.index(*index).is_some_and(|i| i.nulls_not_distinct);
             let mut out = format!(
                 "UNIQUE {}({}){}",
@@ -149,11 +176,17 @@ pub(crate) fn constraint(
 }
 
 fn parenthesized(text: &str) -> String {
-    if text.starts_with('(') && text.ends_with(')') { text.to_owned() } else { format!("({text})") }
+    if text.starts_with('(') && text.ends_with(')') {
+        text.to_owned()
+    } else {
+        format!("({text})")
+    }
 }
 
 fn key_list(table: &Table, index: u32) -> String {
-    table.index(index).map_or_else(String::new, |i| column_list(table, &index_columns(i)))
+    table
+        .index(index)
+        .map_or_else(String::new, |i| column_list(table, &index_columns(i)))
 }
 
 fn include_list(table: &Table, index: u32) -> String {
@@ -175,10 +208,16 @@ fn timing(out: &mut String, deferrable: bool, deferred: bool) {
 }
 
 fn foreign(catalog: &Catalog, path: &[SchemaId], table: &Table, key: &ForeignKey) -> String {
-    let mut out = format!("FOREIGN KEY ({}) REFERENCES ", column_list(table, &key.columns));
+    let mut out = format!(
+        "FOREIGN KEY ({}) REFERENCES ",
+        column_list(table, &key.columns)
+    );
     if let Some(parent) = catalog.table(key.references) {
         let name = relation_name(catalog, path, &Relation::Table(parent.clone()));
-        out.push_str(&format!("{name}({})", column_list(parent, &key.referenced_columns)));
+        out.push_str(&format!(
+            "{name}({})",
+            column_list(parent, &key.referenced_columns)
+        ));
     }
     if key.full {
         out.push_str(" MATCH FULL");
@@ -206,9 +245,12 @@ fn foreign(catalog: &Catalog, path: &[SchemaId], table: &Table, key: &ForeignKey
 /// The name of an index column that is an expression.
 pub(super) fn expression_column_name(index: &Index, at: usize) -> String {
     let word = |text: &str| match crate::parse::parse_expression(text) {
-        Ok(Expr::Function(f)) => {
-            f.name.0.last().and_then(|p| p.as_ident()).map(crate::parse::fold)
-        }
+        Ok(Expr::Function(f)) => f
+            .name
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(crate::parse::fold),
         _ => None,
     };
     let base = match index.columns.get(at).map(|c| &c.what) {
@@ -221,14 +263,18 @@ pub(super) fn expression_column_name(index: &Index, at: usize) -> String {
             matches!(&c.what, IndexKey::Expression(t) if word(t).unwrap_or_else(|| "expr".to_owned()) == base)
         })
         .count();
-    if before == 0 { base } else { format!("{base}{before}") }
+    if before == 0 {
+        base
+    } else {
+        format!("{base}{before}")
+    }
 }
 
 fn index_column(catalog: &Catalog, path: &[SchemaId], table: &Table, key: &IndexKey) -> String {
     match key {
-        IndexKey::Column(id) => {
-            table.column_by_id(*id).map_or_else(String::new, |c| quote(&c.name))
-        }
+        IndexKey::Column(id) => table
+            .column_by_id(*id)
+            .map_or_else(String::new, |c| quote(&c.name)),
         IndexKey::Expression(text) => {
             let shown = expression(catalog, path, text);
             let call = matches!(crate::parse::parse_expression(text), Ok(Expr::Function(_)));
@@ -284,8 +330,11 @@ pub(crate) fn index(
         out.push_str(" NULLS NOT DISTINCT");
     }
     if !index.options.is_empty() {
-        let list: Vec<String> =
-            index.options.iter().map(|(k, v)| format!("{k}='{}'", v.trim_matches('\''))).collect();
+        let list: Vec<String> = index
+            .options
+            .iter()
+            .map(|(k, v)| format!("{k}='{}'", v.trim_matches('\'')))
+            .collect();
         out.push_str(&format!(" WITH ({})", list.join(", ")));
     }
     if let Some(predicate) = &index.predicate {

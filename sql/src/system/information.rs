@@ -7,8 +7,7 @@ use super::relation::Fill;
 use super::tables::relkind;
 use super::{SystemCx, SystemRow, definition};
 use crate::catalog::{
-    Column, Constraint, DATABASE, Generated, Privilege, ReferentialAction, RoleId, Table,
-    TableKind,
+    Column, Constraint, DATABASE, Generated, Privilege, ReferentialAction, RoleId, Table, TableKind,
 };
 use crate::types::kind::oid;
 use crate::types::{Datum, Type};
@@ -65,7 +64,15 @@ fn catalog_name(_: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 fn schemata(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for s in cx.catalog.schemas().filter(|s| cx.acts_for(s.owner)) {
         let owner = cx.catalog.role_name(s.owner);
-        out.push(row![DATABASE, s.name.as_str(), owner, NULL, NULL, NULL, NULL]);
+        out.push(row![
+            DATABASE,
+            s.name.as_str(),
+            owner,
+            NULL,
+            NULL,
+            NULL,
+            NULL
+        ]);
     }
 }
 
@@ -90,14 +97,26 @@ fn tables(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 /// (length, octets, precision, radix, scale, datetime precision) of a type.
-type Sizes = (Option<i32>, Option<i32>, Option<i32>, Option<i32>, Option<i32>, Option<i32>);
+type Sizes = (
+    Option<i32>,
+    Option<i32>,
+    Option<i32>,
+    Option<i32>,
+    Option<i32>,
+    Option<i32>,
+);
 
 fn sizes(ty: Type) -> Sizes {
     let m = ty.modifier;
     match ty.oid {
-        oid::VARCHAR | oid::BPCHAR if m >= 4 => {
-            (Some(m - 4), Some((m - 4).saturating_mul(4)), None, None, None, None)
-        }
+        oid::VARCHAR | oid::BPCHAR if m >= 4 => (
+            Some(m - 4),
+            Some((m - 4).saturating_mul(4)),
+            None,
+            None,
+            None,
+            None,
+        ),
         oid::TEXT | oid::VARCHAR | oid::BPCHAR => {
             (None, Some(1_073_741_824), None, None, None, None)
         }
@@ -112,11 +131,20 @@ fn sizes(ty: Type) -> Sizes {
         }
         oid::NUMERIC => (None, None, None, Some(10), None, None),
         oid::DATE => (None, None, None, None, None, Some(0)),
-        oid::TIME | oid::TIMETZ | oid::TIMESTAMP | oid::TIMESTAMPTZ => {
-            (None, None, None, None, None, Some(if m < 0 { 6 } else { m }))
-        }
+        oid::TIME | oid::TIMETZ | oid::TIMESTAMP | oid::TIMESTAMPTZ => (
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(if m < 0 { 6 } else { m }),
+        ),
         oid::INTERVAL => {
-            let precision = if m < 0 || m & 0xffff == 0xffff { 6 } else { m & 0xffff };
+            let precision = if m < 0 || m & 0xffff == 0xffff {
+                6
+            } else {
+                m & 0xffff
+            };
             (None, None, None, None, None, Some(precision))
         }
         _ => (None, None, None, None, None, None),
@@ -138,8 +166,11 @@ fn columns(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 fn column(cx: &SystemCx<'_>, t: &Table, c: &Column) -> SystemRow {
     let (length, octets, precision, radix, scale, datetime) = sizes(c.ty);
     let type_name = c.ty.row().map_or("", |r| r.name);
-    let data_type =
-        if c.ty.is_array() { "ARRAY".to_owned() } else { Type::new(c.ty.oid).name() };
+    let data_type = if c.ty.is_array() {
+        "ARRAY".to_owned()
+    } else {
+        Type::new(c.ty.oid).name()
+    };
     let all = cx.acts_for(t.owner);
     let shown = |text: &str| {
         let text = definition::expression(cx.catalog, cx.path, text);
@@ -195,7 +226,9 @@ fn column(cx: &SystemCx<'_>, t: &Table, c: &Column) -> SystemRow {
         c.number.to_string(),
         "NO",
         yes(identity.is_some()),
-        identity.as_ref().map(|(always, _)| if *always { "ALWAYS" } else { "BY DEFAULT" }),
+        identity
+            .as_ref()
+            .map(|(always, _)| if *always { "ALWAYS" } else { "BY DEFAULT" }),
         options.map(|o| o.start.to_string()),
         options.map(|o| o.increment.to_string()),
         options.map(|o| o.max.to_string()),
@@ -227,7 +260,9 @@ fn views(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 
 fn sequences(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for t in cx.stored(None) {
-        let TableKind::Sequence(o) = &t.kind else { continue };
+        let TableKind::Sequence(o) = &t.kind else {
+            continue;
+        };
         if o.identity {
             continue;
         }
@@ -277,7 +312,13 @@ fn table_constraints(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 Constraint::Primary { name, .. } => {
                     put(t, name, "PRIMARY KEY", (false, false), None);
                 }
-                Constraint::Unique { name, index, deferrable, deferred, .. } => {
+                Constraint::Unique {
+                    name,
+                    index,
+                    deferrable,
+                    deferred,
+                    ..
+                } => {
                     let distinct = t.index(*index).is_none_or(|i| !i.nulls_not_distinct);
                     put(t, name, "UNIQUE", (*deferrable, *deferred), Some(distinct));
                 }
@@ -305,7 +346,9 @@ fn key_column_usage(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             }
             let columns = definition::constraint_columns(t, c);
             for (at, id) in columns.iter().enumerate() {
-                let Some(column) = t.column_by_id(*id) else { continue };
+                let Some(column) = t.column_by_id(*id) else {
+                    continue;
+                };
                 let position = match c {
                     Constraint::Foreign(k) => position_in_unique(cx, k, at),
                     _ => None,
@@ -408,8 +451,10 @@ fn referential_constraints(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for t in ordinary(cx) {
         for k in t.foreign_keys() {
             let unique = cx.table(k.references).and_then(|parent| {
-                let constraint =
-                    parent.constraints.iter().find(|c| c.index() == Some(k.referenced_index))?;
+                let constraint = parent
+                    .constraints
+                    .iter()
+                    .find(|c| c.index() == Some(k.referenced_index))?;
                 Some((schema(cx, parent), constraint.name()))
             });
             out.push(row![
@@ -528,7 +573,11 @@ fn column_privileges(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 fn applicable_roles(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    for m in cx.catalog.memberships().filter(|m| cx.catalog.inherits(cx.role, m.member)) {
+    for m in cx
+        .catalog
+        .memberships()
+        .filter(|m| cx.catalog.inherits(cx.role, m.member))
+    {
         out.push(row![
             cx.catalog.role_name(m.member),
             cx.catalog.role_name(m.role),
@@ -538,7 +587,11 @@ fn applicable_roles(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 fn enabled_roles(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    for r in cx.catalog.roles().filter(|r| cx.catalog.has_role(cx.role, r.id)) {
+    for r in cx
+        .catalog
+        .roles()
+        .filter(|r| cx.catalog.has_role(cx.role, r.id))
+    {
         out.push(row![r.name.as_str()]);
     }
 }
@@ -546,7 +599,9 @@ fn enabled_roles(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 fn view_table_usage(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for v in cx.stored(None) {
         for (on, _) in &v.depends_on {
-            let Some(on) = cx.table(*on).filter(|t| cx.acts_for(t.owner)) else { continue };
+            let Some(on) = cx.table(*on).filter(|t| cx.acts_for(t.owner)) else {
+                continue;
+            };
             out.push(row![
                 DATABASE,
                 schema(cx, v),
@@ -560,5 +615,7 @@ fn view_table_usage(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 fn character_sets(_: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    out.push(row![NULL, NULL, "UTF8", "UCS", "UTF8", DATABASE, NULL, NULL]);
+    out.push(row![
+        NULL, NULL, "UTF8", "UCS", "UTF8", DATABASE, NULL, NULL
+    ]);
 }

@@ -31,7 +31,9 @@ fn signature(f: &Function) -> String {
 }
 
 fn operator_signature(o: &Operator) -> String {
-    let left = o.left.map_or_else(|| "NONE".to_owned(), |t| Type::new(t).name());
+    let left = o
+        .left
+        .map_or_else(|| "NONE".to_owned(), |t| Type::new(t).name());
     format!("{}({left},{})", o.name, Type::new(o.right).name())
 }
 
@@ -48,18 +50,28 @@ impl Names for CatalogNames {
             RegKind::Proc => {
                 let f = function(oid)?;
                 let unique = functions_named(f.name).nth(1).is_none();
-                Some(if unique { quote(f.name) } else { format!("pg_catalog.{}", quote(f.name)) })
+                Some(if unique {
+                    quote(f.name)
+                } else {
+                    format!("pg_catalog.{}", quote(f.name))
+                })
             }
             RegKind::Procedure => function(oid).map(signature),
             RegKind::Oper => {
                 let o = operator(oid)?;
                 let unique = operators_named(o.name).nth(1).is_none();
-                Some(if unique { o.name.to_owned() } else { format!("pg_catalog.{}", o.name) })
+                Some(if unique {
+                    o.name.to_owned()
+                } else {
+                    format!("pg_catalog.{}", o.name)
+                })
             }
             RegKind::Operator => operator(oid).map(operator_signature),
             RegKind::Namespace => {
                 let schema = self.catalog.schema(SchemaId(oid))?;
-                self.catalog.sees_schema(self.role, schema).then(|| quote(&schema.name))
+                self.catalog
+                    .sees_schema(self.role, schema)
+                    .then(|| quote(&schema.name))
             }
             RegKind::Role => self.catalog.role(RoleId(oid)).map(|r| quote(&r.name)),
             RegKind::Collation => named("pg_collation", oid),
@@ -91,7 +103,9 @@ impl Names for CatalogNames {
             }
             RegKind::Procedure => {
                 let (name, types) = with_types(name)?;
-                Ok(functions_named(&name).find(|f| f.arguments == types).map(|f| f.oid))
+                Ok(functions_named(&name)
+                    .find(|f| f.arguments == types)
+                    .map(|f| f.oid))
             }
             RegKind::Oper => {
                 let name = name.rsplit('.').next().unwrap_or(name).trim();
@@ -107,15 +121,15 @@ impl Names for CatalogNames {
             }
             RegKind::Operator => {
                 let (name, types) = with_types(name)?;
-                let fits = |o: &&Operator| {
-                    types == [o.left.unwrap_or(0), o.right]
-                };
+                let fits = |o: &&Operator| types == [o.left.unwrap_or(0), o.right];
                 Ok(operators_named(&name).find(fits).map(|o| o.oid))
             }
             RegKind::Namespace => {
                 let name = last(name)?;
                 let found = self.catalog.schema_by_name(&name);
-                Ok(found.filter(|s| self.catalog.sees_schema(self.role, s)).map(|s| s.id.0))
+                Ok(found
+                    .filter(|s| self.catalog.sees_schema(self.role, s))
+                    .map(|s| s.id.0))
             }
             RegKind::Role => Ok(self.catalog.role_by_name(&last(name)?).map(|r| r.id.0)),
             RegKind::Collation => Ok(numbered("pg_collation", &last_exact(name)?)),
@@ -136,11 +150,18 @@ fn last_exact(name: &str) -> Result<String> {
 
 /// `name(type, type)`; NONE is 0.
 fn with_types(text: &str) -> Result<(String, Vec<u32>)> {
-    let invalid =
-        || Error::new(state::INVALID_TEXT_REPRESENTATION, "expected a left parenthesis");
+    let invalid = || {
+        Error::new(
+            state::INVALID_TEXT_REPRESENTATION,
+            "expected a left parenthesis",
+        )
+    };
     let (name, rest) = text.split_once('(').ok_or_else(invalid)?;
     let list = rest.strip_suffix(')').ok_or_else(|| {
-        Error::new(state::INVALID_TEXT_REPRESENTATION, "expected a right parenthesis")
+        Error::new(
+            state::INVALID_TEXT_REPRESENTATION,
+            "expected a right parenthesis",
+        )
     })?;
     let name = match name.trim().chars().next() {
         Some(c) if c.is_alphanumeric() || c == '_' || c == '"' => last(name)?,
@@ -150,7 +171,13 @@ fn with_types(text: &str) -> Result<(String, Vec<u32>)> {
         .split(',')
         .map(str::trim)
         .filter(|t| !t.is_empty())
-        .map(|t| if t.eq_ignore_ascii_case("none") { Ok(0) } else { Type::parse(t).map(|t| t.oid) })
+        .map(|t| {
+            if t.eq_ignore_ascii_case("none") {
+                Ok(0)
+            } else {
+                Type::parse(t).map(|t| t.oid)
+            }
+        })
         .collect::<Result<_>>()?;
     Ok((name, types))
 }
@@ -158,7 +185,9 @@ fn with_types(text: &str) -> Result<(String, Vec<u32>)> {
 fn named(relation: &str, oid: u32) -> Option<String> {
     use crate::types::Datum;
     let rows = super::shape::static_rows(relation);
-    let row = rows.iter().find(|r| matches!(r[0], Datum::Oid(o) if o == oid))?;
+    let row = rows
+        .iter()
+        .find(|r| matches!(r[0], Datum::Oid(o) if o == oid))?;
     row[1].as_str().map(quote)
 }
 

@@ -16,7 +16,11 @@ const CLASS_PG_AUTHID: u32 = 1260;
 const CLASS_PG_DATABASE: u32 = 1262;
 
 pub(super) fn pg_namespace(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    for schema in cx.catalog.schemas().filter(|s| cx.catalog.sees_schema(cx.role, s)) {
+    for schema in cx
+        .catalog
+        .schemas()
+        .filter(|s| cx.catalog.sees_schema(cx.role, s))
+    {
         out.push(row![
             Oid(schema.id.0),
             schema.name.as_str(),
@@ -32,14 +36,28 @@ pub(super) fn pg_description(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             out.push(row![Oid(object), Oid(class), sub, text]);
         }
     };
-    for schema in cx.catalog.schemas().filter(|s| cx.catalog.sees_schema(cx.role, s)) {
-        put(schema.id.0, CLASS_PG_NAMESPACE, 0, schema.comment.as_deref());
+    for schema in cx
+        .catalog
+        .schemas()
+        .filter(|s| cx.catalog.sees_schema(cx.role, s))
+    {
+        put(
+            schema.id.0,
+            CLASS_PG_NAMESPACE,
+            0,
+            schema.comment.as_deref(),
+        );
     }
     for table in cx.stored(None) {
         put(table.id.0, CLASS_PG_CLASS, 0, table.comment.as_deref());
         for column in cx.columns(table) {
             let number = i32::from(column.number);
-            put(table.id.0, CLASS_PG_CLASS, number, column.comment.as_deref());
+            put(
+                table.id.0,
+                CLASS_PG_CLASS,
+                number,
+                column.comment.as_deref(),
+            );
         }
         if !cx.sees_all(table) {
             continue;
@@ -48,7 +66,12 @@ pub(super) fn pg_description(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             put(index.id, CLASS_PG_CLASS, 0, index.comment.as_deref());
         }
         for constraint in &table.constraints {
-            put(constraint.id(), CLASS_PG_CONSTRAINT, 0, constraint.comment());
+            put(
+                constraint.id(),
+                CLASS_PG_CONSTRAINT,
+                0,
+                constraint.comment(),
+            );
         }
     }
 }
@@ -68,7 +91,15 @@ pub(super) fn pg_shdescription(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 
 /// One dependency: (class, object, column) on (class, object, column).
 fn depend(object: (u32, u32, i32), on: (u32, u32, i32), kind: u8) -> SystemRow {
-    row![Oid(object.0), Oid(object.1), object.2, Oid(on.0), Oid(on.1), on.2, kind]
+    row![
+        Oid(object.0),
+        Oid(object.1),
+        object.2,
+        Oid(on.0),
+        Oid(on.1),
+        on.2,
+        kind
+    ]
 }
 
 pub(super) fn pg_depend(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
@@ -85,7 +116,11 @@ pub(super) fn pg_depend(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                     && let Some(column) = owner.column_by_id(column)
                 {
                     let on = (CLASS_PG_CLASS, owner.id.0, i32::from(column.number));
-                    out.push(depend(class, on, if options.identity { b'i' } else { b'a' }));
+                    out.push(depend(
+                        class,
+                        on,
+                        if options.identity { b'i' } else { b'a' },
+                    ));
                 }
             }
             TableKind::View(_) => view_depends(cx, table, out),
@@ -114,7 +149,11 @@ fn table_depends(cx: &SystemCx<'_>, table: &Table, out: &mut Vec<SystemRow>) {
         let object = (CLASS_PG_ATTRDEF, column.default_id, 0);
         let on = (CLASS_PG_CLASS, table.id.0, i32::from(column.number));
         out.push(depend(object, on, b'a'));
-        for sequence in column.default.iter().flat_map(|d| crate::ddl::relations_in(d)) {
+        for sequence in column
+            .default
+            .iter()
+            .flat_map(|d| crate::ddl::relations_in(d))
+        {
             out.push(depend(object, (CLASS_PG_CLASS, sequence, 0), b'n'));
         }
     }
@@ -135,9 +174,16 @@ fn table_depends(cx: &SystemCx<'_>, table: &Table, out: &mut Vec<SystemRow>) {
     }
     for index in &table.indexes {
         let object = (CLASS_PG_CLASS, index.id, 0);
-        let by = table.constraints.iter().find(|c| c.index() == Some(index.id));
+        let by = table
+            .constraints
+            .iter()
+            .find(|c| c.index() == Some(index.id));
         if let Some(constraint) = by {
-            out.push(depend(object, (CLASS_PG_CONSTRAINT, constraint.id(), 0), b'i'));
+            out.push(depend(
+                object,
+                (CLASS_PG_CONSTRAINT, constraint.id(), 0),
+                b'i',
+            ));
             continue;
         }
         for column in &index.columns {
@@ -191,7 +237,9 @@ pub(super) fn pg_indexes(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 
 pub(super) fn pg_sequences(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for table in cx.stored(None) {
-        let TableKind::Sequence(o) = &table.kind else { continue };
+        let TableKind::Sequence(o) = &table.kind else {
+            continue;
+        };
         out.push(row![
             cx.catalog.schema_name(table.schema),
             table.name.as_str(),
@@ -220,7 +268,9 @@ pub(super) fn comment(cx: &SystemCx<'_>, class: u32, object: u32, sub: i32) -> O
         })
     };
     if object < crate::catalog::directory::FIRST_OID {
-        let found = super::shape::static_rows("pg_description").iter().find(|r| matches(r));
+        let found = super::shape::static_rows("pg_description")
+            .iter()
+            .find(|r| matches(r));
         if let Some(row) = found {
             return row[3].as_str().map(str::to_owned);
         }
@@ -228,7 +278,9 @@ pub(super) fn comment(cx: &SystemCx<'_>, class: u32, object: u32, sub: i32) -> O
     match class {
         CLASS_PG_NAMESPACE => {
             let schema = cx.catalog.schema(SchemaId(object))?;
-            cx.catalog.sees_schema(cx.role, schema).then(|| schema.comment.clone())?
+            cx.catalog
+                .sees_schema(cx.role, schema)
+                .then(|| schema.comment.clone())?
         }
         CLASS_PG_CLASS => {
             let relation = cx.catalog.relation(object)?;

@@ -13,12 +13,19 @@ use crate::types::kind::oid;
 struct PatternGrants;
 
 static PATTERN_COLUMNS: LazyLock<[SystemColumn; 4]> = LazyLock::new(|| {
-    let column = |name, ty| SystemColumn { name, ty, not_null: true };
+    let column = |name, ty| SystemColumn {
+        name,
+        ty,
+        not_null: true,
+    };
     [
         column("owner", Type::NAME),
         column("pattern", Type::TEXT),
         column("grantee", Type::NAME),
-        column("privileges", Type::TEXT.array_of().unwrap_or(Type::new(oid::TEXT))),
+        column(
+            "privileges",
+            Type::TEXT.array_of().unwrap_or(Type::new(oid::TEXT)),
+        ),
     ]
 });
 

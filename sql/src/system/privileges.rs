@@ -73,7 +73,9 @@ pub(super) fn call(
     let wanted = words(rest[objects].as_str().unwrap_or(""));
     Ok(Some(match name {
         "has_table_privilege" | "has_sequence_privilege" | "has_any_column_privilege" => {
-            let Some(table) = table(cx, &rest[0])? else { return Ok(Some(Datum::Null)) };
+            let Some(table) = table(cx, &rest[0])? else {
+                return Ok(Some(Datum::Null));
+            };
             any(&wanted, |name, option| {
                 let privilege = table_privilege(name).ok_or_else(|| invalid(name))?;
                 let on_table = on_table(cx, who, &table, privilege, option);
@@ -82,16 +84,25 @@ pub(super) fn call(
             })?
         }
         "has_column_privilege" => {
-            let Some(table) = table(cx, &rest[0])? else { return Ok(Some(Datum::Null)) };
-            let Some(id) = column_id(&table, &rest[1])? else { return Ok(Some(Datum::Null)) };
+            let Some(table) = table(cx, &rest[0])? else {
+                return Ok(Some(Datum::Null));
+            };
+            let Some(id) = column_id(&table, &rest[1])? else {
+                return Ok(Some(Datum::Null));
+            };
             any(&wanted, |name, option| {
                 let privilege = table_privilege(name).ok_or_else(|| invalid(name))?;
-                let own = cx.catalog.column_privileges(who, &table, id).contains(privilege);
+                let own = cx
+                    .catalog
+                    .column_privileges(who, &table, id)
+                    .contains(privilege);
                 Ok(own || on_table(cx, who, &table, privilege, option))
             })?
         }
         "has_schema_privilege" => {
-            let Some(schema) = schema(cx, &rest[0])? else { return Ok(Some(Datum::Null)) };
+            let Some(schema) = schema(cx, &rest[0])? else {
+                return Ok(Some(Datum::Null));
+            };
             any(&wanted, |name, option| {
                 let privilege = match name {
                     "USAGE" => Privilege::Usage,
@@ -137,10 +148,7 @@ fn name_of_any(function: &Function) -> bool {
     function.name == "has_any_column_privilege"
 }
 
-fn any(
-    wanted: &[(String, bool)],
-    has: impl Fn(&str, bool) -> Result<bool>,
-) -> Result<Datum> {
+fn any(wanted: &[(String, bool)], has: impl Fn(&str, bool) -> Result<bool>) -> Result<Datum> {
     let mut found = false;
     for (name, option) in wanted {
         found |= has(name, *option)?;
@@ -159,23 +167,29 @@ fn on_table(
 ) -> bool {
     let acts = cx.catalog.has_role(who, table.owner);
     if option {
-        let grantable = table
-            .acl
-            .as_ref()
-            .map_or(Privileges::NONE, |acl| acl.grantable(|g| cx.catalog.inherits(who, g)));
+        let grantable = table.acl.as_ref().map_or(Privileges::NONE, |acl| {
+            acl.grantable(|g| cx.catalog.inherits(who, g))
+        });
         return acts || grantable.contains(privilege);
     }
-    let writes = [Privilege::Insert, Privilege::Update, Privilege::Delete, Privilege::Truncate]
-        .into_iter()
-        .any(|p| privilege.has(p));
+    let writes = [
+        Privilege::Insert,
+        Privilege::Update,
+        Privilege::Delete,
+        Privilege::Truncate,
+    ]
+    .into_iter()
+    .any(|p| privilege.has(p));
     let idle = writes && !acts && table.kind == TableKind::Table && !table.is_inbox();
     !idle && cx.catalog.privileges(who, table).contains(privilege)
 }
 
 fn on_some_column(cx: &SystemCx<'_>, who: RoleId, table: &Table, privilege: Privileges) -> bool {
-    table
-        .live_columns()
-        .any(|c| cx.catalog.column_privileges(who, table, c.id).contains(privilege))
+    table.live_columns().any(|c| {
+        cx.catalog
+            .column_privileges(who, table, c.id)
+            .contains(privilege)
+    })
 }
 
 /// The table of an argument: NULL for an OID that is not there, 42P01 for a name.
@@ -205,9 +219,10 @@ fn column_id(table: &Table, value: &Datum) -> Result<Option<ColumnId>> {
                 })?
                 .id,
         ),
-        Datum::Int2(number) => {
-            table.live_columns().find(|c| c.number == *number).map(|c| c.id)
-        }
+        Datum::Int2(number) => table
+            .live_columns()
+            .find(|c| c.number == *number)
+            .map(|c| c.id),
         _ => None,
     })
 }
@@ -225,9 +240,10 @@ fn schema(cx: &SystemCx<'_>, value: &Datum) -> Result<Option<Schema>> {
             }
             seen
         }
-        Datum::Oid(oid) => {
-            cx.catalog.schema(SchemaId(*oid)).filter(|s| cx.catalog.sees_schema(cx.role, s))
-        }
+        Datum::Oid(oid) => cx
+            .catalog
+            .schema(SchemaId(*oid))
+            .filter(|s| cx.catalog.sees_schema(cx.role, s)),
         _ => None,
     };
     Ok(found.map(|s| Schema::clone(s)))
@@ -248,7 +264,10 @@ pub(super) fn acl_default(cx: &SystemCx<'_>, arguments: &[Datum]) -> Datum {
         Some(Datum::Oid(oid)) => RoleId(*oid),
         _ => RoleId(0),
     };
-    let bits = |list: &[Privilege]| list.iter().fold(Privileges::NONE, |all, p| all | (*p).into());
+    let bits = |list: &[Privilege]| {
+        list.iter()
+            .fold(Privileges::NONE, |all, p| all | (*p).into())
+    };
     let (own, public) = match kind {
         b'r' => (Privileges::TABLE, Privileges::NONE),
         b's' => (Privileges::SEQUENCE, Privileges::NONE),
@@ -264,8 +283,12 @@ pub(super) fn acl_default(cx: &SystemCx<'_>, arguments: &[Datum]) -> Datum {
     let mut items = Vec::new();
     for (grantee, privileges) in [(RoleId::PUBLIC, public), (owner, own)] {
         if !privileges.is_empty() {
-            let item =
-                AclItem { grantee, grantor: owner, privileges, options: Privileges::NONE };
+            let item = AclItem {
+                grantee,
+                grantor: owner,
+                privileges,
+                options: Privileges::NONE,
+            };
             items.push(item.text(|r| named(cx, r)));
         }
     }
@@ -291,7 +314,9 @@ pub(super) fn make_acl_item(cx: &SystemCx<'_>, arguments: &[Datum]) -> Result<Da
 
 /// `aclexplode(acl)`: (grantor, grantee, privilege_type, is_grantable).
 pub(super) fn acl_explode(cx: &SystemCx<'_>, arguments: &[Datum]) -> Result<Vec<Vec<Datum>>> {
-    let Some(Datum::Array(items)) = arguments.first() else { return Ok(Vec::new()) };
+    let Some(Datum::Array(items)) = arguments.first() else {
+        return Ok(Vec::new());
+    };
     let names = CatalogNames {
         catalog: std::sync::Arc::clone(cx.catalog),
         path: cx.path.to_vec(),
@@ -299,8 +324,12 @@ pub(super) fn acl_explode(cx: &SystemCx<'_>, arguments: &[Datum]) -> Result<Vec<
     };
     let mut rows = Vec::new();
     for item in items.values.iter().filter_map(Datum::as_str) {
-        let Some((head, grantor)) = item.rsplit_once('/') else { continue };
-        let Some((grantee, letters)) = head.rsplit_once('=') else { continue };
+        let Some((head, grantor)) = item.rsplit_once('/') else {
+            continue;
+        };
+        let Some((grantee, letters)) = head.rsplit_once('=') else {
+            continue;
+        };
         let grantor = names.oid_of(RegKind::Role, grantor)?.unwrap_or(0);
         let grantee = match grantee {
             "" => 0,
@@ -310,7 +339,9 @@ pub(super) fn acl_explode(cx: &SystemCx<'_>, arguments: &[Datum]) -> Result<Vec<
         while let Some(letter) = letters.next() {
             let option = letters.next_if_eq(&'*').is_some();
             let all = Privileges(u16::MAX);
-            let Some(privilege) = all.iter().find(|p| p.letter() == letter) else { continue };
+            let Some(privilege) = all.iter().find(|p| p.letter() == letter) else {
+                continue;
+            };
             rows.push(vec![
                 Datum::Oid(grantor),
                 Datum::Oid(grantee),

@@ -4,7 +4,7 @@
 use super::cell::{NULL, Oid, chars, oids, oidvector, row, texts};
 use super::{SystemCx, SystemRow};
 use crate::catalog::SchemaId;
-use crate::functions::{Function, Volatility, catalog, function, functions_named, operators};
+use crate::functions::{Function, Volatility, catalog, function, functions_named};
 use crate::types::kind::oid;
 use crate::types::{Datum, Type, TypeRow};
 
@@ -121,7 +121,10 @@ fn proc_row(f: &Function) -> SystemRow {
 
 pub(super) fn pg_operator(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     let wanted = cx.wanted(0);
-    for o in operators().iter().filter(|o| wanted.is_none_or(|w| w == o.oid)) {
+    for o in catalog::operators()
+        .iter()
+        .filter(|o| wanted.is_none_or(|w| w == o.oid))
+    {
         out.push(row![
             Oid(o.oid),
             o.name,

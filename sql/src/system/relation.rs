@@ -71,7 +71,9 @@ pub fn relations() -> Vec<Arc<dyn SystemRelation>> {
 /// The columns that a relation of `pg_catalog` has in PostgreSQL 15, for those who compute one
 /// of it elsewhere.
 pub fn columns_of(name: &str) -> Option<(u32, &'static [SystemColumn])> {
-    let shape = shapes().iter().find(|s| s.schema == "pg_catalog" && s.name == name)?;
+    let shape = shapes()
+        .iter()
+        .find(|s| s.schema == "pg_catalog" && s.name == name)?;
     Some((shape.oid, &shape.columns))
 }
 
@@ -118,4 +120,10 @@ fn fill_of(schema: &str, name: &str) -> Option<Fill> {
         "pg_stat_database" => usage::pg_stat_database,
         _ => return None,
     })
+}
+
+/// Is the relation one of this module's?
+#[cfg(test)]
+pub(super) fn is_here(name: &str) -> bool {
+    !ELSEWHERE.contains(&name)
 }

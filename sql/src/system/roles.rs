@@ -13,7 +13,11 @@ fn config(role: &Role) -> Datum {
     if role.settings.is_empty() {
         return Datum::Null;
     }
-    texts(role.settings.iter().map(|(name, value)| format!("{name}={value}")))
+    texts(
+        role.settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    )
 }
 
 /// Passwords are for superusers' eyes; others see an empty relation.
@@ -84,20 +88,32 @@ pub(super) fn pg_shadow(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
         return;
     }
     for role in cx.catalog.roles().filter(|r| r.login) {
-        out.push(user(role, role.verifier.as_deref().map_or(Datum::Null, Datum::text)));
+        out.push(user(
+            role,
+            role.verifier.as_deref().map_or(Datum::Null, Datum::text),
+        ));
     }
 }
 
 pub(super) fn pg_group(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for role in cx.catalog.roles().filter(|r| !r.login) {
         let members = cx.catalog.memberships().filter(|m| m.role == role.id);
-        out.push(row![role.name.as_str(), Oid(role.id.0), oids(members.map(|m| m.member.0))]);
+        out.push(row![
+            role.name.as_str(),
+            Oid(role.id.0),
+            oids(members.map(|m| m.member.0))
+        ]);
     }
 }
 
 pub(super) fn pg_auth_members(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for m in cx.catalog.memberships() {
-        out.push(row![Oid(m.role.0), Oid(m.member.0), Oid(m.grantor.0), m.admin]);
+        out.push(row![
+            Oid(m.role.0),
+            Oid(m.member.0),
+            Oid(m.grantor.0),
+            m.admin
+        ]);
     }
 }
 

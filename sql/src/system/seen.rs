@@ -55,10 +55,16 @@ impl<'a> SystemCx<'a> {
         }
         let of_table = !self.catalog.privileges(self.role, table).is_empty();
         let granted = |id: ColumnId| {
-            !self.catalog.column_privileges(self.role, table, id).is_empty()
+            !self
+                .catalog
+                .column_privileges(self.role, table, id)
+                .is_empty()
         };
         let any = table.live_columns().any(|c| granted(c.id));
-        table.live_columns().filter(|c| granted(c.id) || of_table && !any).collect()
+        table
+            .live_columns()
+            .filter(|c| granted(c.id) || of_table && !any)
+            .collect()
     }
 
     /// Does every relation that a view reads exist for the role? Its text is NULL otherwise.

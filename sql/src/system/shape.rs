@@ -22,8 +22,12 @@ pub(super) struct Shape {
     pub columns: Vec<SystemColumn>,
 }
 
-static SHAPES: LazyLock<Vec<Shape>> =
-    LazyLock::new(|| include_str!("static/shapes.tsv").lines().map(shape).collect());
+static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
+    include_str!("static/shapes.tsv")
+        .lines()
+        .map(shape)
+        .collect()
+});
 
 static ROWS: LazyLock<BTreeMap<&'static str, Vec<SystemRow>>> = LazyLock::new(rows);
 
@@ -43,7 +47,8 @@ pub(super) fn static_rows(name: &str) -> &'static [SystemRow] {
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
-    text.parse().unwrap_or_else(|_| panic!("generated rows hold numbers, not {text}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("generated rows hold numbers, not {text}"))
 }
 
 fn shape(line: &'static str) -> Shape {
@@ -52,7 +57,10 @@ fn shape(line: &'static str) -> Shape {
         let parts: Vec<&'static str> = column.split(':').collect();
         SystemColumn {
             name: parts[0],
-            ty: Type { oid: number(parts[1]), modifier: number(parts[2]) },
+            ty: Type {
+                oid: number(parts[1]),
+                modifier: number(parts[2]),
+            },
             not_null: parts[3] == "t",
         }
     });
@@ -70,7 +78,9 @@ fn rows() -> BTreeMap<&'static str, Vec<SystemRow>> {
     let format = FormatSettings::default();
     for line in include_str!("static/rows.tsv").lines() {
         let (name, rest) = line.split_once('\t').unwrap_or((line, ""));
-        let shape = SHAPES.iter().find(|s| s.schema == "pg_catalog" && s.name == name);
+        let shape = SHAPES
+            .iter()
+            .find(|s| s.schema == "pg_catalog" && s.name == name);
         let shape = shape.unwrap_or_else(|| panic!("generated rows of {name} have no shape"));
         let row = rest
             .split('\t')
@@ -104,11 +114,17 @@ mod tests {
     #[test]
     fn generated_text_is_readable() {
         assert_eq!(shapes().len(), 208);
-        let class = shapes().iter().find(|s| s.name == "pg_class").expect("pg_class");
+        let class = shapes()
+            .iter()
+            .find(|s| s.name == "pg_class")
+            .expect("pg_class");
         assert_eq!((class.oid, class.columns.len()), (1259, 33));
         for (name, rows) in ROWS.iter() {
             let shape = shapes().iter().find(|s| s.name == *name).expect("a shape");
-            assert!(rows.iter().all(|r| r.len() == shape.columns.len()), "{name}");
+            assert!(
+                rows.iter().all(|r| r.len() == shape.columns.len()),
+                "{name}"
+            );
         }
         assert_eq!(static_rows("pg_am").len(), 7);
         assert!(static_rows("pg_class").is_empty());

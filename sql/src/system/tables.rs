@@ -38,8 +38,11 @@ struct Class<'a> {
 fn class(cx: &SystemCx<'_>, c: Class<'_>) -> SystemRow {
     let t = c.table;
     let is_table = c.kind == b'r';
-    let checks =
-        t.constraints.iter().filter(|k| matches!(k, Constraint::Check { .. })).count() as i16;
+    let checks = t
+        .constraints
+        .iter()
+        .filter(|k| matches!(k, Constraint::Check { .. }))
+        .count() as i16;
     let foreign = is_table && (t.foreign_keys().next().is_some() || !t.referenced_by.is_empty());
     row![
         Oid(c.oid),
@@ -109,30 +112,36 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
         } else {
             acl(cx.catalog, table.acl.as_ref())
         };
-        out.push(class(cx, Class {
-            oid: table.id.0,
-            name: &table.name,
-            table,
-            access: if kind == b'r' { HEAP } else { 0 },
-            kind,
-            columns: table.columns.len() as i16,
-            acl: item,
-            options: options(&table.options),
-        }));
+        out.push(class(
+            cx,
+            Class {
+                oid: table.id.0,
+                name: &table.name,
+                table,
+                access: if kind == b'r' { HEAP } else { 0 },
+                kind,
+                columns: table.columns.len() as i16,
+                acl: item,
+                options: options(&table.options),
+            },
+        ));
         if !cx.sees_all(table) {
             continue;
         }
         for index in &table.indexes {
-            out.push(class(cx, Class {
-                oid: index.id,
-                name: &index.name,
-                table,
-                access: if index.method == "hash" { HASH } else { BTREE },
-                kind: b'i',
-                columns: (index.columns.len() + index.include.len()) as i16,
-                acl: Datum::Null,
-                options: options(&index.options),
-            }));
+            out.push(class(
+                cx,
+                Class {
+                    oid: index.id,
+                    name: &index.name,
+                    table,
+                    access: if index.method == "hash" { HASH } else { BTREE },
+                    kind: b'i',
+                    columns: (index.columns.len() + index.include.len()) as i16,
+                    acl: Datum::Null,
+                    options: options(&index.options),
+                },
+            ));
         }
     }
 }
@@ -157,7 +166,11 @@ fn attribute(a: Attribute<'_>) -> SystemRow {
         Generated::Identity(_) => b'd',
         _ => 0,
     };
-    let generated = if matches!(source, Generated::Stored(_)) { b's' } else { 0 };
+    let generated = if matches!(source, Generated::Stored(_)) {
+        b's'
+    } else {
+        0
+    };
     let has_default = matches!(source, Generated::Stored(_) | Generated::Default(_));
     row![
         Oid(a.relation),
@@ -208,7 +221,11 @@ pub(super) fn pg_attribute(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
         if !cx.sees_all(table) {
             continue;
         }
-        for index in table.indexes.iter().filter(|i| wanted.is_none_or(|w| w == i.id)) {
+        for index in table
+            .indexes
+            .iter()
+            .filter(|i| wanted.is_none_or(|w| w == i.id))
+        {
             index_attributes(table, index, out);
         }
     }
@@ -294,7 +311,11 @@ fn operator_class(ty: Type) -> u32 {
         oid::VARCHAR => oid::TEXT,
         other => other,
     };
-    let wanted = if Type::new(ty).is_array() { oid::ANYARRAY } else { ty };
+    let wanted = if Type::new(ty).is_array() {
+        oid::ANYARRAY
+    } else {
+        ty
+    };
     static_rows("pg_opclass")
         .iter()
         .find(|r| {
@@ -311,7 +332,11 @@ fn operator_class(ty: Type) -> u32 {
 }
 
 pub(super) fn pg_index(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    let tables = if cx.wanted(0).is_some() { cx.stored(Some(0)) } else { cx.stored(Some(1)) };
+    let tables = if cx.wanted(0).is_some() {
+        cx.stored(Some(0))
+    } else {
+        cx.stored(Some(1))
+    };
     for table in tables.into_iter().filter(|t| cx.sees_all(t)) {
         for index in &table.indexes {
             out.push(index_row(table, index));
@@ -324,13 +349,25 @@ fn index_row(table: &Table, index: &Index) -> SystemRow {
         IndexKey::Column(id) => table.column_by_id(*id),
         IndexKey::Expression(_) => None,
     };
-    let keys = index.columns.iter().map(|c| column(&c.what).map_or(0, |c| c.number));
-    let included =
-        index.include.iter().map(|id| table.column_by_id(*id).map_or(0, |c| c.number));
-    let types: Vec<Type> =
-        index.columns.iter().map(|c| column(&c.what).map_or(Type::TEXT, |c| c.ty)).collect();
+    let keys = index
+        .columns
+        .iter()
+        .map(|c| column(&c.what).map_or(0, |c| c.number));
+    let included = index
+        .include
+        .iter()
+        .map(|id| table.column_by_id(*id).map_or(0, |c| c.number));
+    let types: Vec<Type> = index
+        .columns
+        .iter()
+        .map(|c| column(&c.what).map_or(Type::TEXT, |c| c.ty))
+        .collect();
     let collation = |ty: &Type| {
-        if ty.row().is_some_and(|t| t.collation == DEFAULT_COLLATION) { DEFAULT_COLLATION } else { 0 }
+        if ty.row().is_some_and(|t| t.collation == DEFAULT_COLLATION) {
+            DEFAULT_COLLATION
+        } else {
+            0
+        }
     };
     let expressions: Vec<&str> = index
         .columns
@@ -341,9 +378,9 @@ fn index_row(table: &Table, index: &Index) -> SystemRow {
         })
         .collect();
     let ready = index.state == IndexState::Ready;
-    let immediate = !table.constraints.iter().any(|c| {
-        matches!(c, Constraint::Unique { index: i, deferrable: true, .. } if *i == index.id)
-    });
+    let immediate = !table.constraints.iter().any(
+        |c| matches!(c, Constraint::Unique { index: i, deferrable: true, .. } if *i == index.id),
+    );
     row![
         Oid(index.id),
         Oid(table.id.0),
@@ -402,22 +439,34 @@ pub(super) fn pg_constraint(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 
 fn constraint_row(cx: &SystemCx<'_>, table: &Table, constraint: &Constraint) -> SystemRow {
     let numbers = |of: &Table, ids: &[crate::catalog::ColumnId]| {
-        int2s(ids.iter().filter_map(|id| of.column_by_id(*id)).map(|c| c.number))
+        int2s(
+            ids.iter()
+                .filter_map(|id| of.column_by_id(*id))
+                .map(|c| c.number),
+        )
     };
     let (kind, deferrable, deferred, validated, no_inherit) = match constraint {
-        Constraint::Check { validated, no_inherit, .. } => {
-            (b'c', false, false, *validated, *no_inherit)
-        }
-        Constraint::Unique { deferrable, deferred, .. } => {
-            (b'u', *deferrable, *deferred, true, true)
-        }
+        Constraint::Check {
+            validated,
+            no_inherit,
+            ..
+        } => (b'c', false, false, *validated, *no_inherit),
+        Constraint::Unique {
+            deferrable,
+            deferred,
+            ..
+        } => (b'u', *deferrable, *deferred, true, true),
         Constraint::Primary { .. } => (b'p', false, false, true, true),
         Constraint::Foreign(key) => (b'f', key.deferrable, key.deferred, key.validated, true),
     };
     let columns = match constraint {
         Constraint::Check { expression, .. } => {
             let ids = crate::ddl::columns_in(table, expression);
-            if ids.is_empty() { Datum::Null } else { numbers(table, &ids) }
+            if ids.is_empty() {
+                Datum::Null
+            } else {
+                numbers(table, &ids)
+            }
         }
         Constraint::Unique { index, .. } | Constraint::Primary { index, .. } => {
             let ids: Vec<_> = table.index(*index).map_or_else(Vec::new, |i| {
@@ -438,14 +487,25 @@ fn constraint_row(cx: &SystemCx<'_>, table: &Table, constraint: &Constraint) -> 
         _ => None,
     };
     let parent = foreign.and_then(|k| cx.table(k.references));
-    let equal = |ty: Type| crate::functions::operators_named("=")
-        .find(|o| o.left == Some(ty.oid) && o.right == ty.oid)
-        .map_or(98, |o| o.oid);
+    let equal = |ty: Type| {
+        crate::functions::operators_named("=")
+            .find(|o| o.left == Some(ty.oid) && o.right == ty.oid)
+            .map_or(98, |o| o.oid)
+    };
     let operators = foreign.map(|key| {
-        oids(key.columns.iter().filter_map(|id| table.column_by_id(*id)).map(|c| {
-            let ty = if c.ty.oid == oid::VARCHAR { Type::TEXT } else { c.ty };
-            equal(ty)
-        }))
+        oids(
+            key.columns
+                .iter()
+                .filter_map(|id| table.column_by_id(*id))
+                .map(|c| {
+                    let ty = if c.ty.oid == oid::VARCHAR {
+                        Type::TEXT
+                    } else {
+                        c.ty
+                    };
+                    equal(ty)
+                }),
+        )
     });
     row![
         Oid(constraint.id()),
@@ -457,7 +517,10 @@ fn constraint_row(cx: &SystemCx<'_>, table: &Table, constraint: &Constraint) -> 
         validated,
         Oid(table.id.0),
         Oid(0),
-        Oid(constraint.index().or(foreign.map(|k| k.referenced_index)).unwrap_or(0)),
+        Oid(constraint
+            .index()
+            .or(foreign.map(|k| k.referenced_index))
+            .unwrap_or(0)),
         Oid(0),
         Oid(foreign.map_or(0, |k| k.references.0)),
         foreign.map_or(b' ', |k| action(k.on_update)),
@@ -471,7 +534,9 @@ fn constraint_row(cx: &SystemCx<'_>, table: &Table, constraint: &Constraint) -> 
         operators.clone(),
         operators.clone(),
         operators,
-        foreign.filter(|k| !k.set_columns.is_empty()).map(|k| numbers(table, &k.set_columns)),
+        foreign
+            .filter(|k| !k.set_columns.is_empty())
+            .map(|k| numbers(table, &k.set_columns)),
         NULL,
         match constraint {
             Constraint::Check { expression, .. } => Some(expression.as_str()),

@@ -7,7 +7,11 @@ use crate::catalog::{DATABASE, DATABASE_OID, Table, TableKind};
 use crate::types::Datum;
 
 fn named(cx: &SystemCx<'_>, table: &Table) -> SystemRow {
-    row![Oid(table.id.0), cx.catalog.schema_name(table.schema), table.name.as_str()]
+    row![
+        Oid(table.id.0),
+        cx.catalog.schema_name(table.schema),
+        table.name.as_str()
+    ]
 }
 
 fn zeros(row: &mut SystemRow, count: usize) {

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// The rows of all trees of all groups.
 type Trees = BTreeMap<(u32, u32, Bytes), Bytes>;
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     pub cache: Cache,
     pub trees: Trees,
     pub position: u64,
@@ -30,7 +30,7 @@ pub struct Fixture {
     outside: Outside,
 }
 
-pub struct Outside {
+pub(crate) struct Outside {
     next_oid: u32,
     pub now: u64,
     pub pending: Vec<(GroupId, SystemWrite)>,
