@@ -1,0 +1,187 @@
+//! Subqueries in expressions: scalar, EXISTS, IN, ANY, ALL, ARRAY and rows.
+
+use sqlparser::ast;
+
+use super::expression::{span_of, strip};
+use super::scope::Scope;
+use super::{Binder, Clause};
+use crate::error::{Error, Result, state};
+use crate::expr::{Expr, Subquery, SubqueryKind};
+use crate::types::Type;
+
+impl Binder<'_> {
+    fn no_subquery_in_stored(&self, clause: Clause) -> Result<()> {
+        match clause {
+            Clause::Stored(place) => Err(Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                format!("cannot use subquery in {place}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// `(SELECT ...)` as a value.
+    pub(super) fn scalar_subquery(
+        &mut self,
+        query: &ast::Query,
+        scope: &Scope<'_>,
+    ) -> Result<Expr> {
+        let bound = self.query(query, scope, true)?;
+        if bound.outputs.len() != 1 {
+            return Err(Error::new(state::SYNTAX_ERROR, "subquery must return only one column"));
+        }
+        let ty = bound.outputs[0].ty;
+        Ok(Expr::Subquery(Box::new(Subquery {
+            kind: SubqueryKind::Scalar,
+            rel: bound.rel,
+            outputs: vec![(bound.outputs[0].id, ty)],
+            ty,
+        })))
+    }
+
+    /// `EXISTS (SELECT ...)`.
+    pub(super) fn exists(&mut self, query: &ast::Query, scope: &Scope<'_>) -> Result<Expr> {
+        let bound = self.query(query, scope, true)?;
+        Ok(Expr::Subquery(Box::new(Subquery {
+            kind: SubqueryKind::Exists,
+            rel: bound.rel,
+            outputs: Vec::new(),
+            ty: Type::BOOL,
+        })))
+    }
+
+    /// `ARRAY(SELECT ...)`.
+    pub(super) fn array_subquery(
+        &mut self,
+        query: &ast::Query,
+        scope: &Scope<'_>,
+    ) -> Result<Expr> {
+        let bound = self.query(query, scope, true)?;
+        if bound.outputs.len() != 1 {
+            return Err(Error::new(state::SYNTAX_ERROR, "subquery must return only one column"));
+        }
+        let element = bound.outputs[0].ty;
+        let ty = if element.is_array() { Some(element) } else { element.array_of() };
+        let ty = ty.ok_or_else(|| {
+            Error::new(
+                state::UNDEFINED_OBJECT,
+                format!("could not find array type for data type {}", element.name()),
+            )
+        })?;
+        Ok(Expr::Subquery(Box::new(Subquery {
+            kind: SubqueryKind::Array,
+            rel: bound.rel,
+            outputs: vec![(bound.outputs[0].id, element)],
+            ty: ty.plain(),
+        })))
+    }
+
+    /// `left [NOT] IN (SELECT ...)`.
+    pub(super) fn in_subquery(
+        &mut self,
+        left: &ast::Expr,
+        query: &ast::Query,
+        negated: bool,
+        scope: &Scope<'_>,
+        clause: Clause,
+    ) -> Result<Expr> {
+        let any = self.any_subquery(left, "=", query, false, scope, clause)?;
+        Ok(if negated { Expr::Not(Box::new(any)) } else { any })
+    }
+
+    /// `left op ANY (SELECT ...)`, `left op ALL (SELECT ...)`.
+    pub(super) fn any_subquery(
+        &mut self,
+        left: &ast::Expr,
+        op: &str,
+        query: &ast::Query,
+        all: bool,
+        scope: &Scope<'_>,
+        clause: Clause,
+    ) -> Result<Expr> {
+        self.no_subquery_in_stored(clause)?;
+        let span = span_of(left);
+        let is_row = matches!(strip(left), ast::Expr::Tuple(_));
+        let left = self.expr(left, scope, clause)?;
+        let bound = self.query(query, scope, true)?;
+        let columns: Vec<Expr> = bound
+            .outputs
+            .iter()
+            .map(|output| Expr::Column { column: output.id, ty: output.ty })
+            .collect();
+        let left = match left {
+            Expr::Row { items, .. } if is_row => items,
+            other => vec![other],
+        };
+        if left.len() != columns.len() {
+            let message = if left.len() < columns.len() {
+                "subquery has too many columns"
+            } else {
+                "subquery has too few columns"
+            };
+            return Err(self.at(Error::new(state::SYNTAX_ERROR, message), span));
+        }
+        let outputs = bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+        let test = if left.len() == 1 {
+            let left = left.into_iter().next().expect("one operand");
+            let right = columns.into_iter().next().expect("one column");
+            self.operator(op, left, right, Some(span))?
+        } else {
+            self.compare_rows(op, left, columns)?
+        };
+        if test.ty().oid != Type::BOOL.oid {
+            return Err(Error::new(
+                state::DATATYPE_MISMATCH,
+                "row comparison operator must yield type boolean",
+            ));
+        }
+        let kind = SubqueryKind::Any { test: Box::new(test), all };
+        Ok(Expr::Subquery(Box::new(Subquery { kind, rel: bound.rel, outputs, ty: Type::BOOL })))
+    }
+
+    /// `(a, b) op (SELECT x, y)`.
+    pub(super) fn row_subquery(
+        &mut self,
+        left: &ast::Expr,
+        op: &str,
+        query: &ast::Query,
+        scope: &Scope<'_>,
+        clause: Clause,
+    ) -> Result<Expr> {
+        self.no_subquery_in_stored(clause)?;
+        let Expr::Row { items, .. } = self.expr(left, scope, clause)? else {
+            return Err(Error::internal("a row was expected"));
+        };
+        let row = self.row_value(query, scope)?;
+        if row.len() != items.len() {
+            return Err(Error::new(state::SYNTAX_ERROR, "subquery has too few columns"));
+        }
+        self.compare_rows(op, items, row)
+    }
+
+    /// A subquery of one row as its fields (computed once per use of each field; the executor
+    /// caches by correlated values).
+    pub(super) fn row_value(
+        &mut self,
+        query: &ast::Query,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<Expr>> {
+        let bound = self.query(query, scope, true)?;
+        let outputs: Vec<_> = bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+        let row = Expr::Subquery(Box::new(Subquery {
+            kind: SubqueryKind::Row,
+            rel: bound.rel,
+            outputs: outputs.clone(),
+            ty: Type::RECORD,
+        }));
+        Ok(outputs
+            .iter()
+            .enumerate()
+            .map(|(index, (_, ty))| Expr::Field {
+                input: Box::new(row.clone()),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                ty: *ty,
+            })
+            .collect())
+    }
+}

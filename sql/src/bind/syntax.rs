@@ -1,0 +1,342 @@
+//! What sqlparser's query grammar lacks: a dialect for its hooks, and a rewrite over tokens that
+//! leaves marks (quoted identifiers that begin with U+0001) for the binder.
+
+use std::any::TypeId;
+
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, UnaryOperator,
+};
+use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+
+/// First character of every mark.
+pub const MARK: char = '\u{1}';
+/// The function that `x BETWEEN SYMMETRIC a AND b` becomes.
+pub const BETWEEN_SYMMETRIC: &str = "\u{1}between symmetric";
+/// The mark before the table names of `FOR ... OF`: strength, then the tables.
+pub const LOCK: &str = "\u{1}lock ";
+/// The mark that holds an ON CONFLICT target's text.
+pub const ARBITER: &str = "\u{1}arbiter ";
+/// The mark for a frame's EXCLUDE.
+pub const EXCLUDE: &str = "\u{1}exclude ";
+
+/// PostgreSQL's dialect with the gaps of sqlparser's filled.
+#[derive(Debug, Default)]
+pub struct QueryDialect {
+    inner: PostgreSqlDialect,
+}
+
+/// Parses statements the way the session does, for stored text (defaults, views, tests).
+pub fn parser(text: &str) -> Result<Parser<'static>, ParserError> {
+    static DIALECT: QueryDialect = QueryDialect { inner: PostgreSqlDialect {} };
+    let mut tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location()?;
+    prepare(&mut tokens);
+    Ok(Parser::new(&DIALECT)
+        .with_recursion_limit(RECURSION_MAX)
+        .with_tokens_with_locations(tokens))
+}
+
+/// How deep queries and expressions may nest in text; the parser grows its stack as needed.
+pub const RECURSION_MAX: usize = 1000;
+
+macro_rules! delegate {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        $(fn $name(&self, $($arg: $ty),*) -> $out { self.inner.$name($($arg),*) })*
+    };
+}
+
+impl Dialect for QueryDialect {
+    fn dialect(&self) -> TypeId {
+        self.inner.dialect()
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Token::Word(word) = &parser.peek_token_ref().token
+            && word.quote_style.is_none()
+            && word.value.eq_ignore_ascii_case("variadic")
+        {
+            parser.next_token();
+            let prefix = Ident::with_quote('"', VARIADIC);
+            return Some(parser.parse_expr().map(|value| Expr::Prefixed {
+                prefix,
+                value: Box::new(value),
+            }));
+        }
+        // PostgreSQL's unary sign binds tighter than `^`.
+        let op = match parser.peek_token_ref().token {
+            Token::Minus => UnaryOperator::Minus,
+            Token::Plus => UnaryOperator::Plus,
+            _ => return None,
+        };
+        parser.next_token();
+        let operand = parser.parse_subexpr(self.prec_value(Precedence::Caret));
+        Some(operand.map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let negated = matches!(word(parser.peek_token_ref()), Some(Keyword::NOT));
+        let offset = usize::from(negated);
+        let between = word(&parser.peek_nth_token(offset)) == Some(Keyword::BETWEEN);
+        let symmetric = parser.peek_nth_token(offset + 1);
+        let Token::Word(modifier) = &symmetric.token else {
+            return None;
+        };
+        let is_symmetric = modifier.value.eq_ignore_ascii_case("symmetric");
+        let is_asymmetric = modifier.value.eq_ignore_ascii_case("asymmetric");
+        if !between || modifier.quote_style.is_some() || !(is_symmetric || is_asymmetric) {
+            return None;
+        }
+        for _ in 0..offset + 2 {
+            parser.next_token();
+        }
+        Some(self.between(parser, expr.clone(), negated, is_symmetric))
+    }
+
+    delegate! {
+        identifier_quote_style(identifier: &str) -> Option<char>;
+        is_delimited_identifier_start(ch: char) -> bool;
+        is_identifier_start(ch: char) -> bool;
+        is_identifier_part(ch: char) -> bool;
+        supports_unicode_string_literal() -> bool;
+        is_reserved_for_identifier(kw: Keyword) -> bool;
+        is_table_alias(kw: &Keyword, parser: &mut Parser) -> bool;
+        is_custom_operator_part(ch: char) -> bool;
+        get_next_precedence(parser: &Parser) -> Option<Result<u8, ParserError>>;
+        supports_filter_during_aggregation() -> bool;
+        supports_group_by_expr() -> bool;
+        supports_alter_user_as_alter_role() -> bool;
+        prec_value(prec: Precedence) -> u8;
+        allow_extract_custom() -> bool;
+        allow_extract_single_quotes() -> bool;
+        supports_create_index_with_clause() -> bool;
+        supports_explain_with_utility_options() -> bool;
+        supports_listen_notify() -> bool;
+        supports_exclude_constraint() -> bool;
+        supports_factorial_operator() -> bool;
+        supports_bitwise_shift_operators() -> bool;
+        supports_comment_on() -> bool;
+        supports_load_extension() -> bool;
+        supports_named_fn_args_with_colon_operator() -> bool;
+        supports_named_fn_args_with_expr_name() -> bool;
+        supports_empty_projections() -> bool;
+        supports_nested_comments() -> bool;
+        supports_string_escape_constant() -> bool;
+        supports_numeric_literal_underscores() -> bool;
+        supports_array_typedef_with_brackets() -> bool;
+        supports_geometric_types() -> bool;
+        supports_order_by_using_operator() -> bool;
+        supports_set_names() -> bool;
+        supports_alter_column_type_using() -> bool;
+        supports_left_associative_joins_without_parens() -> bool;
+        supports_notnull_operator() -> bool;
+    }
+}
+
+impl QueryDialect {
+    fn between(
+        &self,
+        parser: &mut Parser,
+        expr: Expr,
+        negated: bool,
+        symmetric: bool,
+    ) -> Result<Expr, ParserError> {
+        let precedence = self.prec_value(Precedence::Between);
+        let low = parser.parse_subexpr(precedence)?;
+        parser.expect_keyword(Keyword::AND)?;
+        let high = parser.parse_subexpr(precedence)?;
+        if !symmetric {
+            let (expr, low, high) = (Box::new(expr), Box::new(low), Box::new(high));
+            return Ok(Expr::Between { expr, negated, low, high });
+        }
+        let args = [expr, low, high]
+            .into_iter()
+            .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
+            .collect();
+        let call = Expr::Function(Function {
+            name: ObjectName::from(Ident::with_quote('"', BETWEEN_SYMMETRIC)),
+            uses_odbc_syntax: false,
+            parameters: FunctionArguments::None,
+            args: FunctionArguments::List(FunctionArgumentList {
+                duplicate_treatment: None,
+                args,
+                clauses: Vec::new(),
+            }),
+            within_group: Vec::new(),
+            filter: None,
+            null_treatment: None,
+            over: None,
+        });
+        Ok(if negated {
+            Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) }
+        } else {
+            call
+        })
+    }
+}
+
+/// The array behind `VARIADIC`, which `prepare` turns into a marked name before the argument.
+pub fn variadic(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Prefixed { prefix, value } if prefix.value == VARIADIC => Some(value),
+        _ => None,
+    }
+}
+
+/// The mark of a VARIADIC argument.
+const VARIADIC: &str = "\u{1}variadic";
+
+fn word(token: &TokenWithSpan) -> Option<Keyword> {
+    match &token.token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    }
+}
+
+/// Rewrites the tokens of one or more statements.
+pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
+    let interesting = tokens.iter().any(|token| {
+        matches!(word(token), Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE))
+    });
+    if !interesting {
+        return;
+    }
+    let input = std::mem::take(tokens);
+    let solid: Vec<usize> = (0..input.len())
+        .filter(|index| !matches!(input[*index].token, Token::Whitespace(_)))
+        .collect();
+    let mut at = 0;
+    let mut reader = Reader { input: &input, solid: &solid };
+    while at < solid.len() {
+        let used = reader
+            .lock(at, tokens)
+            .or_else(|| reader.arbiter(at, tokens))
+            .or_else(|| reader.exclude(at, tokens));
+        match used {
+            Some(next) => at = next,
+            None => {
+                tokens.push(input[solid[at]].clone());
+                at += 1;
+            }
+        }
+    }
+}
+
+struct Reader<'t> {
+    input: &'t [TokenWithSpan],
+    /// Indices of the tokens that are not white space.
+    solid: &'t [usize],
+}
+
+impl Reader<'_> {
+    fn token(&self, at: usize) -> Option<&TokenWithSpan> {
+        self.solid.get(at).map(|index| &self.input[*index])
+    }
+
+    fn is_word(&self, at: usize, text: &str) -> bool {
+        match self.token(at).map(|token| &token.token) {
+            Some(Token::Word(word)) => {
+                word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text)
+            }
+            _ => false,
+        }
+    }
+
+    fn words(&self, at: usize, words: &[&str]) -> bool {
+        words.iter().enumerate().all(|(offset, word)| self.is_word(at + offset, word))
+    }
+
+    /// `FOR <strength> [OF a, b]` with a strength or a list that sqlparser doesn't read.
+    fn lock(&mut self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let (strength, mut next) = if self.words(at, &["for", "no", "key", "update"]) {
+            ("no key update", at + 4)
+        } else if self.words(at, &["for", "key", "share"]) {
+            ("key share", at + 3)
+        } else if self.words(at, &["for", "update"]) {
+            ("update", at + 2)
+        } else if self.words(at, &["for", "share"]) {
+            ("share", at + 2)
+        } else {
+            return None;
+        };
+        let like = &self.input[self.solid[at]];
+        let push = |out: &mut Vec<TokenWithSpan>, token: Token| {
+            out.push(TokenWithSpan { token, span: like.span });
+        };
+        push(out, keyword("FOR", Keyword::FOR));
+        push(out, keyword("UPDATE", Keyword::UPDATE));
+        push(out, keyword("OF", Keyword::OF));
+        push(out, quoted(&format!("{LOCK}{strength}")));
+        if self.is_word(next, "of") {
+            next += 1;
+            while let Some(Token::Word(name)) = self.token(next).map(|token| &token.token) {
+                let mut name = name.clone();
+                next += 1;
+                // A qualified name keeps its last part; PostgreSQL takes aliases only.
+                while matches!(self.token(next).map(|t| &t.token), Some(Token::Period)) {
+                    if let Some(Token::Word(last)) = self.token(next + 1).map(|t| &t.token) {
+                        name = last.clone();
+                    }
+                    next += 2;
+                }
+                push(out, Token::Period);
+                push(out, Token::Word(name));
+                if !matches!(self.token(next).map(|t| &t.token), Some(Token::Comma)) {
+                    break;
+                }
+                next += 1;
+            }
+        }
+        Some(next)
+    }
+
+    /// `ON CONFLICT (anything) [WHERE condition] DO`: the text goes into one identifier.
+    fn arbiter(&mut self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        if !self.is_word(at, "conflict")
+            || !matches!(self.token(at + 1).map(|t| &t.token), Some(Token::LParen))
+        {
+            return None;
+        }
+        let mut end = at + 1;
+        while end < self.solid.len() && !self.words(end, &["do"]) {
+            end += 1;
+        }
+        if !(self.words(end, &["do", "nothing"]) || self.words(end, &["do", "update"])) {
+            return None;
+        }
+        let text: String = self.input[self.solid[at + 1]..self.solid[end]]
+            .iter()
+            .map(|token| token.token.to_string())
+            .collect();
+        let span = self.input[self.solid[at]].span;
+        out.push(self.input[self.solid[at]].clone());
+        for token in [Token::LParen, quoted(&format!("{ARBITER}{text}")), Token::RParen] {
+            out.push(TokenWithSpan { token, span });
+        }
+        Some(end)
+    }
+
+    /// A frame's `EXCLUDE NO OTHERS` is the default and left out.
+    fn exclude(&mut self, at: usize, _out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        self.words(at, &["exclude", "no", "others"]).then_some(at + 3)
+    }
+}
+
+fn keyword(text: &str, keyword: Keyword) -> Token {
+    Token::Word(Word { value: text.to_owned(), quote_style: None, keyword })
+}
+
+fn quoted(text: &str) -> Token {
+    Token::Word(Word {
+        value: text.to_owned(),
+        quote_style: Some('"'),
+        keyword: Keyword::NoKeyword,
+    })
+}
