@@ -1,13 +1,16 @@
 //! SQL text to transactions, with PostgreSQL's semantics.
 
+pub mod bind;
 pub mod catalog;
 pub mod ddl;
 pub mod engine;
 pub mod error;
 pub mod exec;
+pub mod expr;
 pub mod functions;
 pub mod parse;
 pub mod plan;
+pub mod rules;
 pub mod session;
 pub mod settings;
 pub mod system;

@@ -881,3 +881,21 @@ impl RangeColumn {
         }
     }
 }
+
+/// What `plan::writers` needs of the binder for stored expressions.
+impl Binder<'_> {
+    /// A range over a row of a table, for stored expressions.
+    pub(crate) fn stored_range(&mut self, table: &Arc<Table>) -> Range {
+        self.row_range(table, &table.name).1
+    }
+
+    /// A stored condition as a boolean.
+    pub(crate) fn truth(&mut self, expr: Expr) -> Result<Expr> {
+        self.boolean(expr, "CHECK")
+    }
+
+    /// A stored expression cast to its column.
+    pub(crate) fn assigned(&mut self, expr: Expr, column: &Column) -> Result<Expr> {
+        self.assign(expr, column.ty, &column.name)
+    }
+}

@@ -1,17 +1,41 @@
 //! Running plans: operators that give one row at a time, and the write path of rows with
 //! constraints, indexes and foreign keys.
 
+mod aggregate;
+mod cte;
+mod foreign;
+mod join;
+mod modify;
+mod reader;
+mod scan;
+mod set;
+mod simple;
+mod sort;
+mod subplan;
+mod window;
+mod writer;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::catalog::{Catalog, RoleId, SchemaId};
-use crate::error::Error;
-use crate::plan::Planned;
+use crate::error::{Error, state};
+use crate::expr::{Context, Frame, SubPlan};
+use crate::functions::Evaluation;
+use crate::plan::{Op, PlanNode, Planned};
 use crate::transaction::{Stop, Transaction};
 use crate::types::Datum;
 
+pub use cte::CteRows;
+pub use foreign::{Deferred, DeferredCheck};
+pub use reader::RowReader;
+pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
+
 /// A row: one value per column.
 pub type Row = Vec<Datum>;
+
+/// Rows between two looks at the cancel flag.
+const TICKS_PER_CHECK: u32 = 256;
 
 /// What an operator works with during one call. The session builds it for each call; a suspended
 /// portal keeps only the operator.
@@ -30,7 +54,51 @@ pub struct ExecCx<'a> {
     pub cancel: &'a AtomicBool,
     /// Bytes that one sort or hash may hold before it spills (`work_mem`).
     pub work_mem: usize,
-    // `evaluation: functions::Evaluation<'a>` follows when `functions` is merged.
+    /// Settings, times and the session, for functions.
+    pub evaluation: Evaluation<'a>,
+    /// The stack of locals of CASE and its kin; begins empty.
+    pub locals: Vec<Datum>,
+    /// Foreign-key checks that wait for COMMIT; one per transaction.
+    pub deferred: &'a mut Deferred,
+    /// Counts rows between two looks at the cancel flag; begins at 0.
+    pub ticks: u32,
+}
+
+impl ExecCx<'_> {
+    /// Called once per row by whatever may run long.
+    ///
+    /// # Errors
+    /// 57014 when the statement was cancelled.
+    #[inline]
+    pub fn tick(&mut self) -> Result<(), Stop> {
+        self.ticks += 1;
+        if self.ticks < TICKS_PER_CHECK {
+            return Ok(());
+        }
+        self.ticks = 0;
+        if self.cancel.load(Ordering::Relaxed) {
+            self.evaluation.environment.check_interrupt()?;
+            return Err(Stop::Error(Error::new(
+                state::QUERY_CANCELED,
+                "canceling statement due to user request",
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Context<'a> for ExecCx<'a> {
+    fn evaluation(&mut self) -> &mut Evaluation<'a> {
+        &mut self.evaluation
+    }
+
+    fn locals(&mut self) -> &mut Vec<Datum> {
+        &mut self.locals
+    }
+
+    fn subplan(&mut self, plan: &SubPlan, row: &[Datum], frame: &Frame) -> Result<Datum, Stop> {
+        subplan::run(plan, row, frame, self)
+    }
 }
 
 /// A running plan.
@@ -44,14 +112,96 @@ pub trait Operator: Send {
     }
 }
 
+/// Bytes of a row, for memory accounting.
+pub(crate) fn row_bytes(row: &[Datum]) -> usize {
+    row.iter().map(Datum::bytes).sum::<usize>() + 24
+}
+
 /// Starts a plan.
 ///
 /// # Errors
 /// Those of evaluating what must be known first (LIMIT, keys).
 pub fn open(
-    _planned: &Arc<Planned>,
-    _parameters: Arc<[Datum]>,
-    _cx: &mut ExecCx<'_>,
+    planned: &Arc<Planned>,
+    parameters: Arc<[Datum]>,
+    cx: &mut ExecCx<'_>,
 ) -> Result<Box<dyn Operator>, Stop> {
-    Err(Stop::Error(Error::internal("not merged yet")))
+    let frame = Frame::new(parameters);
+    open_node(&planned.plan, &frame, cx)
+}
+
+/// Starts a node of a plan.
+pub(crate) fn open_node(
+    node: &Arc<PlanNode>,
+    frame: &Frame,
+    cx: &mut ExecCx<'_>,
+) -> Result<Box<dyn Operator>, Stop> {
+    crate::expr::deep(|| open_inner(node, frame, cx))
+}
+
+fn open_inner(
+    node: &Arc<PlanNode>,
+    frame: &Frame,
+    cx: &mut ExecCx<'_>,
+) -> Result<Box<dyn Operator>, Stop> {
+    let (plan, frame) = (node.clone(), frame.clone());
+    Ok(match &node.op {
+        Op::Values(_) => Box::new(simple::Values::new(plan, frame)),
+        Op::Scan(_) => Box::new(scan::Scan::open(plan, frame, cx)?),
+        Op::System { .. } => Box::new(scan::SystemScan::open(plan, frame, cx)?),
+        Op::Function { .. } => Box::new(scan::FunctionScan::open(plan, frame, cx)?),
+        Op::Cte { .. } => Box::new(cte::CteScan::new(plan, frame)),
+        Op::NestedLoop { left, .. } => {
+            let left = open_node(left, &frame, cx)?;
+            Box::new(join::NestedLoop::new(plan, frame, left))
+        }
+        Op::HashJoin { left, right, .. } => {
+            let left = open_node(left, &frame, cx)?;
+            let right = open_node(right, &frame, cx)?;
+            Box::new(join::HashJoin::new(plan, frame, left, right))
+        }
+        Op::Filter { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(simple::Filter::new(plan, frame, input))
+        }
+        Op::Project { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(simple::Project::new(plan, frame, input))
+        }
+        Op::ProjectSet { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(simple::ProjectSet::new(plan, frame, input))
+        }
+        Op::Aggregate { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(aggregate::Aggregate::new(plan, frame, input))
+        }
+        Op::Window { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(window::Window::new(plan, frame, input))
+        }
+        Op::Sort { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(sort::Sort::new(plan, frame, input, None))
+        }
+        Op::Distinct { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(set::Distinct::new(plan, frame, input))
+        }
+        Op::Limit { .. } => Box::new(simple::Limit::open(plan, frame, cx)?),
+        Op::Set { left, right, .. } => {
+            let left = open_node(left, &frame, cx)?;
+            let right = open_node(right, &frame, cx)?;
+            Box::new(set::Set::new(plan, left, right))
+        }
+        Op::With { .. } => Box::new(cte::With::open(plan, frame, cx)?),
+        Op::Lock { input, .. } => {
+            let input = open_node(input, &frame, cx)?;
+            Box::new(simple::Lock::new(plan, input))
+        }
+        Op::Modify(modify) => {
+            let source = open_node(&modify.source, &frame, cx)?;
+            Box::new(modify::Modify::new(plan, frame, source))
+        }
+    })
 }

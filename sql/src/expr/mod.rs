@@ -11,8 +11,8 @@ use crate::functions::{Resolved, Window};
 use crate::plan::Rel;
 use crate::types::{CastContext, Datum, Shape, Type};
 
-pub use eval::{Frame, eval_row, is_true};
-pub use subplan::{SubPlan, SubPlanKind};
+pub use eval::{Alone, Context, Frame, eval_row, is_true};
+pub use subplan::{Remembered, REMEMBERED_MAX, Shared, SubPlan, SubPlanKind};
 pub use walk::{Flow, contains, deep, same};
 
 /// A column of some relation, unique within one statement. In a compiled plan the same number

@@ -1,17 +1,37 @@
 //! From a statement's tree to a plan: `plan` binds, rewrites by rules and compiles; the result is
 //! cached by the session and run by `exec`.
 
+mod build;
+mod explain;
+mod modify;
+mod node;
+mod rel;
+mod writers;
+
 use std::sync::Arc;
 
 use sqlparser::ast;
 use storage::GroupId;
 
+use crate::bind::Binder;
 use crate::catalog::{Catalog, RoleId, SchemaId, TableId};
-use crate::error::{Error, Result};
-use crate::exec::Operator;
+use crate::error::Result;
+use crate::expr::ColumnRef;
+use crate::rules::{self, Statistics};
 use crate::system::SystemRelation;
 use crate::transaction::Stop;
 use crate::types::{Datum, FormatSettings, Type};
+
+pub use explain::explain;
+pub use modify::{Conflict, ConflictAction, Modify, ModifyKind};
+pub use node::{
+    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, ModifyPlan, Op, PlanNode, RangeAccess,
+    Region, ScanPlan, TablePlan,
+};
+pub use rel::{
+    Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,
+};
+pub use writers::writer;
 
 /// What binding needs to know of the session. `Planned` may be cached under these and the
 /// catalog's version.
@@ -40,6 +60,18 @@ pub trait Registry: Send + Sync {
     /// A table function by name; `schema` is `None` for an unqualified name (looked up in
     /// `pg_catalog` only).
     fn function(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn SystemFunction>>;
+
+    /// About how many rows a table has; `None` = unknown.
+    fn row_estimate(&self, table: TableId) -> Option<f64> {
+        let _ = table;
+        None
+    }
+}
+
+impl Statistics for &dyn Registry {
+    fn rows(&self, table: TableId) -> Option<f64> {
+        self.row_estimate(table)
+    }
 }
 
 /// An argument of a system function.
@@ -123,6 +155,8 @@ impl Tag {
 /// A statement that is ready to run, any number of times.
 #[derive(Debug)]
 pub struct Planned {
+    /// The operators.
+    pub plan: Arc<PlanNode>,
     /// Columns of the answer; empty for a write without RETURNING.
     pub columns: Vec<OutputColumn>,
     /// Types of `$1`, `$2`, ...
@@ -135,7 +169,7 @@ pub struct Planned {
     pub tables: Vec<TableUse>,
     /// The owner's group that is written.
     pub writes: Option<GroupId>,
-    /// Calls a volatile function with effects, or locks rows: not read-only.
+    /// FOR UPDATE and its kin: not read-only.
     pub locks_rows: bool,
     /// A direct get or put by primary key: bounded work, runs inline.
     pub keyed: bool,
@@ -159,19 +193,67 @@ pub struct TableUse {
 /// # Errors
 /// PostgreSQL's, with the position in `cx.text` where it is known.
 pub fn plan(
-    _statement: &ast::Statement,
-    _catalog: &Arc<Catalog>,
-    _cx: &BindCx<'_>,
+    statement: &ast::Statement,
+    catalog: &Arc<Catalog>,
+    cx: &BindCx<'_>,
 ) -> Result<Arc<Planned>> {
-    Err(Error::internal("not merged yet"))
+    let bound = Binder::new(catalog, cx).bind(statement)?;
+    let mut rel = bound.rel;
+    rules::fold(&mut rel, cx.format);
+    let statistics: &dyn Statistics = &cx.registry;
+    let rel = rules::place(rel, statistics);
+    let outputs: Vec<(ColumnRef, Type)> =
+        bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+    let ids: Vec<ColumnRef> = outputs.iter().map(|(id, _)| *id).collect();
+    let mut writers = writers::OfCatalog { catalog };
+    let mut builder = build::Builder::new(&mut writers, statistics, &rel, &ids);
+    let plan = builder.outputs(&rel, &outputs)?;
+    let columns: Vec<OutputColumn> = bound
+        .outputs
+        .into_iter()
+        .map(|output| {
+            let (table, number) = output.origin.unwrap_or((0, 0));
+            OutputColumn { name: output.name, ty: output.ty, table, number }
+        })
+        .collect();
+    let keyed = is_keyed(&plan);
+    Ok(Arc::new(Planned {
+        plan: Arc::new(plan),
+        returns_rows: bound.tag == Tag::Select || !columns.is_empty(),
+        columns,
+        parameters: bound.parameters,
+        tag: bound.tag,
+        tables: bound.tables,
+        writes: bound.writes,
+        locks_rows: bound.locks_rows,
+        keyed,
+    }))
 }
 
-/// The rows of EXPLAIN: one `text` column (`json` for FORMAT JSON) named `QUERY PLAN`. With
-/// ANALYZE the statement runs when the operator is first asked for a row.
-pub fn explain(
-    _planned: &Arc<Planned>,
-    _options: &crate::parse::ExplainOptions,
-    _parameters: Arc<[Datum]>,
-) -> Box<dyn Operator> {
-    unreachable!("not merged yet")
+/// Whether the plan does a bounded number of gets and puts.
+fn is_keyed(node: &PlanNode) -> bool {
+    match &node.op {
+        Op::Scan(scan) => matches!(&scan.access, Access::Range(range) if range.single
+            && !range.equal.iter().any(|part| matches!(part, KeyPart::Any(_)))),
+        Op::Values(rows) => rows.len() <= 1,
+        Op::Project { input, .. }
+        | Op::Filter { input, .. }
+        | Op::Limit { input, .. }
+        | Op::Lock { input, .. } => is_keyed(input),
+        Op::Modify(modify) => is_keyed(&modify.source) && modify.writer.is_local(),
+        _ => false,
+    }
+}
+
+/// Binds an expression of stored text (a default, a check, an index expression) over a table's
+/// row: in the result, columns are places in `Table::columns`.
+///
+/// # Errors
+/// What binding raises.
+pub fn compile_expression(
+    text: &str,
+    table: &Arc<crate::catalog::Table>,
+    catalog: &Arc<Catalog>,
+) -> Result<Arc<crate::expr::Expr>> {
+    writers::compile(text, table, catalog).map(Arc::new)
 }

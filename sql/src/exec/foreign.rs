@@ -1,0 +1,581 @@
+//! Foreign keys within one owner: references are checked under KEY SHARE, removed keys act on
+//! the rows that reference them; NO ACTION waits for the end of the statement, deferred
+//! constraints for COMMIT.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::writer::{Writer, table_of};
+use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table};
+use crate::error::{Error, state};
+use crate::exec::{ExecCx, Row};
+use crate::transaction::{Policy, RowMode, Stop, Wait};
+use crate::types::key::encode_key;
+use crate::types::{CastContext, Datum, cast};
+
+/// A check that waits.
+#[derive(Clone, Debug)]
+pub enum DeferredCheck {
+    /// The parent of a referencing row must exist.
+    Parent {
+        /// The referencing table.
+        child: Arc<Table>,
+        /// Its constraint.
+        key: ForeignKey,
+        /// The referencing values.
+        values: Vec<Datum>,
+    },
+    /// Nothing may reference a key that is gone.
+    Children {
+        /// The referenced table.
+        parent: Arc<Table>,
+        /// The referencing table.
+        child: Arc<Table>,
+        /// Its constraint.
+        key: ForeignKey,
+        /// The values that were referenced.
+        values: Vec<Datum>,
+    },
+}
+
+impl DeferredCheck {
+    fn key(&self) -> &ForeignKey {
+        match self {
+            DeferredCheck::Parent { key, .. } | DeferredCheck::Children { key, .. } => key,
+        }
+    }
+
+    /// Runs the check now.
+    ///
+    /// # Errors
+    /// 23503.
+    pub fn run(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        match self {
+            DeferredCheck::Parent { child, key, values } => check_parent(child, key, values, cx),
+            DeferredCheck::Children { parent, child, key, values } => {
+                check_children(parent, child, key, values, cx)
+            }
+        }
+    }
+}
+
+/// What a statement still has to do for foreign keys once its rows are written.
+#[derive(Default)]
+pub(super) struct After {
+    queue: VecDeque<DeferredCheck>,
+    depth: usize,
+}
+
+/// How deep referential actions may follow one another.
+const ACTIONS_DEPTH_MAX: usize = 200;
+
+fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usize> {
+    ids.iter().filter_map(|id| table.column_index(*id)).collect()
+}
+
+fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
+    slots.iter().map(|slot| row[*slot].clone()).collect()
+}
+
+impl After {
+    /// A row was inserted.
+    pub(super) fn inserted(&mut self, writer: &Writer, row: &[Datum]) {
+        for (key, _) in &writer.foreign {
+            let values = pick(row, &slots(writer.table(), &key.columns));
+            self.reference(writer.table(), key, values);
+        }
+    }
+
+    fn reference(&mut self, child: &Arc<Table>, key: &ForeignKey, values: Vec<Datum>) {
+        let nulls = values.iter().filter(|value| value.is_null()).count();
+        if nulls > 0 && (!key.full || nulls == values.len()) {
+            return;
+        }
+        self.queue.push_back(DeferredCheck::Parent {
+            child: child.clone(),
+            key: key.clone(),
+            values,
+        });
+    }
+
+    /// A row was replaced.
+    pub(super) fn updated(
+        &mut self,
+        writer: &Writer,
+        old: &[Datum],
+        new: &[Datum],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        for (key, _) in &writer.foreign {
+            let slots = slots(writer.table(), &key.columns);
+            if slots.iter().any(|slot| old[*slot] != new[*slot]) {
+                self.reference(writer.table(), key, pick(new, &slots));
+            }
+        }
+        for reference in &writer.referenced {
+            let slots = slots(writer.table(), &reference.key.referenced_columns);
+            if slots.iter().any(|slot| old[*slot] != new[*slot]) {
+                let (before, now) = (pick(old, &slots), pick(new, &slots));
+                let action = reference.key.on_update;
+                self.act(writer, reference, action, before, Some(now), cx)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A row was removed.
+    pub(super) fn deleted(
+        &mut self,
+        writer: &Writer,
+        old: &[Datum],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        for reference in &writer.referenced {
+            let slots = slots(writer.table(), &reference.key.referenced_columns);
+            let before = pick(old, &slots);
+            let action = reference.key.on_delete;
+            self.act(writer, reference, action, before, None, cx)?;
+        }
+        Ok(())
+    }
+
+    fn act(
+        &mut self,
+        writer: &Writer,
+        reference: &super::writer::Referenced,
+        action: ReferentialAction,
+        before: Vec<Datum>,
+        now: Option<Vec<Datum>>,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        if before.iter().any(Datum::is_null) {
+            return Ok(());
+        }
+        let (child, key) = (&reference.table, &reference.key);
+        match action {
+            ReferentialAction::NoAction => {
+                self.queue.push_back(DeferredCheck::Children {
+                    parent: writer.table().clone(),
+                    child: child.clone(),
+                    key: key.clone(),
+                    values: before,
+                });
+                Ok(())
+            }
+            ReferentialAction::Restrict => {
+                if !referencing(child, key, &before, 1, cx)?.is_empty() {
+                    return Err(Stop::Error(still_referenced(writer.table(), child, key, &before, cx)));
+                }
+                Ok(())
+            }
+            ReferentialAction::Cascade
+            | ReferentialAction::SetNull
+            | ReferentialAction::SetDefault => {
+                self.depth += 1;
+                if self.depth > ACTIONS_DEPTH_MAX {
+                    return Err(Stop::Error(crate::bind::too_deep()));
+                }
+                let result = self.follow(child, key, action, &before, now, cx);
+                self.depth -= 1;
+                result
+            }
+        }
+    }
+
+    /// CASCADE, SET NULL, SET DEFAULT on the referencing rows.
+    fn follow(
+        &mut self,
+        child: &Arc<Table>,
+        key: &ForeignKey,
+        action: ReferentialAction,
+        before: &[Datum],
+        now: Option<Vec<Datum>>,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        let writer = crate::plan::writer(cx.catalog, child.id)?;
+        let columns = slots(child, &key.columns);
+        for row_key in referencing(child, key, before, usize::MAX, cx)? {
+            cx.tick()?;
+            let mode = RowMode::Update;
+            cx.transaction.lock_row(child.group, child.tree, &row_key, mode, Policy::Wait)?;
+            let Some(bytes) = cx.transaction.current(child.group, child.tree, &row_key)? else {
+                return Err(Stop::Wait(Wait::Again));
+            };
+            let old = writer.read(&bytes)?;
+            if action == ReferentialAction::Cascade && now.is_none() {
+                writer.delete(&row_key, &bytes, &old, cx)?;
+                self.deleted(&writer, &old, cx)?;
+                continue;
+            }
+            let mut new = old.clone();
+            self.referenced_values(&writer, key, action, &columns, now.as_deref(), &mut new, cx)?;
+            writer.complete(&mut new, cx)?;
+            writer.update(&row_key, &bytes, &old, &new, cx)?;
+            self.updated(&writer, &old, &new, cx)?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn referenced_values(
+        &mut self,
+        writer: &Writer,
+        key: &ForeignKey,
+        action: ReferentialAction,
+        columns: &[usize],
+        now: Option<&[Datum]>,
+        new: &mut Row,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        let chosen = slots(writer.table(), &key.set_columns);
+        for (at, slot) in columns.iter().enumerate() {
+            match (action, now) {
+                (ReferentialAction::Cascade, Some(now)) => {
+                    let target = writer.table().columns[*slot].ty;
+                    new[*slot] = convert(&now[at], target, cx)?;
+                }
+                (ReferentialAction::SetDefault, _)
+                    if now.is_some() || chosen.is_empty() || chosen.contains(slot) =>
+                {
+                    let default = writer.defaults.iter().find(|(own, _)| own == slot);
+                    new[*slot] = match default {
+                        Some((_, expr)) => expr.eval(&[], &super::writer::empty_frame(), cx)?,
+                        None => Datum::Null,
+                    };
+                }
+                (ReferentialAction::SetNull, _)
+                    if now.is_some() || chosen.is_empty() || chosen.contains(slot) =>
+                {
+                    new[*slot] = Datum::Null;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs what is due at the end of the statement; deferred checks go to the transaction.
+    pub(super) fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        while let Some(check) = self.queue.pop_front() {
+            cx.tick()?;
+            if is_deferred(check.key(), cx) {
+                cx.deferred.push(check);
+            } else {
+                check.run(cx)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_deferred(key: &ForeignKey, cx: &ExecCx<'_>) -> bool {
+    key.deferrable && cx.deferred.is_deferred(key.id, key.deferred)
+}
+
+/// The checks that wait for COMMIT, and what SET CONSTRAINTS says. Belongs to the transaction.
+#[derive(Default)]
+pub struct Deferred {
+    checks: Vec<DeferredCheck>,
+    all: Option<bool>,
+    named: std::collections::BTreeMap<u32, bool>,
+}
+
+impl Deferred {
+    fn push(&mut self, check: DeferredCheck) {
+        self.checks.push(check);
+    }
+
+    fn is_deferred(&self, constraint: u32, initially: bool) -> bool {
+        self.named.get(&constraint).copied().or(self.all).unwrap_or(initially)
+    }
+
+    /// SET CONSTRAINTS: the constraints' OIDs (`None` = ALL). With IMMEDIATE the caller then
+    /// runs `take` and what it gives.
+    pub fn set(&mut self, constraints: Option<&[u32]>, deferred: bool) {
+        match constraints {
+            None => {
+                self.all = Some(deferred);
+                self.named.clear();
+            }
+            Some(list) => {
+                for constraint in list {
+                    self.named.insert(*constraint, deferred);
+                }
+            }
+        }
+    }
+
+    /// The checks to run: all at COMMIT, those that are immediate now after SET CONSTRAINTS.
+    pub fn take(&mut self, commit: bool) -> Vec<DeferredCheck> {
+        let checks = std::mem::take(&mut self.checks);
+        if commit {
+            return checks;
+        }
+        let (later, now) = checks.into_iter().partition(|check: &DeferredCheck| {
+            self.is_deferred(check.key().id, check.key().deferred)
+        });
+        self.checks = later;
+        now
+    }
+
+    /// How many checks wait (savepoints go back to it with `truncate`).
+    pub fn len(&self) -> usize {
+        self.checks.len()
+    }
+
+    /// None wait.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty()
+    }
+
+    /// Forgets the checks made after a savepoint.
+    pub fn truncate(&mut self, len: usize) {
+        self.checks.truncate(len);
+    }
+}
+
+fn convert(
+    value: &Datum,
+    target: crate::types::Type,
+    cx: &mut ExecCx<'_>,
+) -> Result<Datum, Stop> {
+    let from = match value {
+        Datum::Int2(_) => crate::types::Type::INT2,
+        Datum::Int4(_) => crate::types::Type::INT4,
+        Datum::Int8(_) => crate::types::Type::INT8,
+        _ => return Ok(value.clone()),
+    };
+    if target.oid == from.oid {
+        return Ok(value.clone());
+    }
+    Ok(cast(value, from, target, CastContext::Assignment, &mut cx.evaluation)?)
+}
+
+/// The key in the referenced index, and the row that has it.
+fn parent_row(
+    parent: &Table,
+    key: &ForeignKey,
+    values: &[Datum],
+    cx: &mut ExecCx<'_>,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let Some(index) = parent.index(key.referenced_index) else {
+        return Err(Stop::Error(Error::internal("a foreign key's index is gone")));
+    };
+    let mut entry = Vec::with_capacity(16);
+    for part in &index.columns {
+        let IndexKey::Column(id) = part.what else {
+            return Err(Stop::Error(Error::internal("a foreign key's index has expressions")));
+        };
+        let at = key.referenced_columns.iter().position(|column| *column == id);
+        let (Some(at), Some(column)) = (at, parent.column_by_id(id)) else {
+            return Err(Stop::Error(Error::internal("a foreign key's columns are gone")));
+        };
+        let value = convert(&values[at], column.ty.plain(), cx)?;
+        encode_key(&value, column.ty.plain(), part.descending, part.nulls_first, &mut entry);
+    }
+    let (group, tree) = (parent.group, parent.tree);
+    if parent.is_clustering(index) {
+        if cx.transaction.current(group, tree, &entry)?.is_none() {
+            return Ok(None);
+        }
+        cx.transaction.lock_row(group, tree, &entry, RowMode::KeyShare, Policy::Wait)?;
+        let there = cx.transaction.current(group, tree, &entry)?.is_some();
+        return Ok(there.then_some(entry));
+    }
+    let Some(row) = cx.transaction.current(group, index.tree, &entry)? else {
+        return Ok(None);
+    };
+    cx.transaction.lock_row(group, tree, &row, RowMode::KeyShare, Policy::Wait)?;
+    let now = cx.transaction.current(group, index.tree, &entry)?;
+    if now.as_ref() != Some(&row) {
+        return Err(Stop::Wait(Wait::Again));
+    }
+    Ok(Some(row.to_vec()))
+}
+
+fn check_parent(
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: &[Datum],
+    cx: &mut ExecCx<'_>,
+) -> Result<(), Stop> {
+    let parent = table_of(key.references, cx)?;
+    let violation = |detail: String| {
+        Error::new(
+            state::FOREIGN_KEY_VIOLATION,
+            format!(
+                "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+                child.name, key.name
+            ),
+        )
+        .detail(detail)
+        .table(cx_schema(child), &child.name)
+        .constraint(&key.name)
+    };
+    if values.iter().any(Datum::is_null) {
+        let error = violation(
+            "MATCH FULL does not allow mixing of null and nonnull key values.".to_owned(),
+        );
+        return Err(Stop::Error(error));
+    }
+    if parent_row(&parent, key, values, cx)?.is_some() {
+        return Ok(());
+    }
+    let shown = shown_key(child, &key.columns, values, cx);
+    let error = violation(format!("Key {shown} is not present in table \"{}\".", parent.name));
+    Err(Stop::Error(with_schema(error, child, cx)))
+}
+
+fn check_children(
+    parent: &Arc<Table>,
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: &[Datum],
+    cx: &mut ExecCx<'_>,
+) -> Result<(), Stop> {
+    if referencing(child, key, values, 1, cx)?.is_empty() {
+        return Ok(());
+    }
+    // The key may be there again by the end of the statement.
+    if parent_row(parent, key, values, cx)?.is_some() {
+        return Ok(());
+    }
+    Err(Stop::Error(still_referenced(parent, child, key, values, cx)))
+}
+
+fn still_referenced(
+    parent: &Table,
+    child: &Table,
+    key: &ForeignKey,
+    values: &[Datum],
+    cx: &ExecCx<'_>,
+) -> Error {
+    let shown = shown_key(parent, &key.referenced_columns, values, cx);
+    let error = Error::new(
+        state::FOREIGN_KEY_VIOLATION,
+        format!(
+            "update or delete on table \"{}\" violates foreign key constraint \"{}\" on table \
+             \"{}\"",
+            parent.name, key.name, child.name
+        ),
+    )
+    .detail(format!("Key {shown} is still referenced from table \"{}\".", child.name))
+    .table("", &child.name)
+    .constraint(&key.name);
+    with_schema(error, child, cx)
+}
+
+fn cx_schema(_table: &Table) -> String {
+    String::new()
+}
+
+fn with_schema(mut error: Error, table: &Table, cx: &ExecCx<'_>) -> Error {
+    error.0.schema = Some(cx.catalog.schema_name(table.schema).to_owned());
+    error
+}
+
+fn shown_key(
+    table: &Table,
+    columns: &[crate::catalog::ColumnId],
+    values: &[Datum],
+    cx: &ExecCx<'_>,
+) -> String {
+    let columns: Vec<&crate::catalog::Column> =
+        columns.iter().filter_map(|id| table.column_by_id(*id)).collect();
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let texts: Vec<String> = columns
+        .iter()
+        .zip(values)
+        .map(|(column, value)| {
+            value.to_text(column.ty, cx.evaluation.format).unwrap_or_else(|| "null".to_owned())
+        })
+        .collect();
+    format!("({})=({})", names.join(", "), texts.join(", "))
+}
+
+/// The keys of rows that reference these values, newest state, at most `max`.
+fn referencing(
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: &[Datum],
+    max: usize,
+    cx: &mut ExecCx<'_>,
+) -> Result<Vec<Vec<u8>>, Stop> {
+    let writer = crate::plan::writer(cx.catalog, child.id)?;
+    let columns = slots(child, &key.columns);
+    let mut wanted = Vec::with_capacity(values.len());
+    for (value, slot) in values.iter().zip(&columns) {
+        wanted.push(convert(value, child.columns[*slot].ty.plain(), cx)?);
+    }
+    let matches = |row: &[Datum]| {
+        columns.iter().zip(&wanted).all(|(slot, want)| {
+            !row[*slot].is_null() && row[*slot] == *want
+        })
+    };
+    let prefix = index_prefix(child, &columns, &wanted);
+    let (tree, from, to, indirect) = match prefix {
+        Some((tree, prefix)) => {
+            let indirect = tree != child.tree;
+            let to = super::scan::after(&prefix);
+            (tree, std::ops::Bound::Included(Bytes::from(prefix)), super::scan::bytes_bound(to), indirect)
+        }
+        None => {
+            (child.tree, std::ops::Bound::Unbounded, std::ops::Bound::Unbounded, false)
+        }
+    };
+    let rows =
+        cx.transaction.scan(child.group, tree, (from, to), storage::Direction::Forward)?;
+    let mut found = Vec::new();
+    for row in rows {
+        cx.tick()?;
+        let (row_key, bytes) = row?;
+        let (row_key, bytes) = if indirect {
+            match cx.transaction.current(child.group, child.tree, &bytes)? {
+                Some(row) => (bytes, row),
+                None => continue,
+            }
+        } else {
+            (row_key, bytes)
+        };
+        if matches(&writer.read(&bytes)?) {
+            found.push(row_key.to_vec());
+            if found.len() >= max {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The tree and key prefix of an index that begins with the referencing columns.
+fn index_prefix(
+    table: &Table,
+    columns: &[usize],
+    values: &[Datum],
+) -> Option<(u32, Vec<u8>)> {
+    for index in &table.indexes {
+        if index.predicate.is_some() || index.state != IndexState::Ready {
+            continue;
+        }
+        let mut prefix = Vec::with_capacity(16);
+        let mut matched = 0;
+        for part in &index.columns {
+            let IndexKey::Column(id) = part.what else {
+                break;
+            };
+            let slot = table.column_index(id);
+            let Some(at) = columns.iter().position(|own| Some(*own) == slot) else {
+                break;
+            };
+            let ty = table.columns[columns[at]].ty.plain();
+            encode_key(&values[at], ty, part.descending, part.nulls_first, &mut prefix);
+            matched += 1;
+        }
+        if matched == columns.len() {
+            return Some((index.tree, prefix));
+        }
+    }
+    None
+}

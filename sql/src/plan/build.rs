@@ -1,0 +1,1308 @@
+//! From relations to operators: columns become slots, correlated columns become arguments,
+//! subqueries become subplans, and each join and scan gets its method.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::catalog::TableId;
+use crate::error::{Error, Result};
+use crate::exec::{RowReader, Writer};
+use crate::expr::{ColumnRef, Expr, SortKey, SubPlan, SubPlanKind, Subquery, SubqueryKind, deep};
+use crate::plan::node::{
+    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, ModifyPlan, Op, PlanNode, Region, ScanPlan,
+    TablePlan,
+};
+use crate::plan::{
+    ConflictAction, Cte, JoinKind, Modify, ModifyKind, Rel, RelColumn, ScanRel, TableCall,
+};
+use crate::rules::{Statistics, Wanted, choose, rows};
+use crate::types::{CastContext, Type};
+
+/// A node with the columns that its slots hold.
+pub(super) struct Built {
+    pub(super) node: PlanNode,
+    pub(super) layout: Vec<ColumnRef>,
+    ordered: bool,
+}
+
+/// Makes the writers of tables; cached by the planner's caller.
+pub trait Writers {
+    /// The write path of a table, with its expressions compiled.
+    fn writer(&mut self, table: TableId) -> Result<Arc<Writer>>;
+}
+
+/// The builder of one statement.
+pub(super) struct Builder<'a> {
+    writers: &'a mut dyn Writers,
+    statistics: &'a dyn Statistics,
+    /// How often each column is referred to.
+    used: HashMap<ColumnRef, usize>,
+    arguments: Vec<ColumnRef>,
+    subplans: usize,
+    nodes: usize,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        writers: &'a mut dyn Writers,
+        statistics: &'a dyn Statistics,
+        rel: &Rel,
+        outputs: &[ColumnRef],
+    ) -> Builder<'a> {
+        let mut used = HashMap::new();
+        count_uses(rel, &mut used);
+        for id in outputs {
+            *used.entry(*id).or_default() += 1;
+        }
+        Builder { writers, statistics, used, arguments: Vec::new(), subplans: 0, nodes: 0 }
+    }
+
+    /// Builds a relation whose rows are exactly the given columns.
+    pub(super) fn outputs(&mut self, rel: &Rel, outputs: &[(ColumnRef, Type)]) -> Result<PlanNode> {
+        let ids: Vec<ColumnRef> = outputs.iter().map(|(id, _)| *id).collect();
+        if let Rel::Project { input, items } = rel {
+            let input = self.build(input, None)?;
+            return self.projected(input, items, &ids, outputs);
+        }
+        if let Rel::Limit { input, limit, offset, ties: None } = rel
+            && let Rel::Project { input: below, items } = &**input
+        {
+            // LIMIT commutes with a projection: compute only what is shown.
+            let below = Rel::Limit {
+                input: below.clone(),
+                limit: limit.clone(),
+                offset: offset.clone(),
+                ties: None,
+            };
+            let input = self.build(&below, None)?;
+            return self.projected(input, items, &ids, outputs);
+        }
+        let built = self.build(rel, None)?;
+        if built.layout == ids {
+            return Ok(built.node);
+        }
+        let exprs = outputs
+            .iter()
+            .map(|(id, ty)| self.compile(&Expr::Column { column: *id, ty: *ty }, &built.layout))
+            .collect::<Result<Vec<_>>>()?;
+        let columns = named(&built.node, &built.layout, outputs);
+        Ok(self.over(built.node, columns, |input| Op::Project { input, exprs }))
+    }
+
+    fn projected(
+        &mut self,
+        input: Built,
+        items: &[(RelColumn, Expr)],
+        ids: &[ColumnRef],
+        outputs: &[(ColumnRef, Type)],
+    ) -> Result<PlanNode> {
+        let mut exprs = Vec::with_capacity(ids.len());
+        let mut columns = Vec::with_capacity(ids.len());
+        for (id, ty) in outputs {
+            let item = items.iter().find(|(column, _)| column.id == *id);
+            let expr = match item {
+                Some((_, expr)) => expr.clone(),
+                None => Expr::Column { column: *id, ty: *ty },
+            };
+            let mut expr = expr;
+            // An item may refer to an earlier one (merged projections).
+            resolve_items(&mut expr, items);
+            exprs.push(self.compile(&expr, &input.layout)?);
+            let name = item.map_or_else(String::new, |(column, _)| column.name.clone());
+            columns.push((name, *ty));
+        }
+        Ok(self.over(input.node, columns, |input| Op::Project { input, exprs }))
+    }
+
+    fn node(&mut self, op: Op, columns: Vec<(String, Type)>, rows: f64, cost: f64) -> PlanNode {
+        self.nodes += 1;
+        let (names, types) = columns.into_iter().unzip();
+        PlanNode { op, names, types, rows: rows.max(1.0), cost, id: self.nodes - 1 }
+    }
+
+    /// A node on top of another with its rows and a little more cost.
+    fn over(
+        &mut self,
+        input: PlanNode,
+        columns: Vec<(String, Type)>,
+        op: impl FnOnce(Arc<PlanNode>) -> Op,
+    ) -> PlanNode {
+        let (rows, cost) = (input.rows, input.cost + input.rows * 0.01);
+        self.node(op(Arc::new(input)), columns, rows, cost)
+    }
+
+    fn build(&mut self, rel: &Rel, wanted: Option<Wanted<'_>>) -> Result<Built> {
+        deep(|| self.build_inner(rel, wanted))
+    }
+
+    fn build_inner(&mut self, rel: &Rel, wanted: Option<Wanted<'_>>) -> Result<Built> {
+        let plain = |node: PlanNode, layout: Vec<ColumnRef>| {
+            Ok(Built { node, layout, ordered: false })
+        };
+        match rel {
+            Rel::Values { columns, rows } => {
+                let count = rows.len() as f64;
+                let rows = rows
+                    .iter()
+                    .map(|row| row.iter().map(|expr| self.compile(expr, &[])).collect())
+                    .collect::<Result<Vec<Vec<_>>>>()?;
+                let layout = ids(columns);
+                let node = self.node(Op::Values(rows), described(columns), count, count * 0.01);
+                plain(node, layout)
+            }
+            Rel::Scan(scan) => self.scan(scan, wanted),
+            Rel::System(system) => self.system(system),
+            Rel::Function(function) => self.function(function),
+            Rel::Cte { index, name, columns, working } => {
+                let op = Op::Cte {
+                    index: *index,
+                    name: name.clone(),
+                    columns: columns.iter().map(|(at, _)| *at).collect(),
+                    working: *working,
+                };
+                let columns: Vec<RelColumn> = columns.iter().map(|(_, c)| c.clone()).collect();
+                let node = self.node(op, described(&columns), 100.0, 1.0);
+                plain(node, ids(&columns))
+            }
+            Rel::Join { kind, left, right, on } => self.join(*kind, left, right, on, wanted),
+            Rel::Filter { input, conditions } => {
+                let input = self.build(input, wanted)?;
+                let conditions = self.compile_all(conditions, &input.layout)?;
+                let columns = columns_of(&input.node);
+                let rows = input.node.rows * 0.3;
+                let mut node = self.over(input.node, columns, |input| Op::Filter {
+                    input,
+                    conditions,
+                });
+                node.rows = rows.max(1.0);
+                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+            }
+            Rel::Project { input, items } => {
+                let wanted = wanted.filter(|wanted| !mentions(wanted.keys, items));
+                let input = self.build(input, wanted)?;
+                let mut layout = Vec::new();
+                let mut exprs = Vec::new();
+                let mut columns = Vec::new();
+                for (slot, id) in input.layout.iter().enumerate() {
+                    if self.used.contains_key(id) && !items.iter().any(|(c, _)| c.id == *id) {
+                        layout.push(*id);
+                        let ty = input.node.types[slot];
+                        exprs.push(Expr::Column { column: slot_ref(slot), ty });
+                        columns.push((input.node.names[slot].clone(), ty));
+                    }
+                }
+                for (column, expr) in items {
+                    let mut expr = expr.clone();
+                    resolve_items(&mut expr, items);
+                    exprs.push(self.compile(&expr, &input.layout)?);
+                    layout.push(column.id);
+                    columns.push((column.name.clone(), column.ty));
+                }
+                let node = self.over(input.node, columns, |input| Op::Project { input, exprs });
+                Ok(Built { node, layout, ordered: input.ordered })
+            }
+            Rel::ProjectSet { input, items } => {
+                let input = self.build(input, None)?;
+                let mut calls = Vec::with_capacity(items.len());
+                let mut columns = columns_of(&input.node);
+                let mut layout = input.layout.clone();
+                for (column, expr) in items {
+                    calls.push(self.compile(expr, &input.layout)?);
+                    columns.push((column.name.clone(), column.ty));
+                    layout.push(column.id);
+                }
+                let mut node =
+                    self.over(input.node, columns, |input| Op::ProjectSet { input, calls });
+                node.rows *= 10.0;
+                plain(node, layout)
+            }
+            Rel::Aggregate { input, groups, sets, set_number, calls } => {
+                if let Some(built) = self.min_max(input, groups, sets.is_some(), calls)? {
+                    return Ok(built);
+                }
+                let keys: Vec<SortKey> = groups
+                    .iter()
+                    .map(|(_, expr)| SortKey {
+                        expr: expr.clone(),
+                        descending: false,
+                        nulls_first: false,
+                    })
+                    .collect();
+                let order = (!keys.is_empty() && sets.is_none())
+                    .then_some(Wanted { keys: &keys, limit: None });
+                let input = self.build(input, order)?;
+                let sorted = input.ordered;
+                let mut columns: Vec<(String, Type)> = Vec::new();
+                let mut layout = Vec::new();
+                let mut exprs = Vec::new();
+                for (column, expr) in groups {
+                    exprs.push(self.compile(expr, &input.layout)?);
+                    columns.push((column.name.clone(), column.ty));
+                    layout.push(column.id);
+                }
+                if let Some(column) = set_number {
+                    columns.push((column.name.clone(), column.ty));
+                    layout.push(column.id);
+                }
+                let mut compiled = Vec::with_capacity(calls.len());
+                for (column, call) in calls {
+                    let mut call = call.clone();
+                    let mut failed = None;
+                    call.for_each_expr_mut(&mut |expr| {
+                        failed = failed.take().or(self.compile_mut(expr, &input.layout).err());
+                    });
+                    if let Some(error) = failed {
+                        return Err(error);
+                    }
+                    compiled.push(call);
+                    columns.push((column.name.clone(), column.ty));
+                    layout.push(column.id);
+                }
+                let rows = if exprs.is_empty() { 1.0 } else { input.node.rows * 0.1 };
+                let (groups, sets) = (exprs, sets.clone());
+                let mut node = self.over(input.node, columns, |input| Op::Aggregate {
+                    input,
+                    groups,
+                    sets,
+                    calls: compiled,
+                    sorted,
+                });
+                node.rows = rows.max(1.0);
+                Ok(Built { node, layout, ordered: false })
+            }
+            Rel::Window { input, calls } => {
+                let input = self.build(input, None)?;
+                let mut columns = columns_of(&input.node);
+                let mut layout = input.layout.clone();
+                let mut compiled = Vec::with_capacity(calls.len());
+                for (column, call) in calls {
+                    let mut call = call.clone();
+                    let mut failed = None;
+                    call.for_each_expr_mut(&mut |expr| {
+                        failed = failed.take().or(self.compile_mut(expr, &input.layout).err());
+                    });
+                    if let Some(error) = failed {
+                        return Err(error);
+                    }
+                    compiled.push(call);
+                    columns.push((column.name.clone(), column.ty));
+                    layout.push(column.id);
+                }
+                let node = self.over(input.node, columns, |input| Op::Window {
+                    input,
+                    calls: compiled,
+                });
+                plain(node, layout)
+            }
+            Rel::Sort { input, keys } => self.sort(input, keys, None),
+            Rel::Distinct { input, on } => {
+                let input = self.build(input, wanted)?;
+                let on = self.compile_all(on, &input.layout)?;
+                let columns = columns_of(&input.node);
+                let node = self.over(input.node, columns, |input| Op::Distinct { input, on });
+                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+            }
+            Rel::Limit { input, limit, offset, ties } => {
+                let known = |expr: &Option<Expr>| match expr {
+                    None => Some(0.0),
+                    Some(Expr::Const { value, .. }) => value.as_i64().map(|n| n as f64),
+                    Some(_) => None,
+                };
+                let count = match limit {
+                    Some(_) => known(limit).zip(known(offset)).map_or(Some(100.0), |(l, o)| {
+                        Some(l + o)
+                    }),
+                    None => None,
+                };
+                let input = match &**input {
+                    Rel::Sort { input, keys } => self.sort(input, keys, count)?,
+                    Rel::Project { input: below, items } if matches!(&**below, Rel::Sort { .. }) => {
+                        // Sort below a projection: sort with the limit, then project.
+                        let Rel::Sort { input, keys } = &**below else {
+                            return Err(Error::internal("matched above"));
+                        };
+                        let sorted = self.sort(input, keys, count)?;
+                        self.project_over(sorted, items)?
+                    }
+                    other => self.build(other, wanted.map(|w| Wanted { limit: count, ..w }))?,
+                };
+                let limit = self.compile_option(limit.as_ref(), &[])?;
+                let offset = self.compile_option(offset.as_ref(), &[])?;
+                let ties = match ties {
+                    Some(keys) => Some(self.compile_keys(keys, &input.layout)?),
+                    None => None,
+                };
+                let columns = columns_of(&input.node);
+                let rows = count.map_or(input.node.rows, |count| input.node.rows.min(count));
+                let mut node = self.over(input.node, columns, |input| Op::Limit {
+                    input,
+                    limit,
+                    offset,
+                    ties,
+                });
+                node.rows = rows.max(1.0);
+                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+            }
+            Rel::Set { kind, all, left, left_columns, right, right_columns, columns } => {
+                let left = self.build(left, None)?;
+                let right = self.build(right, None)?;
+                let slots = |built: &Built, ids: &[ColumnRef]| -> Result<Vec<usize>> {
+                    ids.iter().map(|id| slot_of(&built.layout, *id)).collect()
+                };
+                let left_slots = slots(&left, left_columns)?;
+                let right_slots = slots(&right, right_columns)?;
+                let rows = left.node.rows + right.node.rows;
+                let cost = left.node.cost + right.node.cost + rows * 0.01;
+                let op = Op::Set {
+                    kind: *kind,
+                    all: *all,
+                    left: Arc::new(left.node),
+                    left_slots,
+                    right: Arc::new(right.node),
+                    right_slots,
+                };
+                let node = self.node(op, described(columns), rows, cost);
+                plain(node, ids(columns))
+            }
+            Rel::With { ctes, body } => {
+                let ctes = ctes
+                    .iter()
+                    .map(|cte| self.cte(cte).map(Arc::new))
+                    .collect::<Result<Vec<_>>>()?;
+                let body = self.build(body, wanted)?;
+                let columns = columns_of(&body.node);
+                let node = self.over(body.node, columns, |body| Op::With { ctes, body });
+                Ok(Built { node, layout: body.layout, ordered: body.ordered })
+            }
+            Rel::Lock { input, locks } => {
+                let input = self.build(input, wanted)?;
+                let locks = locks
+                    .iter()
+                    .map(|lock| {
+                        Ok(LockPlan {
+                            table: lock.table.clone(),
+                            key: slot_of(&input.layout, lock.key)?,
+                            mode: lock.mode,
+                            policy: lock.policy,
+                        })
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                let columns = columns_of(&input.node);
+                let node = self.over(input.node, columns, |input| Op::Lock { input, locks });
+                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+            }
+            Rel::Modify(modify) => self.modify(modify),
+        }
+    }
+
+    fn project_over(&mut self, input: Built, items: &[(RelColumn, Expr)]) -> Result<Built> {
+        let mut layout = input.layout.clone();
+        let mut columns = columns_of(&input.node);
+        let mut exprs: Vec<Expr> = layout
+            .iter()
+            .enumerate()
+            .map(|(slot, _)| Expr::Column { column: slot_ref(slot), ty: input.node.types[slot] })
+            .collect();
+        for (column, expr) in items {
+            let mut expr = expr.clone();
+            resolve_items(&mut expr, items);
+            exprs.push(self.compile(&expr, &input.layout)?);
+            layout.push(column.id);
+            columns.push((column.name.clone(), column.ty));
+        }
+        let node = self.over(input.node, columns, |input| Op::Project { input, exprs });
+        Ok(Built { node, layout, ordered: input.ordered })
+    }
+
+    fn sort(&mut self, input: &Rel, keys: &[SortKey], limit: Option<f64>) -> Result<Built> {
+        let built = self.build(input, Some(Wanted { keys, limit }))?;
+        if built.ordered {
+            return Ok(built);
+        }
+        let keys = self.compile_keys(keys, &built.layout)?;
+        let columns = columns_of(&built.node);
+        let rows = built.node.rows;
+        let mut node = self.over(built.node, columns, |input| Op::Sort { input, keys });
+        node.cost += rows * rows.max(2.0).log2() * 0.005;
+        Ok(Built { node, layout: built.layout, ordered: true })
+    }
+
+    fn cte(&mut self, cte: &Cte) -> Result<CtePlan> {
+        let built = self.build(&cte.rel, None)?;
+        let outputs = cte
+            .outputs
+            .iter()
+            .map(|id| slot_of(&built.layout, *id))
+            .collect::<Result<Vec<_>>>()?;
+        let recursive = match &cte.recursive {
+            None => None,
+            Some((step, ids, distinct)) => {
+                let step = self.build(step, None)?;
+                let slots =
+                    ids.iter().map(|id| slot_of(&step.layout, *id)).collect::<Result<Vec<_>>>()?;
+                Some((Arc::new(step.node), slots, *distinct))
+            }
+        };
+        Ok(CtePlan {
+            index: cte.index,
+            name: cte.name.clone(),
+            node: Arc::new(built.node),
+            outputs,
+            recursive,
+            modifies: cte.modifies,
+        })
+    }
+
+    fn scan(&mut self, scan: &ScanRel, wanted: Option<Wanted<'_>>) -> Result<Built> {
+        let writer = self.writers.writer(scan.table.id)?;
+        let table_rows =
+            self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
+        let chosen = choose(scan, &writer, table_rows, wanted);
+        // Conditions that the access enforces need no columns.
+        let mut used = self.used.clone();
+        for at in &chosen.enforced {
+            let mut ids = Vec::new();
+            count_expr(&scan.filter[*at], &mut |id| ids.push(id));
+            for id in ids {
+                if let Some(count) = used.get_mut(&id) {
+                    *count = count.saturating_sub(1);
+                }
+            }
+        }
+        let mut layout = Vec::new();
+        let mut columns = Vec::new();
+        let mut described = Vec::new();
+        for (index, column) in &scan.columns {
+            if used.get(&column.id).is_some_and(|count| *count > 0) {
+                layout.push(column.id);
+                columns.push(*index);
+                described.push((column.name.clone(), column.ty));
+            }
+        }
+        let key = scan.key.is_some();
+        if let Some(id) = scan.key {
+            layout.push(id);
+            described.push(("ctid".to_owned(), Type::BYTEA));
+        }
+        let mut filter = Vec::new();
+        for (at, condition) in scan.filter.iter().enumerate() {
+            if !chosen.enforced.contains(&at) {
+                filter.push(self.compile(condition, &layout)?);
+            }
+        }
+        let access = self.compile_access(chosen.access, &scan.columns)?;
+        let rows = rows(&Rel::Scan(Box::new(scan.clone())), self.statistics).min(chosen.rows);
+        let reader = RowReader::new(&scan.table, &columns)?;
+        let plan = ScanPlan {
+            table: scan.table.clone(),
+            alias: scan.alias.clone(),
+            columns,
+            key,
+            access,
+            backward: chosen.backward,
+            filter,
+            reader,
+        };
+        let node = self.node(Op::Scan(Box::new(plan)), described, rows, chosen.cost);
+        Ok(Built { node, layout, ordered: chosen.ordered })
+    }
+
+    fn compile_access(
+        &mut self,
+        access: Access,
+        own: &[(usize, RelColumn)],
+    ) -> Result<Access> {
+        let Access::Range(mut range) = access else {
+            return Ok(Access::Full);
+        };
+        for part in &mut range.equal {
+            match part {
+                KeyPart::One(expr) | KeyPart::Any(expr) => self.compile_mut(expr, &[])?,
+                KeyPart::Null => {}
+            }
+        }
+        if let Some((expr, _)) = &mut range.lower {
+            self.compile_mut(expr, &[])?;
+        }
+        if let Some((expr, _)) = &mut range.upper {
+            self.compile_mut(expr, &[])?;
+        }
+        let layout: Vec<ColumnRef> = own.iter().map(|(_, column)| column.id).collect();
+        let names: Vec<String> = own.iter().map(|(_, column)| column.name.clone()).collect();
+        let _ = names;
+        for condition in &mut range.shown {
+            self.compile_mut(condition, &layout)?;
+        }
+        Ok(Access::Range(range))
+    }
+
+    fn system(&mut self, system: &crate::plan::SystemRel) -> Result<Built> {
+        let mut layout = Vec::new();
+        let mut columns = Vec::new();
+        let mut described = Vec::new();
+        for (index, column) in system.columns.iter().enumerate() {
+            if self.used.contains_key(&column.id) {
+                layout.push(column.id);
+                columns.push(index);
+                described.push((column.name.clone(), column.ty));
+            }
+        }
+        let own: Vec<ColumnRef> = system.columns.iter().map(|column| column.id).collect();
+        let mut equal = Vec::new();
+        for condition in &system.filter {
+            if let Some((id, value)) = fixed_equality(condition, &own)
+                && let Some(index) = own.iter().position(|other| *other == id)
+                && system.columns[index].ty.oid == value.ty().oid
+            {
+                equal.push((index, self.compile(value, &[])?));
+            }
+        }
+        let filter = self.compile_all(&system.filter, &layout)?;
+        let rows = rows(&Rel::System(Box::new(system.clone())), self.statistics);
+        let cost = if equal.is_empty() { 5.0 } else { 1.0 };
+        let op = Op::System {
+            relation: system.relation.clone(),
+            name: system.name.clone(),
+            alias: system.alias.clone(),
+            columns,
+            equal,
+            filter,
+        };
+        let node = self.node(op, described, rows, cost);
+        Ok(Built { node, layout, ordered: false })
+    }
+
+    fn function(&mut self, function: &crate::plan::FunctionRel) -> Result<Built> {
+        let mut calls = Vec::with_capacity(function.calls.len());
+        for (call, columns) in &function.calls {
+            let width = columns.len();
+            calls.push(match call {
+                TableCall::Function(call, record) => {
+                    let mut call = (**call).clone();
+                    for arg in &mut call.args {
+                        self.compile_mut(arg, &[])?;
+                    }
+                    TablePlan::Function { call, record: *record, width }
+                }
+                TableCall::Scalar(expr) => TablePlan::Scalar(self.compile(expr, &[])?),
+                TableCall::System(function, arguments) => TablePlan::System {
+                    function: function.clone(),
+                    arguments: self.compile_all(arguments, &[])?,
+                    width,
+                },
+            });
+        }
+        let columns = Rel::Function(Box::new(function.clone())).columns();
+        let op = Op::Function {
+            calls,
+            ordinality: function.ordinality.is_some(),
+            alias: function.alias.clone(),
+        };
+        let node = self.node(op, described(&columns), 100.0, 1.0);
+        Ok(Built { node, layout: ids(&columns), ordered: false })
+    }
+
+    fn join(
+        &mut self,
+        kind: JoinKind,
+        left: &Rel,
+        right: &Rel,
+        on: &[Expr],
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Built> {
+        let keeps_left = matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti);
+        let left_ids = ids(&left.columns());
+        let wanted = wanted.filter(|wanted| {
+            keeps_left && wanted.keys.iter().all(|key| {
+                let mut used = Vec::new();
+                key.expr.free_columns(&mut used);
+                used.iter().all(|id| left_ids.contains(id))
+            })
+        });
+        let left = self.build(left, wanted)?;
+        let mut free = Vec::new();
+        right.free_columns(&mut free);
+        let lateral = free.iter().any(|id| left.layout.contains(id));
+        if lateral {
+            return self.nested_loop(kind, left, right, on);
+        }
+        if keeps_left && let Some(pushed) = self.index_join(kind, &left, right, on)? {
+            let (right, rest) = pushed;
+            return self.nested_loop(kind, left, &right, &rest);
+        }
+        let right_ids = ids(&right.columns());
+        let mut keys = Vec::new();
+        let mut rest = Vec::new();
+        for condition in on {
+            match hash_key(condition, &left_ids, &right_ids) {
+                Some(pair) => keys.push(pair),
+                None => rest.push(condition.clone()),
+            }
+        }
+        if keys.is_empty() && kind != JoinKind::Full {
+            return self.nested_loop(kind, left, right, on);
+        }
+        let right = self.build(right, None)?;
+        let mut left_keys = Vec::with_capacity(keys.len());
+        let mut right_keys = Vec::with_capacity(keys.len());
+        for (l, r) in keys {
+            left_keys.push(self.compile(&l, &left.layout)?);
+            right_keys.push(self.compile(&r, &right.layout)?);
+        }
+        let both: Vec<ColumnRef> = left.layout.iter().chain(&right.layout).copied().collect();
+        let on = self.compile_all(&rest, &both)?;
+        let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+        let mut columns = columns_of(&left.node);
+        if !semi {
+            columns.extend(columns_of(&right.node));
+        }
+        let rows = if semi { left.node.rows * 0.5 } else { left.node.rows.max(right.node.rows) };
+        let cost = left.node.cost
+            + right.node.cost
+            + left.node.rows * 0.015
+            + right.node.rows * 0.02;
+        let op = Op::HashJoin {
+            kind,
+            left: Arc::new(left.node),
+            right: Arc::new(right.node),
+            left_keys,
+            right_keys,
+            on,
+        };
+        let node = self.node(op, columns, rows, cost);
+        let layout = if semi { left.layout } else { both };
+        Ok(Built { node, layout, ordered: left.ordered && keeps_left })
+    }
+
+    /// Whether looking up the right side by an index per left row is cheaper; gives the right
+    /// side with the join conditions put into its scan.
+    fn index_join(
+        &mut self,
+        kind: JoinKind,
+        left: &Built,
+        right: &Rel,
+        on: &[Expr],
+    ) -> Result<Option<(Rel, Vec<Expr>)>> {
+        let Rel::Scan(scan) = right else {
+            return Ok(None);
+        };
+        let _ = kind;
+        let writer = self.writers.writer(scan.table.id)?;
+        let table_rows =
+            self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
+        let alone = choose(scan, &writer, table_rows, None);
+        let mut pushed = (**scan).clone();
+        let mut rest = Vec::new();
+        let first = pushed.filter.len();
+        for condition in on {
+            if condition.has_subquery() || condition.is_volatile() {
+                rest.push(condition.clone());
+            } else {
+                pushed.filter.push(condition.clone());
+            }
+        }
+        let chosen = choose(&pushed, &writer, table_rows, None);
+        if !chosen.enforced.iter().any(|at| *at >= first) {
+            return Ok(None);
+        }
+        let looped = left.node.rows * (chosen.cost + 0.1);
+        let hashed = alone.cost + alone.rows * 0.02 + left.node.rows * 0.015;
+        Ok((looped < hashed).then(|| (Rel::Scan(Box::new(pushed)), rest)))
+    }
+
+    fn nested_loop(
+        &mut self,
+        kind: JoinKind,
+        left: Built,
+        right: &Rel,
+        on: &[Expr],
+    ) -> Result<Built> {
+        let mut free = Vec::new();
+        right.free_columns(&mut free);
+        let arguments = free
+            .iter()
+            .map(|id| self.compile(&Expr::Column { column: *id, ty: Type::UNKNOWN }, &left.layout))
+            .collect::<Result<Vec<_>>>()?;
+        let uses_left = free.iter().any(|id| left.layout.contains(id));
+        let saved = if uses_left { Some(std::mem::replace(&mut self.arguments, free)) } else { None };
+        let right = self.build(right, None);
+        if let Some(saved) = saved {
+            self.arguments = saved;
+        }
+        let right = right?;
+        let both: Vec<ColumnRef> = left.layout.iter().chain(&right.layout).copied().collect();
+        let on = self.compile_all(on, &both)?;
+        let semi = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+        let mut columns = columns_of(&left.node);
+        if !semi {
+            columns.extend(columns_of(&right.node));
+        }
+        let rows = if semi { left.node.rows * 0.5 } else { left.node.rows * right.node.rows };
+        let cost = left.node.cost + left.node.rows * right.node.cost.max(0.1);
+        let region = Region {
+            node: Arc::new(right.node),
+            arguments: if uses_left { arguments } else { Vec::new() },
+        };
+        let ordered = left.ordered;
+        let op = Op::NestedLoop { kind, left: Arc::new(left.node), right: region, on };
+        let node = self.node(op, columns, rows, cost);
+        Ok(Built { node, layout: if semi { left.layout } else { both }, ordered })
+    }
+
+    fn modify(&mut self, modify: &Modify) -> Result<Built> {
+        let writer = self.writers.writer(modify.table.id)?;
+        let source = self.build(&modify.source, None)?;
+        let width = source.layout.len();
+        let columns = modify.table.columns.len();
+        let key = match modify.key {
+            Some(key) => Some(slot_of(&source.layout, key)?),
+            None => None,
+        };
+        let old = modify
+            .old
+            .iter()
+            .map(|(index, id)| Ok((*index, slot_of(&source.layout, *id)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let assign = self.compile_pairs(&modify.assign, &source.layout)?;
+        let nowhere = ColumnRef(u32::MAX);
+        let mut layout = source.layout.clone();
+        layout.resize(width + columns, nowhere);
+        for (index, id) in &modify.new {
+            layout[width + index] = *id;
+        }
+        let returning = modify
+            .returning
+            .iter()
+            .map(|(_, expr)| self.compile(expr, &layout))
+            .collect::<Result<Vec<_>>>()?;
+        let conflict = match &modify.conflict {
+            None => None,
+            Some(conflict) => {
+                let mut layout = vec![nowhere; columns * 2];
+                for (index, id) in &conflict.existing {
+                    layout[*index] = *id;
+                }
+                for (index, id) in &conflict.excluded {
+                    layout[columns + index] = *id;
+                }
+                let update = match &conflict.action {
+                    ConflictAction::Nothing => None,
+                    ConflictAction::Update { assign, filter } => Some((
+                        self.compile_pairs(assign, &layout)?,
+                        self.compile_option(filter.as_ref(), &layout)?,
+                    )),
+                };
+                Some(ConflictPlan { arbiters: conflict.arbiters.clone(), update })
+            }
+        };
+        let described: Vec<RelColumn> =
+            modify.returning.iter().map(|(column, _)| column.clone()).collect();
+        let spool = needs_spool(modify, &source.node);
+        let (rows, cost) = (source.node.rows, source.node.cost);
+        let plan = ModifyPlan {
+            kind: modify.kind,
+            table: modify.table.clone(),
+            writer,
+            alias: modify.alias.clone(),
+            source: Arc::new(source.node),
+            key,
+            old,
+            assign,
+            conflict,
+            returning,
+            spool,
+        };
+        let node = self.node(
+            Op::Modify(Box::new(plan)),
+            self::described(&described),
+            rows,
+            cost + rows * 0.05,
+        );
+        Ok(Built { node, layout: ids(&described), ordered: false })
+    }
+
+    /// `SELECT min(a), max(b) FROM t WHERE ...` by the ends of indexes.
+    fn min_max(
+        &mut self,
+        input: &Rel,
+        groups: &[(RelColumn, Expr)],
+        sets: bool,
+        calls: &[(RelColumn, crate::expr::AggregateCall)],
+    ) -> Result<Option<Built>> {
+        let Rel::Scan(scan) = input else {
+            return Ok(None);
+        };
+        if !groups.is_empty() || sets || calls.is_empty() || !self.used_writer(scan)? {
+            return Ok(None);
+        }
+        let mut row = Vec::with_capacity(calls.len());
+        for (column, call) in calls {
+            let descending = match call.resolved.function.name {
+                "min" => false,
+                "max" => true,
+                _ => return Ok(None),
+            };
+            let [arg @ Expr::Column { column: id, .. }] = call.args.as_slice() else {
+                return Ok(None);
+            };
+            if call.filter.is_some() {
+                return Ok(None);
+            }
+            let key = SortKey { expr: arg.clone(), descending, nulls_first: false };
+            let mut narrowed = (**scan).clone();
+            narrowed.filter.push(Expr::IsNull {
+                input: Box::new(arg.clone()),
+                negated: true,
+                row: false,
+            });
+            let keys = [SortKey { nulls_first: descending, ..key.clone() }];
+            let writer = self.writers.writer(scan.table.id)?;
+            let table_rows =
+                self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
+            let chosen =
+                choose(&narrowed, &writer, table_rows, Some(Wanted { keys: &keys, limit: Some(1.0) }));
+            if !chosen.ordered {
+                return Ok(None);
+            }
+            let [key] = keys;
+            let one = Expr::constant(crate::types::Datum::Int8(1), Type::INT8);
+            let rel = Rel::Limit {
+                input: Box::new(Rel::Sort {
+                    input: Box::new(Rel::Scan(Box::new(narrowed))),
+                    keys: vec![key],
+                }),
+                limit: Some(one),
+                offset: None,
+                ties: None,
+            };
+            *self.used.entry(*id).or_default() += 1;
+            row.push(Expr::Subquery(Box::new(Subquery {
+                kind: SubqueryKind::Scalar,
+                rel,
+                outputs: vec![(*id, arg.ty())],
+                ty: column.ty,
+            })));
+        }
+        let columns: Vec<RelColumn> = calls.iter().map(|(column, _)| column.clone()).collect();
+        let values = Rel::Values { columns, rows: vec![row] };
+        self.build(&values, None).map(Some)
+    }
+
+    fn used_writer(&mut self, scan: &ScanRel) -> Result<bool> {
+        Ok(!self.writers.writer(scan.table.id)?.table().indexes.is_empty())
+    }
+
+    fn compile_pairs(
+        &mut self,
+        pairs: &[(usize, Expr)],
+        layout: &[ColumnRef],
+    ) -> Result<Vec<(usize, Expr)>> {
+        pairs.iter().map(|(index, expr)| Ok((*index, self.compile(expr, layout)?))).collect()
+    }
+
+    fn compile_option(
+        &mut self,
+        expr: Option<&Expr>,
+        layout: &[ColumnRef],
+    ) -> Result<Option<Expr>> {
+        expr.map(|expr| self.compile(expr, layout)).transpose()
+    }
+
+    fn compile_all(&mut self, exprs: &[Expr], layout: &[ColumnRef]) -> Result<Vec<Expr>> {
+        exprs.iter().map(|expr| self.compile(expr, layout)).collect()
+    }
+
+    fn compile_keys(&mut self, keys: &[SortKey], layout: &[ColumnRef]) -> Result<Vec<SortKey>> {
+        keys.iter()
+            .map(|key| {
+                let mut expr = self.compile(&key.expr, layout)?;
+                if expr.ty().oid == Type::BPCHAR.oid {
+                    expr = trimmed(expr);
+                }
+                Ok(SortKey { expr, ..key.clone() })
+            })
+            .collect()
+    }
+
+    /// A copy of an expression with its columns as slots and its subqueries compiled.
+    fn compile(&mut self, expr: &Expr, layout: &[ColumnRef]) -> Result<Expr> {
+        let mut expr = expr.clone();
+        self.compile_mut(&mut expr, layout)?;
+        Ok(expr)
+    }
+
+    fn compile_mut(&mut self, expr: &mut Expr, layout: &[ColumnRef]) -> Result<()> {
+        deep(|| match expr {
+            Expr::Column { column, ty } => {
+                if let Some(slot) = layout.iter().position(|id| id == column) {
+                    *column = slot_ref(slot);
+                    return Ok(());
+                }
+                let index = self.arguments.iter().position(|id| id == column).ok_or_else(|| {
+                    Error::internal(format!("column {} is not in reach of its use", column.0))
+                })?;
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                *expr = Expr::Argument { index, ty: *ty };
+                Ok(())
+            }
+            Expr::Subquery(subquery) => {
+                let plan = self.subplan(subquery, layout)?;
+                *expr = Expr::SubPlan(Arc::new(plan));
+                Ok(())
+            }
+            other => {
+                let mut result = Ok(());
+                other.for_each_child_mut(&mut |child| {
+                    if result.is_ok() {
+                        result = self.compile_mut(child, layout);
+                    }
+                });
+                result
+            }
+        })
+    }
+
+    fn subplan(&mut self, subquery: &Subquery, layout: &[ColumnRef]) -> Result<SubPlan> {
+        let outputs: Vec<ColumnRef> = subquery.outputs.iter().map(|(id, _)| *id).collect();
+        let mut free = Vec::new();
+        subquery.rel.free_columns(&mut free);
+        let correlated = !free.is_empty();
+        let (kind, test) = match &subquery.kind {
+            SubqueryKind::Scalar => (SubPlanKind::Scalar, None),
+            SubqueryKind::Exists => (SubPlanKind::Exists, None),
+            SubqueryKind::Array => (SubPlanKind::Array, None),
+            SubqueryKind::Row => (SubPlanKind::Row, None),
+            SubqueryKind::Any { test, all: false } => (SubPlanKind::Any, Some(&**test)),
+            SubqueryKind::Any { test, all: true } => (SubPlanKind::All, Some(&**test)),
+        };
+        let hashed = match test {
+            Some(test) if !correlated && kind == SubPlanKind::Any => {
+                match hash_key_outside(test, &outputs) {
+                    Some(key) => Some(self.compile(&key, layout)?),
+                    None => None,
+                }
+            }
+            _ => None,
+        };
+        if let Some(test) = test {
+            let mut used = Vec::new();
+            test.free_columns(&mut used);
+            free.extend(used.into_iter().filter(|id| !outputs.contains(id)));
+            free.sort_unstable();
+            free.dedup();
+        }
+        let arguments = free
+            .iter()
+            .map(|id| self.compile(&Expr::Column { column: *id, ty: Type::UNKNOWN }, layout))
+            .collect::<Result<Vec<_>>>()?;
+        let nested = !self.arguments.is_empty();
+        let saved = std::mem::replace(&mut self.arguments, free);
+        let built = self.subplan_body(subquery, &outputs, test);
+        self.arguments = saved;
+        let (plan, test) = built?;
+        self.subplans += 1;
+        let working = reads_cte(&subquery.rel, nested);
+        Ok(SubPlan {
+            index: self.subplans - 1,
+            kind,
+            plan: Arc::new(plan),
+            width: outputs.len(),
+            arguments,
+            test,
+            hashed: hashed.filter(|_| !working),
+            ty: subquery.ty,
+            cached: !working && !(correlated && is_volatile(&subquery.rel))
+                && (!correlated || !matches!(kind, SubPlanKind::Any | SubPlanKind::All)),
+        })
+    }
+
+    fn subplan_body(
+        &mut self,
+        subquery: &Subquery,
+        outputs: &[ColumnRef],
+        test: Option<&Expr>,
+    ) -> Result<(PlanNode, Option<Expr>)> {
+        let plan = if matches!(subquery.kind, SubqueryKind::Exists) {
+            self.build(&subquery.rel, None)?.node
+        } else {
+            self.outputs(&subquery.rel, &subquery.outputs)?
+        };
+        let test = match test {
+            Some(test) => Some(self.compile(test, outputs)?),
+            None => None,
+        };
+        Ok((plan, test))
+    }
+}
+
+fn named(
+    node: &PlanNode,
+    layout: &[ColumnRef],
+    outputs: &[(ColumnRef, Type)],
+) -> Vec<(String, Type)> {
+    outputs
+        .iter()
+        .map(|(id, ty)| {
+            let slot = layout.iter().position(|other| other == id);
+            (slot.map_or_else(String::new, |slot| node.names[slot].clone()), *ty)
+        })
+        .collect()
+}
+
+fn slot_ref(slot: usize) -> ColumnRef {
+    ColumnRef(u32::try_from(slot).expect("a row has fewer than 2^32 columns"))
+}
+
+fn slot_of(layout: &[ColumnRef], id: ColumnRef) -> Result<usize> {
+    layout
+        .iter()
+        .position(|other| *other == id)
+        .ok_or_else(|| Error::internal(format!("column {} is not in its input", id.0)))
+}
+
+fn ids(columns: &[RelColumn]) -> Vec<ColumnRef> {
+    columns.iter().map(|column| column.id).collect()
+}
+
+fn described(columns: &[RelColumn]) -> Vec<(String, Type)> {
+    columns.iter().map(|column| (column.name.clone(), column.ty)).collect()
+}
+
+fn columns_of(node: &PlanNode) -> Vec<(String, Type)> {
+    node.names.iter().cloned().zip(node.types.iter().copied()).collect()
+}
+
+/// Items of one projection that refer to its other items.
+fn resolve_items(expr: &mut Expr, items: &[(RelColumn, Expr)]) {
+    expr.visit_mut(&mut |node| {
+        if let Expr::Column { column, .. } = node
+            && let Some((_, item)) = items.iter().find(|(c, _)| c.id == *column)
+        {
+            if matches!(item, Expr::Column { column: own, .. } if own == column) {
+                return crate::expr::Flow::Skip;
+            }
+            *node = item.clone();
+            return crate::expr::Flow::Skip;
+        }
+        crate::expr::Flow::Enter
+    });
+}
+
+fn mentions(keys: &[SortKey], items: &[(RelColumn, Expr)]) -> bool {
+    keys.iter().any(|key| {
+        let mut used = Vec::new();
+        key.expr.free_columns(&mut used);
+        used.iter().any(|id| items.iter().any(|(column, _)| column.id == *id))
+    })
+}
+
+fn count_expr(expr: &Expr, f: &mut dyn FnMut(ColumnRef)) {
+    expr.visit(&mut |node| {
+        match node {
+            Expr::Column { column, .. } => f(*column),
+            Expr::Subquery(subquery) => {
+                subquery.outputs.iter().for_each(|(id, _)| f(*id));
+                count_structure(&subquery.rel, f);
+            }
+            _ => {}
+        }
+        crate::expr::Flow::Enter
+    });
+}
+
+fn count_uses(rel: &Rel, used: &mut HashMap<ColumnRef, usize>) {
+    let mut count = |id: ColumnRef| *used.entry(id).or_default() += 1;
+    rel.visit(&mut |node| {
+        match node {
+            Expr::Column { column, .. } => count(*column),
+            Expr::Subquery(subquery) => {
+                subquery.outputs.iter().for_each(|(id, _)| count(*id));
+                count_structure(&subquery.rel, &mut count);
+            }
+            _ => {}
+        }
+        crate::expr::Flow::Enter
+    });
+    count_structure(rel, &mut count);
+}
+
+/// Columns that relations name outside of expressions.
+fn count_structure(rel: &Rel, f: &mut dyn FnMut(ColumnRef)) {
+    match rel {
+        Rel::Set { left_columns, right_columns, .. } => {
+            left_columns.iter().chain(right_columns).for_each(|id| f(*id));
+        }
+        Rel::With { ctes, .. } => {
+            for cte in ctes {
+                cte.outputs.iter().for_each(|id| f(*id));
+                if let Some((_, ids, _)) = &cte.recursive {
+                    ids.iter().for_each(|id| f(*id));
+                }
+            }
+        }
+        Rel::Lock { locks, .. } => locks.iter().for_each(|lock| f(lock.key)),
+        Rel::Modify(modify) => {
+            modify.key.iter().for_each(|id| f(*id));
+            modify.old.iter().for_each(|(_, id)| f(*id));
+        }
+        _ => {}
+    }
+    rel.for_each_input(&mut |input| count_structure(input, f));
+}
+
+/// `column = value` with a value from outside.
+fn fixed_equality<'e>(condition: &'e Expr, own: &[ColumnRef]) -> Option<(ColumnRef, &'e Expr)> {
+    let Expr::Call(call) = condition else {
+        return None;
+    };
+    if call.operator != Some("=") {
+        return None;
+    }
+    let outside = |expr: &Expr| {
+        let mut used = Vec::new();
+        expr.free_columns(&mut used);
+        !used.iter().any(|id| own.contains(id)) && !expr.has_subquery() && !expr.is_volatile()
+    };
+    match call.args.as_slice() {
+        [Expr::Column { column, .. }, value] if own.contains(column) && outside(value) => {
+            Some((*column, value))
+        }
+        [value, Expr::Column { column, .. }] if own.contains(column) && outside(value) => {
+            Some((*column, value))
+        }
+        _ => None,
+    }
+}
+
+/// The two sides of an equality that can be hashed.
+fn hash_key(
+    condition: &Expr,
+    left: &[ColumnRef],
+    right: &[ColumnRef],
+) -> Option<(Expr, Expr)> {
+    let Expr::Call(call) = condition else {
+        return None;
+    };
+    let [a, b] = call.args.as_slice() else {
+        return None;
+    };
+    if call.operator != Some("=") || !hashable(a.ty(), b.ty()) {
+        return None;
+    }
+    let side = |expr: &Expr, own: &[ColumnRef], other: &[ColumnRef]| {
+        let mut used = Vec::new();
+        expr.free_columns(&mut used);
+        used.iter().any(|id| own.contains(id))
+            && !used.iter().any(|id| other.contains(id))
+            && !expr.has_subquery()
+            && !expr.is_volatile()
+    };
+    if side(a, left, right) && side(b, right, left) {
+        return Some((trimmed(a.clone()), trimmed(b.clone())));
+    }
+    if side(b, left, right) && side(a, right, left) {
+        return Some((trimmed(b.clone()), trimmed(a.clone())));
+    }
+    None
+}
+
+/// `char(n)` compares without trailing blanks: as text.
+fn trimmed(expr: Expr) -> Expr {
+    if expr.ty().oid != Type::BPCHAR.oid {
+        return expr;
+    }
+    Expr::Cast(Box::new(crate::expr::Cast {
+        input: expr,
+        ty: Type::TEXT,
+        context: CastContext::Implicit,
+        keeps: false,
+    }))
+}
+
+fn hashable(a: Type, b: Type) -> bool {
+    let integer = |ty: Type| [Type::INT2.oid, Type::INT4.oid, Type::INT8.oid].contains(&ty.oid);
+    a.oid == b.oid || (integer(a) && integer(b)) || (a.is_string() && b.is_string())
+}
+
+/// The outer side of `x = output` in an uncorrelated ANY.
+fn hash_key_outside(test: &Expr, outputs: &[ColumnRef]) -> Option<Expr> {
+    let Expr::Call(call) = test else {
+        return None;
+    };
+    let ([a, b], [output]) = (call.args.as_slice(), outputs) else {
+        return None;
+    };
+    if call.operator != Some("=") || !hashable(a.ty(), b.ty()) || a.ty().oid == Type::BPCHAR.oid {
+        return None;
+    }
+    let is_output = |expr: &Expr| matches!(expr, Expr::Column { column, .. } if column == output);
+    let outside = |expr: &Expr| {
+        let mut used = Vec::new();
+        expr.free_columns(&mut used);
+        !used.contains(output)
+    };
+    if is_output(b) && outside(a) {
+        return Some(a.clone());
+    }
+    (is_output(a) && outside(b)).then(|| b.clone())
+}
+
+fn is_volatile(rel: &Rel) -> bool {
+    let mut volatile = false;
+    rel.visit(&mut |expr| {
+        volatile |= matches!(expr, Expr::Call(call)
+            if call.resolved.function.volatility == crate::functions::Volatility::Volatile);
+        crate::expr::Flow::Enter
+    });
+    volatile
+}
+
+/// Whether a subquery reads rows of a CTE that may change between its runs.
+fn reads_cte(rel: &Rel, nested: bool) -> bool {
+    let mut found = matches!(rel, Rel::Cte { working, .. } if *working || nested);
+    rel.for_each_input(&mut |input| found |= reads_cte(input, nested));
+    rel.for_each_expr(&mut |expr| {
+        expr.visit(&mut |node| {
+            if let Expr::Subquery(subquery) = node {
+                found |= reads_cte(&subquery.rel, nested);
+            }
+            crate::expr::Flow::Enter
+        });
+    });
+    found
+}
+
+/// Whether the rows must be collected before the first is written: unless they come from a plain
+/// scan of the target (which sees one moment) or are one row at most.
+fn needs_spool(modify: &Modify, source: &PlanNode) -> bool {
+    fn reads(node: &PlanNode, table: TableId, simple: &mut bool) -> bool {
+        match &node.op {
+            Op::Scan(scan) => {
+                let indirect = matches!(&scan.access, Access::Range(r) if r.indirect && !r.single);
+                *simple &= !indirect
+                    && !scan.filter.iter().any(Expr::has_subquery);
+                scan.table.id == table
+            }
+            Op::Values(rows) => {
+                *simple &= !rows.iter().flatten().any(Expr::has_subquery);
+                false
+            }
+            Op::Filter { input, conditions } => {
+                *simple &= !conditions.iter().any(Expr::has_subquery);
+                reads(input, table, simple)
+            }
+            Op::Project { input, exprs } => {
+                *simple &= !exprs.iter().any(Expr::has_subquery);
+                reads(input, table, simple)
+            }
+            _ => {
+                *simple = false;
+                true
+            }
+        }
+    }
+    let mut simple = !modify.assign.iter().any(|(_, expr)| expr.has_subquery());
+    let target = reads(source, modify.table.id, &mut simple);
+    let single = matches!(&source.op, Op::Values(rows) if rows.len() == 1);
+    !(simple && (target || modify.kind == ModifyKind::Insert)) && !(single && simple)
+}

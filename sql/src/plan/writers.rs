@@ -1,0 +1,198 @@
+//! The compiled write paths of tables: expressions of defaults, checks, generated columns and
+//! indexes, bound once per catalog version.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
+
+use parking_lot::Mutex;
+
+use super::build::Writers;
+use super::{BindCx, Registry, SystemFunction};
+use crate::bind::Binder;
+use crate::bind::scope::Range;
+use crate::catalog::{Catalog, Constraint, Generated, RoleId, SchemaId, Table, TableId};
+use crate::error::{Error, Result};
+use crate::exec::{Parts, Referenced, Writer};
+use crate::expr::{ColumnRef, Expr, Flow};
+use crate::system::SystemRelation;
+use crate::types::{CastContext, FormatSettings};
+
+/// Compiled writers kept; all are dropped when there are more.
+const WRITERS_MAX: usize = 2048;
+
+struct Kept {
+    table: Weak<Table>,
+    version: u64,
+    writer: Arc<Writer>,
+}
+
+static KEPT: LazyLock<Mutex<HashMap<usize, Kept>>> = LazyLock::new(Mutex::default);
+
+/// The write path of a table as the catalog describes it.
+///
+/// # Errors
+/// XX000 when the table is gone; what binding its expressions raises.
+pub fn writer(catalog: &Arc<Catalog>, id: TableId) -> Result<Arc<Writer>> {
+    let table = catalog
+        .table(id)
+        .ok_or_else(|| Error::internal(format!("table {} is not in the catalog", id.0)))?;
+    let at = Arc::as_ptr(table) as usize;
+    let version = catalog.version();
+    if let Some(kept) = KEPT.lock().get(&at)
+        && kept.version == version
+        && kept.table.upgrade().is_some_and(|own| Arc::ptr_eq(&own, table))
+    {
+        return Ok(kept.writer.clone());
+    }
+    let made = Arc::new(make(catalog, table)?);
+    let mut all = KEPT.lock();
+    if all.len() >= WRITERS_MAX {
+        all.clear();
+    }
+    all.insert(at, Kept { table: Arc::downgrade(table), version, writer: made.clone() });
+    Ok(made)
+}
+
+/// Writers out of one catalog, for the builder.
+pub(super) struct OfCatalog<'a> {
+    pub(super) catalog: &'a Arc<Catalog>,
+}
+
+impl Writers for OfCatalog<'_> {
+    fn writer(&mut self, table: TableId) -> Result<Arc<Writer>> {
+        writer(self.catalog, table)
+    }
+}
+
+/// Stored expressions see no system relations.
+struct Nothing;
+
+impl Registry for Nothing {
+    fn relation(&self, _id: TableId) -> Option<Arc<dyn SystemRelation>> {
+        None
+    }
+
+    fn function(&self, _schema: Option<&str>, _name: &str) -> Option<Arc<dyn SystemFunction>> {
+        None
+    }
+}
+
+/// Runs `f` with a binder for stored text.
+fn with_binder<R>(
+    catalog: &Arc<Catalog>,
+    f: impl FnOnce(&mut Binder<'_>) -> Result<R>,
+) -> Result<R> {
+    let format = FormatSettings::default();
+    let path = [SchemaId::PG_CATALOG, SchemaId::PUBLIC];
+    let cx = BindCx {
+        role: RoleId::POSTGRES,
+        login: RoleId::POSTGRES,
+        path: &path,
+        text: "",
+        parameter_types: &[],
+        format: &format,
+        registry: &Nothing,
+    };
+    f(&mut Binder::new(catalog, &cx))
+}
+
+/// Column ids become places in `Table::columns`.
+fn over_row(mut expr: Expr, range: &Range) -> Expr {
+    expr.visit_mut(&mut |node| {
+        if let Expr::Column { column, .. } = node {
+            let place = range.columns.iter().find_map(|own| {
+                (own.id() == Some(*column)).then_some(own.origin).flatten()
+            });
+            if let Some(place) = place {
+                *column = ColumnRef(u32::try_from(place).unwrap_or(u32::MAX));
+            }
+        }
+        Flow::Enter
+    });
+    expr
+}
+
+/// Binds one expression over a table's row.
+pub(super) fn compile(text: &str, table: &Arc<Table>, catalog: &Arc<Catalog>) -> Result<Expr> {
+    with_binder(catalog, |binder| {
+        let range = binder.stored_range(table);
+        let expr = binder.stored(text, Some(&range), "stored expressions")?;
+        Ok(over_row(expr, &range))
+    })
+}
+
+fn make(catalog: &Arc<Catalog>, table: &Arc<Table>) -> Result<Writer> {
+    let parts = with_binder(catalog, |binder| parts(binder, catalog, table))?;
+    Writer::new(table, parts)
+}
+
+fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) -> Result<Parts> {
+    let range = binder.stored_range(table);
+    let mut checks = Vec::new();
+    for constraint in &table.constraints {
+        if let Constraint::Check { name, expression, .. } = constraint {
+            let expr = binder.stored(expression, Some(&range), "check constraints")?;
+            checks.push((name.clone(), over_row(binder.truth(expr)?, &range)));
+        }
+    }
+    checks.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut generated = Vec::new();
+    let mut defaults = Vec::new();
+    for (slot, column) in table.columns.iter().enumerate().filter(|(_, c)| !c.dropped) {
+        match column.source() {
+            Generated::Nothing => {}
+            Generated::Stored(text) => {
+                let place = "column generation expressions";
+                let expr = binder.stored(text, Some(&range), place)?;
+                let expr = binder.assigned(expr, column)?;
+                generated.push((slot, over_row(expr, &range)));
+            }
+            Generated::Default(_) | Generated::Identity(_) => {
+                defaults.push((slot, binder.default_of(table, slot)?));
+            }
+        }
+    }
+    let mut indexes = Vec::with_capacity(table.indexes.len());
+    for index in &table.indexes {
+        let keys = binder.index_expressions(index, table, &range)?;
+        let mut predicate = Vec::new();
+        if let Some(text) = &index.predicate {
+            let expr = binder.stored(text, Some(&range), "index predicates")?;
+            binder.truth(expr)?.conjuncts(&mut predicate);
+        }
+        let place = |exprs: Vec<Expr>| -> Vec<Expr> {
+            exprs.into_iter().map(|expr| over_row(expr, &range)).collect()
+        };
+        indexes.push((place(keys), place(predicate)));
+    }
+    let _ = CastContext::Assignment;
+    Ok(Parts {
+        checks,
+        generated,
+        defaults,
+        indexes,
+        schema: catalog.schema_name(table.schema).to_owned(),
+        parents: table
+            .foreign_keys()
+            .map(|key| {
+                catalog.table(key.references).cloned().ok_or_else(|| {
+                    Error::internal(format!("the parent of \"{}\" is gone", key.name))
+                })
+            })
+            .collect::<Result<_>>()?,
+        referenced: referenced(catalog, table),
+    })
+}
+
+/// The foreign keys that reference a table.
+fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
+    table
+        .referenced_by
+        .iter()
+        .filter_map(|(id, constraint)| {
+            let child = catalog.table(*id)?;
+            let key = child.foreign_keys().find(|key| key.id == *constraint)?;
+            Some(Referenced { table: child.clone(), key: key.clone() })
+        })
+        .collect()
+}
