@@ -4,7 +4,7 @@
 use sqlparser::ast;
 
 use super::scope::{Found, Scope, fold};
-use super::select::{Target, ordinal, ordered};
+use super::select::{Target, ordered, ordinal};
 use super::{Binder, Clause};
 use crate::catalog::{Constraint, Key};
 use crate::error::{Error, Result, state};
@@ -38,7 +38,12 @@ impl Grouping {
     ) -> Grouping {
         let has = |expr: &Expr| contains(expr, &mut |e| matches!(e, Expr::Aggregate(_)));
         let aggregates = targets.iter().any(|target| has(&target.expr));
-        Grouping { groups, having, own: level.own_columns(), aggregates }
+        Grouping {
+            groups,
+            having,
+            own: level.own_columns(),
+            aggregates,
+        }
     }
 
     /// Whether the query aggregates at all.
@@ -73,7 +78,10 @@ impl Binder<'_> {
         if !modifiers.is_empty() {
             return Err(Error::unsupported("this GROUP BY modifier"));
         }
-        let mut groups = Groups { exprs: Vec::new(), sets: None };
+        let mut groups = Groups {
+            exprs: Vec::new(),
+            sets: None,
+        };
         let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
         let mut special = false;
         for item in items {
@@ -85,7 +93,10 @@ impl Binder<'_> {
                 ast::Expr::Rollup(list) => {
                     special = true;
                     let parts = self.group_lists(list, level, targets, &mut groups)?;
-                    (0..=parts.len()).rev().map(|n| parts[..n].concat()).collect()
+                    (0..=parts.len())
+                        .rev()
+                        .map(|n| parts[..n].concat())
+                        .collect()
                 }
                 ast::Expr::Cube(list) => {
                     special = true;
@@ -99,9 +110,10 @@ impl Binder<'_> {
                     (0..1usize << parts.len())
                         .rev()
                         .map(|mask| {
-                            let chosen = parts.iter().enumerate().filter(|(index, _)| {
-                                mask & (1 << (parts.len() - 1 - index)) != 0
-                            });
+                            let chosen = parts
+                                .iter()
+                                .enumerate()
+                                .filter(|(index, _)| mask & (1 << (parts.len() - 1 - index)) != 0);
                             chosen.flat_map(|(_, part)| part.clone()).collect()
                         })
                         .collect()
@@ -233,14 +245,27 @@ impl Binder<'_> {
             .map(|expr| match &expr {
                 Expr::Column { column, ty } => {
                     let name = level.name_of(*column).unwrap_or_default();
-                    (RelColumn { id: *column, name, ty: *ty }, expr)
+                    (
+                        RelColumn {
+                            id: *column,
+                            name,
+                            ty: *ty,
+                        },
+                        expr,
+                    )
                 }
                 _ => (self.column("group", expr.ty()), expr),
             })
             .collect();
         let sets = grouping.groups.sets.take();
         let set_number = sets.as_ref().map(|_| self.column("set", Type::INT4));
-        let mut rewrite = Rewrite { groups, calls: Vec::new(), set_number, sets, own: &grouping.own };
+        let mut rewrite = Rewrite {
+            groups,
+            calls: Vec::new(),
+            set_number,
+            sets,
+            own: &grouping.own,
+        };
         for target in targets.iter_mut() {
             self.regroup(&mut target.expr, &mut rewrite, level)?;
         }
@@ -260,7 +285,10 @@ impl Binder<'_> {
             Some(having) => {
                 let mut conditions = Vec::new();
                 having.conjuncts(&mut conditions);
-                Rel::Filter { input: Box::new(rel), conditions }
+                Rel::Filter {
+                    input: Box::new(rel),
+                    conditions,
+                }
             }
         })
     }
@@ -297,7 +325,10 @@ impl Binder<'_> {
     ) -> Result<Flow> {
         let matched = rewrite.groups.iter().find(|(_, group)| same(group, node));
         if let Some((column, _)) = matched {
-            *node = Expr::Column { column: column.id, ty: column.ty };
+            *node = Expr::Column {
+                column: column.id,
+                ty: column.ty,
+            };
             return Ok(Flow::Skip);
         }
         match node {
@@ -317,7 +348,10 @@ impl Binder<'_> {
                         column
                     }
                 };
-                *node = Expr::Column { column: column.id, ty: column.ty };
+                *node = Expr::Column {
+                    column: column.id,
+                    ty: column.ty,
+                };
                 Ok(Flow::Skip)
             }
             Expr::Grouping(args) => {
@@ -357,9 +391,10 @@ impl Binder<'_> {
         level: &Scope<'_>,
     ) -> bool {
         let range = level.ranges.iter().find(|range| {
-            range.columns.iter().any(
-                |own| matches!(own.expr, Expr::Column { column: id, .. } if id == column),
-            )
+            range
+                .columns
+                .iter()
+                .any(|own| matches!(own.expr, Expr::Column { column: id, .. } if id == column))
         });
         let Some((range, table)) = range.and_then(|r| r.table.as_ref().map(|t| (r, t))) else {
             return false;
@@ -370,10 +405,13 @@ impl Binder<'_> {
         let key = match &table.key {
             Key::Primary(key) => key.clone(),
             Key::RowId => {
-                let primary = table.constraints.iter().find_map(|constraint| match constraint {
-                    Constraint::Primary { index, .. } => table.index(*index),
-                    _ => None,
-                });
+                let primary = table
+                    .constraints
+                    .iter()
+                    .find_map(|constraint| match constraint {
+                        Constraint::Primary { index, .. } => table.index(*index),
+                        _ => None,
+                    });
                 let Some(index) = primary else {
                     return false;
                 };
@@ -390,18 +428,27 @@ impl Binder<'_> {
         let grouped = |id: crate::catalog::ColumnId| {
             range.columns.iter().any(|own| {
                 own.origin.is_some_and(|at| table.columns[at].id == id)
-                    && rewrite.groups.iter().any(|(_, group)| same(group, &own.expr))
+                    && rewrite
+                        .groups
+                        .iter()
+                        .any(|(_, group)| same(group, &own.expr))
             })
         };
         if key.is_empty() || !key.iter().all(|id| grouped(*id)) {
             return false;
         }
-        let Some(own) = range.columns.iter().find(
-            |own| matches!(own.expr, Expr::Column { column: id, .. } if id == column),
-        ) else {
+        let Some(own) = range
+            .columns
+            .iter()
+            .find(|own| matches!(own.expr, Expr::Column { column: id, .. } if id == column))
+        else {
             return false;
         };
-        let made = RelColumn { id: column, name: own.name.clone(), ty: own.expr.ty() };
+        let made = RelColumn {
+            id: column,
+            name: own.name.clone(),
+            ty: own.expr.ty(),
+        };
         rewrite.groups.push((made, own.expr.clone()));
         true
     }
@@ -418,22 +465,31 @@ impl Binder<'_> {
                         if nested {
                             return Flow::Enter;
                         }
-                        let column =
-                            self.column(call.resolved.function.name, call.resolved.result);
+                        let column = self.column(call.resolved.function.name, call.resolved.result);
                         let taken = std::mem::replace(
                             node,
-                            Expr::Column { column: column.id, ty: column.ty },
+                            Expr::Column {
+                                column: column.id,
+                                ty: column.ty,
+                            },
                         );
                         items.push((column, taken));
                         return Flow::Skip;
                     }
-                    if matches!(node, Expr::Subquery(_)) { Flow::Skip } else { Flow::Enter }
+                    if matches!(node, Expr::Subquery(_)) {
+                        Flow::Skip
+                    } else {
+                        Flow::Enter
+                    }
                 });
             }
             if items.is_empty() {
                 return Ok(rel);
             }
-            rel = Rel::ProjectSet { input: Box::new(rel), items };
+            rel = Rel::ProjectSet {
+                input: Box::new(rel),
+                items,
+            };
         }
     }
 }
@@ -442,7 +498,10 @@ impl Binder<'_> {
 fn grouping_value(args: &[Expr], rewrite: &Rewrite<'_>) -> Result<Expr> {
     let mut indexes = Vec::with_capacity(args.len());
     for arg in args {
-        let index = rewrite.groups.iter().position(|(_, group)| same(group, arg));
+        let index = rewrite
+            .groups
+            .iter()
+            .position(|(_, group)| same(group, arg));
         indexes.push(index.ok_or_else(|| {
             Error::new(
                 state::GROUPING_ERROR,
@@ -456,16 +515,19 @@ fn grouping_value(args: &[Expr], rewrite: &Rewrite<'_>) -> Result<Expr> {
     let masks = sets
         .iter()
         .map(|set| {
-            let mask = indexes
-                .iter()
-                .fold(0, |mask, index| (mask << 1) | i32::from(!set.contains(index)));
+            let mask = indexes.iter().fold(0, |mask, index| {
+                (mask << 1) | i32::from(!set.contains(index))
+            });
             Datum::Int4(mask)
         })
         .collect();
     let array = Datum::array(Array::of(Type::INT4, masks));
     Ok(Expr::Subscript {
         array: Box::new(Expr::constant(array, Type::INT4_ARRAY)),
-        indexes: vec![Expr::Column { column: number.id, ty: Type::INT4 }],
+        indexes: vec![Expr::Column {
+            column: number.id,
+            ty: Type::INT4,
+        }],
         ty: Type::INT4,
     })
 }

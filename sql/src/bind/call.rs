@@ -44,7 +44,11 @@ impl Binder<'_> {
         let types: Vec<Type> = args.iter().map(Expr::ty).collect();
         let resolved = resolve_function(name, &types)?;
         let args = self.arguments(args, &resolved)?;
-        Ok(Expr::Call(Box::new(Call { resolved, args, operator: None })))
+        Ok(Expr::Call(Box::new(Call {
+            resolved,
+            args,
+            operator: None,
+        })))
     }
 
     /// Coerces arguments to what a resolved call wants.

@@ -23,7 +23,8 @@ impl Binder<'_> {
             other => other.name(),
         };
         let bound = self.expr(expr, scope, clause)?;
-        self.boolean(bound, what).map_err(|error| self.at(error, span_of(expr)))
+        self.boolean(bound, what)
+            .map_err(|error| self.at(error, span_of(expr)))
     }
 
     /// An expression of any type.
@@ -36,12 +37,7 @@ impl Binder<'_> {
         self.deeper(|binder| binder.expr_inner(expr, scope, clause))
     }
 
-    fn expr_inner(
-        &mut self,
-        expr: &ast::Expr,
-        scope: &Scope<'_>,
-        clause: Clause,
-    ) -> Result<Expr> {
+    fn expr_inner(&mut self, expr: &ast::Expr, scope: &Scope<'_>, clause: Clause) -> Result<Expr> {
         match expr {
             ast::Expr::Value(value) => self.value(value),
             ast::Expr::Identifier(ident) => self.identifier(ident, scope, clause),
@@ -57,15 +53,11 @@ impl Binder<'_> {
             ast::Expr::IsNotTrue(e) => {
                 self.is_bool(e, Some(true), true, "IS NOT TRUE", scope, clause)
             }
-            ast::Expr::IsFalse(e) => {
-                self.is_bool(e, Some(false), false, "IS FALSE", scope, clause)
-            }
+            ast::Expr::IsFalse(e) => self.is_bool(e, Some(false), false, "IS FALSE", scope, clause),
             ast::Expr::IsNotFalse(e) => {
                 self.is_bool(e, Some(false), true, "IS NOT FALSE", scope, clause)
             }
-            ast::Expr::IsUnknown(e) => {
-                self.is_bool(e, None, false, "IS UNKNOWN", scope, clause)
-            }
+            ast::Expr::IsUnknown(e) => self.is_bool(e, None, false, "IS UNKNOWN", scope, clause),
             ast::Expr::IsNotUnknown(e) => {
                 self.is_bool(e, None, true, "IS NOT UNKNOWN", scope, clause)
             }
@@ -75,42 +67,80 @@ impl Binder<'_> {
             ast::Expr::IsNotDistinctFrom(left, right) => {
                 self.distinct(left, right, true, scope, clause)
             }
-            ast::Expr::InList { expr, list, negated } => {
-                self.in_list(expr, list, *negated, scope, clause)
-            }
-            ast::Expr::InSubquery { expr, subquery, negated } => {
-                self.in_subquery(expr, subquery, *negated, scope, clause)
-            }
-            ast::Expr::Between { expr, negated, low, high } => {
-                self.between(expr, *negated, low, high, scope, clause)
-            }
-            ast::Expr::Like { negated, expr, pattern, escape_char, .. } => {
+            ast::Expr::InList {
+                expr,
+                list,
+                negated,
+            } => self.in_list(expr, list, *negated, scope, clause),
+            ast::Expr::InSubquery {
+                expr,
+                subquery,
+                negated,
+            } => self.in_subquery(expr, subquery, *negated, scope, clause),
+            ast::Expr::Between {
+                expr,
+                negated,
+                low,
+                high,
+            } => self.between(expr, *negated, low, high, scope, clause),
+            ast::Expr::Like {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => {
                 let op = if *negated { "!~~" } else { "~~" };
                 self.like(op, expr, pattern, escape_char.as_deref(), scope, clause)
             }
-            ast::Expr::ILike { negated, expr, pattern, escape_char, .. } => {
+            ast::Expr::ILike {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => {
                 let op = if *negated { "!~~*" } else { "~~*" };
                 self.like(op, expr, pattern, escape_char.as_deref(), scope, clause)
             }
-            ast::Expr::SimilarTo { negated, expr, pattern, escape_char } => {
-                self.similar(expr, pattern, escape_char.as_deref(), *negated, scope, clause)
-            }
-            ast::Expr::AnyOp { left, compare_op, right, .. } => {
-                self.any_all(left, compare_op, right, false, scope, clause)
-            }
-            ast::Expr::AllOp { left, compare_op, right } => {
-                self.any_all(left, compare_op, right, true, scope, clause)
-            }
-            ast::Expr::Cast { expr, data_type, .. } => {
-                self.cast_expr(expr, data_type, scope, clause)
-            }
+            ast::Expr::SimilarTo {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+            } => self.similar(
+                expr,
+                pattern,
+                escape_char.as_deref(),
+                *negated,
+                scope,
+                clause,
+            ),
+            ast::Expr::AnyOp {
+                left,
+                compare_op,
+                right,
+                ..
+            } => self.any_all(left, compare_op, right, false, scope, clause),
+            ast::Expr::AllOp {
+                left,
+                compare_op,
+                right,
+            } => self.any_all(left, compare_op, right, true, scope, clause),
+            ast::Expr::Cast {
+                expr, data_type, ..
+            } => self.cast_expr(expr, data_type, scope, clause),
             ast::Expr::TypedString(typed) => {
                 let target = self.data_type(&typed.data_type)?;
                 let value = self.value(&typed.value)?;
-                self.cast(value, target).map_err(|error| self.at(error, typed.value.span))
+                self.cast(value, target)
+                    .map_err(|error| self.at(error, typed.value.span))
             }
             ast::Expr::Interval(interval) => self.interval(interval, scope, clause),
-            ast::Expr::AtTimeZone { timestamp, time_zone } => {
+            ast::Expr::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => {
                 let timestamp = self.expr(timestamp, scope, clause)?;
                 let zone = self.expr(time_zone, scope, clause)?;
                 self.call_by_name("timezone", vec![zone, timestamp])
@@ -127,14 +157,24 @@ impl Binder<'_> {
                 let text = self.expr(r#in, scope, clause)?;
                 self.call_by_name("position", vec![text, needle])
             }
-            ast::Expr::Substring { expr, substring_from, substring_for, .. } => self.substring(
+            ast::Expr::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                ..
+            } => self.substring(
                 expr,
                 substring_from.as_deref(),
                 substring_for.as_deref(),
                 scope,
                 clause,
             ),
-            ast::Expr::Trim { expr, trim_where, trim_what, trim_characters } => {
+            ast::Expr::Trim {
+                expr,
+                trim_where,
+                trim_what,
+                trim_characters,
+            } => {
                 let name = match trim_where {
                     Some(ast::TrimWhereField::Leading) => "ltrim",
                     Some(ast::TrimWhereField::Trailing) => "rtrim",
@@ -149,7 +189,12 @@ impl Binder<'_> {
                 }
                 self.call_by_name(name, args)
             }
-            ast::Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+            ast::Expr::Overlay {
+                expr,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
                 let mut args = vec![
                     self.expr(expr, scope, clause)?,
                     self.expr(overlay_what, scope, clause)?,
@@ -163,8 +208,10 @@ impl Binder<'_> {
             ast::Expr::Collate { expr, collation } => {
                 let parts = self.name_parts(collation)?;
                 let name = parts.last().map_or("", String::as_str);
-                if !matches!(name, "C" | "POSIX" | "default" | "ucs_basic" | "C.UTF-8" | "C.utf8")
-                {
+                if !matches!(
+                    name,
+                    "C" | "POSIX" | "default" | "ucs_basic" | "C.UTF-8" | "C.utf8"
+                ) {
                     return Err(Error::new(
                         state::UNDEFINED_OBJECT,
                         format!("collation \"{name}\" for encoding \"UTF8\" does not exist"),
@@ -173,12 +220,25 @@ impl Binder<'_> {
                 self.expr(expr, scope, clause)
             }
             ast::Expr::Function(function) => self.function(function, scope, clause),
-            ast::Expr::Case { operand, conditions, else_result, .. } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref(), scope, clause)
-            }
+            ast::Expr::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => self.case(
+                operand.as_deref(),
+                conditions,
+                else_result.as_deref(),
+                scope,
+                clause,
+            ),
             ast::Expr::Exists { subquery, negated } => {
                 let exists = self.exists(subquery, scope)?;
-                Ok(if *negated { Expr::Not(Box::new(exists)) } else { exists })
+                Ok(if *negated {
+                    Expr::Not(Box::new(exists))
+                } else {
+                    exists
+                })
             }
             ast::Expr::Subquery(query) => self.scalar_subquery(query, scope),
             ast::Expr::Tuple(items) => self.row(items, scope, clause),
@@ -186,13 +246,21 @@ impl Binder<'_> {
             ast::Expr::CompoundFieldAccess { root, access_chain } => {
                 self.access(root, access_chain, scope, clause)
             }
-            ast::Expr::IsNormalized { expr, form, negated } => {
+            ast::Expr::IsNormalized {
+                expr,
+                form,
+                negated,
+            } => {
                 let mut args = vec![self.expr(expr, scope, clause)?];
                 if let Some(form) = form {
                     args.push(literal_text(&form.to_string()));
                 }
                 let call = self.call_by_name("is_normalized", args)?;
-                Ok(if *negated { Expr::Not(Box::new(call)) } else { call })
+                Ok(if *negated {
+                    Expr::Not(Box::new(call))
+                } else {
+                    call
+                })
             }
             ast::Expr::JsonAccess { .. }
             | ast::Expr::IsJson { .. }
@@ -213,9 +281,10 @@ impl Binder<'_> {
             | ast::Expr::OuterJoin(_)
             | ast::Expr::Prior(_)
             | ast::Expr::Lambda(_)
-            | ast::Expr::MemberOf(_) => {
-                Err(Error::new(state::SYNTAX_ERROR, format!("syntax error at or near \"{expr}\"")))
-            }
+            | ast::Expr::MemberOf(_) => Err(Error::new(
+                state::SYNTAX_ERROR,
+                format!("syntax error at or near \"{expr}\""),
+            )),
         }
     }
 
@@ -249,11 +318,14 @@ impl Binder<'_> {
     }
 
     fn placeholder(&mut self, name: &str, span: Span) -> Result<Expr> {
-        let number: Option<usize> =
-            name.strip_prefix('$').and_then(|digits| digits.parse().ok());
+        let number: Option<usize> = name
+            .strip_prefix('$')
+            .and_then(|digits| digits.parse().ok());
         let Some(number @ 1..=PARAMETERS_MAX) = number else {
-            let error =
-                Error::new(state::UNDEFINED_PARAMETER, format!("there is no parameter {name}"));
+            let error = Error::new(
+                state::UNDEFINED_PARAMETER,
+                format!("there is no parameter {name}"),
+            );
             return Err(self.at(error, span));
         };
         if self.parameters.len() < number {
@@ -271,7 +343,10 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         let name = fold(ident);
-        match scope.find(&name).map_err(|error| self.at(error, ident.span))? {
+        match scope
+            .find(&name)
+            .map_err(|error| self.at(error, ident.span))?
+        {
             Some(Found::Column(expr, access)) => {
                 if let Some((access, column)) = access {
                     self.touch(access, column);
@@ -285,7 +360,10 @@ impl Binder<'_> {
             None if ident.quote_style.is_none() && name == "default" => match clause {
                 Clause::Values | Clause::Set => Ok(Expr::Default),
                 _ => Err(self.at(
-                    Error::new(state::SYNTAX_ERROR, "DEFAULT is not allowed in this context"),
+                    Error::new(
+                        state::SYNTAX_ERROR,
+                        "DEFAULT is not allowed in this context",
+                    ),
                     ident.span,
                 )),
             },
@@ -315,9 +393,9 @@ impl Binder<'_> {
                 .map(|column| format!("{}.{}", range.alias, column.name))
         });
         match near {
-            Some(near) => {
-                error.hint(format!("Perhaps you meant to reference the column \"{near}\"."))
-            }
+            Some(near) => error.hint(format!(
+                "Perhaps you meant to reference the column \"{near}\"."
+            )),
             None => error,
         }
     }
@@ -331,7 +409,10 @@ impl Binder<'_> {
             _ => {
                 return Err(Error::new(
                     state::SYNTAX_ERROR,
-                    format!("improper qualified name (too many dotted names): {}", names.join(".")),
+                    format!(
+                        "improper qualified name (too many dotted names): {}",
+                        names.join(".")
+                    ),
                 ));
             }
         };
@@ -349,7 +430,10 @@ impl Binder<'_> {
             }
             return Err(self.at(missing_table(table, scope), span));
         };
-        let found = range.column(column).map_err(|error| self.at(error, span))?.cloned();
+        let found = range
+            .column(column)
+            .map_err(|error| self.at(error, span))?
+            .cloned();
         let range = range.clone();
         let Some(found) = found else {
             if let Some(call) = self.functional_notation(&range, column)? {
@@ -380,16 +464,27 @@ impl Binder<'_> {
         if let Some(access) = range.access {
             self.touch(access, None);
         }
-        let columns: Vec<_> = range.columns.iter().filter(|column| !column.hidden).collect();
+        let columns: Vec<_> = range
+            .columns
+            .iter()
+            .filter(|column| !column.hidden)
+            .collect();
         if range.scalar && !columns.is_empty() {
             return columns[0].expr.clone();
         }
         let shape = Arc::new(Shape {
-            names: columns.iter().map(|column| Arc::from(column.name.as_str())).collect(),
+            names: columns
+                .iter()
+                .map(|column| Arc::from(column.name.as_str()))
+                .collect(),
             types: columns.iter().map(|column| column.expr.ty()).collect(),
         });
         let items = columns.iter().map(|column| column.expr.clone()).collect();
-        Expr::Row { items, shape, whole: true }
+        Expr::Row {
+            items,
+            shape,
+            whole: true,
+        }
     }
 
     /// `(row).field`.
@@ -402,7 +497,11 @@ impl Binder<'_> {
             if let Some(at) = fields.iter().position(|(field, _)| field == name) {
                 let ty = fields[at].1;
                 let index = u32::try_from(at).unwrap_or(u32::MAX);
-                return Ok(Expr::Field { input: Box::new(input), index, ty });
+                return Ok(Expr::Field {
+                    input: Box::new(input),
+                    index,
+                    ty,
+                });
             }
         } else {
             return Err(Error::new(
@@ -429,7 +528,11 @@ impl Binder<'_> {
         let input = self.expr(input, scope, clause)?;
         let input = self.settle_unknown(input)?;
         let row = input.ty().oid == Type::RECORD.oid;
-        Ok(Expr::IsNull { input: Box::new(input), negated, row })
+        Ok(Expr::IsNull {
+            input: Box::new(input),
+            negated,
+            row,
+        })
     }
 
     fn is_bool(
@@ -443,7 +546,11 @@ impl Binder<'_> {
     ) -> Result<Expr> {
         let input = self.expr(input, scope, clause)?;
         let input = Box::new(self.boolean(input, what)?);
-        Ok(Expr::IsBool { input, value, negated })
+        Ok(Expr::IsBool {
+            input,
+            value,
+            negated,
+        })
     }
 
     fn distinct(
@@ -465,8 +572,16 @@ impl Binder<'_> {
                 .zip(b)
                 .map(|(a, b)| self.distinct_values(a, b, false))
                 .collect::<Result<Vec<_>>>()?;
-            let any = if pairs.len() == 1 { Expr::and(pairs) } else { Expr::Or(pairs) };
-            return Ok(if negated { Expr::Not(Box::new(any)) } else { any });
+            let any = if pairs.len() == 1 {
+                Expr::and(pairs)
+            } else {
+                Expr::Or(pairs)
+            };
+            return Ok(if negated {
+                Expr::Not(Box::new(any))
+            } else {
+                any
+            });
         }
         self.distinct_values(left, right, negated)
     }
@@ -479,10 +594,18 @@ impl Binder<'_> {
         negated: bool,
     ) -> Result<Expr> {
         if right.is_null_constant() || left.is_null_constant() {
-            let (value, null) = if right.is_null_constant() { (left, right) } else { (right, left) };
+            let (value, null) = if right.is_null_constant() {
+                (left, right)
+            } else {
+                (right, left)
+            };
             let _ = null;
             let value = self.settle_unknown(value)?;
-            return Ok(Expr::IsNull { input: Box::new(value), negated: !negated, row: false });
+            return Ok(Expr::IsNull {
+                input: Box::new(value),
+                negated: !negated,
+                row: false,
+            });
         }
         let equal = self.operator("=", left, right, None)?;
         let Expr::Call(mut call) = equal else {
@@ -491,8 +614,14 @@ impl Binder<'_> {
         let right = call.args.pop().expect("= has two operands");
         let left = call.args.pop().expect("= has two operands");
         call.args = vec![
-            Expr::Local { depth: 1, ty: left.ty() },
-            Expr::Local { depth: 0, ty: right.ty() },
+            Expr::Local {
+                depth: 1,
+                ty: left.ty(),
+            },
+            Expr::Local {
+                depth: 0,
+                ty: right.ty(),
+            },
         ];
         Ok(Expr::Distinct {
             left: Box::new(left),
@@ -511,24 +640,36 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         let left = self.expr(expr, scope, clause)?;
-        let items =
-            list.iter().map(|item| self.expr(item, scope, clause)).collect::<Result<Vec<_>>>()?;
+        let items = list
+            .iter()
+            .map(|item| self.expr(item, scope, clause))
+            .collect::<Result<Vec<_>>>()?;
         let rows = matches!(left, Expr::Row { .. });
-        let simple = !rows && items.iter().all(|item| {
-            matches!(item, Expr::Const { .. } | Expr::Parameter { .. })
-        });
+        let simple = !rows
+            && items
+                .iter()
+                .all(|item| matches!(item, Expr::Const { .. } | Expr::Parameter { .. }));
         if simple && items.len() > 1 {
             let mut all = vec![&left];
             all.extend(&items);
-            let known: Vec<&Expr> =
-                all.iter().copied().filter(|e| e.ty().oid != Type::UNKNOWN.oid).collect();
-            let ty = if known.is_empty() { Ok(Type::TEXT) } else { self.common_type(&known, "IN") };
+            let known: Vec<&Expr> = all
+                .iter()
+                .copied()
+                .filter(|e| e.ty().oid != Type::UNKNOWN.oid)
+                .collect();
+            let ty = if known.is_empty() {
+                Ok(Type::TEXT)
+            } else {
+                self.common_type(&known, "IN")
+            };
             if let Ok(ty) = ty
                 && let Some(array) = ty.plain().array_of()
             {
                 let ty = ty.plain();
-                let items =
-                    items.into_iter().map(|i| self.coerce(i, ty)).collect::<Result<Vec<_>>>()?;
+                let items = items
+                    .into_iter()
+                    .map(|i| self.coerce(i, ty))
+                    .collect::<Result<Vec<_>>>()?;
                 let array = Expr::Array { items, ty: array };
                 let op = if negated { "<>" } else { "=" };
                 return self.any_array(left, op, array, negated, None);
@@ -538,8 +679,16 @@ impl Binder<'_> {
             .into_iter()
             .map(|item| self.compare_pair("=", left.clone(), item, Some(span_of(expr))))
             .collect::<Result<Vec<_>>>()?;
-        let any = if tests.len() == 1 { Expr::and(tests) } else { Expr::Or(tests) };
-        Ok(if negated { Expr::Not(Box::new(any)) } else { any })
+        let any = if tests.len() == 1 {
+            Expr::and(tests)
+        } else {
+            Expr::Or(tests)
+        };
+        Ok(if negated {
+            Expr::Not(Box::new(any))
+        } else {
+            any
+        })
     }
 
     fn between(
@@ -609,7 +758,12 @@ impl Binder<'_> {
             args.push(self.expr(escape, scope, clause)?);
         }
         let pattern = self.call_by_name("similar_to_escape", args)?;
-        self.operator(if negated { "!~" } else { "~" }, value, pattern, Some(span_of(expr)))
+        self.operator(
+            if negated { "!~" } else { "~" },
+            value,
+            pattern,
+            Some(span_of(expr)),
+        )
     }
 
     fn cast_expr(
@@ -619,7 +773,9 @@ impl Binder<'_> {
         scope: &Scope<'_>,
         clause: Clause,
     ) -> Result<Expr> {
-        let target = self.data_type(ty).map_err(|error| self.at(error, span_of(expr)))?;
+        let target = self
+            .data_type(ty)
+            .map_err(|error| self.at(error, span_of(expr)))?;
         // An array constructor takes its element type from the cast around it.
         if let ast::Expr::Array(array) = strip(expr)
             && let Some(element) = target.element()
@@ -627,7 +783,8 @@ impl Binder<'_> {
             return self.array_of(&array.elem, element, scope, clause);
         }
         let bound = self.expr(expr, scope, clause)?;
-        self.cast(bound, target).map_err(|error| self.at(error, span_of(expr)))
+        self.cast(bound, target)
+            .map_err(|error| self.at(error, span_of(expr)))
     }
 
     fn interval(
@@ -643,14 +800,16 @@ impl Binder<'_> {
                 ty = format!("{ty} to {}", field_name(last));
             }
         }
-        if let Some(precision) =
-            interval.fractional_seconds_precision.or(interval.leading_precision)
+        if let Some(precision) = interval
+            .fractional_seconds_precision
+            .or(interval.leading_precision)
         {
             ty = format!("{ty}({precision})");
         }
         let target = Type::parse(&ty)?;
         let value = self.expr(&interval.value, scope, clause)?;
-        self.cast(value, target).map_err(|error| self.at(error, span_of(&interval.value)))
+        self.cast(value, target)
+            .map_err(|error| self.at(error, span_of(&interval.value)))
     }
 
     fn rounded(
@@ -665,7 +824,10 @@ impl Binder<'_> {
             let value = self.expr(expr, scope, clause)?;
             return self.call_by_name(name, vec![value]);
         }
-        Err(Error::new(state::SYNTAX_ERROR, format!("syntax error in {name}()")))
+        Err(Error::new(
+            state::SYNTAX_ERROR,
+            format!("syntax error in {name}()"),
+        ))
     }
 
     fn substring(
@@ -709,7 +871,10 @@ impl Binder<'_> {
             let test = match &operand {
                 Some(operand) => {
                     let value = self.expr(&when.condition, scope, clause)?;
-                    let local = Expr::Local { depth: 0, ty: operand.ty() };
+                    let local = Expr::Local {
+                        depth: 0,
+                        ty: operand.ty(),
+                    };
                     self.operator("=", local, shift_locals(value), None)?
                 }
                 None => {
@@ -739,7 +904,10 @@ impl Binder<'_> {
         let shift = |expr: Expr| if simple { shift_locals(expr) } else { expr };
         Ok(Expr::Case(Box::new(Case {
             operand,
-            whens: tests.into_iter().zip(results.into_iter().map(shift)).collect(),
+            whens: tests
+                .into_iter()
+                .zip(results.into_iter().map(shift))
+                .collect(),
             otherwise: otherwise.map(shift),
             ty,
         })))
@@ -764,8 +932,10 @@ impl Binder<'_> {
     }
 
     fn array(&mut self, items: &[ast::Expr], scope: &Scope<'_>, clause: Clause) -> Result<Expr> {
-        let items =
-            items.iter().map(|item| self.expr(item, scope, clause)).collect::<Result<Vec<_>>>()?;
+        let items = items
+            .iter()
+            .map(|item| self.expr(item, scope, clause))
+            .collect::<Result<Vec<_>>>()?;
         self.make_array(items)
     }
 
@@ -779,16 +949,25 @@ impl Binder<'_> {
             .hint("Explicitly cast to the desired type, for example ARRAY[]::integer[]."));
         }
         let element = self.common_type(&items.iter().collect::<Vec<_>>(), "ARRAY")?;
-        let ty = if element.is_array() { Some(element) } else { element.array_of() };
+        let ty = if element.is_array() {
+            Some(element)
+        } else {
+            element.array_of()
+        };
         let ty = ty.ok_or_else(|| {
             Error::new(
                 state::UNDEFINED_OBJECT,
                 format!("could not find array type for data type {}", element.name()),
             )
         })?;
-        let items =
-            items.into_iter().map(|item| self.coerce(item, element)).collect::<Result<_>>()?;
-        Ok(Expr::Array { items, ty: ty.plain() })
+        let items = items
+            .into_iter()
+            .map(|item| self.coerce(item, element))
+            .collect::<Result<_>>()?;
+        Ok(Expr::Array {
+            items,
+            ty: ty.plain(),
+        })
     }
 
     fn array_of(
@@ -877,11 +1056,16 @@ impl Binder<'_> {
         let Some(element) = ty.subscript() else {
             return Err(Error::new(
                 state::DATATYPE_MISMATCH,
-                format!("cannot subscript type {} because it does not support subscripting", ty.name()),
+                format!(
+                    "cannot subscript type {} because it does not support subscripting",
+                    ty.name()
+                ),
             ));
         };
         let json = ty.oid == Type::JSONB.oid;
-        let slices = subscripts.iter().any(|s| matches!(s, ast::Subscript::Slice { .. }));
+        let slices = subscripts
+            .iter()
+            .any(|s| matches!(s, ast::Subscript::Slice { .. }));
         if slices {
             let mut bounds = Vec::new();
             for subscript in subscripts {
@@ -890,7 +1074,11 @@ impl Binder<'_> {
                         let one = Expr::constant(Datum::Int4(1), Type::INT4);
                         (Some(one), Some(self.index(index, scope, clause)?))
                     }
-                    ast::Subscript::Slice { lower_bound, upper_bound, .. } => {
+                    ast::Subscript::Slice {
+                        lower_bound,
+                        upper_bound,
+                        ..
+                    } => {
                         let lower = match lower_bound {
                             Some(bound) => Some(self.index(bound, scope, clause)?),
                             None => None,
@@ -903,7 +1091,11 @@ impl Binder<'_> {
                     }
                 });
             }
-            return Ok(Expr::Slice { array: Box::new(array), bounds, ty });
+            return Ok(Expr::Slice {
+                array: Box::new(array),
+                bounds,
+                ty,
+            });
         }
         let mut indexes = Vec::new();
         for subscript in subscripts {
@@ -918,15 +1110,21 @@ impl Binder<'_> {
             };
             indexes.push(index);
         }
-        Ok(Expr::Subscript { array: Box::new(array), indexes, ty: element })
+        Ok(Expr::Subscript {
+            array: Box::new(array),
+            indexes,
+            ty: element,
+        })
     }
 
     fn index(&mut self, index: &ast::Expr, scope: &Scope<'_>, clause: Clause) -> Result<Expr> {
         let index = self.expr(index, scope, clause)?;
-        let assigned =
-            self.coerce_in(index, Type::INT4, crate::types::CastContext::Assignment)?;
+        let assigned = self.coerce_in(index, Type::INT4, crate::types::CastContext::Assignment)?;
         assigned.map_err(|_| {
-            Error::new(state::DATATYPE_MISMATCH, "array subscript must have type integer")
+            Error::new(
+                state::DATATYPE_MISMATCH,
+                "array subscript must have type integer",
+            )
         })
     }
 
@@ -966,7 +1164,11 @@ impl Binder<'_> {
         let mut at = whole;
         loop {
             match at {
-                ast::Expr::BinaryOp { left, op: own, right } if own == op => {
+                ast::Expr::BinaryOp {
+                    left,
+                    op: own,
+                    right,
+                } if own == op => {
                     leaves.push(&**right);
                     at = left;
                 }
@@ -976,13 +1178,24 @@ impl Binder<'_> {
                 }
             }
         }
-        let word = if *op == BinaryOperator::And { "AND" } else { "OR" };
+        let word = if *op == BinaryOperator::And {
+            "AND"
+        } else {
+            "OR"
+        };
         let mut items = Vec::with_capacity(leaves.len());
         for leaf in leaves.into_iter().rev() {
             let item = self.expr(leaf, scope, clause)?;
-            items.push(self.boolean(item, word).map_err(|e| self.at(e, span_of(leaf)))?);
+            items.push(
+                self.boolean(item, word)
+                    .map_err(|e| self.at(e, span_of(leaf)))?,
+            );
         }
-        Ok(if *op == BinaryOperator::And { Expr::And(items) } else { Expr::Or(items) })
+        Ok(if *op == BinaryOperator::And {
+            Expr::And(items)
+        } else {
+            Expr::Or(items)
+        })
     }
 
     /// An operator over two values or two rows.
@@ -994,9 +1207,18 @@ impl Binder<'_> {
         span: Option<Span>,
     ) -> Result<Expr> {
         let both = match (&left, &right) {
-            (Expr::Row { items: a, whole: false, .. }, Expr::Row { items: b, whole: false, .. }) => {
-                Some((a.clone(), b.clone()))
-            }
+            (
+                Expr::Row {
+                    items: a,
+                    whole: false,
+                    ..
+                },
+                Expr::Row {
+                    items: b,
+                    whole: false,
+                    ..
+                },
+            ) => Some((a.clone(), b.clone())),
             _ => None,
         };
         match both {
@@ -1043,18 +1265,30 @@ impl Binder<'_> {
             other => {
                 return Err(Error::new(
                     state::FEATURE_NOT_SUPPORTED,
-                    format!("could not determine interpretation of row comparison operator {other}"),
+                    format!(
+                        "could not determine interpretation of row comparison operator {other}"
+                    ),
                 )
-                .hint("Row comparison operators must be associated with btree operator families."));
+                .hint(
+                    "Row comparison operators must be associated with btree operator families.",
+                ));
             }
         };
-        let mut compare = RowCompare { op, left: Vec::new(), right: Vec::new() };
+        let mut compare = RowCompare {
+            op,
+            left: Vec::new(),
+            right: Vec::new(),
+        };
         for (l, r) in left.into_iter().zip(right) {
             let Expr::Call(mut call) = self.operator("<", l, r, None)? else {
                 return Err(Error::internal("< is an operator call"));
             };
-            compare.right.push(call.args.pop().expect("< has two operands"));
-            compare.left.push(call.args.pop().expect("< has two operands"));
+            compare
+                .right
+                .push(call.args.pop().expect("< has two operands"));
+            compare
+                .left
+                .push(call.args.pop().expect("< has two operands"));
         }
         Ok(Expr::RowCompare(Box::new(compare)))
     }
@@ -1075,7 +1309,9 @@ impl Binder<'_> {
         let bound = self.expr(operand, scope, clause)?;
         let name = match op {
             UnaryOperator::Not => {
-                let bound = self.boolean(bound, "NOT").map_err(|e| self.at(e, span_of(operand)))?;
+                let bound = self
+                    .boolean(bound, "NOT")
+                    .map_err(|e| self.at(e, span_of(operand)))?;
                 return Ok(Expr::Not(Box::new(bound)));
             }
             UnaryOperator::Plus => "+",
@@ -1092,10 +1328,14 @@ impl Binder<'_> {
             UnaryOperator::QuestionDash => "?-",
             UnaryOperator::QuestionPipe => "?|",
             UnaryOperator::PGPostfixFactorial => {
-                return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"!\""));
+                return Err(Error::new(
+                    state::SYNTAX_ERROR,
+                    "syntax error at or near \"!\"",
+                ));
             }
         };
-        self.prefix(name, bound).map_err(|error| self.at(error, span_of(operand)))
+        self.prefix(name, bound)
+            .map_err(|error| self.at(error, span_of(operand)))
     }
 
     fn any_all(
@@ -1139,11 +1379,16 @@ impl Binder<'_> {
                 return Err(span.map_or(error.clone(), |span| self.at(error, span)));
             }
         };
-        let right = Expr::Local { depth: 0, ty: element };
-        let placeholder = Expr::Local { depth: 1, ty: left.ty() };
-        let found =
-            crate::functions::resolve_operator(op, Some(left.ty()), right.ty())
-                .map_err(|e| span.map_or(e.clone(), |span| self.at(e, span)))?;
+        let right = Expr::Local {
+            depth: 0,
+            ty: element,
+        };
+        let placeholder = Expr::Local {
+            depth: 1,
+            ty: left.ty(),
+        };
+        let found = crate::functions::resolve_operator(op, Some(left.ty()), right.ty())
+            .map_err(|e| span.map_or(e.clone(), |span| self.at(e, span)))?;
         let left_type = found.call.arguments[0];
         let right_type = found.call.arguments[1];
         if found.call.result.oid != Type::BOOL.oid {
@@ -1161,13 +1406,24 @@ impl Binder<'_> {
         let _ = placeholder;
         let test = Expr::Call(Box::new(crate::expr::Call {
             args: vec![
-                Expr::Local { depth: 1, ty: left_type },
-                Expr::Local { depth: 0, ty: right_type },
+                Expr::Local {
+                    depth: 1,
+                    ty: left_type,
+                },
+                Expr::Local {
+                    depth: 0,
+                    ty: right_type,
+                },
             ],
             resolved: found.call,
             operator: Some(found.operator.name),
         }));
-        Ok(Expr::AnyArray(Box::new(AnyArray { left, array, test, all })))
+        Ok(Expr::AnyArray(Box::new(AnyArray {
+            left,
+            array,
+            test,
+            all,
+        })))
     }
 }
 
@@ -1185,7 +1441,10 @@ fn number(text: &str, negative: bool) -> Result<Expr> {
         return Ok(Expr::constant(Datum::Int8(value), Type::INT8));
     }
     let format = crate::types::FormatSettings::default();
-    Ok(Expr::constant(Datum::from_text(&text, Type::NUMERIC, &format)?, Type::NUMERIC))
+    Ok(Expr::constant(
+        Datum::from_text(&text, Type::NUMERIC, &format)?,
+        Type::NUMERIC,
+    ))
 }
 
 /// An untyped string literal.
@@ -1198,14 +1457,19 @@ pub(super) fn make_row(items: Vec<Expr>) -> Expr {
     let items: Vec<Expr> = items
         .into_iter()
         .map(|item| match item {
-            Expr::Const { value, ty } if ty.oid == Type::UNKNOWN.oid => {
-                Expr::Const { value, ty: Type::UNKNOWN }
-            }
+            Expr::Const { value, ty } if ty.oid == Type::UNKNOWN.oid => Expr::Const {
+                value,
+                ty: Type::UNKNOWN,
+            },
             other => other,
         })
         .collect();
     let shape = Arc::new(Shape::anonymous(items.iter().map(Expr::ty).collect()));
-    Expr::Row { items, shape, whole: false }
+    Expr::Row {
+        items,
+        shape,
+        whole: false,
+    }
 }
 
 /// An expression that moves below one more local.
@@ -1229,7 +1493,9 @@ fn shift_locals(mut expr: Expr) -> Expr {
                     go(otherwise, bound + 1);
                 }
             }
-            Expr::Distinct { left, right, equal, .. } => {
+            Expr::Distinct {
+                left, right, equal, ..
+            } => {
                 go(left, bound);
                 go(right, bound);
                 go(equal, bound + 2);
@@ -1250,7 +1516,12 @@ fn shift_locals(mut expr: Expr) -> Expr {
 pub(super) fn composite_fields(expr: &Expr) -> Option<Vec<(String, Type)>> {
     match expr {
         Expr::Row { shape, .. } => Some(
-            shape.names.iter().map(ToString::to_string).zip(shape.types.iter().copied()).collect(),
+            shape
+                .names
+                .iter()
+                .map(ToString::to_string)
+                .zip(shape.types.iter().copied())
+                .collect(),
         ),
         Expr::Call(call) | Expr::SetReturning(call) => {
             let columns = call.resolved.columns();
@@ -1299,7 +1570,10 @@ pub(super) fn missing_table(name: &str, scope: &Scope<'_>) -> Error {
              of the query."
         ));
     }
-    Error::new(state::UNDEFINED_TABLE, format!("missing FROM-clause entry for table \"{name}\""))
+    Error::new(
+        state::UNDEFINED_TABLE,
+        format!("missing FROM-clause entry for table \"{name}\""),
+    )
 }
 
 /// Whether a set-returning call stands inside.
@@ -1321,7 +1595,9 @@ fn close(have: &str, want: &str) -> bool {
 
 fn field_name(field: &ast::DateTimeField) -> String {
     let text = field.to_string();
-    text.trim_matches('\'').trim_matches('"').to_ascii_lowercase()
+    text.trim_matches('\'')
+        .trim_matches('"')
+        .to_ascii_lowercase()
 }
 
 /// The symbol of an operator.

@@ -97,9 +97,12 @@ impl Binder<'_> {
         lateral: &Scope<'_>,
     ) -> Result<FromItem> {
         let using: Option<Vec<String>> = match constraint {
-            ast::JoinConstraint::Using(names) => {
-                Some(names.iter().map(|name| self.single_name(name)).collect::<Result<_>>()?)
-            }
+            ast::JoinConstraint::Using(names) => Some(
+                names
+                    .iter()
+                    .map(|name| self.single_name(name))
+                    .collect::<Result<_>>()?,
+            ),
             ast::JoinConstraint::Natural => Some(common_names(&left, &right)),
             ast::JoinConstraint::On(_) | ast::JoinConstraint::None => None,
         };
@@ -142,15 +145,20 @@ impl Binder<'_> {
             let l_expr = self.coerce(l.expr, ty)?;
             let r_expr = self.coerce(r.expr, ty)?;
             let (expr, source) = match kind {
-                JoinKind::Right => {
-                    (r_expr, r.source.map(|(range, c)| (range + left.ranges.len(), c)))
-                }
+                JoinKind::Right => (
+                    r_expr,
+                    r.source.map(|(range, c)| (range + left.ranges.len(), c)),
+                ),
                 JoinKind::Full => (Expr::Coalesce(vec![l_expr, r_expr], ty), None),
                 JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti => {
                     (l_expr, l.source)
                 }
             };
-            merged.push(Visible { name: name.clone(), expr, source });
+            merged.push(Visible {
+                name: name.clone(),
+                expr,
+                source,
+            });
         }
         let mut item = left.beside(right, |left, right| Rel::Join {
             kind,
@@ -179,7 +187,13 @@ impl Binder<'_> {
     ) -> Result<FromItem> {
         match factor {
             ast::TableFactor::Table {
-                name, alias, args, with_ordinality, sample, version, ..
+                name,
+                alias,
+                args,
+                with_ordinality,
+                sample,
+                version,
+                ..
             } => {
                 if sample.is_some() {
                     return Err(Error::unsupported("TABLESAMPLE"));
@@ -198,21 +212,39 @@ impl Binder<'_> {
                     None => self.named(name, alias.as_ref()),
                 }
             }
-            ast::TableFactor::Derived { lateral: is_lateral, subquery, alias, .. } => {
+            ast::TableFactor::Derived {
+                lateral: is_lateral,
+                subquery,
+                alias,
+                ..
+            } => {
                 let mut fence = Scope::empty(Some(outer));
-                fence.forbidden =
-                    lateral.ranges.iter().map(|range| range.alias.clone()).collect();
+                fence.forbidden = lateral
+                    .ranges
+                    .iter()
+                    .map(|range| range.alias.clone())
+                    .collect();
                 let scope = if *is_lateral { lateral } else { &fence };
                 let query = self.query(subquery, scope, true)?;
                 self.derived(query, alias.as_ref())
             }
-            ast::TableFactor::Function { name, args, with_ordinality, alias, .. } => {
-                self.table_function(name, args, *with_ordinality, alias.as_ref(), lateral)
-            }
-            ast::TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => {
-                self.unnest(array_exprs, *with_ordinality, alias.as_ref(), lateral)
-            }
-            ast::TableFactor::NestedJoin { table_with_joins, alias } => {
+            ast::TableFactor::Function {
+                name,
+                args,
+                with_ordinality,
+                alias,
+                ..
+            } => self.table_function(name, args, *with_ordinality, alias.as_ref(), lateral),
+            ast::TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_ordinality,
+                ..
+            } => self.unnest(array_exprs, *with_ordinality, alias.as_ref(), lateral),
+            ast::TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
                 let item = self.joined(table_with_joins, lateral, outer)?;
                 match alias {
                     None => Ok(item),
@@ -272,8 +304,10 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<FromItem> {
         let Some(alias) = alias else {
-            return Err(Error::new(state::SYNTAX_ERROR, "subquery in FROM must have an alias")
-                .hint("For example, FROM (SELECT ...) [AS] foo."));
+            return Err(
+                Error::new(state::SYNTAX_ERROR, "subquery in FROM must have an alias")
+                    .hint("For example, FROM (SELECT ...) [AS] foo."),
+            );
         };
         let mut range = range_of(&fold(&alias.name), &query.outputs);
         rename(&mut range, Some(alias))?;
@@ -347,7 +381,10 @@ impl Binder<'_> {
         let mut parts = self.name_parts(name)?;
         match parts.len() {
             1 => Ok(parts.remove(0)),
-            _ => Err(Error::new(state::SYNTAX_ERROR, format!("syntax error at \"{name}\""))),
+            _ => Err(Error::new(
+                state::SYNTAX_ERROR,
+                format!("syntax error at \"{name}\""),
+            )),
         }
     }
 
@@ -359,7 +396,10 @@ impl Binder<'_> {
             let made = self.column(&column.name, column.ty);
             named.push(RangeColumn {
                 name: column.name.clone(),
-                expr: Expr::Column { column: made.id, ty: column.ty },
+                expr: Expr::Column {
+                    column: made.id,
+                    ty: column.ty,
+                },
                 origin: Some(index),
                 hidden: false,
             });
@@ -390,10 +430,15 @@ impl Binder<'_> {
         let relation = self.cx.registry.relation(table.id).ok_or_else(|| {
             Error::internal(format!("system relation \"{}\" has no source", table.name))
         })?;
-        let described: Vec<(String, Type)> =
-            relation.columns().iter().map(|c| (c.name.to_owned(), c.ty)).collect();
-        let columns: Vec<RelColumn> =
-            described.into_iter().map(|(name, ty)| self.column(name, ty)).collect();
+        let described: Vec<(String, Type)> = relation
+            .columns()
+            .iter()
+            .map(|c| (c.name.to_owned(), c.ty))
+            .collect();
+        let columns: Vec<RelColumn> = described
+            .into_iter()
+            .map(|(name, ty)| self.column(name, ty))
+            .collect();
         let mut range = Range::over(alias, &columns);
         for (index, column) in range.columns.iter_mut().enumerate() {
             column.origin = table.columns.get(index).map(|_| index);
@@ -423,7 +468,11 @@ impl Binder<'_> {
             TableKind::Sequence(options) => options.start,
             TableKind::Table | TableKind::View(_) | TableKind::System => 1,
         };
-        let called = Expr::IsNull { input: Box::new(last.clone()), negated: true, row: false };
+        let called = Expr::IsNull {
+            input: Box::new(last.clone()),
+            negated: true,
+            row: false,
+        };
         let start = Expr::constant(Datum::Int8(start), Type::INT8);
         let columns = vec![
             self.column("last_value", Type::INT8),
@@ -436,7 +485,13 @@ impl Binder<'_> {
             called,
         ];
         let range = Range::over(alias, &columns);
-        Ok(FromItem::single(Rel::Values { columns, rows: vec![row] }, range))
+        Ok(FromItem::single(
+            Rel::Values {
+                columns,
+                rows: vec![row],
+            },
+            range,
+        ))
     }
 
     /// Expands a view with its owner's rights.
@@ -444,11 +499,15 @@ impl Binder<'_> {
         if self.views.contains(&table.id) || self.views.len() >= VIEWS_MAX {
             return Err(Error::new(
                 state::INVALID_OBJECT_DEFINITION,
-                format!("infinite recursion detected in rules for relation \"{}\"", table.name),
+                format!(
+                    "infinite recursion detected in rules for relation \"{}\"",
+                    table.name
+                ),
             ));
         }
         let parsed = parse::parse(&view.definition)?;
-        let Some(parse::Statement::Query(statement)) = parsed.into_iter().next().map(|p| p.statement)
+        let Some(parse::Statement::Query(statement)) =
+            parsed.into_iter().next().map(|p| p.statement)
         else {
             return Err(Error::internal("a view's definition is not a query"));
         };
@@ -500,7 +559,10 @@ pub(super) fn range_of(alias: &str, outputs: &[Output]) -> Range {
             .iter()
             .map(|output| RangeColumn {
                 name: output.name.clone(),
-                expr: Expr::Column { column: output.id, ty: output.ty },
+                expr: Expr::Column {
+                    column: output.id,
+                    ty: output.ty,
+                },
                 origin: None,
                 hidden: false,
             })
@@ -564,7 +626,10 @@ fn common_names(left: &FromItem, right: &FromItem) -> Vec<String> {
 }
 
 fn take_column(visible: &mut Vec<Visible>, name: &str, side: &str) -> Result<Visible> {
-    let mut found = visible.iter().enumerate().filter(|(_, column)| column.name == name);
+    let mut found = visible
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.name == name);
     let Some((index, _)) = found.next() else {
         return Err(Error::new(
             state::UNDEFINED_COLUMN,

@@ -47,7 +47,10 @@ impl Binder<'_> {
             if name == "array" {
                 return self.array_subquery(query, scope);
             }
-            return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"SELECT\""));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "syntax error at or near \"SELECT\"",
+            ));
         }
         if matches!(function.args, ast::FunctionArguments::None)
             && let Some(expr) = self.keyword_function(name)?
@@ -59,12 +62,21 @@ impl Binder<'_> {
         {
             return Ok(expr);
         }
-        let inner = if function.over.is_some() { Clause::Window } else { clause };
+        let inner = if function.over.is_some() {
+            Clause::Window
+        } else {
+            clause
+        };
         let is_aggregate = function.over.is_none()
             && crate::functions::functions_named(name).any(|f| f.is_aggregate());
-        let inner = if is_aggregate { Clause::Aggregate } else { inner };
+        let inner = if is_aggregate {
+            Clause::Aggregate
+        } else {
+            inner
+        };
         if is_aggregate {
-            self.aggregate_allowed(clause).map_err(|e| self.at(e, name_span(&function.name)))?;
+            self.aggregate_allowed(clause)
+                .map_err(|e| self.at(e, name_span(&function.name)))?;
         }
         let given = self.given(&function.args, scope, inner)?;
         self.called(schema, name, given, function, scope, clause)
@@ -88,7 +100,11 @@ impl Binder<'_> {
         }
         let plain = given.exprs.len() == 1 && given.names[0].is_none() && !given.star;
         if plain && let Some(target) = cast_like_call(name, given.exprs[0].ty()) {
-            let expr = given.exprs.into_iter().next().expect("there is one argument");
+            let expr = given
+                .exprs
+                .into_iter()
+                .next()
+                .expect("there is one argument");
             return self.cast(expr, target);
         }
         let ordered_set = !function.within_group.is_empty();
@@ -141,13 +157,18 @@ impl Binder<'_> {
             return Err(unknown_function(schema, name, &given));
         }
         let returns_set = resolved.function.returns_set;
-        let call = Box::new(Call { resolved, args, operator: None });
+        let call = Box::new(Call {
+            resolved,
+            args,
+            operator: None,
+        });
         if !returns_set {
             return Ok(Expr::Call(call));
         }
         match clause {
-            Clause::Select | Clause::Order | Clause::Group | Clause::Values
-            | Clause::Returning => Ok(Expr::SetReturning(call)),
+            Clause::Select | Clause::Order | Clause::Group | Clause::Values | Clause::Returning => {
+                Ok(Expr::SetReturning(call))
+            }
             other => Err(not_allowed_set(match other {
                 Clause::Aggregate => "aggregate functions",
                 Clause::On => "JOIN conditions",
@@ -196,7 +217,13 @@ impl Binder<'_> {
             Some(filter) => Some(self.condition(filter, scope, Clause::Filter)?),
             None => None,
         };
-        let call = AggregateCall { resolved, args, distinct, order, filter };
+        let call = AggregateCall {
+            resolved,
+            args,
+            distinct,
+            order,
+            filter,
+        };
         let mut nested = false;
         call.for_each_expr(&mut |expr| {
             nested |= crate::expr::contains(expr, &mut |e| matches!(e, Expr::Aggregate(_)));
@@ -233,8 +260,12 @@ impl Binder<'_> {
         scope: &Scope<'_>,
         clause: Clause,
     ) -> Result<Given> {
-        let mut given =
-            Given { names: Vec::new(), exprs: Vec::new(), variadic: false, star: false };
+        let mut given = Given {
+            names: Vec::new(),
+            exprs: Vec::new(),
+            variadic: false,
+            star: false,
+        };
         if let ast::FunctionArguments::List(list) = args {
             self.given_list(&list.args, &mut given, scope, clause)?;
         }
@@ -296,9 +327,19 @@ impl Binder<'_> {
     ) -> Result<Option<Expr>> {
         let known = matches!(
             name,
-            "coalesce" | "nullif" | "greatest" | "least" | "row" | "grouping" | BETWEEN_SYMMETRIC
-                | "current_timestamp" | "localtimestamp" | "current_time" | "localtime"
-                | "normalize" | "xmlelement"
+            "coalesce"
+                | "nullif"
+                | "greatest"
+                | "least"
+                | "row"
+                | "grouping"
+                | BETWEEN_SYMMETRIC
+                | "current_timestamp"
+                | "localtimestamp"
+                | "current_time"
+                | "localtime"
+                | "normalize"
+                | "xmlelement"
         );
         if !known {
             return Ok(None);
@@ -308,7 +349,12 @@ impl Binder<'_> {
             return Err(not_allowed_set("COALESCE"));
         }
         let precision = |args: &[Expr]| match args {
-            [Expr::Const { value: Datum::Int4(p), .. }] => *p,
+            [
+                Expr::Const {
+                    value: Datum::Int4(p),
+                    ..
+                },
+            ] => *p,
             _ => -1,
         };
         Ok(Some(match name {
@@ -324,14 +370,16 @@ impl Binder<'_> {
                 let greatest = name == "greatest";
                 let word = if greatest { "GREATEST" } else { "LEAST" };
                 let ty = self.common_type(&args.iter().collect::<Vec<_>>(), word)?;
-                let args =
-                    args.into_iter().map(|arg| self.coerce(arg, ty)).collect::<Result<_>>()?;
+                let args = args
+                    .into_iter()
+                    .map(|arg| self.coerce(arg, ty))
+                    .collect::<Result<_>>()?;
                 Expr::Extreme { args, greatest, ty }
             }
             "nullif" => {
-                let [left, right]: [Expr; 2] = args.try_into().map_err(|_| {
-                    Error::new(state::SYNTAX_ERROR, "NULLIF takes two arguments")
-                })?;
+                let [left, right]: [Expr; 2] = args
+                    .try_into()
+                    .map_err(|_| Error::new(state::SYNTAX_ERROR, "NULLIF takes two arguments"))?;
                 self.null_if(left, right)?
             }
             "row" => make_row(args),
@@ -429,14 +477,15 @@ impl Binder<'_> {
             calls: vec![(TableCall::System(system, args), vec![column])],
             ordinality: None,
         }));
-        Ok(Expr::Subquery(Box::new(Subquery { kind: SubqueryKind::Scalar, rel, outputs, ty })))
+        Ok(Expr::Subquery(Box::new(Subquery {
+            kind: SubqueryKind::Scalar,
+            rel,
+            outputs,
+            ty,
+        })))
     }
 
-    fn system_arguments(
-        &mut self,
-        system: &dyn SystemFunction,
-        given: Given,
-    ) -> Result<Vec<Expr>> {
+    fn system_arguments(&mut self, system: &dyn SystemFunction, given: Given) -> Result<Vec<Expr>> {
         let wanted = system.arguments().to_vec();
         let mut slots: Vec<Option<Expr>> = vec![None; wanted.len()];
         let name = system.name().1.to_owned();
@@ -474,8 +523,12 @@ impl Binder<'_> {
         let parts = self.name_parts(name)?;
         let schema = (parts.len() > 1).then(|| parts[0].clone());
         let last = parts.last().cloned().unwrap_or_default();
-        let mut given =
-            Given { names: Vec::new(), exprs: Vec::new(), variadic: false, star: false };
+        let mut given = Given {
+            names: Vec::new(),
+            exprs: Vec::new(),
+            variadic: false,
+            star: false,
+        };
         self.given_list(args, &mut given, scope, Clause::From)?;
         let call = self
             .table_call(schema.as_deref(), &last, given, alias)
@@ -492,8 +545,11 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<(TableCall, Vec<(String, Type)>, bool)> {
         if let Some(system) = self.cx.registry.function(schema, name) {
-            let columns: Vec<(String, Type)> =
-                system.columns().iter().map(|c| (c.name.to_owned(), c.ty)).collect();
+            let columns: Vec<(String, Type)> = system
+                .columns()
+                .iter()
+                .map(|c| (c.name.to_owned(), c.ty))
+                .collect();
             let args = self.system_arguments(&*system, given)?;
             return Ok((TableCall::System(system, args), columns, false));
         }
@@ -516,8 +572,8 @@ impl Binder<'_> {
             ));
         }
         let mut columns = resolved.columns();
-        let mut record = columns.len() > 1
-            || (columns.len() == 1 && resolved.result.oid == Type::RECORD.oid);
+        let mut record =
+            columns.len() > 1 || (columns.len() == 1 && resolved.result.oid == Type::RECORD.oid);
         let defined: Vec<(String, Type)> = match alias {
             Some(alias) => alias
                 .columns
@@ -545,7 +601,11 @@ impl Binder<'_> {
             };
             columns = vec![(label, resolved.result)];
         }
-        let call = Box::new(Call { resolved, args, operator: None });
+        let call = Box::new(Call {
+            resolved,
+            args,
+            operator: None,
+        });
         Ok((TableCall::Function(call, record), columns, scalar))
     }
 
@@ -584,13 +644,19 @@ impl Binder<'_> {
         let calls: Vec<(TableCall, Vec<RelColumn>)> = calls
             .into_iter()
             .map(|(call, columns, _)| {
-                let columns =
-                    columns.into_iter().map(|(name, ty)| self.column(name, ty)).collect();
+                let columns = columns
+                    .into_iter()
+                    .map(|(name, ty)| self.column(name, ty))
+                    .collect();
                 (call, columns)
             })
             .collect();
         let ordinality = ordinality.then(|| self.column("ordinality", Type::INT8));
-        let rel = Rel::Function(Box::new(FunctionRel { calls, ordinality, alias: shown.clone() }));
+        let rel = Rel::Function(Box::new(FunctionRel {
+            calls,
+            ordinality,
+            alias: shown.clone(),
+        }));
         let mut range = Range::over(&shown, &rel.columns());
         range.scalar = scalar;
         super::from::rename(&mut range, alias)?;
@@ -614,7 +680,11 @@ fn unknown_function(schema: Option<&str>, name: &str, given: &Given) -> Error {
     let types: Vec<String> = if given.star {
         vec!["*".to_owned()]
     } else {
-        given.exprs.iter().map(|expr| expr.ty().plain().name()).collect()
+        given
+            .exprs
+            .iter()
+            .map(|expr| expr.ty().plain().name())
+            .collect()
     };
     let name = match schema {
         Some(schema) => format!("{schema}.{name}"),

@@ -219,17 +219,13 @@ impl<'a> Binder<'a> {
     ) -> Result<(BoundQuery, Tag)> {
         match statement {
             ast::Statement::Query(query) => self.top_query(query, scope),
-            ast::Statement::Insert(insert) => {
-                Ok((self.insert(insert, scope, false)?, Tag::Insert))
-            }
-            ast::Statement::Update(update) => {
-                Ok((self.update(update, scope, false)?, Tag::Update))
-            }
-            ast::Statement::Delete(delete) => {
-                Ok((self.delete(delete, scope, false)?, Tag::Delete))
-            }
+            ast::Statement::Insert(insert) => Ok((self.insert(insert, scope, false)?, Tag::Insert)),
+            ast::Statement::Update(update) => Ok((self.update(update, scope, false)?, Tag::Update)),
+            ast::Statement::Delete(delete) => Ok((self.delete(delete, scope, false)?, Tag::Delete)),
             ast::Statement::Merge(_) => Err(Error::unsupported("MERGE")),
-            _ => Err(Error::internal("plan was called for a statement that is not a query")),
+            _ => Err(Error::internal(
+                "plan was called for a statement that is not a query",
+            )),
         }
     }
 
@@ -257,7 +253,11 @@ impl<'a> Binder<'a> {
             ast::SetExpr::Delete(ast::Statement::Delete(delete)) => {
                 self.delete(delete, scope, false)?
             }
-            _ => return Err(Error::internal("a data-modifying statement of another kind")),
+            _ => {
+                return Err(Error::internal(
+                    "a data-modifying statement of another kind",
+                ));
+            }
         };
         self.visible.truncate(mark);
         Ok((with::close(ctes, bound), tag))
@@ -267,7 +267,11 @@ impl<'a> Binder<'a> {
     pub(crate) fn column(&mut self, name: impl Into<String>, ty: Type) -> RelColumn {
         let id = ColumnRef(self.next_column);
         self.next_column += 1;
-        RelColumn { id, name: name.into(), ty }
+        RelColumn {
+            id,
+            name: name.into(),
+            ty,
+        }
     }
 
     /// Runs `f` one level deeper; 54001 when that is too deep.
@@ -356,7 +360,8 @@ impl<'a> Binder<'a> {
         for access in &self.accesses {
             let columns: Vec<ColumnId> = access.columns.iter().copied().collect();
             let columns = (!access.whole).then_some(columns.as_slice());
-            self.catalog.may(access.role, &access.table, access.privilege, columns)?;
+            self.catalog
+                .may(access.role, &access.table, access.privilege, columns)?;
         }
         Ok(())
     }
@@ -381,12 +386,22 @@ pub fn offset(text: &str, span: Span) -> Option<u32> {
     if line == 0 || column == 0 {
         return None;
     }
-    let before: usize =
-        text.split('\n').take(line - 1).map(|line| line.chars().count() + 1).sum();
+    let before: usize = text
+        .split('\n')
+        .take(line - 1)
+        .map(|line| line.chars().count() + 1)
+        .sum();
     u32::try_from(before + column).ok()
 }
 
 /// Closes a WITH around a bound query.
 pub(crate) fn with_ctes(ctes: Vec<Cte>, rel: Rel) -> Rel {
-    if ctes.is_empty() { rel } else { Rel::With { ctes, body: Box::new(rel) } }
+    if ctes.is_empty() {
+        rel
+    } else {
+        Rel::With {
+            ctes,
+            body: Box::new(rel),
+        }
+    }
 }

@@ -21,11 +21,7 @@ use crate::types::{Datum, Type};
 const GENERATED_ALWAYS: SqlState = SqlState(*b"428C9");
 
 impl Binder<'_> {
-    fn target_table(
-        &mut self,
-        name: &ast::ObjectName,
-        verb: &str,
-    ) -> Result<Arc<Table>> {
+    fn target_table(&mut self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Table>> {
         let parts = self.name_parts(name)?;
         if let [single] = parts.as_slice()
             && self.visible.iter().any(|cte| cte.name == *single)
@@ -71,7 +67,10 @@ impl Binder<'_> {
     ) -> Result<BoundQuery> {
         let _ = in_cte;
         let ast::TableObject::TableName(name) = &insert.table else {
-            return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"FUNCTION\""));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "syntax error at or near \"FUNCTION\"",
+            ));
         };
         let table = self.target_table(name, "insert into")?;
         let access = self.needs(&table, Privilege::Insert);
@@ -90,9 +89,7 @@ impl Binder<'_> {
         let (new, mut range) = self.row_range(&table, &shown);
         let conflict = match &insert.on {
             None => None,
-            Some(ast::OnInsert::OnConflict(on)) => {
-                Some(self.conflict(on, &table, &shown, outer)?)
-            }
+            Some(ast::OnInsert::OnConflict(on)) => Some(self.conflict(on, &table, &shown, outer)?),
             Some(ast::OnInsert::DuplicateKeyUpdate(_)) => {
                 return Err(Error::new(
                     state::SYNTAX_ERROR,
@@ -104,8 +101,7 @@ impl Binder<'_> {
         if insert.returning.is_some() {
             range.access = Some(self.needs(&table, Privilege::Select));
         }
-        let scope =
-            Scope::of(&FromItem::single(Rel::one_row(), range), Some(outer));
+        let scope = Scope::of(&FromItem::single(Rel::one_row(), range), Some(outer));
         let (returning, outputs) = self.returning(insert.returning.as_deref(), &scope)?;
         let modify = Modify {
             kind: ModifyKind::Insert,
@@ -119,7 +115,10 @@ impl Binder<'_> {
             conflict,
             returning,
         };
-        Ok(BoundQuery { rel: Rel::Modify(Box::new(modify)), outputs })
+        Ok(BoundQuery {
+            rel: Rel::Modify(Box::new(modify)),
+            outputs,
+        })
     }
 
     fn insert_columns(&mut self, insert: &ast::Insert, table: &Arc<Table>) -> Result<Vec<usize>> {
@@ -135,7 +134,10 @@ impl Binder<'_> {
             if columns.contains(&index) {
                 let error = Error::new(
                     state::DUPLICATE_COLUMN,
-                    format!("column \"{}\" specified more than once", table.columns[index].name),
+                    format!(
+                        "column \"{}\" specified more than once",
+                        table.columns[index].name
+                    ),
                 );
                 return Err(self.at(error, span));
             }
@@ -145,14 +147,18 @@ impl Binder<'_> {
     }
 
     fn column_index(&self, table: &Table, name: &str) -> Result<usize> {
-        live(table).find(|(_, column)| column.name == name).map(|(index, _)| index).ok_or_else(
-            || {
+        live(table)
+            .find(|(_, column)| column.name == name)
+            .map(|(index, _)| index)
+            .ok_or_else(|| {
                 Error::new(
                     state::UNDEFINED_COLUMN,
-                    format!("column \"{name}\" of relation \"{}\" does not exist", table.name),
+                    format!(
+                        "column \"{name}\" of relation \"{}\" does not exist",
+                        table.name
+                    ),
                 )
-            },
-        )
+            })
     }
 
     /// The rows to insert, and what each given column takes from them (`None` = DEFAULT).
@@ -189,7 +195,10 @@ impl Binder<'_> {
                 self.coerce_outputs(&mut bound, &types)?;
             }
             let output = &bound.outputs[at];
-            let expr = Expr::Column { column: output.id, ty: output.ty };
+            let expr = Expr::Column {
+                column: output.id,
+                ty: output.ty,
+            };
             values.push((*index, Some(self.assign(expr, column.ty, &column.name)?)));
         }
         Ok((bound.rel, values))
@@ -233,7 +242,10 @@ impl Binder<'_> {
                 let made_column = self.column(&column.name, column.ty);
                 values.push((
                     *index,
-                    Some(Expr::Column { column: made_column.id, ty: column.ty }),
+                    Some(Expr::Column {
+                        column: made_column.id,
+                        ty: column.ty,
+                    }),
                 ));
                 if let Some(row) = bound.iter().find(|row| row[at].is_some()) {
                     self.check_given(table, *index, row[at].is_some())?;
@@ -264,7 +276,10 @@ impl Binder<'_> {
         let refuse = |detail: String| {
             Error::new(
                 GENERATED_ALWAYS,
-                format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name),
+                format!(
+                    "cannot insert a non-DEFAULT value into column \"{}\"",
+                    column.name
+                ),
             )
             .detail(detail)
         };
@@ -274,9 +289,10 @@ impl Binder<'_> {
                 column.name
             ))
             .hint("Use OVERRIDING SYSTEM VALUE to override.")),
-            Generated::Stored(_) => {
-                Err(refuse(format!("Column \"{}\" is a generated column.", column.name)))
-            }
+            Generated::Stored(_) => Err(refuse(format!(
+                "Column \"{}\" is a generated column.",
+                column.name
+            ))),
             _ => Ok(()),
         }
     }
@@ -336,9 +352,7 @@ impl Binder<'_> {
         let parsed = crate::parse::parse_expression(text)?;
         let saved = self.text.take();
         let scope = match range {
-            Some(range) => {
-                Scope::of(&FromItem::single(Rel::one_row(), range.clone()), None)
-            }
+            Some(range) => Scope::of(&FromItem::single(Rel::one_row(), range.clone()), None),
             None => Scope::empty(None),
         };
         let bound = self.expr(&parsed, &scope, Clause::Stored(place));
@@ -353,7 +367,13 @@ impl Binder<'_> {
         alias: &str,
     ) -> (Vec<(usize, ColumnRef)>, Range) {
         let (scan, range) = self.scan(table, alias);
-        (scan.columns.into_iter().map(|(index, column)| (index, column.id)).collect(), range)
+        (
+            scan.columns
+                .into_iter()
+                .map(|(index, column)| (index, column.id))
+                .collect(),
+            range,
+        )
     }
 
     fn returning(
@@ -373,7 +393,12 @@ impl Binder<'_> {
                 return Err(super::expression::not_allowed_set("RETURNING"));
             }
             let column = self.column(&name, expr.ty());
-            outputs.push(Output { name, id: column.id, ty: column.ty, origin });
+            outputs.push(Output {
+                name,
+                id: column.id,
+                ty: column.ty,
+                origin,
+            });
             returning.push((column, expr));
         }
         Ok((returning, outputs))
@@ -413,7 +438,12 @@ impl Binder<'_> {
                 ConflictAction::Update { assign, filter }
             }
         };
-        Ok(Conflict { arbiters, action, existing, excluded })
+        Ok(Conflict {
+            arbiters,
+            action,
+            existing,
+            excluded,
+        })
     }
 
     /// The unique indexes that a conflict target names; empty = any.
@@ -427,19 +457,25 @@ impl Binder<'_> {
             None => Ok(Vec::new()),
             Some(ast::ConflictTarget::OnConstraint(name)) => {
                 let name = self.single_name(name)?;
-                let index = table.constraints.iter().find_map(|constraint| match constraint {
-                    Constraint::Unique { name: own, index, .. }
-                    | Constraint::Primary { name: own, index, .. }
-                        if *own == name =>
-                    {
-                        Some(*index)
-                    }
-                    _ => None,
-                });
+                let index = table
+                    .constraints
+                    .iter()
+                    .find_map(|constraint| match constraint {
+                        Constraint::Unique {
+                            name: own, index, ..
+                        }
+                        | Constraint::Primary {
+                            name: own, index, ..
+                        } if *own == name => Some(*index),
+                        _ => None,
+                    });
                 index.map(|index| vec![index]).ok_or_else(|| {
                     Error::new(
                         state::UNDEFINED_OBJECT,
-                        format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
+                        format!(
+                            "constraint \"{name}\" for table \"{}\" does not exist",
+                            table.name
+                        ),
                     )
                 })
             }
@@ -449,7 +485,10 @@ impl Binder<'_> {
                         parse_arbiter(&one.value[ARBITER.len()..])?
                     }
                     names => (
-                        names.iter().map(|name| ast::Expr::Identifier(name.clone())).collect(),
+                        names
+                            .iter()
+                            .map(|name| ast::Expr::Identifier(name.clone()))
+                            .collect(),
                         None,
                     ),
                 };
@@ -475,7 +514,8 @@ impl Binder<'_> {
         let condition = match predicate {
             Some(predicate) => {
                 let mut parts = Vec::new();
-                self.condition(predicate, &scope, Clause::Where)?.conjuncts(&mut parts);
+                self.condition(predicate, &scope, Clause::Where)?
+                    .conjuncts(&mut parts);
                 parts
             }
             None => Vec::new(),
@@ -483,8 +523,12 @@ impl Binder<'_> {
         let mut found = Vec::new();
         for index in table.indexes.iter().filter(|index| index.unique) {
             let keys = self.index_expressions(index, table, &range)?;
-            let covers = keys.iter().all(|key| wanted.iter().any(|want| same(want, key)))
-                && wanted.iter().all(|want| keys.iter().any(|key| same(want, key)));
+            let covers = keys
+                .iter()
+                .all(|key| wanted.iter().any(|want| same(want, key)))
+                && wanted
+                    .iter()
+                    .all(|want| keys.iter().any(|key| same(want, key)));
             if !covers {
                 continue;
             }
@@ -494,7 +538,9 @@ impl Binder<'_> {
                     let mut parts = Vec::new();
                     let own = self.stored(text, Some(&range), "index predicates")?;
                     own.conjuncts(&mut parts);
-                    parts.iter().all(|part| condition.iter().any(|have| same(have, part)))
+                    parts
+                        .iter()
+                        .all(|part| condition.iter().any(|have| same(have, part)))
                 }
             };
             if holds {
@@ -530,9 +576,7 @@ impl Binder<'_> {
                         .map(|column| column.expr.clone())
                         .ok_or_else(|| Error::internal("an index names a column that is gone"))
                 }
-                IndexKey::Expression(text) => {
-                    self.stored(text, Some(range), "index expressions")
-                }
+                IndexKey::Expression(text) => self.stored(text, Some(range), "index expressions"),
             })
             .collect()
     }
@@ -587,7 +631,9 @@ impl Binder<'_> {
                     let what = if stored {
                         format!("Column \"{label}\" is a generated column.")
                     } else {
-                        format!("Column \"{label}\" is an identity column defined as GENERATED ALWAYS.")
+                        format!(
+                            "Column \"{label}\" is an identity column defined as GENERATED ALWAYS."
+                        )
                     };
                     return Err(Error::new(
                         GENERATED_ALWAYS,
@@ -650,7 +696,10 @@ impl Binder<'_> {
             return Err(Error::new(state::SYNTAX_ERROR, "syntax error in UPDATE"));
         };
         if !update.table.joins.is_empty() {
-            return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"JOIN\""));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "syntax error at or near \"JOIN\"",
+            ));
         }
         let from: &[ast::TableWithJoins] = match &update.from {
             None => &[],
@@ -667,7 +716,10 @@ impl Binder<'_> {
         let rel = self.filtered(&source, update.selection.as_ref(), &scope)?;
         let (new, mut range) = self.row_range(&table, &shown);
         range.access = source.item.ranges[0].access;
-        let mut item = FromItem { rel: Rel::one_row(), ..source.item };
+        let mut item = FromItem {
+            rel: Rel::one_row(),
+            ..source.item
+        };
         replace_range(&mut item, range);
         let scope = Scope::of(&item, Some(outer));
         let (returning, outputs) = self.returning(update.returning.as_deref(), &scope)?;
@@ -683,7 +735,10 @@ impl Binder<'_> {
             conflict: None,
             returning,
         };
-        Ok(BoundQuery { rel: Rel::Modify(Box::new(modify)), outputs })
+        Ok(BoundQuery {
+            rel: Rel::Modify(Box::new(modify)),
+            outputs,
+        })
     }
 
     /// DELETE.
@@ -696,13 +751,20 @@ impl Binder<'_> {
         let _ = in_cte;
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) =
             &delete.from;
-        let [ast::TableWithJoins { relation: ast::TableFactor::Table { name, alias, .. }, joins }] =
-            from.as_slice()
+        let [
+            ast::TableWithJoins {
+                relation: ast::TableFactor::Table { name, alias, .. },
+                joins,
+            },
+        ] = from.as_slice()
         else {
             return Err(Error::new(state::SYNTAX_ERROR, "syntax error in DELETE"));
         };
         if !joins.is_empty() {
-            return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"JOIN\""));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "syntax error at or near \"JOIN\"",
+            ));
         }
         let using = delete.using.as_deref().unwrap_or_default();
         let (table, shown, source) =
@@ -724,7 +786,10 @@ impl Binder<'_> {
             conflict: None,
             returning,
         };
-        Ok(BoundQuery { rel: Rel::Modify(Box::new(modify)), outputs })
+        Ok(BoundQuery {
+            rel: Rel::Modify(Box::new(modify)),
+            outputs,
+        })
     }
 
     /// The target's scan, joined with FROM or USING.
@@ -743,7 +808,11 @@ impl Binder<'_> {
         let key = self.column("ctid", Type::BYTEA).id;
         scan.key = Some(key);
         scan.target = true;
-        let old = scan.columns.iter().map(|(index, column)| (*index, column.id)).collect();
+        let old = scan
+            .columns
+            .iter()
+            .map(|(index, column)| (*index, column.id))
+            .collect();
         range.access = Some(self.needs(&table, Privilege::Select));
         if alias.is_none() {
             range.schema = Some(self.catalog.schema_name(table.schema).to_owned());
@@ -795,7 +864,10 @@ impl Binder<'_> {
         let condition = self.condition(condition, scope, Clause::Where)?;
         let mut conditions = Vec::new();
         condition.conjuncts(&mut conditions);
-        Ok(Rel::Filter { input: Box::new(rel), conditions })
+        Ok(Rel::Filter {
+            input: Box::new(rel),
+            conditions,
+        })
     }
 }
 
@@ -820,11 +892,20 @@ fn replace_range(item: &mut FromItem, range: Range) {
 
 fn cross(left: Rel, right: Rel) -> Rel {
     let (left, right) = (Box::new(left), Box::new(right));
-    Rel::Join { kind: JoinKind::Inner, left, right, on: Vec::new() }
+    Rel::Join {
+        kind: JoinKind::Inner,
+        left,
+        right,
+        on: Vec::new(),
+    }
 }
 
 fn live(table: &Table) -> impl Iterator<Item = (usize, &Column)> {
-    table.columns.iter().enumerate().filter(|(_, column)| !column.dropped)
+    table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| !column.dropped)
 }
 
 fn check_width(given: usize, wanted: usize, listed: bool) -> Result<()> {
@@ -864,8 +945,11 @@ fn parse_arbiter(text: &str) -> Result<(Vec<ast::Expr>, Option<ast::Expr>)> {
             }
         }
         parser.expect_token(&Token::RParen)?;
-        let predicate =
-            if parser.parse_keyword(Keyword::WHERE) { Some(parser.parse_expr()?) } else { None };
+        let predicate = if parser.parse_keyword(Keyword::WHERE) {
+            Some(parser.parse_expr()?)
+        } else {
+            None
+        };
         Ok((exprs, predicate))
     };
     read().map_err(|error| Error::new(state::SYNTAX_ERROR, error.to_string()))

@@ -21,11 +21,17 @@ fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
         ast::Expr::Function(function) => match function.name.0.last() {
             Some(ast::ObjectNamePart::Identifier(ident)) => {
                 let name = fold(ident);
-                if name.starts_with('\u{1}') { None } else { Some((name, true)) }
+                if name.starts_with('\u{1}') {
+                    None
+                } else {
+                    Some((name, true))
+                }
             }
             _ => None,
         },
-        ast::Expr::Cast { expr, data_type, .. } => match figure(expr) {
+        ast::Expr::Cast {
+            expr, data_type, ..
+        } => match figure(expr) {
             Some((name, true)) => Some((name, true)),
             _ => Some((type_label(data_type)?, false)),
         },

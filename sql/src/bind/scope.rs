@@ -87,8 +87,11 @@ pub enum Found<'s> {
 
 /// Lower-cases an unquoted identifier and cuts it to 63 bytes, as PostgreSQL's lexer does.
 pub fn fold(ident: &Ident) -> String {
-    let mut name =
-        if ident.quote_style.is_some() { ident.value.clone() } else { lower(&ident.value) };
+    let mut name = if ident.quote_style.is_some() {
+        ident.value.clone()
+    } else {
+        lower(&ident.value)
+    };
     if name.len() > NAME_BYTES_MAX && !name.starts_with('\u{1}') {
         let mut end = NAME_BYTES_MAX;
         while !name.is_char_boundary(end) {
@@ -121,30 +124,49 @@ impl FromItem {
                 source: Some((0, index)),
             })
             .collect();
-        FromItem { rel, ranges: vec![range], visible }
+        FromItem {
+            rel,
+            ranges: vec![range],
+            visible,
+        }
     }
 
     /// No relation at all.
     pub fn empty() -> FromItem {
-        FromItem { rel: Rel::one_row(), ranges: Vec::new(), visible: Vec::new() }
+        FromItem {
+            rel: Rel::one_row(),
+            ranges: Vec::new(),
+            visible: Vec::new(),
+        }
     }
 
     /// Puts the names of two items side by side; `rel` is left to the caller.
     pub fn beside(mut self, other: FromItem, rel: impl FnOnce(Rel, Rel) -> Rel) -> FromItem {
         let shift = self.ranges.len();
         self.ranges.extend(other.ranges);
-        self.visible.extend(other.visible.into_iter().map(|mut visible| {
-            visible.source = visible.source.map(|(range, column)| (range + shift, column));
-            visible
-        }));
-        FromItem { rel: rel(self.rel, other.rel), ..self }
+        self.visible
+            .extend(other.visible.into_iter().map(|mut visible| {
+                visible.source = visible
+                    .source
+                    .map(|(range, column)| (range + shift, column));
+                visible
+            }));
+        FromItem {
+            rel: rel(self.rel, other.rel),
+            ..self
+        }
     }
 }
 
 impl<'p> Scope<'p> {
     /// A level without relations.
     pub fn empty(parent: Option<&'p Scope<'p>>) -> Scope<'p> {
-        Scope { parent, ranges: Vec::new(), visible: Vec::new(), forbidden: Vec::new() }
+        Scope {
+            parent,
+            ranges: Vec::new(),
+            visible: Vec::new(),
+            forbidden: Vec::new(),
+        }
     }
 
     /// The names of a FROM item below `parent`.
@@ -164,7 +186,10 @@ impl<'p> Scope<'p> {
             if matches.next().is_some() {
                 return Err(ambiguous(name));
             }
-            return Ok(Some(Found::Column(first.expr.clone(), self.access_of(first.source))));
+            return Ok(Some(Found::Column(
+                first.expr.clone(),
+                self.access_of(first.source),
+            )));
         }
         if let Some(found) = self.hidden(name) {
             return Ok(Some(found));
@@ -174,7 +199,11 @@ impl<'p> Scope<'p> {
         {
             return Ok(Some(found));
         }
-        Ok(self.ranges.iter().find(|range| range.alias == name).map(Found::Row))
+        Ok(self
+            .ranges
+            .iter()
+            .find(|range| range.alias == name)
+            .map(Found::Row))
     }
 
     /// As [`Scope::find`], in this level only and columns only (GROUP BY's first try).
@@ -186,7 +215,10 @@ impl<'p> Scope<'p> {
         if matches.next().is_some() {
             return Err(ambiguous(name));
         }
-        Ok(Some(Found::Column(first.expr.clone(), self.access_of(first.source))))
+        Ok(Some(Found::Column(
+            first.expr.clone(),
+            self.access_of(first.source),
+        )))
     }
 
     /// System columns are reached by their bare name when one relation has them.
@@ -288,7 +320,10 @@ impl Range {
                 .iter()
                 .map(|column| RangeColumn {
                     name: column.name.clone(),
-                    expr: Expr::Column { column: column.id, ty: column.ty },
+                    expr: Expr::Column {
+                        column: column.id,
+                        ty: column.ty,
+                    },
                     origin: None,
                     hidden: false,
                 })
@@ -303,7 +338,10 @@ impl Range {
 
 /// 42702.
 pub fn ambiguous(name: &str) -> Error {
-    Error::new(state::AMBIGUOUS_COLUMN, format!("column reference \"{name}\" is ambiguous"))
+    Error::new(
+        state::AMBIGUOUS_COLUMN,
+        format!("column reference \"{name}\" is ambiguous"),
+    )
 }
 
 /// The columns that an output list gives, as a relation's columns.

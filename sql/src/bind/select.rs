@@ -72,7 +72,10 @@ impl Binder<'_> {
                 let keys = self.order_outputs(order, &bound.outputs)?;
                 let rel = sorted(bound.rel, keys.clone());
                 let rel = self.limited(rel, query, keys, scope)?;
-                BoundQuery { rel, outputs: bound.outputs }
+                BoundQuery {
+                    rel,
+                    outputs: bound.outputs,
+                }
             }
         };
         self.visible.truncate(mark);
@@ -92,9 +95,12 @@ impl Binder<'_> {
             }
             ast::SetExpr::Query(query) => binder.query(query, scope, settle),
             ast::SetExpr::Values(values) => binder.values(values, scope, settle),
-            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                binder.set_operation(left, *op, *set_quantifier, right, scope, settle)
-            }
+            ast::SetExpr::SetOperation {
+                left,
+                op,
+                set_quantifier,
+                right,
+            } => binder.set_operation(left, *op, *set_quantifier, right, scope, settle),
             ast::SetExpr::Table(table) => {
                 let parts: Vec<ast::Ident> = table
                     .schema_name
@@ -102,7 +108,11 @@ impl Binder<'_> {
                     .chain(&table.table_name)
                     .map(|name| ast::Ident::new(name.clone()))
                     .collect();
-                let text = parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(".");
+                let text = parts
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(".");
                 let statement = super::syntax::parser(&format!("SELECT * FROM {text}"))
                     .and_then(|mut parser| parser.parse_query())
                     .map_err(|error| Error::new(state::SYNTAX_ERROR, error.to_string()))?;
@@ -134,7 +144,10 @@ impl Binder<'_> {
             let condition = self.condition(condition, &level, Clause::Where)?;
             let mut conditions = Vec::new();
             condition.conjuncts(&mut conditions);
-            rel = Rel::Filter { input: Box::new(rel), conditions };
+            rel = Rel::Filter {
+                input: Box::new(rel),
+                conditions,
+            };
         }
         self.windows.push(select.named_window.clone());
         let mut targets = self.targets(&select.projection, &level, Clause::Select)?;
@@ -160,20 +173,32 @@ impl Binder<'_> {
         rel = self.extract_windows(rel, &mut targets)?;
         rel = self.extract_sets(rel, &mut targets)?;
         let (mut rel, ids) = self.project(rel, &mut targets);
-        let column = |index: usize| Expr::Column { column: ids[index].0, ty: ids[index].1 };
+        let column = |index: usize| Expr::Column {
+            column: ids[index].0,
+            ty: ids[index].1,
+        };
         let keys: Vec<SortKey> = keys
             .into_iter()
-            .map(|(index, options)| SortKey { expr: column(index), ..options })
+            .map(|(index, options)| SortKey {
+                expr: column(index),
+                ..options
+            })
             .collect();
         if distinct {
             let on = (0..shown).map(column).collect();
-            rel = Rel::Distinct { input: Box::new(rel), on };
+            rel = Rel::Distinct {
+                input: Box::new(rel),
+                on,
+            };
         }
         rel = sorted(rel, keys.clone());
         if let Some(on) = distinct_on {
             self.check_distinct_on(&on, &keys, &ids)?;
             let on = on.into_iter().map(column).collect();
-            rel = Rel::Distinct { input: Box::new(rel), on };
+            rel = Rel::Distinct {
+                input: Box::new(rel),
+                on,
+            };
         }
         if !locks.is_empty() {
             let allowed = plain && select.distinct.is_none();
@@ -212,7 +237,10 @@ impl Binder<'_> {
                     targets.push(self.target(expr, fold(alias), level, clause)?);
                 }
                 ast::SelectItem::ExprWithAliases { .. } => {
-                    return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"(\""));
+                    return Err(Error::new(
+                        state::SYNTAX_ERROR,
+                        "syntax error at or near \"(\"",
+                    ));
                 }
                 ast::SelectItem::Wildcard(_) => self.star(level, &mut targets)?,
                 ast::SelectItem::QualifiedWildcard(kind, _) => match kind {
@@ -244,7 +272,11 @@ impl Binder<'_> {
     ) -> Result<Target> {
         let bound = self.expr(expr, level, clause)?;
         let origin = self.origin(&bound, level);
-        Ok(Target { name, expr: bound, origin })
+        Ok(Target {
+            name,
+            expr: bound,
+            origin,
+        })
     }
 
     /// Table and attnum of a plain column.
@@ -254,9 +286,10 @@ impl Binder<'_> {
         };
         level.ranges.iter().find_map(|range| {
             let table = range.table.as_ref()?;
-            let found = range.columns.iter().find(|own| {
-                matches!(&own.expr, Expr::Column { column: id, .. } if id == column)
-            })?;
+            let found = range
+                .columns
+                .iter()
+                .find(|own| matches!(&own.expr, Expr::Column { column: id, .. } if id == column))?;
             Some((table.id.0, table.columns.get(found.origin?)?.number))
         })
     }
@@ -275,7 +308,11 @@ impl Binder<'_> {
                 self.touch(access, level.ranges[range].columns[column].origin);
             }
             let origin = self.origin(&visible.expr, level);
-            targets.push(Target { name: visible.name.clone(), expr: visible.expr.clone(), origin });
+            targets.push(Target {
+                name: visible.name.clone(),
+                expr: visible.expr.clone(),
+                origin,
+            });
         }
         Ok(())
     }
@@ -302,7 +339,11 @@ impl Binder<'_> {
         }
         for column in range.columns.iter().filter(|column| !column.hidden) {
             let origin = self.origin(&column.expr, level);
-            targets.push(Target { name: column.name.clone(), expr: column.expr.clone(), origin });
+            targets.push(Target {
+                name: column.name.clone(),
+                expr: column.expr.clone(),
+                origin,
+            });
         }
         Ok(())
     }
@@ -310,7 +351,11 @@ impl Binder<'_> {
     fn expand_row(&mut self, row: Expr, targets: &mut Vec<Target>) -> Result<()> {
         if let Expr::Row { items, shape, .. } = row {
             for (name, expr) in shape.names.iter().zip(items) {
-                targets.push(Target { name: name.to_string(), expr, origin: None });
+                targets.push(Target {
+                    name: name.to_string(),
+                    expr,
+                    origin: None,
+                });
             }
             return Ok(());
         }
@@ -322,8 +367,16 @@ impl Binder<'_> {
         };
         for (index, (name, ty)) in fields.into_iter().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let expr = Expr::Field { input: Box::new(row.clone()), index, ty };
-            targets.push(Target { name, expr, origin: None });
+            let expr = Expr::Field {
+                input: Box::new(row.clone()),
+                index,
+                ty,
+            };
+            targets.push(Target {
+                name,
+                expr,
+                origin: None,
+            });
         }
         Ok(())
     }
@@ -442,7 +495,11 @@ impl Binder<'_> {
         if let Some(index) = targets.iter().position(|target| same(&target.expr, &bound)) {
             return Ok(index);
         }
-        targets.push(Target { name: String::new(), expr: bound, origin: None });
+        targets.push(Target {
+            name: String::new(),
+            expr: bound,
+            origin: None,
+        });
         Ok(targets.len() - 1)
     }
 
@@ -504,25 +561,36 @@ impl Binder<'_> {
                             state::FEATURE_NOT_SUPPORTED,
                             "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
                         )
-                        .detail("Only result column names can be used, not expressions or functions.")
+                        .detail(
+                            "Only result column names can be used, not expressions or functions.",
+                        )
                         .hint(
                             "Add the expression/function to every SELECT, or move the UNION into \
                              a FROM clause.",
                         ));
                     };
                     let name = fold(ident);
-                    outputs.iter().position(|output| output.name == name).ok_or_else(|| {
-                        let error = Error::new(
-                            state::UNDEFINED_COLUMN,
-                            format!("column \"{name}\" does not exist"),
-                        );
-                        self.at(error, ident.span)
-                    })?
+                    outputs
+                        .iter()
+                        .position(|output| output.name == name)
+                        .ok_or_else(|| {
+                            let error = Error::new(
+                                state::UNDEFINED_COLUMN,
+                                format!("column \"{name}\" does not exist"),
+                            );
+                            self.at(error, ident.span)
+                        })?
                 }
             };
             let output = &outputs[index];
-            let expr = Expr::Column { column: output.id, ty: output.ty };
-            keys.push(SortKey { expr, ..self.sort_options(item, output.ty)? });
+            let expr = Expr::Column {
+                column: output.id,
+                ty: output.ty,
+            };
+            keys.push(SortKey {
+                expr,
+                ..self.sort_options(item, output.ty)?
+            });
         }
         Ok(keys)
     }
@@ -537,13 +605,19 @@ impl Binder<'_> {
     ) -> Result<Rel> {
         let (mut limit, mut offset) = (None, None);
         match &query.limit_clause {
-            Some(ast::LimitClause::LimitOffset { limit: l, offset: o, .. }) => {
+            Some(ast::LimitClause::LimitOffset {
+                limit: l,
+                offset: o,
+                ..
+            }) => {
                 limit = l.as_ref();
                 offset = o.as_ref().map(|o| &o.value);
             }
             Some(ast::LimitClause::OffsetCommaLimit { .. }) => {
-                return Err(Error::new(state::SYNTAX_ERROR, "LIMIT #,# syntax is not supported")
-                    .hint("Use separate LIMIT and OFFSET clauses."));
+                return Err(
+                    Error::new(state::SYNTAX_ERROR, "LIMIT #,# syntax is not supported")
+                        .hint("Use separate LIMIT and OFFSET clauses."),
+                );
             }
             None => {}
         }
@@ -564,7 +638,8 @@ impl Binder<'_> {
                 ties = Some(keys);
             }
         }
-        let all = |expr: &ast::Expr| matches!(expr, ast::Expr::Value(v) if v.value == ast::Value::Null);
+        let all =
+            |expr: &ast::Expr| matches!(expr, ast::Expr::Value(v) if v.value == ast::Value::Null);
         let limit = match (one, limit) {
             (Some(one), _) => Some(one),
             (None, Some(expr)) if !all(expr) => Some(self.row_count(expr, "LIMIT", scope)?),
@@ -577,7 +652,12 @@ impl Binder<'_> {
         if limit.is_none() && offset.is_none() {
             return Ok(rel);
         }
-        Ok(Rel::Limit { input: Box::new(rel), limit, offset, ties })
+        Ok(Rel::Limit {
+            input: Box::new(rel),
+            limit,
+            offset,
+            ties,
+        })
     }
 
     fn row_count(&mut self, expr: &ast::Expr, word: &str, scope: &Scope<'_>) -> Result<Expr> {
@@ -609,7 +689,10 @@ impl Binder<'_> {
             ast::SetOperator::Intersect => (SetKind::Intersect, "INTERSECT"),
             ast::SetOperator::Except => (SetKind::Except, "EXCEPT"),
             ast::SetOperator::Minus => {
-                return Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"MINUS\""));
+                return Err(Error::new(
+                    state::SYNTAX_ERROR,
+                    "syntax error at or near \"MINUS\"",
+                ));
             }
         };
         let all = matches!(quantifier, ast::SetQuantifier::All);
@@ -634,7 +717,13 @@ impl Binder<'_> {
         // An unknown pair stays open for an enclosing INSERT only as text.
         let types: Vec<Type> = types
             .into_iter()
-            .map(|ty| if ty.oid == Type::UNKNOWN.oid { Type::TEXT } else { ty })
+            .map(|ty| {
+                if ty.oid == Type::UNKNOWN.oid {
+                    Type::TEXT
+                } else {
+                    ty
+                }
+            })
             .collect();
         self.coerce_outputs(&mut left, &types)?;
         self.coerce_outputs(&mut right, &types)?;
@@ -668,24 +757,25 @@ impl Binder<'_> {
 
     /// Casts a query's outputs to given types. Literals of a VALUES or select list are read as
     /// the target type.
-    pub(super) fn coerce_outputs(
-        &mut self,
-        query: &mut BoundQuery,
-        types: &[Type],
-    ) -> Result<()> {
+    pub(super) fn coerce_outputs(&mut self, query: &mut BoundQuery, types: &[Type]) -> Result<()> {
         let mut items = Vec::new();
         for (output, ty) in query.outputs.iter_mut().zip(types) {
             if output.ty.oid == ty.oid && (ty.modifier < 0 || ty.modifier == output.ty.modifier) {
                 continue;
             }
-            if output.ty.oid == Type::UNKNOWN.oid
-                && self.retype(&mut query.rel, output.id, *ty)?
-            {
+            if output.ty.oid == Type::UNKNOWN.oid && self.retype(&mut query.rel, output.id, *ty)? {
                 output.ty = *ty;
                 continue;
             }
-            let from = if output.ty.oid == Type::UNKNOWN.oid { Type::TEXT } else { output.ty };
-            let column = Expr::Column { column: output.id, ty: from };
+            let from = if output.ty.oid == Type::UNKNOWN.oid {
+                Type::TEXT
+            } else {
+                output.ty
+            };
+            let column = Expr::Column {
+                column: output.id,
+                ty: from,
+            };
             let expr = self.cast(column, *ty)?;
             let made = self.column(&output.name, *ty);
             output.id = made.id;
@@ -740,7 +830,11 @@ impl Binder<'_> {
         let rows = self.value_rows(values, scope)?;
         let width = rows.first().map_or(0, Vec::len);
         let mut rows = rows;
-        if rows.iter().flatten().any(|expr| matches!(expr, Expr::Default)) {
+        if rows
+            .iter()
+            .flatten()
+            .any(|expr| matches!(expr, Expr::Default))
+        {
             return Err(Error::new(
                 state::SYNTAX_ERROR,
                 "DEFAULT is not allowed in this context",
@@ -772,7 +866,10 @@ impl Binder<'_> {
                 origin: None,
             })
             .collect();
-        Ok(BoundQuery { rel: Rel::Values { columns, rows }, outputs })
+        Ok(BoundQuery {
+            rel: Rel::Values { columns, rows },
+            outputs,
+        })
     }
 
     /// The rows of a VALUES list; DEFAULT is left in place.
@@ -818,8 +915,14 @@ impl Binder<'_> {
             ids.push((made.id, ty));
             items.push((made, std::mem::replace(&mut target.expr, Expr::Default)));
         }
-        let rel =
-            if items.is_empty() { rel } else { Rel::Project { input: Box::new(rel), items } };
+        let rel = if items.is_empty() {
+            rel
+        } else {
+            Rel::Project {
+                input: Box::new(rel),
+                items,
+            }
+        };
         (rel, ids)
     }
 
@@ -849,7 +952,11 @@ impl Binder<'_> {
                     Some(ast::NonBlock::Nowait) => Policy::NoWait,
                     Some(ast::NonBlock::SkipLocked) => Policy::SkipLocked,
                 };
-                Ok(LockSpec { mode, policy, tables })
+                Ok(LockSpec {
+                    mode,
+                    policy,
+                    tables,
+                })
             })
             .collect()
     }
@@ -875,7 +982,9 @@ impl Binder<'_> {
                 if !level.ranges.iter().any(|range| range.alias == *name) {
                     return Err(Error::new(
                         state::UNDEFINED_TABLE,
-                        format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
+                        format!(
+                            "relation \"{name}\" in FOR UPDATE clause not found in FROM clause"
+                        ),
                     ));
                 }
             }
@@ -891,7 +1000,10 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(Rel::Lock { input: Box::new(rel), locks })
+        Ok(Rel::Lock {
+            input: Box::new(rel),
+            locks,
+        })
     }
 
     fn lock_range(
@@ -900,7 +1012,11 @@ impl Binder<'_> {
         range: &Range,
         spec: &LockSpec,
     ) -> Result<Option<RowLock>> {
-        let Some(table) = range.table.clone().filter(|table| table.kind == TableKind::Table) else {
+        let Some(table) = range
+            .table
+            .clone()
+            .filter(|table| table.kind == TableKind::Table)
+        else {
             return Ok(None);
         };
         let access = self.needs(&table, Privilege::Update);
@@ -930,7 +1046,11 @@ impl Binder<'_> {
 /// Makes the scan that produces one of `own` give its row key too.
 fn key_of_scan(rel: &mut Rel, own: &[ColumnRef], key: ColumnRef, found: &mut Option<ColumnRef>) {
     if let Rel::Scan(scan) = rel {
-        if scan.columns.iter().any(|(_, column)| own.contains(&column.id)) {
+        if scan
+            .columns
+            .iter()
+            .any(|(_, column)| own.contains(&column.id))
+        {
             *found = Some(*scan.key.get_or_insert(key));
         }
         return;
@@ -940,7 +1060,14 @@ fn key_of_scan(rel: &mut Rel, own: &[ColumnRef], key: ColumnRef, found: &mut Opt
 
 /// Wraps in a Sort unless there is nothing to sort by.
 pub(super) fn sorted(rel: Rel, keys: Vec<SortKey>) -> Rel {
-    if keys.is_empty() { rel } else { Rel::Sort { input: Box::new(rel), keys } }
+    if keys.is_empty() {
+        rel
+    } else {
+        Rel::Sort {
+            input: Box::new(rel),
+            keys,
+        }
+    }
 }
 
 /// An ordinal of the select list.
@@ -960,9 +1087,10 @@ pub(super) fn ordinal(expr: &ast::Expr, count: usize, place: &str) -> Result<Opt
                 format!("non-integer constant in {place}"),
             )),
         },
-        ast::Value::SingleQuotedString(_) => {
-            Err(Error::new(state::SYNTAX_ERROR, format!("non-integer constant in {place}")))
-        }
+        ast::Value::SingleQuotedString(_) => Err(Error::new(
+            state::SYNTAX_ERROR,
+            format!("non-integer constant in {place}"),
+        )),
         _ => Ok(None),
     }
 }
@@ -974,7 +1102,10 @@ pub(super) fn ordered(ty: Type) -> Result<()> {
     }
     Err(Error::new(
         state::UNDEFINED_FUNCTION,
-        format!("could not identify an ordering operator for type {}", ty.plain().name()),
+        format!(
+            "could not identify an ordering operator for type {}",
+            ty.plain().name()
+        ),
     )
     .hint("Use an explicit ordering operator or modify the query."))
 }
@@ -983,9 +1114,10 @@ fn order_list(order: Option<&ast::OrderBy>) -> Result<&[ast::OrderByExpr]> {
     match order.map(|order| &order.kind) {
         None => Ok(&[]),
         Some(ast::OrderByKind::Expressions(items)) => Ok(items),
-        Some(ast::OrderByKind::All(_)) => {
-            Err(Error::new(state::SYNTAX_ERROR, "syntax error at or near \"ALL\""))
-        }
+        Some(ast::OrderByKind::All(_)) => Err(Error::new(
+            state::SYNTAX_ERROR,
+            "syntax error at or near \"ALL\"",
+        )),
     }
 }
 

@@ -28,7 +28,10 @@ impl Binder<'_> {
     ) -> Result<Expr> {
         let bound = self.query(query, scope, true)?;
         if bound.outputs.len() != 1 {
-            return Err(Error::new(state::SYNTAX_ERROR, "subquery must return only one column"));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "subquery must return only one column",
+            ));
         }
         let ty = bound.outputs[0].ty;
         Ok(Expr::Subquery(Box::new(Subquery {
@@ -51,17 +54,20 @@ impl Binder<'_> {
     }
 
     /// `ARRAY(SELECT ...)`.
-    pub(super) fn array_subquery(
-        &mut self,
-        query: &ast::Query,
-        scope: &Scope<'_>,
-    ) -> Result<Expr> {
+    pub(super) fn array_subquery(&mut self, query: &ast::Query, scope: &Scope<'_>) -> Result<Expr> {
         let bound = self.query(query, scope, true)?;
         if bound.outputs.len() != 1 {
-            return Err(Error::new(state::SYNTAX_ERROR, "subquery must return only one column"));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "subquery must return only one column",
+            ));
         }
         let element = bound.outputs[0].ty;
-        let ty = if element.is_array() { Some(element) } else { element.array_of() };
+        let ty = if element.is_array() {
+            Some(element)
+        } else {
+            element.array_of()
+        };
         let ty = ty.ok_or_else(|| {
             Error::new(
                 state::UNDEFINED_OBJECT,
@@ -86,7 +92,11 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         let any = self.any_subquery(left, "=", query, false, scope, clause)?;
-        Ok(if negated { Expr::Not(Box::new(any)) } else { any })
+        Ok(if negated {
+            Expr::Not(Box::new(any))
+        } else {
+            any
+        })
     }
 
     /// `left op ANY (SELECT ...)`, `left op ALL (SELECT ...)`.
@@ -107,7 +117,10 @@ impl Binder<'_> {
         let columns: Vec<Expr> = bound
             .outputs
             .iter()
-            .map(|output| Expr::Column { column: output.id, ty: output.ty })
+            .map(|output| Expr::Column {
+                column: output.id,
+                ty: output.ty,
+            })
             .collect();
         let left = match left {
             Expr::Row { items, .. } if is_row => items,
@@ -121,7 +134,11 @@ impl Binder<'_> {
             };
             return Err(self.at(Error::new(state::SYNTAX_ERROR, message), span));
         }
-        let outputs = bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+        let outputs = bound
+            .outputs
+            .iter()
+            .map(|output| (output.id, output.ty))
+            .collect();
         let test = if left.len() == 1 {
             let left = left.into_iter().next().expect("one operand");
             let right = columns.into_iter().next().expect("one column");
@@ -135,8 +152,16 @@ impl Binder<'_> {
                 "row comparison operator must yield type boolean",
             ));
         }
-        let kind = SubqueryKind::Any { test: Box::new(test), all };
-        Ok(Expr::Subquery(Box::new(Subquery { kind, rel: bound.rel, outputs, ty: Type::BOOL })))
+        let kind = SubqueryKind::Any {
+            test: Box::new(test),
+            all,
+        };
+        Ok(Expr::Subquery(Box::new(Subquery {
+            kind,
+            rel: bound.rel,
+            outputs,
+            ty: Type::BOOL,
+        })))
     }
 
     /// `(a, b) op (SELECT x, y)`.
@@ -154,20 +179,23 @@ impl Binder<'_> {
         };
         let row = self.row_value(query, scope)?;
         if row.len() != items.len() {
-            return Err(Error::new(state::SYNTAX_ERROR, "subquery has too few columns"));
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "subquery has too few columns",
+            ));
         }
         self.compare_rows(op, items, row)
     }
 
     /// A subquery of one row as its fields (computed once per use of each field; the executor
     /// caches by correlated values).
-    pub(super) fn row_value(
-        &mut self,
-        query: &ast::Query,
-        scope: &Scope<'_>,
-    ) -> Result<Vec<Expr>> {
+    pub(super) fn row_value(&mut self, query: &ast::Query, scope: &Scope<'_>) -> Result<Vec<Expr>> {
         let bound = self.query(query, scope, true)?;
-        let outputs: Vec<_> = bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+        let outputs: Vec<_> = bound
+            .outputs
+            .iter()
+            .map(|output| (output.id, output.ty))
+            .collect();
         let row = Expr::Subquery(Box::new(Subquery {
             kind: SubqueryKind::Row,
             rel: bound.rel,

@@ -31,7 +31,9 @@ pub struct QueryDialect {
 
 /// Parses statements the way the session does, for stored text (defaults, views, tests).
 pub fn parser(text: &str) -> Result<Parser<'static>, ParserError> {
-    static DIALECT: QueryDialect = QueryDialect { inner: PostgreSqlDialect {} };
+    static DIALECT: QueryDialect = QueryDialect {
+        inner: PostgreSqlDialect {},
+    };
     let mut tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location()?;
     prepare(&mut tokens);
     Ok(Parser::new(&DIALECT)
@@ -73,7 +75,10 @@ impl Dialect for QueryDialect {
         };
         parser.next_token();
         let operand = parser.parse_subexpr(self.prec_value(Precedence::Caret));
-        Some(operand.map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }))
+        Some(operand.map(|expr| Expr::UnaryOp {
+            op,
+            expr: Box::new(expr),
+        }))
     }
 
     fn parse_infix(
@@ -154,7 +159,12 @@ impl QueryDialect {
         let high = parser.parse_subexpr(precedence)?;
         if !symmetric {
             let (expr, low, high) = (Box::new(expr), Box::new(low), Box::new(high));
-            return Ok(Expr::Between { expr, negated, low, high });
+            return Ok(Expr::Between {
+                expr,
+                negated,
+                low,
+                high,
+            });
         }
         let args = [expr, low, high]
             .into_iter()
@@ -175,7 +185,10 @@ impl QueryDialect {
             over: None,
         });
         Ok(if negated {
-            Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) }
+            Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(call),
+            }
         } else {
             call
         })
@@ -203,7 +216,10 @@ fn word(token: &TokenWithSpan) -> Option<Keyword> {
 /// Rewrites the tokens of one or more statements.
 pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
     let interesting = tokens.iter().any(|token| {
-        matches!(word(token), Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE))
+        matches!(
+            word(token),
+            Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE)
+        )
     });
     if !interesting {
         return;
@@ -213,7 +229,10 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
         .filter(|index| !matches!(input[*index].token, Token::Whitespace(_)))
         .collect();
     let mut at = 0;
-    let mut reader = Reader { input: &input, solid: &solid };
+    let mut reader = Reader {
+        input: &input,
+        solid: &solid,
+    };
     while at < solid.len() {
         let used = reader
             .lock(at, tokens)
@@ -250,7 +269,10 @@ impl Reader<'_> {
     }
 
     fn words(&self, at: usize, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(offset, word)| self.is_word(at + offset, word))
+        words
+            .iter()
+            .enumerate()
+            .all(|(offset, word)| self.is_word(at + offset, word))
     }
 
     /// `FOR <strength> [OF a, b]` with a strength or a list that sqlparser doesn't read.
@@ -268,7 +290,10 @@ impl Reader<'_> {
         };
         let like = &self.input[self.solid[at]];
         let push = |out: &mut Vec<TokenWithSpan>, token: Token| {
-            out.push(TokenWithSpan { token, span: like.span });
+            out.push(TokenWithSpan {
+                token,
+                span: like.span,
+            });
         };
         push(out, keyword("FOR", Keyword::FOR));
         push(out, keyword("UPDATE", Keyword::UPDATE));
@@ -317,7 +342,11 @@ impl Reader<'_> {
             .collect();
         let span = self.input[self.solid[at]].span;
         out.push(self.input[self.solid[at]].clone());
-        for token in [Token::LParen, quoted(&format!("{ARBITER}{text}")), Token::RParen] {
+        for token in [
+            Token::LParen,
+            quoted(&format!("{ARBITER}{text}")),
+            Token::RParen,
+        ] {
             out.push(TokenWithSpan { token, span });
         }
         Some(end)
@@ -325,12 +354,17 @@ impl Reader<'_> {
 
     /// A frame's `EXCLUDE NO OTHERS` is the default and left out.
     fn exclude(&mut self, at: usize, _out: &mut Vec<TokenWithSpan>) -> Option<usize> {
-        self.words(at, &["exclude", "no", "others"]).then_some(at + 3)
+        self.words(at, &["exclude", "no", "others"])
+            .then_some(at + 3)
     }
 }
 
 fn keyword(text: &str, keyword: Keyword) -> Token {
-    Token::Word(Word { value: text.to_owned(), quote_style: None, keyword })
+    Token::Word(Word {
+        value: text.to_owned(),
+        quote_style: None,
+        keyword,
+    })
 }
 
 fn quoted(text: &str) -> Token {

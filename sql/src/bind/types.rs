@@ -41,30 +41,32 @@ impl Binder<'_> {
 
     /// Casts for a column; 42804 with PostgreSQL's words.
     pub(super) fn assign(&mut self, expr: Expr, target: Type, column: &str) -> Result<Expr> {
-        self.coerce_in(expr, target, CastContext::Assignment)?.map_err(|expr| {
-            Error::new(
-                state::DATATYPE_MISMATCH,
-                format!(
-                    "column \"{column}\" is of type {} but expression is of type {}",
-                    target.plain().name(),
-                    expr.ty().plain().name()
-                ),
-            )
-            .hint("You will need to rewrite or cast the expression.")
-        })
+        self.coerce_in(expr, target, CastContext::Assignment)?
+            .map_err(|expr| {
+                Error::new(
+                    state::DATATYPE_MISMATCH,
+                    format!(
+                        "column \"{column}\" is of type {} but expression is of type {}",
+                        target.plain().name(),
+                        expr.ty().plain().name()
+                    ),
+                )
+                .hint("You will need to rewrite or cast the expression.")
+            })
     }
 
     /// A condition must be boolean; `what` as in "argument of WHERE must be type boolean".
     pub(super) fn boolean(&mut self, expr: Expr, what: &str) -> Result<Expr> {
-        self.coerce_in(expr, Type::BOOL, CastContext::Implicit)?.map_err(|expr| {
-            Error::new(
-                state::DATATYPE_MISMATCH,
-                format!(
-                    "argument of {what} must be type boolean, not type {}",
-                    expr.ty().plain().name()
-                ),
-            )
-        })
+        self.coerce_in(expr, Type::BOOL, CastContext::Implicit)?
+            .map_err(|expr| {
+                Error::new(
+                    state::DATATYPE_MISMATCH,
+                    format!(
+                        "argument of {what} must be type boolean, not type {}",
+                        expr.ty().plain().name()
+                    ),
+                )
+            })
     }
 
     /// Casts if the context allows it, else gives the expression back.
@@ -89,9 +91,15 @@ impl Binder<'_> {
             Expr::Const { value, ty } if ty.oid == Type::UNKNOWN.oid => {
                 self.literal(value, target, context).map(Ok)
             }
-            Expr::Row { items, shape, whole } if target.oid == Type::RECORD.oid => {
-                Ok(Ok(Expr::Row { items, shape, whole }))
-            }
+            Expr::Row {
+                items,
+                shape,
+                whole,
+            } if target.oid == Type::RECORD.oid => Ok(Ok(Expr::Row {
+                items,
+                shape,
+                whole,
+            })),
             expr => Ok(cast_typed(expr, target, context)),
         }
     }
@@ -109,13 +117,14 @@ impl Binder<'_> {
             }
             Some(known) if known.oid == target.oid => Ok(*known),
             Some(known) => {
-                let message =
-                    format!("inconsistent types deduced for parameter ${}", index + 1);
-                Err(Error::new(state::AMBIGUOUS_FUNCTION, message).detail(format!(
-                    "{} versus {}",
-                    known.name(),
-                    target.plain().name()
-                )))
+                let message = format!("inconsistent types deduced for parameter ${}", index + 1);
+                Err(
+                    Error::new(state::AMBIGUOUS_FUNCTION, message).detail(format!(
+                        "{} versus {}",
+                        known.name(),
+                        target.plain().name()
+                    )),
+                )
             }
         }
     }
@@ -136,7 +145,11 @@ impl Binder<'_> {
 
     /// An output that is still of type unknown becomes text.
     pub(super) fn settle_unknown(&mut self, expr: Expr) -> Result<Expr> {
-        if expr.ty().oid == Type::UNKNOWN.oid { self.coerce(expr, Type::TEXT) } else { Ok(expr) }
+        if expr.ty().oid == Type::UNKNOWN.oid {
+            self.coerce(expr, Type::TEXT)
+        } else {
+            Ok(expr)
+        }
     }
 }
 
@@ -151,20 +164,31 @@ pub(super) fn cast_typed(
         if target.modifier < 0 || target.modifier == from.modifier {
             return Ok(expr);
         }
-        return Ok(Expr::Cast(Box::new(Cast { input: expr, ty: target, context, keeps: false })));
+        return Ok(Expr::Cast(Box::new(Cast {
+            input: expr,
+            ty: target,
+            context,
+            keeps: false,
+        })));
     }
     if !can_coerce(from, target, context) || target.is_polymorphic() {
-        return if target.is_polymorphic() { Ok(expr) } else { Err(expr) };
+        return if target.is_polymorphic() {
+            Ok(expr)
+        } else {
+            Err(expr)
+        };
     }
     let Some(cast) = cast_function(from, target) else {
         return Err(expr);
     };
     let same_form = |ty: Type| ty.is_string();
-    let keeps = cast.is_relabel()
-        && target.modifier < 0
-        && same_form(from)
-        && same_form(target);
-    Ok(Expr::Cast(Box::new(Cast { input: expr, ty: target, context, keeps })))
+    let keeps = cast.is_relabel() && target.modifier < 0 && same_form(from) && same_form(target);
+    Ok(Expr::Cast(Box::new(Cast {
+        input: expr,
+        ty: target,
+        context,
+        keeps,
+    })))
 }
 
 fn context_of(word: &str) -> CommonContext {

@@ -51,7 +51,9 @@ impl Binder<'_> {
             _ => {
                 return Err(Error::new(
                     state::WRONG_OBJECT_TYPE,
-                    format!("OVER specified, but {name} is not a window function nor an aggregate function"),
+                    format!(
+                        "OVER specified, but {name} is not a window function nor an aggregate function"
+                    ),
                 ));
             }
         };
@@ -62,7 +64,11 @@ impl Binder<'_> {
                     "DISTINCT is not implemented for window functions",
                 ));
             }
-            if list.clauses.iter().any(|c| matches!(c, ast::FunctionArgumentClause::OrderBy(_))) {
+            if list
+                .clauses
+                .iter()
+                .any(|c| matches!(c, ast::FunctionArgumentClause::OrderBy(_)))
+            {
                 return Err(Error::new(
                     state::FEATURE_NOT_SUPPORTED,
                     "aggregate ORDER BY is not implemented for window functions",
@@ -74,17 +80,30 @@ impl Binder<'_> {
             None => None,
         };
         let spec = self.window_spec(over, scope)?;
-        let call = WindowCall { function: kind, resolved, args, filter, spec };
+        let call = WindowCall {
+            function: kind,
+            resolved,
+            args,
+            filter,
+            spec,
+        };
         Ok(Expr::Window(Box::new(call)))
     }
 
     fn named_window(&self, name: &str) -> Result<ast::NamedWindowExpr> {
         self.windows
             .last()
-            .and_then(|windows| windows.iter().find(|definition| fold(&definition.0) == name))
+            .and_then(|windows| {
+                windows
+                    .iter()
+                    .find(|definition| fold(&definition.0) == name)
+            })
             .map(|definition| definition.1.clone())
             .ok_or_else(|| {
-                Error::new(state::UNDEFINED_OBJECT, format!("window \"{name}\" does not exist"))
+                Error::new(
+                    state::UNDEFINED_OBJECT,
+                    format!("window \"{name}\" does not exist"),
+                )
             })
     }
 
@@ -135,7 +154,11 @@ impl Binder<'_> {
             }
         }
         let frame = self.frame(spec.window_frame.as_ref(), &order, scope)?;
-        Ok(WindowSpec { partition, order, frame })
+        Ok(WindowSpec {
+            partition,
+            order,
+            frame,
+        })
     }
 
     fn frame(
@@ -183,7 +206,13 @@ impl Binder<'_> {
             (FrameBound::Following(_), FrameBound::Current) => {
                 fail("frame starting from following row cannot end with current row")
             }
-            _ => Ok(WindowFrame { unit, start, end, start_key, end_key }),
+            _ => Ok(WindowFrame {
+                unit,
+                start,
+                end,
+                start_key,
+                end_key,
+            }),
         }
     }
 
@@ -195,16 +224,26 @@ impl Binder<'_> {
                 if let Expr::Window(call) = node {
                     let column = self.column(call.resolved.function.name, call.resolved.result);
                     calls.push((column.clone(), (**call).clone()));
-                    *node = Expr::Column { column: column.id, ty: column.ty };
+                    *node = Expr::Column {
+                        column: column.id,
+                        ty: column.ty,
+                    };
                     return Flow::Skip;
                 }
-                if matches!(node, Expr::Subquery(_)) { Flow::Skip } else { Flow::Enter }
+                if matches!(node, Expr::Subquery(_)) {
+                    Flow::Skip
+                } else {
+                    Flow::Enter
+                }
             });
         }
         if calls.is_empty() {
             return Ok(rel);
         }
-        Ok(Rel::Window { input: Box::new(rel), calls })
+        Ok(Rel::Window {
+            input: Box::new(rel),
+            calls,
+        })
     }
 }
 
@@ -233,7 +272,11 @@ impl Bounds<'_, '_> {
         let offset = binder.expr(offset, &own, Clause::Window)?;
         let make = |offset: Expr| {
             let offset = Box::new(offset);
-            if preceding { FrameBound::Preceding(offset) } else { FrameBound::Following(offset) }
+            if preceding {
+                FrameBound::Preceding(offset)
+            } else {
+                FrameBound::Following(offset)
+            }
         };
         if self.unit != FrameUnit::Range {
             let offset = binder.coerce(offset, Type::INT8)?;
@@ -247,16 +290,26 @@ impl Bounds<'_, '_> {
         };
         let ty = key.expr.ty();
         let offset_type = match ty.oid {
-            o if [Type::DATE, Type::TIMESTAMP, Type::TIMESTAMPTZ, Type::TIME, Type::INTERVAL]
-                .iter()
-                .any(|t| t.oid == o) =>
+            o if [
+                Type::DATE,
+                Type::TIMESTAMP,
+                Type::TIMESTAMPTZ,
+                Type::TIME,
+                Type::INTERVAL,
+            ]
+            .iter()
+            .any(|t| t.oid == o) =>
             {
                 Type::INTERVAL
             }
             _ => ty.plain(),
         };
         let offset = binder.coerce(offset, offset_type)?;
-        let op = if preceding != key.descending { "-" } else { "+" };
+        let op = if preceding != key.descending {
+            "-"
+        } else {
+            "+"
+        };
         let base = Expr::Local { depth: 0, ty };
         let moved = typed_operator(op, base, offset.clone()).map_err(|_| {
             Error::new(
@@ -269,7 +322,11 @@ impl Bounds<'_, '_> {
                 ),
             )
         })?;
-        let moved = if moved.ty().oid == ty.oid { moved } else { binder.cast(moved, ty)? };
+        let moved = if moved.ty().oid == ty.oid {
+            moved
+        } else {
+            binder.cast(moved, ty)?
+        };
         Ok((make(offset), Some(Box::new(moved))))
     }
 }

@@ -55,7 +55,12 @@ impl Binder<'_> {
         let index = self.next_cte();
         let outputs = renamed(name, &bound.outputs, &cte.alias)?;
         let ids = outputs.iter().map(|output| output.id).collect();
-        self.visible.push(Visible { name: name.to_owned(), index, outputs, working: false });
+        self.visible.push(Visible {
+            name: name.to_owned(),
+            index,
+            outputs,
+            working: false,
+        });
         Ok(Pending {
             cte: Cte {
                 index,
@@ -110,7 +115,12 @@ impl Binder<'_> {
             )
         };
         let query = &cte.query;
-        let ast::SetExpr::SetOperation { op, set_quantifier, left, right } = query.body.as_ref()
+        let ast::SetExpr::SetOperation {
+            op,
+            set_quantifier,
+            left,
+            right,
+        } = query.body.as_ref()
         else {
             return Err(not_union());
         };
@@ -119,7 +129,10 @@ impl Binder<'_> {
         }
         for (clause, present) in [
             ("ORDER BY", query.order_by.is_some()),
-            ("LIMIT", query.limit_clause.is_some() || query.fetch.is_some()),
+            (
+                "LIMIT",
+                query.limit_clause.is_some() || query.fetch.is_some(),
+            ),
             ("FOR UPDATE/SHARE", !query.locks.is_empty()),
         ] {
             if present {
@@ -148,8 +161,20 @@ impl Binder<'_> {
         self.visible.truncate(mark);
         let (step_rel, step_ids) = self.recursive_step(name, &outputs, step)?;
         let ids: Vec<ColumnRef> = start.outputs.iter().map(|output| output.id).collect();
-        let rel = close(outer, BoundQuery { rel: start.rel, outputs: start.outputs }).rel;
-        self.visible.push(Visible { name: name.to_owned(), index, outputs, working: false });
+        let rel = close(
+            outer,
+            BoundQuery {
+                rel: start.rel,
+                outputs: start.outputs,
+            },
+        )
+        .rel;
+        self.visible.push(Visible {
+            name: name.to_owned(),
+            index,
+            outputs,
+            working: false,
+        });
         Ok(Pending {
             cte: Cte {
                 index,
@@ -178,13 +203,15 @@ impl Binder<'_> {
         let mut items = Vec::new();
         let mut ids = Vec::new();
         for (at, (want, have)) in outputs.iter().zip(&step.outputs).enumerate() {
-            let column = Expr::Column { column: have.id, ty: have.ty };
+            let column = Expr::Column {
+                column: have.id,
+                ty: have.ty,
+            };
             if have.ty.oid == want.ty.oid {
                 ids.push(have.id);
                 continue;
             }
-            let overall =
-                self.common_type(&[&Expr::null(want.ty), &column], "UNION")?;
+            let overall = self.common_type(&[&Expr::null(want.ty), &column], "UNION")?;
             if overall.oid != want.ty.oid {
                 return Err(Error::new(
                     state::DATATYPE_MISMATCH,
@@ -206,7 +233,10 @@ impl Binder<'_> {
         let rel = if items.is_empty() {
             step.rel
         } else {
-            Rel::Project { input: Box::new(step.rel), items }
+            Rel::Project {
+                input: Box::new(step.rel),
+                items,
+            }
         };
         Ok((rel, ids))
     }
@@ -217,7 +247,12 @@ impl Binder<'_> {
         name: &str,
         alias: Option<&ast::TableAlias>,
     ) -> Result<Option<FromItem>> {
-        let Some(found) = self.visible.iter().rev().find(|visible| visible.name == name) else {
+        let Some(found) = self
+            .visible
+            .iter()
+            .rev()
+            .find(|visible| visible.name == name)
+        else {
             return Ok(None);
         };
         let (index, working, outputs) = (found.index, found.working, found.outputs.clone());
@@ -230,11 +265,19 @@ impl Binder<'_> {
         let fresh: Vec<Output> = outputs
             .iter()
             .zip(&columns)
-            .map(|(output, (_, column))| Output { id: column.id, ..output.clone() })
+            .map(|(output, (_, column))| Output {
+                id: column.id,
+                ..output.clone()
+            })
             .collect();
         let mut range = range_of(&shown, &fresh);
         rename(&mut range, alias)?;
-        let rel = Rel::Cte { index, name: name.to_owned(), columns, working };
+        let rel = Rel::Cte {
+            index,
+            name: name.to_owned(),
+            columns,
+            working,
+        };
         Ok(Some(FromItem::single(rel, range)))
     }
 }
@@ -333,11 +376,17 @@ fn substitute(rel: &mut Rel, cte: &Cte) {
         let items = columns
             .drain(..)
             .map(|(at, column)| {
-                let expr = Expr::Column { column: cte.outputs[at], ty: column.ty };
+                let expr = Expr::Column {
+                    column: cte.outputs[at],
+                    ty: column.ty,
+                };
                 (column, expr)
             })
             .collect();
-        *rel = Rel::Project { input: Box::new(cte.rel.clone()), items };
+        *rel = Rel::Project {
+            input: Box::new(cte.rel.clone()),
+            items,
+        };
         return;
     }
     rel.for_each_input_mut(&mut |input| substitute(input, cte));
@@ -358,7 +407,11 @@ fn mentions(query: &ast::Query, name: &str) -> bool {
     let found = ast::visit_relations(query, |relation| {
         let hit = matches!(relation.0.as_slice(),
             [ast::ObjectNamePart::Identifier(ident)] if fold(ident) == name);
-        if hit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if hit {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     found.is_break()
 }

@@ -39,7 +39,14 @@ pub(super) struct Aggregate {
 
 impl Aggregate {
     pub(super) fn new(plan: Arc<PlanNode>, frame: Frame, input: Box<dyn Operator>) -> Aggregate {
-        Aggregate { plan, frame, input, done: None, current: None, ended: false }
+        Aggregate {
+            plan,
+            frame,
+            input,
+            done: None,
+            current: None,
+            ended: false,
+        }
     }
 
     /// Reads all input into groups.
@@ -71,7 +78,13 @@ impl Aggregate {
                     full.clone()
                 } else {
                     (0..groups.len())
-                        .map(|at| if set.contains(&at) { full[at].clone() } else { Datum::Null })
+                        .map(|at| {
+                            if set.contains(&at) {
+                                full[at].clone()
+                            } else {
+                                Datum::Null
+                            }
+                        })
                         .collect()
                 };
                 let at = match table.get(&(number, values.clone())) {
@@ -203,7 +216,14 @@ fn finish(
 impl Operator for Aggregate {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
         let plan = self.plan.clone();
-        let Op::Aggregate { groups, sets, calls, sorted, .. } = &plan.op else {
+        let Op::Aggregate {
+            groups,
+            sets,
+            calls,
+            sorted,
+            ..
+        } = &plan.op
+        else {
             unreachable!("opened for an aggregation");
         };
         if *sorted && sets.is_none() {

@@ -45,11 +45,19 @@ impl With {
         for cte in ctes {
             frame.shared.ctes.lock().insert(
                 cte.index,
-                CteRows { pending: Some((cte.clone(), frame.clone())), ..CteRows::default() },
+                CteRows {
+                    pending: Some((cte.clone(), frame.clone())),
+                    ..CteRows::default()
+                },
             );
         }
         let body = open_node(body, &frame, cx)?;
-        Ok(With { plan, frame, body, started: false })
+        Ok(With {
+            plan,
+            frame,
+            body,
+            started: false,
+        })
     }
 }
 
@@ -74,12 +82,20 @@ impl Operator for With {
 
 /// The rows of a CTE, computed at the first call.
 fn rows_of(index: usize, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Arc<Vec<Row>>, Stop> {
-    let state = frame.shared.ctes.lock().get(&index).cloned().unwrap_or_default();
+    let state = frame
+        .shared
+        .ctes
+        .lock()
+        .get(&index)
+        .cloned()
+        .unwrap_or_default();
     if let Some(rows) = state.rows {
         return Ok(rows);
     }
     let Some((plan, own)) = state.pending else {
-        return Err(Stop::Error(Error::internal("a CTE is read outside of its WITH")));
+        return Err(Stop::Error(Error::internal(
+            "a CTE is read outside of its WITH",
+        )));
     };
     let rows = Arc::new(compute(&plan, &own, cx)?);
     let mut ctes = frame.shared.ctes.lock();
@@ -119,13 +135,22 @@ fn compute(plan: &CtePlan, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Vec<Row
         if bytes > RECURSION_BYTES_MAX {
             return Err(Stop::Error(
                 Error::new(state::OUT_OF_MEMORY, "out of memory")
-                    .detail(format!("The rows of recursive query \"{}\" take over 1 GiB.", plan.name))
+                    .detail(format!(
+                        "The rows of recursive query \"{}\" take over 1 GiB.",
+                        plan.name
+                    ))
                     .hint("Limit the recursion, or make it UNION instead of UNION ALL."),
             ));
         }
         all.extend(working.iter().cloned());
         let rows = Arc::new(std::mem::take(&mut working));
-        frame.shared.ctes.lock().entry(plan.index).or_default().working = Some(rows);
+        frame
+            .shared
+            .ctes
+            .lock()
+            .entry(plan.index)
+            .or_default()
+            .working = Some(rows);
         cx.ticks = u32::MAX - 1;
         cx.tick()?;
         working = collect(step, slots, frame, cx)?;
@@ -133,7 +158,13 @@ fn compute(plan: &CtePlan, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Vec<Row
             working.retain(|row| seen.insert(row.clone()));
         }
     }
-    frame.shared.ctes.lock().entry(plan.index).or_default().working = None;
+    frame
+        .shared
+        .ctes
+        .lock()
+        .entry(plan.index)
+        .or_default()
+        .working = None;
     Ok(all)
 }
 
@@ -147,13 +178,24 @@ pub(super) struct CteScan {
 
 impl CteScan {
     pub(super) fn new(plan: Arc<PlanNode>, frame: Frame) -> CteScan {
-        CteScan { plan, frame, rows: None, at: 0 }
+        CteScan {
+            plan,
+            frame,
+            rows: None,
+            at: 0,
+        }
     }
 }
 
 impl Operator for CteScan {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
-        let Op::Cte { index, columns, working, .. } = &self.plan.op else {
+        let Op::Cte {
+            index,
+            columns,
+            working,
+            ..
+        } = &self.plan.op
+        else {
             unreachable!("opened for a CTE");
         };
         cx.tick()?;
@@ -162,7 +204,9 @@ impl Operator for CteScan {
             None => {
                 let rows = if *working {
                     let ctes = self.frame.shared.ctes.lock();
-                    ctes.get(index).and_then(|state| state.working.clone()).unwrap_or_default()
+                    ctes.get(index)
+                        .and_then(|state| state.working.clone())
+                        .unwrap_or_default()
                 } else {
                     rows_of(*index, &self.frame, cx)?
                 };

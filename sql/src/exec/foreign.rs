@@ -54,9 +54,12 @@ impl DeferredCheck {
     pub fn run(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         match self {
             DeferredCheck::Parent { child, key, values } => check_parent(child, key, values, cx),
-            DeferredCheck::Children { parent, child, key, values } => {
-                check_children(parent, child, key, values, cx)
-            }
+            DeferredCheck::Children {
+                parent,
+                child,
+                key,
+                values,
+            } => check_children(parent, child, key, values, cx),
         }
     }
 }
@@ -72,7 +75,9 @@ pub(super) struct After {
 const ACTIONS_DEPTH_MAX: usize = 200;
 
 fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usize> {
-    ids.iter().filter_map(|id| table.column_index(*id)).collect()
+    ids.iter()
+        .filter_map(|id| table.column_index(*id))
+        .collect()
 }
 
 fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
@@ -166,7 +171,13 @@ impl After {
             }
             ReferentialAction::Restrict => {
                 if !referencing(child, key, &before, 1, cx)?.is_empty() {
-                    return Err(Stop::Error(still_referenced(writer.table(), child, key, &before, cx)));
+                    return Err(Stop::Error(still_referenced(
+                        writer.table(),
+                        child,
+                        key,
+                        &before,
+                        cx,
+                    )));
                 }
                 Ok(())
             }
@@ -199,7 +210,8 @@ impl After {
         for row_key in referencing(child, key, before, usize::MAX, cx)? {
             cx.tick()?;
             let mode = RowMode::Update;
-            cx.transaction.lock_row(child.group, child.tree, &row_key, mode, Policy::Wait)?;
+            cx.transaction
+                .lock_row(child.group, child.tree, &row_key, mode, Policy::Wait)?;
             let Some(bytes) = cx.transaction.current(child.group, child.tree, &row_key)? else {
                 return Err(Stop::Wait(Wait::Again));
             };
@@ -288,7 +300,11 @@ impl Deferred {
     }
 
     fn is_deferred(&self, constraint: u32, initially: bool) -> bool {
-        self.named.get(&constraint).copied().or(self.all).unwrap_or(initially)
+        self.named
+            .get(&constraint)
+            .copied()
+            .or(self.all)
+            .unwrap_or(initially)
     }
 
     /// SET CONSTRAINTS: the constraints' OIDs (`None` = ALL). With IMMEDIATE the caller then
@@ -336,11 +352,7 @@ impl Deferred {
     }
 }
 
-fn convert(
-    value: &Datum,
-    target: crate::types::Type,
-    cx: &mut ExecCx<'_>,
-) -> Result<Datum, Stop> {
+fn convert(value: &Datum, target: crate::types::Type, cx: &mut ExecCx<'_>) -> Result<Datum, Stop> {
     let from = match value {
         Datum::Int2(_) => crate::types::Type::INT2,
         Datum::Int4(_) => crate::types::Type::INT4,
@@ -350,7 +362,13 @@ fn convert(
     if target.oid == from.oid {
         return Ok(value.clone());
     }
-    Ok(cast(value, from, target, CastContext::Assignment, &mut cx.evaluation)?)
+    Ok(cast(
+        value,
+        from,
+        target,
+        CastContext::Assignment,
+        &mut cx.evaluation,
+    )?)
 }
 
 /// The key in the referenced index, and the row that has it.
@@ -361,33 +379,50 @@ fn parent_row(
     cx: &mut ExecCx<'_>,
 ) -> Result<Option<Vec<u8>>, Stop> {
     let Some(index) = parent.index(key.referenced_index) else {
-        return Err(Stop::Error(Error::internal("a foreign key's index is gone")));
+        return Err(Stop::Error(Error::internal(
+            "a foreign key's index is gone",
+        )));
     };
     let mut entry = Vec::with_capacity(16);
     for part in &index.columns {
         let IndexKey::Column(id) = part.what else {
-            return Err(Stop::Error(Error::internal("a foreign key's index has expressions")));
+            return Err(Stop::Error(Error::internal(
+                "a foreign key's index has expressions",
+            )));
         };
-        let at = key.referenced_columns.iter().position(|column| *column == id);
+        let at = key
+            .referenced_columns
+            .iter()
+            .position(|column| *column == id);
         let (Some(at), Some(column)) = (at, parent.column_by_id(id)) else {
-            return Err(Stop::Error(Error::internal("a foreign key's columns are gone")));
+            return Err(Stop::Error(Error::internal(
+                "a foreign key's columns are gone",
+            )));
         };
         let value = convert(&values[at], column.ty.plain(), cx)?;
-        encode_key(&value, column.ty.plain(), part.descending, part.nulls_first, &mut entry);
+        encode_key(
+            &value,
+            column.ty.plain(),
+            part.descending,
+            part.nulls_first,
+            &mut entry,
+        );
     }
     let (group, tree) = (parent.group, parent.tree);
     if parent.is_clustering(index) {
         if cx.transaction.current(group, tree, &entry)?.is_none() {
             return Ok(None);
         }
-        cx.transaction.lock_row(group, tree, &entry, RowMode::KeyShare, Policy::Wait)?;
+        cx.transaction
+            .lock_row(group, tree, &entry, RowMode::KeyShare, Policy::Wait)?;
         let there = cx.transaction.current(group, tree, &entry)?.is_some();
         return Ok(there.then_some(entry));
     }
     let Some(row) = cx.transaction.current(group, index.tree, &entry)? else {
         return Ok(None);
     };
-    cx.transaction.lock_row(group, tree, &row, RowMode::KeyShare, Policy::Wait)?;
+    cx.transaction
+        .lock_row(group, tree, &row, RowMode::KeyShare, Policy::Wait)?;
     let now = cx.transaction.current(group, index.tree, &entry)?;
     if now.as_ref() != Some(&row) {
         return Err(Stop::Wait(Wait::Again));
@@ -424,7 +459,10 @@ fn check_parent(
         return Ok(());
     }
     let shown = shown_key(child, &key.columns, values, cx);
-    let error = violation(format!("Key {shown} is not present in table \"{}\".", parent.name));
+    let error = violation(format!(
+        "Key {shown} is not present in table \"{}\".",
+        parent.name
+    ));
     Err(Stop::Error(with_schema(error, child, cx)))
 }
 
@@ -442,7 +480,9 @@ fn check_children(
     if parent_row(parent, key, values, cx)?.is_some() {
         return Ok(());
     }
-    Err(Stop::Error(still_referenced(parent, child, key, values, cx)))
+    Err(Stop::Error(still_referenced(
+        parent, child, key, values, cx,
+    )))
 }
 
 fn still_referenced(
@@ -461,7 +501,10 @@ fn still_referenced(
             parent.name, key.name, child.name
         ),
     )
-    .detail(format!("Key {shown} is still referenced from table \"{}\".", child.name))
+    .detail(format!(
+        "Key {shown} is still referenced from table \"{}\".",
+        child.name
+    ))
     .table("", &child.name)
     .constraint(&key.name);
     with_schema(error, child, cx)
@@ -482,14 +525,18 @@ fn shown_key(
     values: &[Datum],
     cx: &ExecCx<'_>,
 ) -> String {
-    let columns: Vec<&crate::catalog::Column> =
-        columns.iter().filter_map(|id| table.column_by_id(*id)).collect();
+    let columns: Vec<&crate::catalog::Column> = columns
+        .iter()
+        .filter_map(|id| table.column_by_id(*id))
+        .collect();
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let texts: Vec<String> = columns
         .iter()
         .zip(values)
         .map(|(column, value)| {
-            value.to_text(column.ty, cx.evaluation.format).unwrap_or_else(|| "null".to_owned())
+            value
+                .to_text(column.ty, cx.evaluation.format)
+                .unwrap_or_else(|| "null".to_owned())
         })
         .collect();
     format!("({})=({})", names.join(", "), texts.join(", "))
@@ -510,23 +557,33 @@ fn referencing(
         wanted.push(convert(value, child.columns[*slot].ty.plain(), cx)?);
     }
     let matches = |row: &[Datum]| {
-        columns.iter().zip(&wanted).all(|(slot, want)| {
-            !row[*slot].is_null() && row[*slot] == *want
-        })
+        columns
+            .iter()
+            .zip(&wanted)
+            .all(|(slot, want)| !row[*slot].is_null() && row[*slot] == *want)
     };
     let prefix = index_prefix(child, &columns, &wanted);
     let (tree, from, to, indirect) = match prefix {
         Some((tree, prefix)) => {
             let indirect = tree != child.tree;
             let to = super::scan::after(&prefix);
-            (tree, std::ops::Bound::Included(Bytes::from(prefix)), super::scan::bytes_bound(to), indirect)
+            (
+                tree,
+                std::ops::Bound::Included(Bytes::from(prefix)),
+                super::scan::bytes_bound(to),
+                indirect,
+            )
         }
-        None => {
-            (child.tree, std::ops::Bound::Unbounded, std::ops::Bound::Unbounded, false)
-        }
+        None => (
+            child.tree,
+            std::ops::Bound::Unbounded,
+            std::ops::Bound::Unbounded,
+            false,
+        ),
     };
-    let rows =
-        cx.transaction.scan(child.group, tree, (from, to), storage::Direction::Forward)?;
+    let rows = cx
+        .transaction
+        .scan(child.group, tree, (from, to), storage::Direction::Forward)?;
     let mut found = Vec::new();
     for row in rows {
         cx.tick()?;
@@ -550,11 +607,7 @@ fn referencing(
 }
 
 /// The tree and key prefix of an index that begins with the referencing columns.
-fn index_prefix(
-    table: &Table,
-    columns: &[usize],
-    values: &[Datum],
-) -> Option<(u32, Vec<u8>)> {
+fn index_prefix(table: &Table, columns: &[usize], values: &[Datum]) -> Option<(u32, Vec<u8>)> {
     for index in &table.indexes {
         if index.predicate.is_some() || index.state != IndexState::Ready {
             continue;
@@ -570,7 +623,13 @@ fn index_prefix(
                 break;
             };
             let ty = table.columns[columns[at]].ty.plain();
-            encode_key(&values[at], ty, part.descending, part.nulls_first, &mut prefix);
+            encode_key(
+                &values[at],
+                ty,
+                part.descending,
+                part.nulls_first,
+                &mut prefix,
+            );
             matched += 1;
         }
         if matched == columns.len() {

@@ -29,12 +29,15 @@ pub(super) struct NestedLoop {
 }
 
 impl NestedLoop {
-    pub(super) fn new(
-        plan: Arc<PlanNode>,
-        frame: Frame,
-        left: Box<dyn Operator>,
-    ) -> NestedLoop {
-        NestedLoop { plan, frame, left, kept: None, current: None, matched: false }
+    pub(super) fn new(plan: Arc<PlanNode>, frame: Frame, left: Box<dyn Operator>) -> NestedLoop {
+        NestedLoop {
+            plan,
+            frame,
+            left,
+            kept: None,
+            current: None,
+            matched: false,
+        }
     }
 
     fn start(
@@ -91,7 +94,10 @@ impl NestedLoop {
 impl Operator for NestedLoop {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
         let plan = self.plan.clone();
-        let Op::NestedLoop { kind, right, on, .. } = &plan.op else {
+        let Op::NestedLoop {
+            kind, right, on, ..
+        } = &plan.op
+        else {
             unreachable!("opened for a nested loop");
         };
         loop {
@@ -161,11 +167,23 @@ impl HashJoin {
         left: Box<dyn Operator>,
         right: Box<dyn Operator>,
     ) -> HashJoin {
-        HashJoin { plan, frame, left, right, table: None, current: None, rest: None }
+        HashJoin {
+            plan,
+            frame,
+            left,
+            right,
+            table: None,
+            current: None,
+            rest: None,
+        }
     }
 
     fn build(&mut self, keys: &[Expr], kind: JoinKind, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-        let mut table = Table { rows: Vec::new(), by_key: HashMap::new(), matched: Vec::new() };
+        let mut table = Table {
+            rows: Vec::new(),
+            by_key: HashMap::new(),
+            matched: Vec::new(),
+        };
         while let Some(row) = self.right.next(cx)? {
             let key = eval_row(keys, &row, &self.frame, cx)?;
             if key.iter().any(Datum::is_null) && kind != JoinKind::Full {
@@ -177,7 +195,14 @@ impl HashJoin {
             }
             table.rows.push(row);
         }
-        table.matched = vec![false; if kind == JoinKind::Full { table.rows.len() } else { 0 }];
+        table.matched = vec![
+            false;
+            if kind == JoinKind::Full {
+                table.rows.len()
+            } else {
+                0
+            }
+        ];
         self.table = Some(table);
         Ok(())
     }
@@ -229,7 +254,15 @@ impl HashJoin {
 impl Operator for HashJoin {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
         let plan = self.plan.clone();
-        let Op::HashJoin { kind, left, right, left_keys, right_keys, on } = &plan.op else {
+        let Op::HashJoin {
+            kind,
+            left,
+            right,
+            left_keys,
+            right_keys,
+            on,
+        } = &plan.op
+        else {
             unreachable!("opened for a hash join");
         };
         if self.table.is_none() {

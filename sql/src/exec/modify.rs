@@ -93,7 +93,10 @@ impl Modify {
             row[*slot] = expr.eval(source, &self.frame, cx)?;
         }
         writer.complete(&mut row, cx)?;
-        let arbiters = plan.conflict.as_ref().map(|conflict| conflict.arbiters.as_slice());
+        let arbiters = plan
+            .conflict
+            .as_ref()
+            .map(|conflict| conflict.arbiters.as_slice());
         match writer.insert(&row, arbiters, cx)? {
             Inserted::Done(key) => {
                 if plan.conflict.is_some() {
@@ -104,7 +107,9 @@ impl Modify {
             }
             Inserted::Conflict(key) => match &plan.conflict {
                 Some(conflict) => self.on_conflict(plan, conflict, key, row, cx),
-                None => Err(Stop::Error(Error::internal("a conflict without ON CONFLICT"))),
+                None => Err(Stop::Error(Error::internal(
+                    "a conflict without ON CONFLICT",
+                ))),
             },
         }
     }
@@ -122,9 +127,14 @@ impl Modify {
         };
         let writer = &plan.writer;
         let changes_key = writer.changes_key(assign.iter().map(|(slot, _)| *slot));
-        let mode = if changes_key { RowMode::Update } else { RowMode::NoKeyUpdate };
+        let mode = if changes_key {
+            RowMode::Update
+        } else {
+            RowMode::NoKeyUpdate
+        };
         let (group, tree) = (plan.table.group, plan.table.tree);
-        cx.transaction.lock_row(group, tree, &key, mode, Policy::Wait)?;
+        cx.transaction
+            .lock_row(group, tree, &key, mode, Policy::Wait)?;
         let Some(bytes) = cx.transaction.current(group, tree, &key)? else {
             return Err(Stop::Wait(Wait::Again));
         };
@@ -189,7 +199,8 @@ impl Modify {
             return Ok(None);
         }
         let (group, tree) = (plan.table.group, plan.table.tree);
-        cx.transaction.lock_row(group, tree, key, mode, Policy::Wait)?;
+        cx.transaction
+            .lock_row(group, tree, key, mode, Policy::Wait)?;
         if !simple::unchanged(group, tree, key, cx)? {
             return Err(Stop::Wait(Wait::Again));
         }
@@ -211,7 +222,11 @@ impl Modify {
     ) -> Result<Option<Row>, Stop> {
         let writer = &plan.writer;
         let changes_key = writer.changes_key(plan.assign.iter().map(|(slot, _)| *slot));
-        let mode = if changes_key { RowMode::Update } else { RowMode::NoKeyUpdate };
+        let mode = if changes_key {
+            RowMode::Update
+        } else {
+            RowMode::NoKeyUpdate
+        };
         let Some((key, bytes, old)) = self.target(plan, source, mode, cx)? else {
             return Ok(None);
         };

@@ -32,7 +32,10 @@ impl RowReader {
             });
         }
         wanted.sort_unstable_by_key(|(id, _, _)| *id);
-        Ok(RowReader { columns: wanted, missing })
+        Ok(RowReader {
+            columns: wanted,
+            missing,
+        })
     }
 
     /// The values of one row.
@@ -45,7 +48,7 @@ impl RowReader {
             return Ok(row);
         }
         let mut wanted = self.columns.iter().peekable();
-        for (id, value) in storage::row::Row::new(bytes).iter() {
+        for (id, value) in storage::Row::new(bytes).iter() {
             while wanted.next_if(|(want, _, _)| want.0 < id.0).is_some() {}
             match wanted.peek() {
                 None => break,

@@ -54,7 +54,14 @@ impl Scan {
                 (pieces(range, &frame, cx)?, tree, range.indirect)
             }
         };
-        Ok(Scan { plan, frame, pieces, running: None, tree, indirect })
+        Ok(Scan {
+            plan,
+            frame,
+            pieces,
+            running: None,
+            tree,
+            indirect,
+        })
     }
 
     /// The next key and row bytes.
@@ -94,10 +101,16 @@ impl Scan {
                     }
                 }
                 Some(Piece::Range(from, to)) => {
-                    let direction =
-                        if backward { Direction::Backward } else { Direction::Forward };
+                    let direction = if backward {
+                        Direction::Backward
+                    } else {
+                        Direction::Forward
+                    };
                     self.running =
-                        Some(cx.transaction.scan(group, self.tree, (from, to), direction)?);
+                        Some(
+                            cx.transaction
+                                .scan(group, self.tree, (from, to), direction)?,
+                        );
                 }
             }
         }
@@ -274,11 +287,7 @@ type Tails = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Key bounds of the column behind the equal ones; `None` = nothing can match. NULLs are left
 /// out, as no comparison holds for them.
-fn limits(
-    range: &RangeAccess,
-    frame: &Frame,
-    cx: &mut ExecCx<'_>,
-) -> Result<Option<Tails>, Stop> {
+fn limits(range: &RangeAccess, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Option<Tails>, Stop> {
     let (ty, descending, nulls_first) = range.key[range.equal.len()];
     let mut read = |bound: &Option<(crate::expr::Expr, bool)>| -> Result<_, Stop> {
         Ok(match bound {
@@ -295,7 +304,11 @@ fn limits(
         out
     };
     let bound = |tail: Vec<u8>, inclusive: bool| {
-        if inclusive { Bound::Included(tail) } else { Bound::Excluded(tail) }
+        if inclusive {
+            Bound::Included(tail)
+        } else {
+            Bound::Excluded(tail)
+        }
     };
     if let Some((value, inclusive)) = lower {
         if value.is_null() {
@@ -363,7 +376,10 @@ impl SystemScan {
         frame: Frame,
         cx: &mut ExecCx<'_>,
     ) -> Result<SystemScan, Stop> {
-        let Op::System { relation, equal, .. } = &plan.op else {
+        let Op::System {
+            relation, equal, ..
+        } = &plan.op
+        else {
             unreachable!("opened for a system relation");
         };
         let mut values = Vec::with_capacity(equal.len());
@@ -383,7 +399,10 @@ impl SystemScan {
 
 impl Operator for SystemScan {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
-        let Op::System { columns, filter, .. } = &self.plan.op else {
+        let Op::System {
+            columns, filter, ..
+        } = &self.plan.op
+        else {
             unreachable!("opened for a system relation");
         };
         loop {
@@ -391,7 +410,10 @@ impl Operator for SystemScan {
             let Some(mut full) = self.rows.next().transpose()? else {
                 return Ok(None);
             };
-            let row: Row = columns.iter().map(|at| std::mem::take(&mut full[*at])).collect();
+            let row: Row = columns
+                .iter()
+                .map(|at| std::mem::take(&mut full[*at]))
+                .collect();
             if is_true(filter, &row, &self.frame, cx)? {
                 return Ok(Some(row));
             }
@@ -401,15 +423,26 @@ impl Operator for SystemScan {
 
 /// One running table function.
 enum Running {
-    Rows { rows: Rows, record: bool, width: usize },
+    Rows {
+        rows: Rows,
+        record: bool,
+        width: usize,
+    },
     Scalar(Option<Datum>),
-    Source { source: Box<dyn RowSource>, width: usize },
+    Source {
+        source: Box<dyn RowSource>,
+        width: usize,
+    },
 }
 
 impl Running {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Vec<Datum>>, Stop> {
         match self {
-            Running::Rows { rows, record, width } => match rows.next().transpose()? {
+            Running::Rows {
+                rows,
+                record,
+                width,
+            } => match rows.next().transpose()? {
                 None => Ok(None),
                 Some(value) if *record => Ok(Some(fields(value, *width))),
                 Some(value) => Ok(Some(vec![value])),
@@ -454,28 +487,50 @@ impl FunctionScan {
         frame: Frame,
         cx: &mut ExecCx<'_>,
     ) -> Result<FunctionScan, Stop> {
-        let Op::Function { calls, ordinality, .. } = &plan.op else {
+        let Op::Function {
+            calls, ordinality, ..
+        } = &plan.op
+        else {
             unreachable!("opened for a function");
         };
         let mut running = Vec::with_capacity(calls.len());
         let mut widths = Vec::with_capacity(calls.len());
         for call in calls {
             let started = match call {
-                TablePlan::Function { call, record, width } => {
+                TablePlan::Function {
+                    call,
+                    record,
+                    width,
+                } => {
                     let args = eval_row(&call.args, &[], &frame, cx)?;
                     let rows = call.resolved.rows(&mut cx.evaluation, &args)?;
-                    Running::Rows { rows, record: *record, width: *width }
+                    Running::Rows {
+                        rows,
+                        record: *record,
+                        width: *width,
+                    }
                 }
                 TablePlan::Scalar(expr) => Running::Scalar(Some(expr.eval(&[], &frame, cx)?)),
-                TablePlan::System { function, arguments, width } => {
+                TablePlan::System {
+                    function,
+                    arguments,
+                    width,
+                } => {
                     let args = eval_row(arguments, &[], &frame, cx)?;
-                    Running::Source { source: function.open(&args, cx)?, width: *width }
+                    Running::Source {
+                        source: function.open(&args, cx)?,
+                        width: *width,
+                    }
                 }
             };
             widths.push(started.width());
             running.push(Some(started));
         }
-        Ok(FunctionScan { calls: running, widths, ordinality: ordinality.then_some(0) })
+        Ok(FunctionScan {
+            calls: running,
+            widths,
+            ordinality: ordinality.then_some(0),
+        })
     }
 }
 

@@ -19,7 +19,12 @@ pub(super) struct Distinct {
 
 impl Distinct {
     pub(super) fn new(plan: Arc<PlanNode>, frame: Frame, input: Box<dyn Operator>) -> Distinct {
-        Distinct { plan, frame, input, seen: HashSet::new() }
+        Distinct {
+            plan,
+            frame,
+            input,
+            seen: HashSet::new(),
+        }
     }
 }
 
@@ -57,7 +62,14 @@ impl Set {
         left: Box<dyn Operator>,
         right: Box<dyn Operator>,
     ) -> Set {
-        Set { plan, left, right, left_done: false, seen: HashSet::new(), counts: None }
+        Set {
+            plan,
+            left,
+            right,
+            left_done: false,
+            seen: HashSet::new(),
+            counts: None,
+        }
     }
 }
 
@@ -68,7 +80,14 @@ fn pick(row: Row, slots: &[usize]) -> Row {
 impl Operator for Set {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
         let plan = self.plan.clone();
-        let Op::Set { kind, all, left_slots, right_slots, .. } = &plan.op else {
+        let Op::Set {
+            kind,
+            all,
+            left_slots,
+            right_slots,
+            ..
+        } = &plan.op
+        else {
             unreachable!("opened for a set operation");
         };
         if *kind == SetKind::Union {

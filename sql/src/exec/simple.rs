@@ -102,7 +102,13 @@ pub(super) struct ProjectSet {
 
 impl ProjectSet {
     pub(super) fn new(plan: Arc<PlanNode>, frame: Frame, input: Box<dyn Operator>) -> ProjectSet {
-        ProjectSet { plan, frame, input, row: Vec::new(), running: Vec::new() }
+        ProjectSet {
+            plan,
+            frame,
+            input,
+            row: Vec::new(),
+            running: Vec::new(),
+        }
     }
 
     fn start(&mut self, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
@@ -115,7 +121,9 @@ impl ProjectSet {
         let mut running = Vec::with_capacity(calls.len());
         for call in calls {
             let Expr::SetReturning(call) = call else {
-                return Err(Stop::Error(Error::internal("a set-returning call was expected")));
+                return Err(Stop::Error(Error::internal(
+                    "a set-returning call was expected",
+                )));
             };
             let args = eval_row(&call.args, &row, &self.frame, cx)?;
             running.push(Some(call.resolved.rows(&mut cx.evaluation, &args)?));
@@ -177,7 +185,13 @@ impl Limit {
         frame: Frame,
         cx: &mut ExecCx<'_>,
     ) -> Result<Limit, Stop> {
-        let Op::Limit { input, limit, offset, ties } = &plan.op else {
+        let Op::Limit {
+            input,
+            limit,
+            offset,
+            ties,
+        } = &plan.op
+        else {
             unreachable!("opened for LIMIT");
         };
         let skip = count(offset.as_ref(), "OFFSET", &frame, cx)?.unwrap_or(0);
@@ -190,7 +204,14 @@ impl Limit {
             }
             _ => open_node(input, &frame, cx)?,
         };
-        Ok(Limit { plan, frame, input, skip, left, last: None })
+        Ok(Limit {
+            plan,
+            frame,
+            input,
+            skip,
+            left,
+            last: None,
+        })
     }
 }
 
@@ -222,7 +243,9 @@ fn key_values(
     frame: &Frame,
     cx: &mut ExecCx<'_>,
 ) -> Result<Vec<Datum>, Stop> {
-    keys.iter().map(|key| key.expr.eval(row, frame, cx)).collect()
+    keys.iter()
+        .map(|key| key.expr.eval(row, frame, cx))
+        .collect()
 }
 
 impl Operator for Limit {
@@ -288,8 +311,9 @@ impl Operator for Lock {
                     continue;
                 };
                 let (group, tree) = (lock.table.group, lock.table.tree);
-                let locked =
-                    cx.transaction.lock_row(group, tree, key, lock.mode, lock.policy);
+                let locked = cx
+                    .transaction
+                    .lock_row(group, tree, key, lock.mode, lock.policy);
                 let locked = locked.map_err(|stop| name_relation(stop, &lock.table.name))?;
                 if locked == Locked::Skipped {
                     continue 'rows;

@@ -51,7 +51,15 @@ impl Sort {
         input: Box<dyn Operator>,
         keep: Option<usize>,
     ) -> Sort {
-        Sort { plan, frame, input, keep, rows: Vec::new(), bytes: 0, sorted: None }
+        Sort {
+            plan,
+            frame,
+            input,
+            keep,
+            rows: Vec::new(),
+            bytes: 0,
+            sorted: None,
+        }
     }
 
     fn keys(plan: &PlanNode) -> &[SortKey] {
@@ -96,6 +104,10 @@ impl Operator for Sort {
             self.fill(cx)?;
             self.sorted = Some(std::mem::take(&mut self.rows).into_iter());
         }
-        Ok(self.sorted.as_mut().and_then(Iterator::next).map(|(_, row)| row))
+        Ok(self
+            .sorted
+            .as_mut()
+            .and_then(Iterator::next)
+            .map(|(_, row)| row))
     }
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Operator, open_node};
-use crate::expr::{
-    Expr, Frame, REMEMBERED_MAX, SubPlan, SubPlanKind, eval_row,
-};
+use crate::expr::{Expr, Frame, REMEMBERED_MAX, SubPlan, SubPlanKind, eval_row};
 use crate::transaction::Stop;
 use crate::types::{Array, Datum, Record, Shape};
 
@@ -22,12 +20,16 @@ pub(super) fn run(
         return hashed(plan, key, row, frame, cx);
     }
     let arguments = eval_row(&plan.arguments, row, frame, cx)?;
-    let rows_cached =
-        plan.cached && matches!(plan.kind, SubPlanKind::Any | SubPlanKind::All);
+    let rows_cached = plan.cached && matches!(plan.kind, SubPlanKind::Any | SubPlanKind::All);
     if rows_cached {
         let rows = all_rows(plan, frame, cx)?;
         let inner = frame.with_arguments(arguments);
-        return test_rows(plan, &mut rows.iter().map(|row| Ok(row.clone())), &inner, cx);
+        return test_rows(
+            plan,
+            &mut rows.iter().map(|row| Ok(row.clone())),
+            &inner,
+            cx,
+        );
     }
     // Numerics that are equal may print differently: such arguments are no key.
     let keyed = plan.cached && !arguments.iter().any(|a| matches!(a, Datum::Numeric(_)));
@@ -94,7 +96,11 @@ fn evaluate(plan: &SubPlan, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Datum,
                     Step::Next => {}
                 }
             }
-            Ok(if null { Datum::Null } else { Datum::Bool(plan.kind == SubPlanKind::All) })
+            Ok(if null {
+                Datum::Null
+            } else {
+                Datum::Bool(plan.kind == SubPlanKind::All)
+            })
         }
     }
 }
@@ -132,13 +138,14 @@ fn test_rows(
             Step::Next => {}
         }
     }
-    Ok(if null { Datum::Null } else { Datum::Bool(plan.kind == SubPlanKind::All) })
+    Ok(if null {
+        Datum::Null
+    } else {
+        Datum::Bool(plan.kind == SubPlanKind::All)
+    })
 }
 
-fn one_row(
-    rows: &mut dyn Operator,
-    cx: &mut ExecCx<'_>,
-) -> Result<Option<Vec<Datum>>, Stop> {
+fn one_row(rows: &mut dyn Operator, cx: &mut ExecCx<'_>) -> Result<Option<Vec<Datum>>, Stop> {
     let Some(row) = rows.next(cx)? else {
         return Ok(None);
     };
@@ -157,8 +164,12 @@ fn all_rows(
     frame: &Frame,
     cx: &mut ExecCx<'_>,
 ) -> Result<Arc<Vec<Vec<Datum>>>, Stop> {
-    if let Some(rows) =
-        frame.shared.remembered.lock().get(&plan.index).and_then(|r| r.rows.clone())
+    if let Some(rows) = frame
+        .shared
+        .remembered
+        .lock()
+        .get(&plan.index)
+        .and_then(|r| r.rows.clone())
     {
         return Ok(rows);
     }
@@ -168,7 +179,13 @@ fn all_rows(
         rows.push(row);
     }
     let rows = Arc::new(rows);
-    frame.shared.remembered.lock().entry(plan.index).or_default().rows = Some(rows.clone());
+    frame
+        .shared
+        .remembered
+        .lock()
+        .entry(plan.index)
+        .or_default()
+        .rows = Some(rows.clone());
     Ok(rows)
 }
 
@@ -180,7 +197,12 @@ fn hashed(
     frame: &Frame,
     cx: &mut ExecCx<'_>,
 ) -> Result<Datum, Stop> {
-    let known = frame.shared.remembered.lock().get(&plan.index).and_then(|r| r.keys.clone());
+    let known = frame
+        .shared
+        .remembered
+        .lock()
+        .get(&plan.index)
+        .and_then(|r| r.keys.clone());
     let keys = match known {
         Some(keys) => keys,
         None => {
@@ -196,15 +218,24 @@ fn hashed(
                 }
             }
             let keys = Arc::new((keys, null));
-            frame.shared.remembered.lock().entry(plan.index).or_default().keys =
-                Some(keys.clone());
+            frame
+                .shared
+                .remembered
+                .lock()
+                .entry(plan.index)
+                .or_default()
+                .keys = Some(keys.clone());
             keys
         }
     };
     let (set, null) = &*keys;
     let value = key.eval(row, frame, cx)?;
     Ok(if value.is_null() {
-        if set.is_empty() && !null { Datum::Bool(false) } else { Datum::Null }
+        if set.is_empty() && !null {
+            Datum::Bool(false)
+        } else {
+            Datum::Null
+        }
     } else if set.contains(&value) {
         Datum::Bool(true)
     } else if *null {

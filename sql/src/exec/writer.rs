@@ -116,8 +116,7 @@ impl Writer {
                 clustering: table.is_clustering(index),
             })
             .collect();
-        let mut key_columns: Vec<usize> =
-            key.iter().flatten().map(|(slot, ..)| *slot).collect();
+        let mut key_columns: Vec<usize> = key.iter().flatten().map(|(slot, ..)| *slot).collect();
         // A change of any unique key without expressions or predicate locks the row FOR UPDATE.
         for (index, shape) in table.indexes.iter().zip(&indexes) {
             if index.unique && index.predicate.is_none() {
@@ -168,7 +167,7 @@ impl Writer {
     /// A row's bytes.
     pub fn encode(&self, row: &[Datum]) -> Bytes {
         let mut out = Vec::with_capacity(64);
-        let mut writer = storage::row::RowWriter::new(&mut out);
+        let mut writer = storage::RowWriter::new(&mut out);
         for (slot, id, explicit) in &self.stored {
             let value = &row[*slot];
             if !value.is_null() || *explicit {
@@ -190,7 +189,9 @@ impl Writer {
 
     /// Whether an UPDATE of these columns changes a key that others may reference.
     pub(super) fn changes_key(&self, columns: impl Iterator<Item = usize>) -> bool {
-        columns.into_iter().any(|column| self.key_columns.contains(&column))
+        columns
+            .into_iter()
+            .any(|column| self.key_columns.contains(&column))
     }
 
     /// Fills generated columns and checks NOT NULL and CHECK.
@@ -273,7 +274,13 @@ impl Writer {
         for (key, expr) in index.columns.iter().zip(&shape.keys) {
             let value = expr.eval(row, &frame, cx)?;
             null |= value.is_null();
-            encode_key(&value, expr.ty().plain(), key.descending, key.nulls_first, &mut out);
+            encode_key(
+                &value,
+                expr.ty().plain(),
+                key.descending,
+                key.nulls_first,
+                &mut out,
+            );
         }
         if out.len() > KEY_BYTES_MAX {
             return Err(Stop::Error(
@@ -325,10 +332,14 @@ impl Writer {
         };
         let key = match self.primary(row) {
             Some(key) => {
-                cx.transaction.lock_row(group, tree, &key, RowMode::Update, Policy::Wait)?;
+                cx.transaction
+                    .lock_row(group, tree, &key, RowMode::Update, Policy::Wait)?;
                 if cx.transaction.current(group, tree, &key)?.is_some() {
-                    let clustering =
-                        self.table.indexes.iter().position(|i| self.table.is_clustering(i));
+                    let clustering = self
+                        .table
+                        .indexes
+                        .iter()
+                        .position(|i| self.table.is_clustering(i));
                     let index = clustering.map(|at| &self.table.indexes[at]);
                     if decides(index) {
                         return Ok(Inserted::Conflict(key));
@@ -385,8 +396,12 @@ impl Writer {
         cx: &mut ExecCx<'_>,
     ) -> Result<Option<Vec<u8>>, Stop> {
         let group = self.table.group;
-        cx.transaction.lock_row(group, index.tree, entry, RowMode::Update, Policy::Wait)?;
-        Ok(cx.transaction.current(group, index.tree, entry)?.map(|key| key.to_vec()))
+        cx.transaction
+            .lock_row(group, index.tree, entry, RowMode::Update, Policy::Wait)?;
+        Ok(cx
+            .transaction
+            .current(group, index.tree, entry)?
+            .map(|key| key.to_vec()))
     }
 
     /// Replaces a row; the caller holds its lock. A changed primary key moves the row.
@@ -405,10 +420,14 @@ impl Writer {
         };
         let moved = new_key != key;
         if moved {
-            cx.transaction.lock_row(group, tree, &new_key, RowMode::Update, Policy::Wait)?;
+            cx.transaction
+                .lock_row(group, tree, &new_key, RowMode::Update, Policy::Wait)?;
             if cx.transaction.current(group, tree, &new_key)?.is_some() {
-                let clustering =
-                    self.table.indexes.iter().position(|i| self.table.is_clustering(i));
+                let clustering = self
+                    .table
+                    .indexes
+                    .iter()
+                    .position(|i| self.table.is_clustering(i));
                 return Err(Stop::Error(self.duplicate(clustering, new, cx)?));
             }
         }
@@ -418,7 +437,11 @@ impl Writer {
             if shape.clustering {
                 continue;
             }
-            let touched = moved || shape.reads.iter().any(|slot| differs(&old[*slot], &new[*slot]));
+            let touched = moved
+                || shape
+                    .reads
+                    .iter()
+                    .any(|slot| differs(&old[*slot], &new[*slot]));
             if !touched {
                 continue;
             }
@@ -445,9 +468,14 @@ impl Writer {
                 if unique {
                     // Others must not take the old key before this transaction ends.
                     let mode = RowMode::Update;
-                    cx.transaction.lock_row(group, index.tree, &entry, mode, Policy::Wait)?;
+                    cx.transaction
+                        .lock_row(group, index.tree, &entry, mode, Policy::Wait)?;
                 }
-                removed.push(IndexWrite { tree: index.tree, key: entry.into(), value: None });
+                removed.push(IndexWrite {
+                    tree: index.tree,
+                    key: entry.into(),
+                    value: None,
+                });
             }
         }
         let bytes = self.encode(new);
@@ -509,9 +537,14 @@ impl Writer {
                 let tree = self.table.indexes[at].tree;
                 if unique {
                     let mode = RowMode::Update;
-                    cx.transaction.lock_row(group, tree, &entry, mode, Policy::Wait)?;
+                    cx.transaction
+                        .lock_row(group, tree, &entry, mode, Policy::Wait)?;
                 }
-                index.push(IndexWrite { tree, key: entry.into(), value: None });
+                index.push(IndexWrite {
+                    tree,
+                    key: entry.into(),
+                    value: None,
+                });
             }
         }
         cx.transaction.write(
@@ -543,9 +576,10 @@ impl Writer {
         let frame = empty_frame();
         for (key, expr) in index.columns.iter().zip(&shape.keys) {
             names.push(match &key.what {
-                crate::catalog::IndexKey::Column(id) => {
-                    self.table.column_by_id(*id).map_or_else(String::new, |c| c.name.clone())
-                }
+                crate::catalog::IndexKey::Column(id) => self
+                    .table
+                    .column_by_id(*id)
+                    .map_or_else(String::new, |c| c.name.clone()),
                 crate::catalog::IndexKey::Expression(text) => text.clone(),
             });
             let value = expr.eval(row, &frame, cx)?;
@@ -554,19 +588,26 @@ impl Writer {
         }
         Ok(Error::new(
             state::UNIQUE_VIOLATION,
-            format!("duplicate key value violates unique constraint \"{}\"", index.name),
+            format!(
+                "duplicate key value violates unique constraint \"{}\"",
+                index.name
+            ),
         )
-        .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+        .detail(format!(
+            "Key ({})=({}) already exists.",
+            names.join(", "),
+            values.join(", ")
+        ))
         .table(&self.schema, &self.table.name)
         .constraint(&index.name))
     }
 }
 
-fn primary_key(
-    table: &Table,
-    ids: &[crate::catalog::ColumnId],
-) -> Vec<(usize, Type, bool, bool)> {
-    let clustering = table.indexes.iter().find(|index| table.is_clustering(index));
+fn primary_key(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<(usize, Type, bool, bool)> {
+    let clustering = table
+        .indexes
+        .iter()
+        .find(|index| table.is_clustering(index));
     ids.iter()
         .filter_map(|id| {
             let slot = table.column_index(*id)?;
@@ -593,9 +634,7 @@ fn not_null(table: &Table) -> Vec<usize> {
         .columns
         .iter()
         .enumerate()
-        .filter(|(_, column)| {
-            !column.dropped && (column.not_null || primary.contains(&column.id))
-        })
+        .filter(|(_, column)| !column.dropped && (column.not_null || primary.contains(&column.id)))
         .map(|(slot, _)| slot)
         .collect()
 }
@@ -641,7 +680,10 @@ pub struct TableWriter {
 impl TableWriter {
     /// For a table, by its compiled write path (`plan::writer`).
     pub fn new(writer: Arc<Writer>) -> TableWriter {
-        TableWriter { writer, after: super::foreign::After::default() }
+        TableWriter {
+            writer,
+            after: super::foreign::After::default(),
+        }
     }
 
     /// Inserts a row (one slot per column of the table) whose `given` columns have their values;
@@ -706,14 +748,18 @@ impl TableWriter {
 
 /// The primary key or unique constraint behind an index, for messages.
 pub(super) fn constraint_of(table: &Table, index: u32) -> Option<&str> {
-    table.constraints.iter().find_map(|constraint| match constraint {
-        Constraint::Unique { index: own, name, .. } | Constraint::Primary { index: own, name, .. }
-            if *own == index =>
-        {
-            Some(name.as_str())
-        }
-        _ => None,
-    })
+    table
+        .constraints
+        .iter()
+        .find_map(|constraint| match constraint {
+            Constraint::Unique {
+                index: own, name, ..
+            }
+            | Constraint::Primary {
+                index: own, name, ..
+            } if *own == index => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 /// A table by its OID in the statement's catalog.

@@ -24,7 +24,11 @@ pub struct Frame {
 impl Frame {
     /// The outermost frame of an execution.
     pub fn new(parameters: Arc<[Datum]>) -> Frame {
-        Frame { parameters, arguments: Arc::from([]), shared: Arc::default() }
+        Frame {
+            parameters,
+            arguments: Arc::from([]),
+            shared: Arc::default(),
+        }
     }
 
     /// The frame of a subquery.
@@ -63,7 +67,10 @@ pub struct Alone<'e> {
 impl<'e> Alone<'e> {
     /// Around an evaluation.
     pub fn new(evaluation: Evaluation<'e>) -> Alone<'e> {
-        Alone { evaluation, locals: Vec::new() }
+        Alone {
+            evaluation,
+            locals: Vec::new(),
+        }
     }
 }
 
@@ -120,14 +127,16 @@ impl Expr {
             Expr::Const { value, .. } => Ok(value.clone()),
             Expr::Column { column, .. } => Ok(row[column.0 as usize].clone()),
             Expr::Argument { index, .. } => Ok(frame.arguments[*index as usize].clone()),
-            Expr::Parameter { index, .. } => {
-                frame.parameters.get(*index as usize).cloned().ok_or_else(|| {
+            Expr::Parameter { index, .. } => frame
+                .parameters
+                .get(*index as usize)
+                .cloned()
+                .ok_or_else(|| {
                     Stop::Error(Error::new(
                         state::UNDEFINED_PARAMETER,
                         format!("there is no parameter ${}", index + 1),
                     ))
-                })
-            }
+                }),
             other => deep(|| other.eval_inner(row, frame, cx)),
         }
     }
@@ -158,7 +167,13 @@ impl Expr {
                 if node.keeps || value.is_null() {
                     return Ok(value);
                 }
-                Ok(cast(&value, node.input.ty(), node.ty, node.context, cx.evaluation())?)
+                Ok(cast(
+                    &value,
+                    node.input.ty(),
+                    node.ty,
+                    node.context,
+                    cx.evaluation(),
+                )?)
             }
             Expr::And(items) => {
                 let mut null = false;
@@ -180,17 +195,29 @@ impl Expr {
                         _ => {}
                     }
                 }
-                Ok(if null { Datum::Null } else { Datum::Bool(false) })
+                Ok(if null {
+                    Datum::Null
+                } else {
+                    Datum::Bool(false)
+                })
             }
             Expr::Not(input) => Ok(match input.eval(row, frame, cx)? {
                 Datum::Bool(value) => Datum::Bool(!value),
                 _ => Datum::Null,
             }),
-            Expr::IsNull { input, negated, row: is_row } => {
+            Expr::IsNull {
+                input,
+                negated,
+                row: is_row,
+            } => {
                 let value = input.eval(row, frame, cx)?;
                 Ok(Datum::Bool(is_null(&value, *negated, *is_row)))
             }
-            Expr::IsBool { input, value, negated } => {
+            Expr::IsBool {
+                input,
+                value,
+                negated,
+            } => {
                 let holds = match (input.eval(row, frame, cx)?, value) {
                     (Datum::Bool(have), Some(want)) => have == *want,
                     (Datum::Null, None) => true,
@@ -198,7 +225,12 @@ impl Expr {
                 };
                 Ok(Datum::Bool(holds != *negated))
             }
-            Expr::Distinct { left, right, equal, negated } => {
+            Expr::Distinct {
+                left,
+                right,
+                equal,
+                negated,
+            } => {
                 let left = left.eval(row, frame, cx)?;
                 let right = right.eval(row, frame, cx)?;
                 let distinct = match (left.is_null(), right.is_null()) {
@@ -238,7 +270,11 @@ impl Expr {
                     if value.is_null() {
                         continue;
                     }
-                    let wanted = if *greatest { Ordering::Greater } else { Ordering::Less };
+                    let wanted = if *greatest {
+                        Ordering::Greater
+                    } else {
+                        Ordering::Less
+                    };
                     if best.is_null() || compare(&value, &best) == wanted {
                         best = value;
                     }
@@ -284,7 +320,11 @@ impl Expr {
                 }
                 Ok(Datum::array(value.slice(&limits)))
             }
-            Expr::Row { items, shape, whole } => {
+            Expr::Row {
+                items,
+                shape,
+                whole,
+            } => {
                 let values = eval_row(items, row, frame, cx)?;
                 if *whole && !values.is_empty() && values.iter().all(Datum::is_null) {
                     return Ok(Datum::Null);
@@ -292,9 +332,11 @@ impl Expr {
                 Ok(Datum::Record(Arc::new(Record::new(shape.clone(), values))))
             }
             Expr::Field { input, index, .. } => Ok(match input.eval(row, frame, cx)? {
-                Datum::Record(record) => {
-                    record.values.get(*index as usize).cloned().unwrap_or(Datum::Null)
-                }
+                Datum::Record(record) => record
+                    .values
+                    .get(*index as usize)
+                    .cloned()
+                    .unwrap_or(Datum::Null),
                 _ => Datum::Null,
             }),
             Expr::RowCompare(compare) => eval_row_compare(compare, row, frame, cx),
@@ -304,9 +346,9 @@ impl Expr {
             | Expr::Window(_)
             | Expr::SetReturning(_)
             | Expr::Grouping(_)
-            | Expr::Default => {
-                Err(Stop::Error(Error::internal("an expression was not compiled")))
-            }
+            | Expr::Default => Err(Stop::Error(Error::internal(
+                "an expression was not compiled",
+            ))),
         }
     }
 
@@ -356,12 +398,7 @@ fn eval_case<'e, C: Context<'e>>(case: &Case, row: &[Datum], frame: &Frame, cx: 
     result
 }
 
-fn eval_any<'e, C: Context<'e>>(
-    any: &AnyArray,
-    row: &[Datum],
-    frame: &Frame,
-    cx: &mut C,
-) -> Value {
+fn eval_any<'e, C: Context<'e>>(any: &AnyArray, row: &[Datum], frame: &Frame, cx: &mut C) -> Value {
     let left = any.left.eval(row, frame, cx)?;
     let Datum::Array(array) = any.array.eval(row, frame, cx)? else {
         return Ok(Datum::Null);
@@ -390,7 +427,11 @@ fn eval_any<'e, C: Context<'e>>(
         }
     }
     cx.locals().truncate(depth);
-    decided.unwrap_or(Ok(if null { Datum::Null } else { Datum::Bool(any.all) }))
+    decided.unwrap_or(Ok(if null {
+        Datum::Null
+    } else {
+        Datum::Bool(any.all)
+    }))
 }
 
 fn eval_row_compare<'e, C: Context<'e>>(

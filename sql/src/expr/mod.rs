@@ -12,7 +12,7 @@ use crate::plan::Rel;
 use crate::types::{CastContext, Datum, Shape, Type};
 
 pub use eval::{Alone, Context, Frame, eval_row, is_true};
-pub use subplan::{Remembered, REMEMBERED_MAX, Shared, SubPlan, SubPlanKind};
+pub use subplan::{REMEMBERED_MAX, Remembered, Shared, SubPlan, SubPlanKind};
 pub use walk::{Flow, contains, deep, same};
 
 /// A column of some relation, unique within one statement. In a compiled plan the same number
@@ -392,12 +392,18 @@ impl Expr {
 
     /// A boolean constant.
     pub fn bool(value: bool) -> Expr {
-        Expr::Const { value: Datum::Bool(value), ty: Type::BOOL }
+        Expr::Const {
+            value: Datum::Bool(value),
+            ty: Type::BOOL,
+        }
     }
 
     /// NULL of a type.
     pub fn null(ty: Type) -> Expr {
-        Expr::Const { value: Datum::Null, ty }
+        Expr::Const {
+            value: Datum::Null,
+            ty,
+        }
     }
 
     /// The expression's type.
@@ -448,13 +454,22 @@ impl Expr {
     pub fn conjuncts(self, out: &mut Vec<Expr>) {
         match self {
             Expr::And(items) => items.into_iter().for_each(|item| item.conjuncts(out)),
-            Expr::Const { value: Datum::Bool(true), .. } => {}
+            Expr::Const {
+                value: Datum::Bool(true),
+                ..
+            } => {}
             other => out.push(other),
         }
     }
 
     /// Whether this is the NULL constant.
     pub fn is_null_constant(&self) -> bool {
-        matches!(self, Expr::Const { value: Datum::Null, .. })
+        matches!(
+            self,
+            Expr::Const {
+                value: Datum::Null,
+                ..
+            }
+        )
     }
 }

@@ -1,9 +1,7 @@
 //! Walking and comparing expressions: children of every variant in one place, subqueries
 //! included, so that no rule forgets one.
 
-use crate::expr::{
-    AggregateCall, ColumnRef, Expr, FrameBound, SubqueryKind, WindowCall,
-};
+use crate::expr::{AggregateCall, ColumnRef, Expr, FrameBound, SubqueryKind, WindowCall};
 use crate::plan::Rel;
 
 /// What a visitor wants next.
@@ -58,7 +56,11 @@ impl WindowCall {
                 f(expr);
             }
         }
-        self.spec.frame.start_key.iter_mut().for_each(|expr| f(expr));
+        self.spec
+            .frame
+            .start_key
+            .iter_mut()
+            .for_each(|expr| f(expr));
         self.spec.frame.end_key.iter_mut().for_each(|expr| f(expr));
     }
 }
@@ -86,7 +88,9 @@ impl Expr {
             | Expr::IsNull { input, .. }
             | Expr::IsBool { input, .. }
             | Expr::Field { input, .. } => f(input),
-            Expr::Distinct { left, right, equal, .. } => {
+            Expr::Distinct {
+                left, right, equal, ..
+            } => {
                 f(left);
                 f(right);
                 f(equal);
@@ -152,7 +156,9 @@ impl Expr {
             | Expr::IsNull { input, .. }
             | Expr::IsBool { input, .. }
             | Expr::Field { input, .. } => f(input),
-            Expr::Distinct { left, right, equal, .. } => {
+            Expr::Distinct {
+                left, right, equal, ..
+            } => {
                 f(left);
                 f(right);
                 f(equal);
@@ -181,7 +187,11 @@ impl Expr {
                 }
             }
             Expr::RowCompare(compare) => {
-                compare.left.iter_mut().chain(&mut compare.right).for_each(f);
+                compare
+                    .left
+                    .iter_mut()
+                    .chain(&mut compare.right)
+                    .for_each(f);
             }
             Expr::Subquery(subquery) => {
                 if let SubqueryKind::Any { test, .. } = &mut subquery.kind {
@@ -259,7 +269,9 @@ impl Expr {
 
     /// Whether a subquery stands anywhere inside.
     pub fn has_subquery(&self) -> bool {
-        contains(self, &mut |expr| matches!(expr, Expr::Subquery(_) | Expr::SubPlan(_)))
+        contains(self, &mut |expr| {
+            matches!(expr, Expr::Subquery(_) | Expr::SubPlan(_))
+        })
     }
 }
 
@@ -335,7 +347,10 @@ pub fn same(a: &Expr, b: &Expr) -> bool {
         let mut right = Vec::new();
         b.for_each_child(&mut |child| right.push(child));
         left.len() == right.len()
-            && left.iter().zip(&right).all(|(left, right)| deep(|| same(left, right)))
+            && left
+                .iter()
+                .zip(&right)
+                .all(|(left, right)| deep(|| same(left, right)))
     }
 }
 
@@ -349,14 +364,23 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         | (Expr::Parameter { index: x, .. }, Expr::Parameter { index: y, .. })
         | (Expr::Local { depth: x, .. }, Expr::Local { depth: y, .. }) => x == y,
         (Expr::Call(x), Expr::Call(y)) | (Expr::SetReturning(x), Expr::SetReturning(y)) => {
-            x.resolved.function.oid == y.resolved.function.oid && x.resolved.result == y.resolved.result
+            x.resolved.function.oid == y.resolved.function.oid
+                && x.resolved.result == y.resolved.result
         }
         (Expr::Cast(x), Expr::Cast(y)) => x.ty == y.ty,
         (Expr::IsNull { negated: x, .. }, Expr::IsNull { negated: y, .. })
         | (Expr::Distinct { negated: x, .. }, Expr::Distinct { negated: y, .. }) => x == y,
         (
-            Expr::IsBool { value: x, negated: n, .. },
-            Expr::IsBool { value: y, negated: m, .. },
+            Expr::IsBool {
+                value: x,
+                negated: n,
+                ..
+            },
+            Expr::IsBool {
+                value: y,
+                negated: m,
+                ..
+            },
         ) => x == y && n == m,
         (Expr::Case(x), Expr::Case(y)) => {
             x.operand.is_some() == y.operand.is_some()
@@ -367,27 +391,28 @@ fn same_head(a: &Expr, b: &Expr) -> bool {
         (Expr::AnyArray(x), Expr::AnyArray(y)) => x.all == y.all,
         (Expr::Slice { bounds: x, .. }, Expr::Slice { bounds: y, .. }) => {
             let shape = |bounds: &[(Option<Expr>, Option<Expr>)]| -> Vec<(bool, bool)> {
-                bounds.iter().map(|(l, u)| (l.is_some(), u.is_some())).collect()
+                bounds
+                    .iter()
+                    .map(|(l, u)| (l.is_some(), u.is_some()))
+                    .collect()
             };
             shape(x) == shape(y)
         }
         (Expr::Field { index: x, .. }, Expr::Field { index: y, .. }) => x == y,
-        (Expr::RowCompare(x), Expr::RowCompare(y)) => {
-            x.op == y.op && x.left.len() == y.left.len()
-        }
+        (Expr::RowCompare(x), Expr::RowCompare(y)) => x.op == y.op && x.left.len() == y.left.len(),
         (Expr::Aggregate(x), Expr::Aggregate(y)) => {
             x.resolved.function.oid == y.resolved.function.oid
                 && x.distinct == y.distinct
                 && x.args.len() == y.args.len()
                 && x.order.len() == y.order.len()
                 && x.filter.is_some() == y.filter.is_some()
-                && x.order.iter().zip(&y.order).all(|(x, y)| {
-                    x.descending == y.descending && x.nulls_first == y.nulls_first
-                })
+                && x.order
+                    .iter()
+                    .zip(&y.order)
+                    .all(|(x, y)| x.descending == y.descending && x.nulls_first == y.nulls_first)
         }
         (Expr::Window(_), Expr::Window(_)) => false,
         (Expr::Subquery(_) | Expr::SubPlan(_), _) => false,
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }
-

@@ -54,7 +54,14 @@ impl<'a> Builder<'a> {
         for id in outputs {
             *used.entry(*id).or_default() += 1;
         }
-        Builder { writers, statistics, used, arguments: Vec::new(), subplans: 0, nodes: 0 }
+        Builder {
+            writers,
+            statistics,
+            used,
+            arguments: Vec::new(),
+            subplans: 0,
+            nodes: 0,
+        }
     }
 
     /// Builds a relation whose rows are exactly the given columns.
@@ -64,8 +71,16 @@ impl<'a> Builder<'a> {
             let input = self.build(input, None)?;
             return self.projected(input, items, &ids, outputs);
         }
-        if let Rel::Limit { input, limit, offset, ties: None } = rel
-            && let Rel::Project { input: below, items } = &**input
+        if let Rel::Limit {
+            input,
+            limit,
+            offset,
+            ties: None,
+        } = rel
+            && let Rel::Project {
+                input: below,
+                items,
+            } = &**input
         {
             // LIMIT commutes with a projection: compute only what is shown.
             let below = Rel::Limit {
@@ -83,7 +98,15 @@ impl<'a> Builder<'a> {
         }
         let exprs = outputs
             .iter()
-            .map(|(id, ty)| self.compile(&Expr::Column { column: *id, ty: *ty }, &built.layout))
+            .map(|(id, ty)| {
+                self.compile(
+                    &Expr::Column {
+                        column: *id,
+                        ty: *ty,
+                    },
+                    &built.layout,
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         let columns = named(&built.node, &built.layout, outputs);
         Ok(self.over(built.node, columns, |input| Op::Project { input, exprs }))
@@ -102,7 +125,10 @@ impl<'a> Builder<'a> {
             let item = items.iter().find(|(column, _)| column.id == *id);
             let expr = match item {
                 Some((_, expr)) => expr.clone(),
-                None => Expr::Column { column: *id, ty: *ty },
+                None => Expr::Column {
+                    column: *id,
+                    ty: *ty,
+                },
             };
             let mut expr = expr;
             // An item may refer to an earlier one (merged projections).
@@ -117,7 +143,14 @@ impl<'a> Builder<'a> {
     fn node(&mut self, op: Op, columns: Vec<(String, Type)>, rows: f64, cost: f64) -> PlanNode {
         self.nodes += 1;
         let (names, types) = columns.into_iter().unzip();
-        PlanNode { op, names, types, rows: rows.max(1.0), cost, id: self.nodes - 1 }
+        PlanNode {
+            op,
+            names,
+            types,
+            rows: rows.max(1.0),
+            cost,
+            id: self.nodes - 1,
+        }
     }
 
     /// A node on top of another with its rows and a little more cost.
@@ -137,7 +170,11 @@ impl<'a> Builder<'a> {
 
     fn build_inner(&mut self, rel: &Rel, wanted: Option<Wanted<'_>>) -> Result<Built> {
         let plain = |node: PlanNode, layout: Vec<ColumnRef>| {
-            Ok(Built { node, layout, ordered: false })
+            Ok(Built {
+                node,
+                layout,
+                ordered: false,
+            })
         };
         match rel {
             Rel::Values { columns, rows } => {
@@ -153,7 +190,12 @@ impl<'a> Builder<'a> {
             Rel::Scan(scan) => self.scan(scan, wanted),
             Rel::System(system) => self.system(system),
             Rel::Function(function) => self.function(function),
-            Rel::Cte { index, name, columns, working } => {
+            Rel::Cte {
+                index,
+                name,
+                columns,
+                working,
+            } => {
                 let op = Op::Cte {
                     index: *index,
                     name: name.clone(),
@@ -164,7 +206,12 @@ impl<'a> Builder<'a> {
                 let node = self.node(op, described(&columns), 100.0, 1.0);
                 plain(node, ids(&columns))
             }
-            Rel::Join { kind, left, right, on } => self.join(*kind, left, right, on, wanted),
+            Rel::Join {
+                kind,
+                left,
+                right,
+                on,
+            } => self.join(*kind, left, right, on, wanted),
             Rel::Filter { input, conditions } => {
                 let input = self.build(input, wanted)?;
                 let conditions = self.compile_all(conditions, &input.layout)?;
@@ -175,7 +222,11 @@ impl<'a> Builder<'a> {
                     conditions,
                 });
                 node.rows = rows.max(1.0);
-                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+                Ok(Built {
+                    node,
+                    layout: input.layout,
+                    ordered: input.ordered,
+                })
             }
             Rel::Project { input, items } => {
                 let wanted = wanted.filter(|wanted| !mentions(wanted.keys, items));
@@ -187,7 +238,10 @@ impl<'a> Builder<'a> {
                     if self.used.contains_key(id) && !items.iter().any(|(c, _)| c.id == *id) {
                         layout.push(*id);
                         let ty = input.node.types[slot];
-                        exprs.push(Expr::Column { column: slot_ref(slot), ty });
+                        exprs.push(Expr::Column {
+                            column: slot_ref(slot),
+                            ty,
+                        });
                         columns.push((input.node.names[slot].clone(), ty));
                     }
                 }
@@ -199,7 +253,11 @@ impl<'a> Builder<'a> {
                     columns.push((column.name.clone(), column.ty));
                 }
                 let node = self.over(input.node, columns, |input| Op::Project { input, exprs });
-                Ok(Built { node, layout, ordered: input.ordered })
+                Ok(Built {
+                    node,
+                    layout,
+                    ordered: input.ordered,
+                })
             }
             Rel::ProjectSet { input, items } => {
                 let input = self.build(input, None)?;
@@ -216,7 +274,13 @@ impl<'a> Builder<'a> {
                 node.rows *= 10.0;
                 plain(node, layout)
             }
-            Rel::Aggregate { input, groups, sets, set_number, calls } => {
+            Rel::Aggregate {
+                input,
+                groups,
+                sets,
+                set_number,
+                calls,
+            } => {
                 if let Some(built) = self.min_max(input, groups, sets.is_some(), calls)? {
                     return Ok(built);
                 }
@@ -228,8 +292,10 @@ impl<'a> Builder<'a> {
                         nulls_first: false,
                     })
                     .collect();
-                let order = (!keys.is_empty() && sets.is_none())
-                    .then_some(Wanted { keys: &keys, limit: None });
+                let order = (!keys.is_empty() && sets.is_none()).then_some(Wanted {
+                    keys: &keys,
+                    limit: None,
+                });
                 let input = self.build(input, order)?;
                 let sorted = input.ordered;
                 let mut columns: Vec<(String, Type)> = Vec::new();
@@ -249,7 +315,9 @@ impl<'a> Builder<'a> {
                     let mut call = call.clone();
                     let mut failed = None;
                     call.for_each_expr_mut(&mut |expr| {
-                        failed = failed.take().or(self.compile_mut(expr, &input.layout).err());
+                        failed = failed
+                            .take()
+                            .or(self.compile_mut(expr, &input.layout).err());
                     });
                     if let Some(error) = failed {
                         return Err(error);
@@ -258,7 +326,11 @@ impl<'a> Builder<'a> {
                     columns.push((column.name.clone(), column.ty));
                     layout.push(column.id);
                 }
-                let rows = if exprs.is_empty() { 1.0 } else { input.node.rows * 0.1 };
+                let rows = if exprs.is_empty() {
+                    1.0
+                } else {
+                    input.node.rows * 0.1
+                };
                 let (groups, sets) = (exprs, sets.clone());
                 let mut node = self.over(input.node, columns, |input| Op::Aggregate {
                     input,
@@ -268,7 +340,11 @@ impl<'a> Builder<'a> {
                     sorted,
                 });
                 node.rows = rows.max(1.0);
-                Ok(Built { node, layout, ordered: false })
+                Ok(Built {
+                    node,
+                    layout,
+                    ordered: false,
+                })
             }
             Rel::Window { input, calls } => {
                 let input = self.build(input, None)?;
@@ -279,7 +355,9 @@ impl<'a> Builder<'a> {
                     let mut call = call.clone();
                     let mut failed = None;
                     call.for_each_expr_mut(&mut |expr| {
-                        failed = failed.take().or(self.compile_mut(expr, &input.layout).err());
+                        failed = failed
+                            .take()
+                            .or(self.compile_mut(expr, &input.layout).err());
                     });
                     if let Some(error) = failed {
                         return Err(error);
@@ -300,23 +378,35 @@ impl<'a> Builder<'a> {
                 let on = self.compile_all(on, &input.layout)?;
                 let columns = columns_of(&input.node);
                 let node = self.over(input.node, columns, |input| Op::Distinct { input, on });
-                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+                Ok(Built {
+                    node,
+                    layout: input.layout,
+                    ordered: input.ordered,
+                })
             }
-            Rel::Limit { input, limit, offset, ties } => {
+            Rel::Limit {
+                input,
+                limit,
+                offset,
+                ties,
+            } => {
                 let known = |expr: &Option<Expr>| match expr {
                     None => Some(0.0),
                     Some(Expr::Const { value, .. }) => value.as_i64().map(|n| n as f64),
                     Some(_) => None,
                 };
                 let count = match limit {
-                    Some(_) => known(limit).zip(known(offset)).map_or(Some(100.0), |(l, o)| {
-                        Some(l + o)
-                    }),
+                    Some(_) => known(limit)
+                        .zip(known(offset))
+                        .map_or(Some(100.0), |(l, o)| Some(l + o)),
                     None => None,
                 };
                 let input = match &**input {
                     Rel::Sort { input, keys } => self.sort(input, keys, count)?,
-                    Rel::Project { input: below, items } if matches!(&**below, Rel::Sort { .. }) => {
+                    Rel::Project {
+                        input: below,
+                        items,
+                    } if matches!(&**below, Rel::Sort { .. }) => {
                         // Sort below a projection: sort with the limit, then project.
                         let Rel::Sort { input, keys } = &**below else {
                             return Err(Error::internal("matched above"));
@@ -341,9 +431,21 @@ impl<'a> Builder<'a> {
                     ties,
                 });
                 node.rows = rows.max(1.0);
-                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+                Ok(Built {
+                    node,
+                    layout: input.layout,
+                    ordered: input.ordered,
+                })
             }
-            Rel::Set { kind, all, left, left_columns, right, right_columns, columns } => {
+            Rel::Set {
+                kind,
+                all,
+                left,
+                left_columns,
+                right,
+                right_columns,
+                columns,
+            } => {
                 let left = self.build(left, None)?;
                 let right = self.build(right, None)?;
                 let slots = |built: &Built, ids: &[ColumnRef]| -> Result<Vec<usize>> {
@@ -372,7 +474,11 @@ impl<'a> Builder<'a> {
                 let body = self.build(body, wanted)?;
                 let columns = columns_of(&body.node);
                 let node = self.over(body.node, columns, |body| Op::With { ctes, body });
-                Ok(Built { node, layout: body.layout, ordered: body.ordered })
+                Ok(Built {
+                    node,
+                    layout: body.layout,
+                    ordered: body.ordered,
+                })
             }
             Rel::Lock { input, locks } => {
                 let input = self.build(input, wanted)?;
@@ -389,7 +495,11 @@ impl<'a> Builder<'a> {
                     .collect::<Result<Vec<_>>>()?;
                 let columns = columns_of(&input.node);
                 let node = self.over(input.node, columns, |input| Op::Lock { input, locks });
-                Ok(Built { node, layout: input.layout, ordered: input.ordered })
+                Ok(Built {
+                    node,
+                    layout: input.layout,
+                    ordered: input.ordered,
+                })
             }
             Rel::Modify(modify) => self.modify(modify),
         }
@@ -401,7 +511,10 @@ impl<'a> Builder<'a> {
         let mut exprs: Vec<Expr> = layout
             .iter()
             .enumerate()
-            .map(|(slot, _)| Expr::Column { column: slot_ref(slot), ty: input.node.types[slot] })
+            .map(|(slot, _)| Expr::Column {
+                column: slot_ref(slot),
+                ty: input.node.types[slot],
+            })
             .collect();
         for (column, expr) in items {
             let mut expr = expr.clone();
@@ -411,7 +524,11 @@ impl<'a> Builder<'a> {
             columns.push((column.name.clone(), column.ty));
         }
         let node = self.over(input.node, columns, |input| Op::Project { input, exprs });
-        Ok(Built { node, layout, ordered: input.ordered })
+        Ok(Built {
+            node,
+            layout,
+            ordered: input.ordered,
+        })
     }
 
     fn sort(&mut self, input: &Rel, keys: &[SortKey], limit: Option<f64>) -> Result<Built> {
@@ -424,7 +541,11 @@ impl<'a> Builder<'a> {
         let rows = built.node.rows;
         let mut node = self.over(built.node, columns, |input| Op::Sort { input, keys });
         node.cost += rows * rows.max(2.0).log2() * 0.005;
-        Ok(Built { node, layout: built.layout, ordered: true })
+        Ok(Built {
+            node,
+            layout: built.layout,
+            ordered: true,
+        })
     }
 
     fn cte(&mut self, cte: &Cte) -> Result<CtePlan> {
@@ -438,8 +559,10 @@ impl<'a> Builder<'a> {
             None => None,
             Some((step, ids, distinct)) => {
                 let step = self.build(step, None)?;
-                let slots =
-                    ids.iter().map(|id| slot_of(&step.layout, *id)).collect::<Result<Vec<_>>>()?;
+                let slots = ids
+                    .iter()
+                    .map(|id| slot_of(&step.layout, *id))
+                    .collect::<Result<Vec<_>>>()?;
                 Some((Arc::new(step.node), slots, *distinct))
             }
         };
@@ -455,8 +578,10 @@ impl<'a> Builder<'a> {
 
     fn scan(&mut self, scan: &ScanRel, wanted: Option<Wanted<'_>>) -> Result<Built> {
         let writer = self.writers.writer(scan.table.id)?;
-        let table_rows =
-            self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
+        let table_rows = self
+            .statistics
+            .rows(scan.table.id)
+            .unwrap_or(crate::rules::TABLE_ROWS);
         let chosen = choose(scan, &writer, table_rows, wanted);
         // Conditions that the access enforces need no columns.
         let mut used = self.used.clone();
@@ -504,14 +629,14 @@ impl<'a> Builder<'a> {
             reader,
         };
         let node = self.node(Op::Scan(Box::new(plan)), described, rows, chosen.cost);
-        Ok(Built { node, layout, ordered: chosen.ordered })
+        Ok(Built {
+            node,
+            layout,
+            ordered: chosen.ordered,
+        })
     }
 
-    fn compile_access(
-        &mut self,
-        access: Access,
-        own: &[(usize, RelColumn)],
-    ) -> Result<Access> {
+    fn compile_access(&mut self, access: Access, own: &[(usize, RelColumn)]) -> Result<Access> {
         let Access::Range(mut range) = access else {
             return Ok(Access::Full);
         };
@@ -569,7 +694,11 @@ impl<'a> Builder<'a> {
             filter,
         };
         let node = self.node(op, described, rows, cost);
-        Ok(Built { node, layout, ordered: false })
+        Ok(Built {
+            node,
+            layout,
+            ordered: false,
+        })
     }
 
     fn function(&mut self, function: &crate::plan::FunctionRel) -> Result<Built> {
@@ -582,7 +711,11 @@ impl<'a> Builder<'a> {
                     for arg in &mut call.args {
                         self.compile_mut(arg, &[])?;
                     }
-                    TablePlan::Function { call, record: *record, width }
+                    TablePlan::Function {
+                        call,
+                        record: *record,
+                        width,
+                    }
                 }
                 TableCall::Scalar(expr) => TablePlan::Scalar(self.compile(expr, &[])?),
                 TableCall::System(function, arguments) => TablePlan::System {
@@ -599,7 +732,11 @@ impl<'a> Builder<'a> {
             alias: function.alias.clone(),
         };
         let node = self.node(op, described(&columns), 100.0, 1.0);
-        Ok(Built { node, layout: ids(&columns), ordered: false })
+        Ok(Built {
+            node,
+            layout: ids(&columns),
+            ordered: false,
+        })
     }
 
     fn join(
@@ -610,14 +747,18 @@ impl<'a> Builder<'a> {
         on: &[Expr],
         wanted: Option<Wanted<'_>>,
     ) -> Result<Built> {
-        let keeps_left = matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti);
+        let keeps_left = matches!(
+            kind,
+            JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti
+        );
         let left_ids = ids(&left.columns());
         let wanted = wanted.filter(|wanted| {
-            keeps_left && wanted.keys.iter().all(|key| {
-                let mut used = Vec::new();
-                key.expr.free_columns(&mut used);
-                used.iter().all(|id| left_ids.contains(id))
-            })
+            keeps_left
+                && wanted.keys.iter().all(|key| {
+                    let mut used = Vec::new();
+                    key.expr.free_columns(&mut used);
+                    used.iter().all(|id| left_ids.contains(id))
+                })
         });
         let left = self.build(left, wanted)?;
         let mut free = Vec::new();
@@ -656,11 +797,13 @@ impl<'a> Builder<'a> {
         if !semi {
             columns.extend(columns_of(&right.node));
         }
-        let rows = if semi { left.node.rows * 0.5 } else { left.node.rows.max(right.node.rows) };
-        let cost = left.node.cost
-            + right.node.cost
-            + left.node.rows * 0.015
-            + right.node.rows * 0.02;
+        let rows = if semi {
+            left.node.rows * 0.5
+        } else {
+            left.node.rows.max(right.node.rows)
+        };
+        let cost =
+            left.node.cost + right.node.cost + left.node.rows * 0.015 + right.node.rows * 0.02;
         let op = Op::HashJoin {
             kind,
             left: Arc::new(left.node),
@@ -671,7 +814,11 @@ impl<'a> Builder<'a> {
         };
         let node = self.node(op, columns, rows, cost);
         let layout = if semi { left.layout } else { both };
-        Ok(Built { node, layout, ordered: left.ordered && keeps_left })
+        Ok(Built {
+            node,
+            layout,
+            ordered: left.ordered && keeps_left,
+        })
     }
 
     /// Whether looking up the right side by an index per left row is cheaper; gives the right
@@ -688,8 +835,10 @@ impl<'a> Builder<'a> {
         };
         let _ = kind;
         let writer = self.writers.writer(scan.table.id)?;
-        let table_rows =
-            self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
+        let table_rows = self
+            .statistics
+            .rows(scan.table.id)
+            .unwrap_or(crate::rules::TABLE_ROWS);
         let alone = choose(scan, &writer, table_rows, None);
         let mut pushed = (**scan).clone();
         let mut rest = Vec::new();
@@ -721,10 +870,22 @@ impl<'a> Builder<'a> {
         right.free_columns(&mut free);
         let arguments = free
             .iter()
-            .map(|id| self.compile(&Expr::Column { column: *id, ty: Type::UNKNOWN }, &left.layout))
+            .map(|id| {
+                self.compile(
+                    &Expr::Column {
+                        column: *id,
+                        ty: Type::UNKNOWN,
+                    },
+                    &left.layout,
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         let uses_left = free.iter().any(|id| left.layout.contains(id));
-        let saved = if uses_left { Some(std::mem::replace(&mut self.arguments, free)) } else { None };
+        let saved = if uses_left {
+            Some(std::mem::replace(&mut self.arguments, free))
+        } else {
+            None
+        };
         let right = self.build(right, None);
         if let Some(saved) = saved {
             self.arguments = saved;
@@ -737,16 +898,29 @@ impl<'a> Builder<'a> {
         if !semi {
             columns.extend(columns_of(&right.node));
         }
-        let rows = if semi { left.node.rows * 0.5 } else { left.node.rows * right.node.rows };
+        let rows = if semi {
+            left.node.rows * 0.5
+        } else {
+            left.node.rows * right.node.rows
+        };
         let cost = left.node.cost + left.node.rows * right.node.cost.max(0.1);
         let region = Region {
             node: Arc::new(right.node),
             arguments: if uses_left { arguments } else { Vec::new() },
         };
         let ordered = left.ordered;
-        let op = Op::NestedLoop { kind, left: Arc::new(left.node), right: region, on };
+        let op = Op::NestedLoop {
+            kind,
+            left: Arc::new(left.node),
+            right: region,
+            on,
+        };
         let node = self.node(op, columns, rows, cost);
-        Ok(Built { node, layout: if semi { left.layout } else { both }, ordered })
+        Ok(Built {
+            node,
+            layout: if semi { left.layout } else { both },
+            ordered,
+        })
     }
 
     fn modify(&mut self, modify: &Modify) -> Result<Built> {
@@ -792,11 +966,17 @@ impl<'a> Builder<'a> {
                         self.compile_option(filter.as_ref(), &layout)?,
                     )),
                 };
-                Some(ConflictPlan { arbiters: conflict.arbiters.clone(), update })
+                Some(ConflictPlan {
+                    arbiters: conflict.arbiters.clone(),
+                    update,
+                })
             }
         };
-        let described: Vec<RelColumn> =
-            modify.returning.iter().map(|(column, _)| column.clone()).collect();
+        let described: Vec<RelColumn> = modify
+            .returning
+            .iter()
+            .map(|(column, _)| column.clone())
+            .collect();
         let spool = needs_spool(modify, &source.node);
         let (rows, cost) = (source.node.rows, source.node.cost);
         let plan = ModifyPlan {
@@ -818,7 +998,11 @@ impl<'a> Builder<'a> {
             rows,
             cost + rows * 0.05,
         );
-        Ok(Built { node, layout: ids(&described), ordered: false })
+        Ok(Built {
+            node,
+            layout: ids(&described),
+            ordered: false,
+        })
     }
 
     /// `SELECT min(a), max(b) FROM t WHERE ...` by the ends of indexes.
@@ -848,19 +1032,35 @@ impl<'a> Builder<'a> {
             if call.filter.is_some() {
                 return Ok(None);
             }
-            let key = SortKey { expr: arg.clone(), descending, nulls_first: false };
+            let key = SortKey {
+                expr: arg.clone(),
+                descending,
+                nulls_first: false,
+            };
             let mut narrowed = (**scan).clone();
             narrowed.filter.push(Expr::IsNull {
                 input: Box::new(arg.clone()),
                 negated: true,
                 row: false,
             });
-            let keys = [SortKey { nulls_first: descending, ..key.clone() }];
+            let keys = [SortKey {
+                nulls_first: descending,
+                ..key.clone()
+            }];
             let writer = self.writers.writer(scan.table.id)?;
-            let table_rows =
-                self.statistics.rows(scan.table.id).unwrap_or(crate::rules::TABLE_ROWS);
-            let chosen =
-                choose(&narrowed, &writer, table_rows, Some(Wanted { keys: &keys, limit: Some(1.0) }));
+            let table_rows = self
+                .statistics
+                .rows(scan.table.id)
+                .unwrap_or(crate::rules::TABLE_ROWS);
+            let chosen = choose(
+                &narrowed,
+                &writer,
+                table_rows,
+                Some(Wanted {
+                    keys: &keys,
+                    limit: Some(1.0),
+                }),
+            );
             if !chosen.ordered {
                 return Ok(None);
             }
@@ -884,12 +1084,20 @@ impl<'a> Builder<'a> {
             })));
         }
         let columns: Vec<RelColumn> = calls.iter().map(|(column, _)| column.clone()).collect();
-        let values = Rel::Values { columns, rows: vec![row] };
+        let values = Rel::Values {
+            columns,
+            rows: vec![row],
+        };
         self.build(&values, None).map(Some)
     }
 
     fn used_writer(&mut self, scan: &ScanRel) -> Result<bool> {
-        Ok(!self.writers.writer(scan.table.id)?.table().indexes.is_empty())
+        Ok(!self
+            .writers
+            .writer(scan.table.id)?
+            .table()
+            .indexes
+            .is_empty())
     }
 
     fn compile_pairs(
@@ -897,7 +1105,10 @@ impl<'a> Builder<'a> {
         pairs: &[(usize, Expr)],
         layout: &[ColumnRef],
     ) -> Result<Vec<(usize, Expr)>> {
-        pairs.iter().map(|(index, expr)| Ok((*index, self.compile(expr, layout)?))).collect()
+        pairs
+            .iter()
+            .map(|(index, expr)| Ok((*index, self.compile(expr, layout)?)))
+            .collect()
     }
 
     fn compile_option(
@@ -909,7 +1120,10 @@ impl<'a> Builder<'a> {
     }
 
     fn compile_all(&mut self, exprs: &[Expr], layout: &[ColumnRef]) -> Result<Vec<Expr>> {
-        exprs.iter().map(|expr| self.compile(expr, layout)).collect()
+        exprs
+            .iter()
+            .map(|expr| self.compile(expr, layout))
+            .collect()
     }
 
     fn compile_keys(&mut self, keys: &[SortKey], layout: &[ColumnRef]) -> Result<Vec<SortKey>> {
@@ -919,7 +1133,10 @@ impl<'a> Builder<'a> {
                 if expr.ty().oid == Type::BPCHAR.oid {
                     expr = trimmed(expr);
                 }
-                Ok(SortKey { expr, ..key.clone() })
+                Ok(SortKey {
+                    expr,
+                    ..key.clone()
+                })
             })
             .collect()
     }
@@ -938,9 +1155,13 @@ impl<'a> Builder<'a> {
                     *column = slot_ref(slot);
                     return Ok(());
                 }
-                let index = self.arguments.iter().position(|id| id == column).ok_or_else(|| {
-                    Error::internal(format!("column {} is not in reach of its use", column.0))
-                })?;
+                let index = self
+                    .arguments
+                    .iter()
+                    .position(|id| id == column)
+                    .ok_or_else(|| {
+                        Error::internal(format!("column {} is not in reach of its use", column.0))
+                    })?;
                 let index = u32::try_from(index).unwrap_or(u32::MAX);
                 *expr = Expr::Argument { index, ty: *ty };
                 Ok(())
@@ -993,7 +1214,15 @@ impl<'a> Builder<'a> {
         }
         let arguments = free
             .iter()
-            .map(|id| self.compile(&Expr::Column { column: *id, ty: Type::UNKNOWN }, layout))
+            .map(|id| {
+                self.compile(
+                    &Expr::Column {
+                        column: *id,
+                        ty: Type::UNKNOWN,
+                    },
+                    layout,
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
         let nested = !self.arguments.is_empty();
         let saved = std::mem::replace(&mut self.arguments, free);
@@ -1011,7 +1240,8 @@ impl<'a> Builder<'a> {
             test,
             hashed: hashed.filter(|_| !working),
             ty: subquery.ty,
-            cached: !working && !(correlated && is_volatile(&subquery.rel))
+            cached: !working
+                && !(correlated && is_volatile(&subquery.rel))
                 && (!correlated || !matches!(kind, SubPlanKind::Any | SubPlanKind::All)),
         })
     }
@@ -1044,7 +1274,10 @@ fn named(
         .iter()
         .map(|(id, ty)| {
             let slot = layout.iter().position(|other| other == id);
-            (slot.map_or_else(String::new, |slot| node.names[slot].clone()), *ty)
+            (
+                slot.map_or_else(String::new, |slot| node.names[slot].clone()),
+                *ty,
+            )
         })
         .collect()
 }
@@ -1065,11 +1298,18 @@ fn ids(columns: &[RelColumn]) -> Vec<ColumnRef> {
 }
 
 fn described(columns: &[RelColumn]) -> Vec<(String, Type)> {
-    columns.iter().map(|column| (column.name.clone(), column.ty)).collect()
+    columns
+        .iter()
+        .map(|column| (column.name.clone(), column.ty))
+        .collect()
 }
 
 fn columns_of(node: &PlanNode) -> Vec<(String, Type)> {
-    node.names.iter().cloned().zip(node.types.iter().copied()).collect()
+    node.names
+        .iter()
+        .cloned()
+        .zip(node.types.iter().copied())
+        .collect()
 }
 
 /// Items of one projection that refer to its other items.
@@ -1092,7 +1332,8 @@ fn mentions(keys: &[SortKey], items: &[(RelColumn, Expr)]) -> bool {
     keys.iter().any(|key| {
         let mut used = Vec::new();
         key.expr.free_columns(&mut used);
-        used.iter().any(|id| items.iter().any(|(column, _)| column.id == *id))
+        used.iter()
+            .any(|id| items.iter().any(|(column, _)| column.id == *id))
     })
 }
 
@@ -1129,8 +1370,15 @@ fn count_uses(rel: &Rel, used: &mut HashMap<ColumnRef, usize>) {
 /// Columns that relations name outside of expressions.
 fn count_structure(rel: &Rel, f: &mut dyn FnMut(ColumnRef)) {
     match rel {
-        Rel::Set { left_columns, right_columns, .. } => {
-            left_columns.iter().chain(right_columns).for_each(|id| f(*id));
+        Rel::Set {
+            left_columns,
+            right_columns,
+            ..
+        } => {
+            left_columns
+                .iter()
+                .chain(right_columns)
+                .for_each(|id| f(*id));
         }
         Rel::With { ctes, .. } => {
             for cte in ctes {
@@ -1175,11 +1423,7 @@ fn fixed_equality<'e>(condition: &'e Expr, own: &[ColumnRef]) -> Option<(ColumnR
 }
 
 /// The two sides of an equality that can be hashed.
-fn hash_key(
-    condition: &Expr,
-    left: &[ColumnRef],
-    right: &[ColumnRef],
-) -> Option<(Expr, Expr)> {
+fn hash_key(condition: &Expr, left: &[ColumnRef], right: &[ColumnRef]) -> Option<(Expr, Expr)> {
     let Expr::Call(call) = condition else {
         return None;
     };
@@ -1279,8 +1523,7 @@ fn needs_spool(modify: &Modify, source: &PlanNode) -> bool {
         match &node.op {
             Op::Scan(scan) => {
                 let indirect = matches!(&scan.access, Access::Range(r) if r.indirect && !r.single);
-                *simple &= !indirect
-                    && !scan.filter.iter().any(Expr::has_subquery);
+                *simple &= !indirect && !scan.filter.iter().any(Expr::has_subquery);
                 scan.table.id == table
             }
             Op::Values(rows) => {

@@ -202,8 +202,11 @@ pub fn plan(
     rules::fold(&mut rel, cx.format);
     let statistics: &dyn Statistics = &cx.registry;
     let rel = rules::place(rel, statistics);
-    let outputs: Vec<(ColumnRef, Type)> =
-        bound.outputs.iter().map(|output| (output.id, output.ty)).collect();
+    let outputs: Vec<(ColumnRef, Type)> = bound
+        .outputs
+        .iter()
+        .map(|output| (output.id, output.ty))
+        .collect();
     let ids: Vec<ColumnRef> = outputs.iter().map(|(id, _)| *id).collect();
     let mut writers = writers::OfCatalog { catalog };
     let mut builder = build::Builder::new(&mut writers, statistics, &rel, &ids);
@@ -213,7 +216,12 @@ pub fn plan(
         .into_iter()
         .map(|output| {
             let (table, number) = output.origin.unwrap_or((0, 0));
-            OutputColumn { name: output.name, ty: output.ty, table, number }
+            OutputColumn {
+                name: output.name,
+                ty: output.ty,
+                table,
+                number,
+            }
         })
         .collect();
     let keyed = is_keyed(&plan);

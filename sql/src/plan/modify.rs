@@ -72,7 +72,10 @@ pub struct Modify {
 impl Modify {
     /// Columns that exist only inside: the new, existing and excluded rows.
     pub fn own_columns(&self) -> impl Iterator<Item = ColumnRef> {
-        let conflict = self.conflict.iter().flat_map(|c| c.existing.iter().chain(&c.excluded));
+        let conflict = self
+            .conflict
+            .iter()
+            .flat_map(|c| c.existing.iter().chain(&c.excluded));
         self.new.iter().chain(conflict).map(|(_, column)| *column)
     }
 
@@ -80,8 +83,10 @@ impl Modify {
     pub fn for_each_expr<'a>(&'a self, f: &mut dyn FnMut(&'a Expr)) {
         self.assign.iter().for_each(|(_, expr)| f(expr));
         self.returning.iter().for_each(|(_, expr)| f(expr));
-        if let Some(Conflict { action: ConflictAction::Update { assign, filter }, .. }) =
-            &self.conflict
+        if let Some(Conflict {
+            action: ConflictAction::Update { assign, filter },
+            ..
+        }) = &self.conflict
         {
             assign.iter().for_each(|(_, expr)| f(expr));
             filter.iter().for_each(f);
@@ -92,8 +97,10 @@ impl Modify {
     pub fn for_each_expr_mut(&mut self, f: &mut dyn FnMut(&mut Expr)) {
         self.assign.iter_mut().for_each(|(_, expr)| f(expr));
         self.returning.iter_mut().for_each(|(_, expr)| f(expr));
-        if let Some(Conflict { action: ConflictAction::Update { assign, filter }, .. }) =
-            &mut self.conflict
+        if let Some(Conflict {
+            action: ConflictAction::Update { assign, filter },
+            ..
+        }) = &mut self.conflict
         {
             assign.iter_mut().for_each(|(_, expr)| f(expr));
             filter.iter_mut().for_each(f);

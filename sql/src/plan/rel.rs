@@ -278,7 +278,10 @@ pub struct Cte {
 impl Rel {
     /// One row without columns.
     pub fn one_row() -> Rel {
-        Rel::Values { columns: Vec::new(), rows: vec![Vec::new()] }
+        Rel::Values {
+            columns: Vec::new(),
+            rows: vec![Vec::new()],
+        }
     }
 
     /// The columns that this relation produces, in order.
@@ -288,19 +291,28 @@ impl Rel {
             Rel::Scan(scan) => {
                 let mut out: Vec<_> = scan.columns.iter().map(|(_, c)| c.clone()).collect();
                 if let Some(id) = scan.key {
-                    out.push(RelColumn { id, name: "ctid".into(), ty: Type::BYTEA });
+                    out.push(RelColumn {
+                        id,
+                        name: "ctid".into(),
+                        ty: Type::BYTEA,
+                    });
                 }
                 out
             }
             Rel::System(system) => system.columns.clone(),
             Rel::Function(function) => {
-                let mut out: Vec<RelColumn> =
-                    function.calls.iter().flat_map(|(_, columns)| columns.clone()).collect();
+                let mut out: Vec<RelColumn> = function
+                    .calls
+                    .iter()
+                    .flat_map(|(_, columns)| columns.clone())
+                    .collect();
                 out.extend(function.ordinality.clone());
                 out
             }
             Rel::Cte { columns, .. } => columns.iter().map(|(_, c)| c.clone()).collect(),
-            Rel::Join { kind, left, right, .. } => {
+            Rel::Join {
+                kind, left, right, ..
+            } => {
                 let mut out = left.columns();
                 if !matches!(kind, JoinKind::Semi | JoinKind::Anti) {
                     out.extend(right.columns());
@@ -317,7 +329,12 @@ impl Rel {
                 out.extend(items.iter().map(|(column, _)| column.clone()));
                 out
             }
-            Rel::Aggregate { groups, set_number, calls, .. } => {
+            Rel::Aggregate {
+                groups,
+                set_number,
+                calls,
+                ..
+            } => {
                 let mut out: Vec<_> = groups.iter().map(|(c, _)| c.clone()).collect();
                 out.extend(set_number.clone());
                 out.extend(calls.iter().map(|(c, _)| c.clone()));
@@ -431,7 +448,12 @@ impl Rel {
             }
             Rel::Sort { keys, .. } => keys.iter().for_each(|key| f(&key.expr)),
             Rel::Distinct { on, .. } => on.iter().for_each(f),
-            Rel::Limit { limit, offset, ties, .. } => {
+            Rel::Limit {
+                limit,
+                offset,
+                ties,
+                ..
+            } => {
                 limit.iter().chain(offset).for_each(&mut *f);
                 ties.iter().flatten().for_each(|key| f(&key.expr));
             }
@@ -462,14 +484,23 @@ impl Rel {
             }
             Rel::Aggregate { groups, calls, .. } => {
                 groups.iter_mut().for_each(|(_, expr)| f(expr));
-                calls.iter_mut().for_each(|(_, call)| call.for_each_expr_mut(f));
+                calls
+                    .iter_mut()
+                    .for_each(|(_, call)| call.for_each_expr_mut(f));
             }
             Rel::Window { calls, .. } => {
-                calls.iter_mut().for_each(|(_, call)| call.for_each_expr_mut(f));
+                calls
+                    .iter_mut()
+                    .for_each(|(_, call)| call.for_each_expr_mut(f));
             }
             Rel::Sort { keys, .. } => keys.iter_mut().for_each(|key| f(&mut key.expr)),
             Rel::Distinct { on, .. } => on.iter_mut().for_each(f),
-            Rel::Limit { limit, offset, ties, .. } => {
+            Rel::Limit {
+                limit,
+                offset,
+                ties,
+                ..
+            } => {
                 limit.iter_mut().chain(offset).for_each(&mut *f);
                 ties.iter_mut().flatten().for_each(|key| f(&mut key.expr));
             }

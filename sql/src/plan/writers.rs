@@ -40,7 +40,10 @@ pub fn writer(catalog: &Arc<Catalog>, id: TableId) -> Result<Arc<Writer>> {
     let version = catalog.version();
     if let Some(kept) = KEPT.lock().get(&at)
         && kept.version == version
-        && kept.table.upgrade().is_some_and(|own| Arc::ptr_eq(&own, table))
+        && kept
+            .table
+            .upgrade()
+            .is_some_and(|own| Arc::ptr_eq(&own, table))
     {
         return Ok(kept.writer.clone());
     }
@@ -49,7 +52,14 @@ pub fn writer(catalog: &Arc<Catalog>, id: TableId) -> Result<Arc<Writer>> {
     if all.len() >= WRITERS_MAX {
         all.clear();
     }
-    all.insert(at, Kept { table: Arc::downgrade(table), version, writer: made.clone() });
+    all.insert(
+        at,
+        Kept {
+            table: Arc::downgrade(table),
+            version,
+            writer: made.clone(),
+        },
+    );
     Ok(made)
 }
 
@@ -100,9 +110,10 @@ fn with_binder<R>(
 fn over_row(mut expr: Expr, range: &Range) -> Expr {
     expr.visit_mut(&mut |node| {
         if let Expr::Column { column, .. } = node {
-            let place = range.columns.iter().find_map(|own| {
-                (own.id() == Some(*column)).then_some(own.origin).flatten()
-            });
+            let place = range
+                .columns
+                .iter()
+                .find_map(|own| (own.id() == Some(*column)).then_some(own.origin).flatten());
             if let Some(place) = place {
                 *column = ColumnRef(u32::try_from(place).unwrap_or(u32::MAX));
             }
@@ -130,7 +141,10 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
     let range = binder.stored_range(table);
     let mut checks = Vec::new();
     for constraint in &table.constraints {
-        if let Constraint::Check { name, expression, .. } = constraint {
+        if let Constraint::Check {
+            name, expression, ..
+        } = constraint
+        {
             let expr = binder.stored(expression, Some(&range), "check constraints")?;
             checks.push((name.clone(), over_row(binder.truth(expr)?, &range)));
         }
@@ -161,7 +175,10 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
             binder.truth(expr)?.conjuncts(&mut predicate);
         }
         let place = |exprs: Vec<Expr>| -> Vec<Expr> {
-            exprs.into_iter().map(|expr| over_row(expr, &range)).collect()
+            exprs
+                .into_iter()
+                .map(|expr| over_row(expr, &range))
+                .collect()
         };
         indexes.push((place(keys), place(predicate)));
     }
@@ -192,7 +209,10 @@ fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
         .filter_map(|(id, constraint)| {
             let child = catalog.table(*id)?;
             let key = child.foreign_keys().find(|key| key.id == *constraint)?;
-            Some(Referenced { table: child.clone(), key: key.clone() })
+            Some(Referenced {
+                table: child.clone(),
+                key: key.clone(),
+            })
         })
         .collect()
 }

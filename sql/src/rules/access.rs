@@ -115,7 +115,10 @@ fn column_expr(scan: &ScanRel, index: usize) -> Option<Expr> {
     scan.columns
         .iter()
         .find(|(at, _)| *at == index)
-        .map(|(_, column)| Expr::Column { column: column.id, ty: column.ty })
+        .map(|(_, column)| Expr::Column {
+            column: column.id,
+            ty: column.ty,
+        })
 }
 
 fn candidates<'s>(scan: &'s ScanRel, writer: &Writer) -> Vec<Candidate<'s>> {
@@ -126,9 +129,15 @@ fn candidates<'s>(scan: &'s ScanRel, writer: &Writer) -> Vec<Candidate<'s>> {
             .iter()
             .map(|id| {
                 let at = table.column_index(*id)?;
-                let clustering = table.indexes.iter().find(|index| table.is_clustering(index));
+                let clustering = table
+                    .indexes
+                    .iter()
+                    .find(|index| table.is_clustering(index));
                 let part = clustering.and_then(|index| {
-                    index.columns.iter().find(|key| key.what == IndexKey::Column(*id))
+                    index
+                        .columns
+                        .iter()
+                        .find(|key| key.what == IndexKey::Column(*id))
                 });
                 Some(Keyed {
                     expr: std::borrow::Cow::Owned(column_expr(scan, at)?),
@@ -140,7 +149,12 @@ fn candidates<'s>(scan: &'s ScanRel, writer: &Writer) -> Vec<Candidate<'s>> {
             })
             .collect();
         if let Some(columns) = columns {
-            out.push(Candidate { index: None, columns, unique: true, indirect: false });
+            out.push(Candidate {
+                index: None,
+                columns,
+                unique: true,
+                indirect: false,
+            });
         }
     }
     for (at, index) in table.indexes.iter().enumerate() {
@@ -167,14 +181,21 @@ fn candidates<'s>(scan: &'s ScanRel, writer: &Writer) -> Vec<Candidate<'s>> {
                 not_null: is_not_null(table, &key.what),
             })
             .collect();
-        out.push(Candidate { index: Some(at), columns, unique: index.unique, indirect: true });
+        out.push(Candidate {
+            index: Some(at),
+            columns,
+            unique: index.unique,
+            indirect: true,
+        });
     }
     out
 }
 
 fn is_not_null(table: &Table, key: &IndexKey) -> bool {
     match key {
-        IndexKey::Column(id) => table.column_by_id(*id).is_some_and(|column| column.not_null),
+        IndexKey::Column(id) => table
+            .column_by_id(*id)
+            .is_some_and(|column| column.not_null),
         IndexKey::Expression(_) => false,
     }
 }
@@ -201,7 +222,11 @@ fn consider(
 ) -> Option<Chosen> {
     let mut access = RangeAccess {
         index: candidate.index,
-        key: candidate.columns.iter().map(|c| (c.ty, c.descending, c.nulls_first)).collect(),
+        key: candidate
+            .columns
+            .iter()
+            .map(|c| (c.ty, c.descending, c.nulls_first))
+            .collect(),
         equal: Vec::new(),
         lower: None,
         upper: None,
@@ -226,16 +251,16 @@ fn consider(
         access.shown.push(scan.filter[at].clone());
         enforced.push(at);
     }
-    let nulls = access.equal.iter().any(|part| matches!(part, KeyPart::Null));
-    access.single =
-        candidate.unique && access.equal.len() == candidate.columns.len() && !nulls;
+    let nulls = access
+        .equal
+        .iter()
+        .any(|part| matches!(part, KeyPart::Null));
+    access.single = candidate.unique && access.equal.len() == candidate.columns.len() && !nulls;
     let (ordered, backward) = match wanted {
-        Some(wanted) if !multiple => {
-            match order(candidate, access.equal.len(), wanted.keys) {
-                Some(backward) => (true, backward),
-                None => (false, false),
-            }
-        }
+        Some(wanted) if !multiple => match order(candidate, access.equal.len(), wanted.keys) {
+            Some(backward) => (true, backward),
+            None => (false, false),
+        },
         _ => (false, false),
     };
     let bound = !access.equal.is_empty() || access.lower.is_some() || access.upper.is_some();
@@ -246,12 +271,22 @@ fn consider(
         access
             .equal
             .iter()
-            .map(|part| if matches!(part, KeyPart::Any(_)) { 5.0 } else { 1.0 })
+            .map(|part| {
+                if matches!(part, KeyPart::Any(_)) {
+                    5.0
+                } else {
+                    1.0
+                }
+            })
             .product()
     } else {
         (table_rows * fraction).max(1.0)
     };
-    let row_cost = if candidate.indirect { FETCH_COST } else { ROW_COST };
+    let row_cost = if candidate.indirect {
+        FETCH_COST
+    } else {
+        ROW_COST
+    };
     Some(Chosen {
         access: if bound || candidate.indirect {
             Access::Range(Box::new(access))
@@ -262,7 +297,11 @@ fn consider(
         ordered,
         enforced,
         rows,
-        cost: if rows <= 1.0 { 0.5 } else { SEEK_COST + rows * row_cost },
+        cost: if rows <= 1.0 {
+            0.5
+        } else {
+            SEEK_COST + rows * row_cost
+        },
     })
 }
 
@@ -271,8 +310,9 @@ fn order(candidate: &Candidate<'_>, fixed: usize, keys: &[SortKey]) -> Option<bo
     let mut backward: Option<bool> = None;
     let mut at = fixed;
     for key in keys {
-        let is_fixed_column =
-            candidate.columns[..fixed].iter().any(|column| same(&column.expr, &key.expr));
+        let is_fixed_column = candidate.columns[..fixed]
+            .iter()
+            .any(|column| same(&column.expr, &key.expr));
         if is_fixed_column {
             continue;
         }
@@ -285,8 +325,7 @@ fn order(candidate: &Candidate<'_>, fixed: usize, keys: &[SortKey]) -> Option<bo
             return None;
         }
         let back = column.descending != key.descending;
-        let nulls_fit =
-            column.not_null || (column.nulls_first != back) == key.nulls_first;
+        let nulls_fit = column.not_null || (column.nulls_first != back) == key.nulls_first;
         if !nulls_fit || backward.is_some_and(|other| other != back) {
             return None;
         }
@@ -339,15 +378,18 @@ fn range(
         }
         access.shown.push(condition.clone());
         enforced.push(at);
-        *fraction *= if access.lower.is_some() && access.upper.is_some() { 0.015 } else { 0.333 };
+        *fraction *= if access.lower.is_some() && access.upper.is_some() {
+            0.015
+        } else {
+            0.333
+        };
     }
 }
 
 /// How a condition binds a key column, if it does.
 fn matches<'f>(scan: &ScanRel, condition: &'f Expr, column: &Keyed<'_>) -> Option<Match<'f>> {
-    let own = |id: &ColumnRef| {
-        scan.columns.iter().any(|(_, c)| c.id == *id) || scan.key == Some(*id)
-    };
+    let own =
+        |id: &ColumnRef| scan.columns.iter().any(|(_, c)| c.id == *id) || scan.key == Some(*id);
     let outside = |expr: &Expr| {
         let mut used = Vec::new();
         expr.free_columns(&mut used);
@@ -390,9 +432,11 @@ fn matches<'f>(scan: &ScanRel, condition: &'f Expr, column: &Keyed<'_>) -> Optio
                 && comparable(column.ty, element))
             .then_some(Match::Any(&any.array))
         }
-        Expr::IsNull { input, negated: false, row: false } => {
-            same(input, &column.expr).then_some(Match::Null)
-        }
+        Expr::IsNull {
+            input,
+            negated: false,
+            row: false,
+        } => same(input, &column.expr).then_some(Match::Null),
         _ => None,
     }
 }
@@ -419,8 +463,6 @@ fn flip(op: &str) -> Option<&'static str> {
 /// Whether values of `value` can be turned into keys of `key` without changing the comparison.
 fn comparable(key: Type, value: Type) -> bool {
     let integer = |ty: Type| [Type::INT2.oid, Type::INT4.oid, Type::INT8.oid].contains(&ty.oid);
-    let text = |ty: Type| {
-        [Type::TEXT.oid, Type::VARCHAR.oid, Type::NAME.oid].contains(&ty.oid)
-    };
+    let text = |ty: Type| [Type::TEXT.oid, Type::VARCHAR.oid, Type::NAME.oid].contains(&ty.oid);
     key.oid == value.oid || (integer(key) && integer(value)) || (text(key) && text(value))
 }

@@ -25,7 +25,10 @@ pub fn rows(rel: &Rel, statistics: &dyn Statistics) -> f64 {
         Rel::Scan(scan) => {
             let all = statistics.rows(scan.table.id).unwrap_or(TABLE_ROWS);
             if unique_match(&scan.table, &scan.filter, &|id| {
-                scan.columns.iter().find(|(_, c)| c.id == id).map(|(index, _)| *index)
+                scan.columns
+                    .iter()
+                    .find(|(_, c)| c.id == id)
+                    .map(|(index, _)| *index)
             }) {
                 return 1.0;
             }
@@ -33,7 +36,12 @@ pub fn rows(rel: &Rel, statistics: &dyn Statistics) -> f64 {
         }
         Rel::System(system) => SYSTEM_ROWS * selectivity(&system.filter),
         Rel::Function(_) | Rel::Cte { .. } => FUNCTION_ROWS,
-        Rel::Join { kind, left, right, on } => {
+        Rel::Join {
+            kind,
+            left,
+            right,
+            on,
+        } => {
             let (l, r) = (rows(left, statistics), rows(right, statistics));
             match kind {
                 JoinKind::Inner => join_rows(l, r, on),
@@ -60,9 +68,9 @@ pub fn rows(rel: &Rel, statistics: &dyn Statistics) -> f64 {
         Rel::Limit { input, limit, .. } => {
             let all = rows(input, statistics);
             match limit {
-                Some(Expr::Const { value, .. }) => {
-                    value.as_i64().map_or(all, |limit| all.min(limit.max(0) as f64))
-                }
+                Some(Expr::Const { value, .. }) => value
+                    .as_i64()
+                    .map_or(all, |limit| all.min(limit.max(0) as f64)),
                 Some(_) => all * 0.1,
                 None => all,
             }
@@ -110,14 +118,18 @@ pub(super) fn unique_match(
             })
         })
         .collect();
-    table.indexes.iter().filter(|index| index.unique && index.predicate.is_none()).any(|index| {
-        index.columns.iter().all(|key| match &key.what {
-            IndexKey::Column(id) => {
-                table.column_index(*id).is_some_and(|column| fixed.contains(&column))
-            }
-            IndexKey::Expression(_) => false,
+    table
+        .indexes
+        .iter()
+        .filter(|index| index.unique && index.predicate.is_none())
+        .any(|index| {
+            index.columns.iter().all(|key| match &key.what {
+                IndexKey::Column(id) => table
+                    .column_index(*id)
+                    .is_some_and(|column| fixed.contains(&column)),
+                IndexKey::Expression(_) => false,
+            })
         })
-    })
 }
 
 /// The part of rows for which conditions hold.
@@ -127,7 +139,10 @@ pub(super) fn selectivity(conditions: &[Expr]) -> f64 {
 
 fn one(condition: &Expr) -> f64 {
     match condition {
-        Expr::Const { value: Datum::Bool(true), .. } => 1.0,
+        Expr::Const {
+            value: Datum::Bool(true),
+            ..
+        } => 1.0,
         Expr::Const { .. } => 0.0,
         Expr::Call(call) => match call.operator {
             Some("=") => 0.005,
@@ -138,7 +153,10 @@ fn one(condition: &Expr) -> f64 {
         },
         Expr::AnyArray(any) => {
             let count = match &any.array {
-                Expr::Const { value: Datum::Array(array), .. } => array.values.len(),
+                Expr::Const {
+                    value: Datum::Array(array),
+                    ..
+                } => array.values.len(),
                 Expr::Array { items, .. } => items.len(),
                 _ => 10,
             };

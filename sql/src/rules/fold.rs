@@ -55,7 +55,10 @@ fn simplify(expr: &mut Expr, format: &FormatSettings) {
     }
     let bare = Bare::default();
     if let Ok(value) = expr.constant_value(Evaluation::new(format, 0, &bare)) {
-        *expr = Expr::Const { value, ty: expr.ty() };
+        *expr = Expr::Const {
+            value,
+            ty: expr.ty(),
+        };
     }
 }
 
@@ -64,9 +67,15 @@ fn immutable_cast(from: Type, to: Type) -> bool {
     let stable = |ty: Type| {
         let element = ty.element().unwrap_or(ty);
         element.reg_kind().is_some()
-            || [Type::TIMESTAMPTZ, Type::TIMETZ, Type::DATE, Type::TIMESTAMP, Type::INTERVAL]
-                .iter()
-                .any(|t| t.oid == element.oid)
+            || [
+                Type::TIMESTAMPTZ,
+                Type::TIMETZ,
+                Type::DATE,
+                Type::TIMESTAMP,
+                Type::INTERVAL,
+            ]
+            .iter()
+            .any(|t| t.oid == element.oid)
     };
     let _ = CastContext::Explicit;
     cast_function(from, to).is_some() && !stable(from) && !stable(to)
@@ -81,7 +90,13 @@ fn junction(expr: &mut Expr) {
     let mut kept = Vec::with_capacity(items.len());
     for item in items {
         match (&item, is_and) {
-            (Expr::Const { value: Datum::Bool(value), .. }, _) => {
+            (
+                Expr::Const {
+                    value: Datum::Bool(value),
+                    ..
+                },
+                _,
+            ) => {
                 if *value != is_and {
                     *expr = Expr::bool(*value);
                     return;
@@ -114,7 +129,10 @@ fn case(expr: &mut Expr) {
     let mut kept = Vec::with_capacity(node.whens.len());
     for (condition, result) in std::mem::take(&mut node.whens) {
         match condition {
-            Expr::Const { value: Datum::Bool(true), .. } => {
+            Expr::Const {
+                value: Datum::Bool(true),
+                ..
+            } => {
                 node.otherwise = Some(result);
                 break;
             }

@@ -49,31 +49,76 @@ fn boxed(rel: Rel, statistics: &dyn Statistics) -> Box<Rel> {
 
 fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) -> Rel {
     match rel {
-        Rel::Filter { input, conditions: own } => {
+        Rel::Filter {
+            input,
+            conditions: own,
+        } => {
             for condition in own {
                 condition.conjuncts(&mut conditions);
             }
             push(*input, conditions, statistics)
         }
-        Rel::Join { kind: JoinKind::Inner, .. } => cluster(rel, conditions, statistics),
-        Rel::Join { kind: JoinKind::Right, left, right, on } => push(
-            Rel::Join { kind: JoinKind::Left, left: right, right: left, on },
+        Rel::Join {
+            kind: JoinKind::Inner,
+            ..
+        } => cluster(rel, conditions, statistics),
+        Rel::Join {
+            kind: JoinKind::Right,
+            left,
+            right,
+            on,
+        } => push(
+            Rel::Join {
+                kind: JoinKind::Left,
+                left: right,
+                right: left,
+                on,
+            },
             conditions,
             statistics,
         ),
-        Rel::Join { kind: JoinKind::Left, left, right, on } => {
-            outer(*left, *right, on, conditions, statistics)
-        }
-        Rel::Join { kind: JoinKind::Full, left, right, on } => {
+        Rel::Join {
+            kind: JoinKind::Left,
+            left,
+            right,
+            on,
+        } => outer(*left, *right, on, conditions, statistics),
+        Rel::Join {
+            kind: JoinKind::Full,
+            left,
+            right,
+            on,
+        } => {
             let (left, right) = (boxed(*left, statistics), boxed(*right, statistics));
-            finish(Rel::Join { kind: JoinKind::Full, left, right, on }, conditions)
+            finish(
+                Rel::Join {
+                    kind: JoinKind::Full,
+                    left,
+                    right,
+                    on,
+                },
+                conditions,
+            )
         }
-        Rel::Join { kind, left, right, on } => {
+        Rel::Join {
+            kind,
+            left,
+            right,
+            on,
+        } => {
             let own = ids(&left.columns());
             let (down, rest) = split(conditions, |c| used(c).iter().all(|id| own.contains(id)));
             let left = Box::new(push(*left, down, statistics));
             let right = boxed(*right, statistics);
-            finish(Rel::Join { kind, left, right, on }, rest)
+            finish(
+                Rel::Join {
+                    kind,
+                    left,
+                    right,
+                    on,
+                },
+                rest,
+            )
         }
         Rel::Scan(mut scan) => {
             let (plain, rest) = split(conditions, |c| !c.has_subquery() && !c.is_volatile());
@@ -86,23 +131,34 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
             finish(Rel::System(system), rest)
         }
         Rel::Project { input, items } => {
-            let map: HashMap<ColumnRef, Expr> =
-                items.iter().map(|(column, expr)| (column.id, expr.clone())).collect();
+            let map: HashMap<ColumnRef, Expr> = items
+                .iter()
+                .map(|(column, expr)| (column.id, expr.clone()))
+                .collect();
             let (mut down, rest) = split(conditions, |c| substitutable(c, &map));
-            down.iter_mut().for_each(|condition| substitute(condition, &map));
+            down.iter_mut()
+                .for_each(|condition| substitute(condition, &map));
             let input = Box::new(push(*input, down, statistics));
             finish(Rel::Project { input, items }, rest)
         }
         Rel::ProjectSet { input, items } => {
             let made: HashSet<ColumnRef> = items.iter().map(|(c, _)| c.id).collect();
-            let (down, rest) =
-                split(conditions, |c| !used(c).iter().any(|id| made.contains(id)));
+            let (down, rest) = split(conditions, |c| !used(c).iter().any(|id| made.contains(id)));
             let input = Box::new(push(*input, down, statistics));
             finish(Rel::ProjectSet { input, items }, rest)
         }
-        Rel::Aggregate { input, groups, sets, set_number, calls } => {
+        Rel::Aggregate {
+            input,
+            groups,
+            sets,
+            set_number,
+            calls,
+        } => {
             let map: HashMap<ColumnRef, Expr> = if sets.is_none() && !groups.is_empty() {
-                groups.iter().map(|(column, expr)| (column.id, expr.clone())).collect()
+                groups
+                    .iter()
+                    .map(|(column, expr)| (column.id, expr.clone()))
+                    .collect()
             } else {
                 HashMap::new()
             };
@@ -112,16 +168,27 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
                     && used.iter().all(|id| map.contains_key(id))
                     && substitutable(c, &map)
             });
-            down.iter_mut().for_each(|condition| substitute(condition, &map));
+            down.iter_mut()
+                .for_each(|condition| substitute(condition, &map));
             let input = Box::new(push(*input, down, statistics));
-            finish(Rel::Aggregate { input, groups, sets, set_number, calls }, rest)
+            finish(
+                Rel::Aggregate {
+                    input,
+                    groups,
+                    sets,
+                    set_number,
+                    calls,
+                },
+                rest,
+            )
         }
         Rel::Window { input, calls } => {
             let partitioned = |id: &ColumnRef| {
                 calls.iter().all(|(_, call)| {
-                    call.spec.partition.iter().any(
-                        |expr| matches!(expr, Expr::Column { column, .. } if column == id),
-                    )
+                    call.spec
+                        .partition
+                        .iter()
+                        .any(|expr| matches!(expr, Expr::Column { column, .. } if column == id))
                 })
             };
             let (down, rest) = split(conditions, |c| {
@@ -131,9 +198,10 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
             let input = Box::new(push(*input, down, statistics));
             finish(Rel::Window { input, calls }, rest)
         }
-        Rel::Sort { input, keys } => {
-            Rel::Sort { input: Box::new(push(*input, conditions, statistics)), keys }
-        }
+        Rel::Sort { input, keys } => Rel::Sort {
+            input: Box::new(push(*input, conditions, statistics)),
+            keys,
+        },
         Rel::Distinct { input, on } => {
             let kept: HashSet<ColumnRef> = on
                 .iter()
@@ -149,20 +217,49 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
             let input = Box::new(push(*input, down, statistics));
             finish(Rel::Distinct { input, on }, rest)
         }
-        Rel::Limit { input, limit, offset, ties } => {
+        Rel::Limit {
+            input,
+            limit,
+            offset,
+            ties,
+        } => {
             let input = boxed(*input, statistics);
-            finish(Rel::Limit { input, limit, offset, ties }, conditions)
+            finish(
+                Rel::Limit {
+                    input,
+                    limit,
+                    offset,
+                    ties,
+                },
+                conditions,
+            )
         }
         Rel::Lock { input, locks } => {
             let input = boxed(*input, statistics);
             finish(Rel::Lock { input, locks }, conditions)
         }
-        Rel::Set { kind, all, left, left_columns, right, right_columns, columns } => {
+        Rel::Set {
+            kind,
+            all,
+            left,
+            left_columns,
+            right,
+            right_columns,
+            columns,
+        } => {
             let map = |side: &[ColumnRef]| -> HashMap<ColumnRef, Expr> {
                 columns
                     .iter()
                     .zip(side)
-                    .map(|(column, id)| (column.id, Expr::Column { column: *id, ty: column.ty }))
+                    .map(|(column, id)| {
+                        (
+                            column.id,
+                            Expr::Column {
+                                column: *id,
+                                ty: column.ty,
+                            },
+                        )
+                    })
                     .collect()
             };
             let (left_map, right_map) = (map(&left_columns), map(&right_columns));
@@ -171,13 +268,22 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
             });
             let mapped = |map: &HashMap<ColumnRef, Expr>| -> Vec<Expr> {
                 let mut out = down.clone();
-                out.iter_mut().for_each(|condition| substitute(condition, map));
+                out.iter_mut()
+                    .for_each(|condition| substitute(condition, map));
                 out
             };
             let _ = SetKind::Union;
             let left = Box::new(push(*left, mapped(&left_map), statistics));
             let right = Box::new(push(*right, mapped(&right_map), statistics));
-            let set = Rel::Set { kind, all, left, left_columns, right, right_columns, columns };
+            let set = Rel::Set {
+                kind,
+                all,
+                left,
+                left_columns,
+                right,
+                right_columns,
+                columns,
+            };
             finish(set, rest)
         }
         Rel::With { mut ctes, body } => {
@@ -189,21 +295,24 @@ fn push_inner(rel: Rel, mut conditions: Vec<Expr>, statistics: &dyn Statistics) 
                     **step = push(taken, Vec::new(), statistics);
                 }
             }
-            Rel::With { ctes, body: Box::new(push(*body, conditions, statistics)) }
+            Rel::With {
+                ctes,
+                body: Box::new(push(*body, conditions, statistics)),
+            }
         }
         Rel::Modify(mut modify) => {
             let taken = std::mem::replace(&mut modify.source, Rel::one_row());
             modify.source = push(taken, Vec::new(), statistics);
             finish(Rel::Modify(modify), conditions)
         }
-        rel @ (Rel::Values { .. } | Rel::Function(_) | Rel::Cte { .. }) => {
-            finish(rel, conditions)
-        }
+        rel @ (Rel::Values { .. } | Rel::Function(_) | Rel::Cte { .. }) => finish(rel, conditions),
     }
 }
 
 fn split(conditions: Vec<Expr>, test: impl Fn(&Expr) -> bool) -> (Vec<Expr>, Vec<Expr>) {
-    conditions.into_iter().partition(|condition| test(condition))
+    conditions
+        .into_iter()
+        .partition(|condition| test(condition))
 }
 
 /// Puts what could not go deeper on top: semi-joins first, then a filter.
@@ -219,13 +328,21 @@ fn finish(mut rel: Rel, conditions: Vec<Expr>) -> Rel {
             }
         }
     }
-    if rest.is_empty() { rel } else { Rel::Filter { input: Box::new(rel), conditions: rest } }
+    if rest.is_empty() {
+        rel
+    } else {
+        Rel::Filter {
+            input: Box::new(rel),
+            conditions: rest,
+        }
+    }
 }
 
 fn substitutable(condition: &Expr, map: &HashMap<ColumnRef, Expr>) -> bool {
     !condition.is_volatile()
         && used(condition).iter().all(|id| {
-            map.get(id).is_none_or(|expr| !expr.is_volatile() && !expr.has_subquery())
+            map.get(id)
+                .is_none_or(|expr| !expr.is_volatile() && !expr.has_subquery())
         })
 }
 
@@ -252,20 +369,39 @@ fn outer(
 ) -> Rel {
     let left_ids = ids(&left.columns());
     let right_ids = ids(&right.columns());
-    if conditions.iter().any(|condition| rejects(condition, &right_ids)) {
+    if conditions
+        .iter()
+        .any(|condition| rejects(condition, &right_ids))
+    {
         let (left, right) = (Box::new(left), Box::new(right));
-        let join = Rel::Join { kind: JoinKind::Inner, left, right, on };
+        let join = Rel::Join {
+            kind: JoinKind::Inner,
+            left,
+            right,
+            on,
+        };
         return push(join, conditions, statistics);
     }
-    let (down, rest) = split(conditions, |c| !used(c).iter().any(|id| right_ids.contains(id)));
+    let (down, rest) = split(conditions, |c| {
+        !used(c).iter().any(|id| right_ids.contains(id))
+    });
     let mut conjuncts = Vec::new();
-    on.into_iter().for_each(|condition| condition.conjuncts(&mut conjuncts));
+    on.into_iter()
+        .for_each(|condition| condition.conjuncts(&mut conjuncts));
     let (inside, on) = split(conjuncts, |c| {
         !used(c).iter().any(|id| left_ids.contains(id)) && !c.is_volatile()
     });
     let left = Box::new(push(left, down, statistics));
     let right = Box::new(push(right, inside, statistics));
-    finish(Rel::Join { kind: JoinKind::Left, left, right, on }, rest)
+    finish(
+        Rel::Join {
+            kind: JoinKind::Left,
+            left,
+            right,
+            on,
+        },
+        rest,
+    )
 }
 
 /// Whether a condition cannot be true when all these columns are NULL.
@@ -274,8 +410,7 @@ fn rejects(condition: &Expr, columns: &HashSet<ColumnRef>) -> bool {
         match expr {
             Expr::Column { column, .. } => columns.contains(column),
             Expr::Call(call) => {
-                call.resolved.function.strict
-                    && call.args.iter().any(|arg| strict_in(arg, columns))
+                call.resolved.function.strict && call.args.iter().any(|arg| strict_in(arg, columns))
             }
             Expr::Cast(cast) => strict_in(&cast.input, columns),
             _ => false,
@@ -283,7 +418,11 @@ fn rejects(condition: &Expr, columns: &HashSet<ColumnRef>) -> bool {
     }
     match condition {
         Expr::Call(_) => strict_in(condition, columns),
-        Expr::IsNull { input, negated: true, row: false } => strict_in(input, columns),
+        Expr::IsNull {
+            input,
+            negated: true,
+            row: false,
+        } => strict_in(input, columns),
         Expr::AnyArray(any) => any.test.is_strict_call() && strict_in(&any.left, columns),
         Expr::And(items) => items.iter().any(|item| rejects(item, columns)),
         Expr::Or(items) => items.iter().all(|item| rejects(item, columns)),
@@ -309,10 +448,16 @@ struct Parts {
 impl Parts {
     fn take(&mut self, rel: Rel) {
         match rel {
-            Rel::Join { kind: JoinKind::Inner, left, right, on } => {
+            Rel::Join {
+                kind: JoinKind::Inner,
+                left,
+                right,
+                on,
+            } => {
                 self.take(*left);
                 self.take(*right);
-                on.into_iter().for_each(|condition| condition.conjuncts(&mut self.conditions));
+                on.into_iter()
+                    .for_each(|condition| condition.conjuncts(&mut self.conditions));
             }
             Rel::Filter { input, conditions } => {
                 self.take(*input);
@@ -321,7 +466,9 @@ impl Parts {
                 }
             }
             Rel::Project { input, items }
-                if items.iter().all(|(_, expr)| !expr.is_volatile() && !expr.has_subquery()) =>
+                if items
+                    .iter()
+                    .all(|(_, expr)| !expr.is_volatile() && !expr.has_subquery()) =>
             {
                 self.take(*input);
                 self.items.extend(items);
@@ -340,7 +487,9 @@ impl Parts {
             substitute(expr, &map);
             map.insert(column.id, expr.clone());
         }
-        self.conditions.iter_mut().for_each(|condition| substitute(condition, &map));
+        self.conditions
+            .iter_mut()
+            .for_each(|condition| substitute(condition, &map));
         for leaf in &mut self.leaves {
             leaf.visit_mut(&mut |node| {
                 if let Expr::Column { column, .. } = node
@@ -356,14 +505,19 @@ impl Parts {
 }
 
 fn cluster(rel: Rel, conditions: Vec<Expr>, statistics: &dyn Statistics) -> Rel {
-    let mut parts = Parts { conditions, ..Parts::default() };
+    let mut parts = Parts {
+        conditions,
+        ..Parts::default()
+    };
     parts.take(rel);
     parts.resolve();
-    let Parts { mut leaves, conditions, items } = parts;
+    let Parts {
+        mut leaves,
+        conditions,
+        items,
+    } = parts;
     if leaves.len() > 1 {
-        let plain = |leaf: &Rel| {
-            matches!(leaf, Rel::Values { columns, rows } if columns.is_empty() && rows.len() == 1)
-        };
+        let plain = |leaf: &Rel| matches!(leaf, Rel::Values { columns, rows } if columns.is_empty() && rows.len() == 1);
         let mut kept: Vec<Rel> = Vec::with_capacity(leaves.len());
         for leaf in leaves {
             if !plain(&leaf) {
@@ -397,7 +551,14 @@ fn cluster(rel: Rel, conditions: Vec<Expr>, statistics: &dyn Statistics) -> Rel 
         .collect();
     let rel = order(leaves, &columns, joining, statistics);
     let rel = finish(rel, top);
-    if items.is_empty() { rel } else { Rel::Project { input: Box::new(rel), items } }
+    if items.is_empty() {
+        rel
+    } else {
+        Rel::Project {
+            input: Box::new(rel),
+            items,
+        }
+    }
 }
 
 /// Joins the leaves one after another, the cheapest step first.
@@ -444,7 +605,11 @@ fn order(
                 // A product: later rather than sooner.
                 size * sizes[at] * 10.0
             };
-            if needs[at].is_empty() { joined } else { size * sizes[at] }
+            if needs[at].is_empty() {
+                joined
+            } else {
+                size * sizes[at]
+            }
         };
         let next = candidates
             .iter()
@@ -465,10 +630,14 @@ fn order(
             None => (leaf, sizes[next]),
             Some((left, size)) => {
                 let estimate = join_rows(size, sizes[next], &on);
-                let (on, special) =
-                    split(on, |c| !matches!(c, Expr::Subquery(_) | Expr::Not(_)) );
+                let (on, special) = split(on, |c| !matches!(c, Expr::Subquery(_) | Expr::Not(_)));
                 let (left, right) = (Box::new(left), Box::new(leaf));
-                let join = Rel::Join { kind: JoinKind::Inner, left, right, on };
+                let join = Rel::Join {
+                    kind: JoinKind::Inner,
+                    left,
+                    right,
+                    on,
+                };
                 (finish(join, special), estimate)
             }
         });

@@ -40,7 +40,12 @@ pub(super) fn join(rel: Rel, condition: Expr) -> Result<Rel, Box<(Rel, Expr)>> {
     if free.iter().any(|column| left.contains(column)) {
         return keep(rel, again(kind, subquery));
     }
-    Ok(Rel::Join { kind, left: Box::new(rel), right: Box::new(right), on })
+    Ok(Rel::Join {
+        kind,
+        left: Box::new(rel),
+        right: Box::new(right),
+        on,
+    })
 }
 
 /// Takes correlated conditions out of the top of a subquery; `None` when that changes its
@@ -64,7 +69,10 @@ fn lift(rel: Rel, exists: bool, on: &mut Vec<Expr>) -> Option<Rel> {
             Some(if kept.is_empty() {
                 input
             } else {
-                Rel::Filter { input: Box::new(input), conditions: kept }
+                Rel::Filter {
+                    input: Box::new(input),
+                    conditions: kept,
+                }
             })
         }
         Rel::Project { input, items } => {
@@ -75,11 +83,12 @@ fn lift(rel: Rel, exists: bool, on: &mut Vec<Expr>) -> Option<Rel> {
             Some(Rel::Project { input, items })
         }
         Rel::Sort { input, .. } => lift(*input, exists, on),
-        Rel::Limit { input, limit: Some(Expr::Const { value, .. }), offset: None, .. }
-            if exists && matches!(value, Datum::Int8(n) if n > 0) =>
-        {
-            lift(*input, exists, on)
-        }
+        Rel::Limit {
+            input,
+            limit: Some(Expr::Const { value, .. }),
+            offset: None,
+            ..
+        } if exists && matches!(value, Datum::Int8(n) if n > 0) => lift(*input, exists, on),
         other => Some(other),
     }
 }
