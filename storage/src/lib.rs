@@ -38,6 +38,6 @@ pub use memory::MemoryStore;
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{
-    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, Scan, Scratch, StoreKind,
-    StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, open,
+    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
+    StoreKind, StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, open,
 };

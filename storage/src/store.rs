@@ -5,9 +5,12 @@
 //! horizon <= applied, checkpoint <= applied ; reads at p need horizon <= p <= applied
 //! ```
 
+mod failure;
 mod folder;
 mod horizon;
 mod lsm;
+mod names;
+mod range;
 mod record;
 mod scratch;
 mod sled;
@@ -62,6 +65,10 @@ pub const KEY_BYTES_MAX: usize = 60_000;
 
 /// The longest value: a transaction's limit is below it.
 pub const VALUE_BYTES_MAX: usize = (1 << 31) - 1;
+
+/// The greatest position that can be written: 18 minutes before the end of positions, for the
+/// sake of stores that number their own files in the same space. Reads may ask for any position.
+pub const POSITION_MAX: Position = Position(Position::MAX.0 - (1 << 40) - 1);
 
 /// One write: `None` deletes.
 pub type Write = (Bytes, Option<Bytes>);
@@ -135,8 +142,8 @@ pub trait TableStore: Send + Sync {
     /// The last completed checkpoint.
     fn checkpoint(&self) -> Vec<GroupCheckpoint>;
 
-    /// The greatest position found in the group's files at open (and the durable horizon, if
-    /// that is greater): no reads are served until replay has *completed* the entry there.
+    /// No reads of the group are served until replay has *completed* the entry at this
+    /// position: files hold a part of it, or versions below it are gone.
     fn persisted(&self, group: GroupId) -> Position;
 
     /// Versions that only reads below `horizon` would need may be dropped. Never goes back.
@@ -228,6 +235,6 @@ impl Default for StoreOptions {
 pub fn open(kind: StoreKind, dir: &Path, options: StoreOptions) -> Result<Arc<dyn TableStore>> {
     Ok(match kind {
         StoreKind::Lsm => Arc::new(lsm::LsmStore::open(dir, options)?),
-        StoreKind::Sled => Arc::new(sled::open(dir, options)?),
+        StoreKind::Sled => Arc::new(sled::SledStore::open(dir, options)?),
     })
 }

@@ -24,8 +24,8 @@ use super::horizon::Horizons;
 use super::record::Record;
 use super::scratch::Scratches;
 use super::{
-    Checkpoint, Direction, GroupCheckpoint, Scan, Scratch, StoreKind, StoreOptions, TableStore,
-    TreeId, Write,
+    Checkpoint, Direction, GroupCheckpoint, POSITION_MAX, Scan, Scratch, StoreKind, StoreOptions,
+    TableStore, TreeId, Write,
 };
 use crate::{Error, Result};
 use background::Background;
@@ -161,7 +161,7 @@ impl TableStore for LsmStore {
         writes: &mut dyn Iterator<Item = Write>,
     ) -> Result<()> {
         self.shared.work.check()?;
-        if position > codec::POSITION_MAX {
+        if position > POSITION_MAX {
             return Err(Error::Store(format!(
                 "position {position} is beyond the last one"
             )));
@@ -244,7 +244,7 @@ impl TableStore for LsmStore {
             self.shared.folder.persist_horizons(&self.shared.horizons)?;
             tree.compact_all()
         })();
-        done.inspect_err(|error| self.shared.work.poison(error))
+        done.inspect_err(|error| self.shared.work.fail(error))
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {
@@ -281,7 +281,7 @@ impl Checkpoint for LsmCheckpoint {
     fn finish(&self) -> Result<()> {
         self.shared.work.check()?;
         let done = self.write();
-        done.inspect_err(|error| self.shared.work.poison(error))
+        done.inspect_err(|error| self.shared.work.fail(error))
     }
 }
 

@@ -27,11 +27,13 @@ pub(super) struct Record {
     pub kind: StoreKind,
     /// Counts the records written; for people who look at two copies.
     pub sequence: u64,
+    /// The generation of the files, where they are rewritten as a whole (sled).
+    pub generation: u32,
     /// The last completed checkpoint.
     pub groups: BTreeMap<GroupId, GroupCheckpoint>,
     /// No version that a read at or above its group's horizon needs has been removed.
     pub horizons: BTreeMap<GroupId, Position>,
-    /// Names of folders (lsm) or ids of trees (sled) that are dropped as of the checkpoint.
+    /// Names of trees that are dropped as of the checkpoint and may still be on the disk.
     pub dropped: Vec<String>,
 }
 
@@ -41,6 +43,7 @@ impl Record {
         Record {
             kind,
             sequence: 0,
+            generation: 0,
             groups: BTreeMap::new(),
             horizons: BTreeMap::new(),
             dropped: Vec::new(),
@@ -51,6 +54,7 @@ impl Record {
     pub fn encode(&self) -> Bytes {
         let mut payload = BytesMut::new();
         payload.put_u64_le(self.sequence);
+        payload.put_u32_le(self.generation);
         payload.put_u32_le(self.groups.len() as u32);
         for checkpoint in self.groups.values() {
             payload.put_u32_le(checkpoint.group.0);
@@ -119,6 +123,7 @@ impl Record {
 fn decode_payload(payload: &mut &[u8], kind: StoreKind) -> Option<Record> {
     let mut record = Record::new(kind);
     record.sequence = payload.try_get_u64_le().ok()?;
+    record.generation = payload.try_get_u32_le().ok()?;
     for _ in 0..payload.try_get_u32_le().ok()? {
         let group = GroupId(payload.try_get_u32_le().ok()?);
         let applied = Applied {
@@ -182,6 +187,7 @@ mod tests {
     fn example() -> Record {
         let mut record = Record::new(StoreKind::Lsm);
         record.sequence = 7;
+        record.generation = 2;
         let group = GroupId(3);
         let applied = Applied {
             term: Term(2),
@@ -209,12 +215,13 @@ mod tests {
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
-        let golden = concat!("46485441424c4553", "010001004b000000",);
+        let golden = concat!("46485441424c4553", "010001004f000000",);
         assert!(hex.starts_with(golden), "{hex}");
         assert_eq!(
             &hex[48..],
             concat!(
                 "0700000000000000",
+                "02000000",
                 "01000000",
                 "03000000",
                 "0200000000000000",

@@ -2,12 +2,13 @@
 //! a step per tree in turn. The first failure is kept and ends all writing.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::super::failure::Failure;
 use super::Shared;
 use crate::store::TreeId;
 use crate::{Error, Result};
@@ -20,7 +21,7 @@ pub(super) struct Work {
     wake: Condvar,
     /// Memory has been freed.
     room: Condvar,
-    failed: OnceLock<String>,
+    failure: Failure,
 }
 
 #[derive(Default)]
@@ -37,17 +38,12 @@ struct Todo {
 impl Work {
     /// Fails with the first failure, if there was one.
     pub fn check(&self) -> Result<()> {
-        match self.failed.get() {
-            None => Ok(()),
-            Some(reason) => Err(Error::Store(format!("failed earlier: {reason}"))),
-        }
+        self.failure.check()
     }
 
     /// Keeps a failure: what is in the files is not known any more.
-    pub fn poison(&self, error: &Error) {
-        if self.failed.set(error.to_string()).is_ok() {
-            tracing::error!(%error, "table store failed");
-        }
+    pub fn fail(&self, error: &Error) {
+        self.failure.keep(error);
         let _todo = self.todo.lock();
         self.room.notify_all();
     }
@@ -99,7 +95,7 @@ impl Work {
     fn next<T>(&self, take: impl Fn(&mut Todo) -> Option<T>) -> Option<T> {
         let mut todo = self.todo.lock();
         loop {
-            if todo.stop || self.failed.get().is_some() {
+            if todo.stop || self.check().is_err() {
                 return None;
             }
             if let Some(task) = take(&mut todo) {
@@ -155,7 +151,7 @@ fn flush_loop(shared: &Shared) {
             Flush::Largest => flush_largest(shared),
         };
         if let Err(error) = done {
-            shared.work.poison(&error);
+            shared.work.fail(&error);
         }
     }
 }
@@ -210,7 +206,7 @@ fn compact_loop(shared: &Shared) {
         match compact_step(shared, id) {
             Ok(true) => shared.work.compact_soon(id),
             Ok(false) => {}
-            Err(error) => shared.work.poison(&error),
+            Err(error) => shared.work.fail(&error),
         }
     }
 }

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use journal::GroupId;
 use parking_lot::Mutex;
 
 use super::super::folder::{remove_folder, sync_folder};
 use super::super::horizon::{Horizon, Horizons};
+use super::super::names::{format_name, parse_name};
 use super::tree::{Resources, Tree};
 use crate::store::TreeId;
 use crate::{Error, Result};
@@ -174,50 +174,5 @@ impl Catalog {
             path.exists() && trees.values().all(|tree| tree.folder != path)
         };
         dropped.iter().filter(held).cloned().collect()
-    }
-}
-
-fn format_name(
-    TreeId {
-        group: GroupId(group),
-        number,
-    }: TreeId,
-    generation: u32,
-) -> String {
-    match generation {
-        0 => format!("{group}-{number}"),
-        generation => format!("{group}-{number}.{generation}"),
-    }
-}
-
-fn parse_name(name: &str) -> Option<(TreeId, u32)> {
-    let (id, generation) = match name.split_once('.') {
-        Some((id, generation)) => (id, generation.parse().ok()?),
-        None => (name, 0),
-    };
-    let (group, number) = id.split_once('-')?;
-    let id = TreeId {
-        group: GroupId(group.parse().ok()?),
-        number: number.parse().ok()?,
-    };
-    (format_name(id, generation) == name).then_some((id, generation))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folder_names() {
-        let id = TreeId {
-            group: GroupId(3),
-            number: 1000,
-        };
-        assert_eq!(format_name(id, 0), "3-1000");
-        assert_eq!(parse_name("3-1000"), Some((id, 0)));
-        assert_eq!(parse_name("3-1000.2"), Some((id, 2)));
-        for bad in ["", "3", "3-", "03-1", "3-1.0", "3-1.x", "tmp"] {
-            assert_eq!(parse_name(bad), None, "{bad}");
-        }
     }
 }

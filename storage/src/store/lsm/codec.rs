@@ -16,13 +16,11 @@ use journal::Position;
 use lsm_tree::{InternalValue, SeqNo, Slice, ValueType};
 
 use super::memtable::Version;
+use crate::store::POSITION_MAX;
 use crate::{Error, Result};
 
 /// Data's sequence numbers begin here; lsm-tree's own stay below.
 pub(super) const SEQNO_BASE: SeqNo = 1 << 40;
-
-/// The greatest position that can be written: some 18 minutes before the end of positions.
-pub(super) const POSITION_MAX: Position = Position((1 << 63) - 2 - SEQNO_BASE);
 
 const _: () = assert!(POSITION_MAX.0 + SEQNO_BASE + 1 < 1 << 63);
 

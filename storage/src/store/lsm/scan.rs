@@ -12,10 +12,10 @@ use journal::Position;
 use lsm_tree::{InternalValue, SeqNo, Slice, Table};
 
 use super::super::horizon::OpenScan;
+use super::super::range::{Range, clip};
 use super::codec;
 use super::memtable::{Memtable, Version};
 use super::tree::{Run, Tree, key_hash};
-use crate::store::KEY_BYTES_MAX;
 use crate::{Direction, Result};
 
 /// Rows that a memtable hands out at once: few at first, for a scan that soon ends.
@@ -25,7 +25,6 @@ const CHUNK_ROWS_MAX: usize = 256;
 /// Versions of one key that are walked in a file before the scan seeks past them.
 const WALK_VERSIONS_MAX: u32 = 24;
 
-type Range = (Bound<Bytes>, Bound<Bytes>);
 type Items = Box<dyn DoubleEndedIterator<Item = lsm_tree::Result<InternalValue>> + Send>;
 
 /// The newest version of a key in one source; `None` is a deletion.
@@ -359,54 +358,5 @@ impl RunCursor {
             Some((table, _)) => table.get(key, self.limit, key_hash(key)),
             None => Ok(None),
         }
-    }
-}
-
-/// A range with keys that can be stored, or `None` if nothing can be in it.
-fn clip((lower, upper): Range) -> Option<Range> {
-    let long = |key: &Bytes| key.len() > KEY_BYTES_MAX;
-    // What is longer than any stored key lies right behind its own prefix.
-    let lower = match lower {
-        Bound::Included(key) | Bound::Excluded(key) if long(&key) => {
-            Bound::Excluded(key.slice(..KEY_BYTES_MAX))
-        }
-        lower => lower,
-    };
-    let upper = match upper {
-        Bound::Included(key) | Bound::Excluded(key) if long(&key) => {
-            Bound::Included(key.slice(..KEY_BYTES_MAX))
-        }
-        upper => upper,
-    };
-    let possible = match (&lower, &upper) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
-        (Bound::Included(low), Bound::Included(high)) => low <= high,
-        (Bound::Included(low), Bound::Excluded(high))
-        | (Bound::Excluded(low), Bound::Included(high))
-        | (Bound::Excluded(low), Bound::Excluded(high)) => low < high,
-    };
-    possible.then_some((lower, upper))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clips_impossible_and_overlong_bounds() {
-        let bytes = |n: usize| Bytes::from(vec![7; n]);
-        let (a, b) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
-        assert!(clip((Bound::Included(b.clone()), Bound::Included(a.clone()))).is_none());
-        assert!(clip((Bound::Included(a.clone()), Bound::Excluded(a.clone()))).is_none());
-        assert!(clip((Bound::Included(a.clone()), Bound::Included(a))).is_some());
-        assert!(clip((Bound::Unbounded, Bound::Excluded(b))).is_some());
-        let long = bytes(KEY_BYTES_MAX + 9);
-        let (lower, upper) = clip((Bound::Included(long.clone()), Bound::Unbounded)).unwrap();
-        assert_eq!(
-            (lower, upper),
-            (Bound::Excluded(bytes(KEY_BYTES_MAX)), Bound::Unbounded)
-        );
-        let (_, upper) = clip((Bound::Unbounded, Bound::Excluded(long))).unwrap();
-        assert_eq!(upper, Bound::Included(bytes(KEY_BYTES_MAX)));
     }
 }
