@@ -7,6 +7,7 @@ mod store_model;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -34,6 +35,7 @@ macro_rules! for_each_store {
 for_each_store! {
     random_operations_agree_with_the_model
     reads_see_their_position_only
+    readers_beside_a_writer_see_one_position
     a_read_below_the_horizon_is_refused
     the_horizon_outlives_a_restart
     the_folder_remembers_its_kind_and_is_locked
@@ -388,6 +390,111 @@ fn reads_see_their_position_only(kind: StoreKind) {
     assert_eq!(get(&*store, T, 100, "k").as_deref(), Some("b"));
     assert_eq!(get(&*store, T, 250, "k"), None);
     assert_eq!(store.trees(), [T]);
+}
+
+/// A sum that every entry keeps, spread over two trees: a reader that sees two positions, or
+/// loses a version, finds another sum.
+fn readers_beside_a_writer_see_one_position(kind: StoreKind) {
+    const ACCOUNTS: u64 = 60;
+    const SUM: u64 = ACCOUNTS * 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let tree = |number| TreeId {
+        number: 7 + (number % 2) as u32,
+        ..T
+    };
+    let row = |number: u64, amount: u64| {
+        let value = [&amount.to_be_bytes()[..], &[0; 100]].concat();
+        (
+            Bytes::copy_from_slice(&number.to_be_bytes()),
+            Some(Bytes::from(value)),
+        )
+    };
+    let mut amounts = vec![1000u64; ACCOUNTS as usize];
+    for (number, &amount) in (0u64..).zip(&amounts) {
+        store
+            .write(
+                tree(number),
+                position(1),
+                &mut std::iter::once(row(number, amount)),
+            )
+            .unwrap();
+    }
+    let visible = AtomicU64::new(1);
+    let read_amount = |value: &Bytes| u64::from_be_bytes(value[..8].try_into().unwrap());
+    let scan_sum = |at, direction| -> Result<u64, Error> {
+        let mut sum = 0;
+        for number in 0..2 {
+            for row in store.scan(tree(number), ALL, at, direction)? {
+                sum += read_amount(&row?.1);
+            }
+        }
+        Ok(sum)
+    };
+    let get_sum = |at| -> Result<u64, Error> {
+        let amount = |number: u64| {
+            let found = store.get(tree(number), &number.to_be_bytes(), at)?;
+            Ok(read_amount(&found.unwrap()))
+        };
+        (0..ACCOUNTS).map(amount).sum()
+    };
+    let reader = |seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut sums = 0;
+        loop {
+            let newest = visible.load(Ordering::Acquire);
+            if newest == u64::MAX {
+                return sums;
+            }
+            let at = position(newest.saturating_sub(rng.random_range(0..40)).max(1));
+            let sum = match rng.random_range(0..3) {
+                0 => scan_sum(at, Direction::Forward),
+                1 => scan_sum(at, Direction::Backward),
+                _ => get_sum(at),
+            };
+            match sum {
+                Ok(sum) => assert_eq!(sum, SUM, "at {at}"),
+                Err(Error::TooOld { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            }
+            sums += 1;
+        }
+    };
+    let sums: u64 = std::thread::scope(|scope| {
+        let readers = [1, 2].map(|seed| scope.spawn(move || reader(seed)));
+        let mut rng = StdRng::seed_from_u64(9);
+        let mut finishing = None;
+        for index in 2..env_number("STORE_STEPS", 4000) {
+            let (from, to) = (rng.random_range(0..ACCOUNTS), rng.random_range(0..ACCOUNTS));
+            let moved = rng.random_range(0..=amounts[from as usize]);
+            amounts[from as usize] -= moved;
+            amounts[to as usize] += moved;
+            for number in BTreeSet::from([from, to]) {
+                let row = row(number, amounts[number as usize]);
+                store
+                    .write(tree(number), position(index), &mut std::iter::once(row))
+                    .unwrap();
+            }
+            visible.store(index, Ordering::Release);
+            if index.is_multiple_of(10) && index > 30 {
+                store.set_horizon(T.group, position(index - 30));
+            }
+            if index.is_multiple_of(100) {
+                let begun = store.begin_checkpoint(checkpoint_at(index)).unwrap();
+                finishing = Some(scope.spawn(move || begun.finish().unwrap()));
+            }
+            if index.is_multiple_of(1000) {
+                store.purge(T).unwrap();
+            }
+        }
+        drop(finishing);
+        visible.store(u64::MAX, Ordering::Release);
+        readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum()
+    });
+    assert!(sums > 0);
 }
 
 fn a_read_below_the_horizon_is_refused(kind: StoreKind) {

@@ -299,10 +299,17 @@ impl RunCursor {
         let Some((table, _)) = self.table.take() else {
             return;
         };
-        let key = Bound::Excluded(Bytes::from(key.clone()));
         let range = match self.direction {
-            Direction::Forward => (key, self.range.1.clone()),
-            Direction::Backward => (self.range.0.clone(), key),
+            // The next possible key, rather than "behind this key": lsm-tree would look for that
+            // in every block that holds a version of the key.
+            Direction::Forward => {
+                let next = [&key[..], &[0]].concat();
+                (Bound::Included(Bytes::from(next)), self.range.1.clone())
+            }
+            Direction::Backward => (
+                self.range.0.clone(),
+                Bound::Excluded(Bytes::from(key.clone())),
+            ),
         };
         self.seek(table, range);
     }
