@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use journal::Position;
@@ -21,6 +22,11 @@ const SLED_FOLDER: &str = "sled";
 /// Stored versions that one checkpoint looks at for old ones.
 const SWEEP_VERSIONS_MAX: usize = 50_000;
 
+/// How long an open waits for sled's threads to let go of the files of the same process's last
+/// handle: the folder's own lock is ours already.
+const OPEN_ATTEMPTS_MAX: u32 = 1000;
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+
 /// Changes of one batch in a sweep or a copy.
 const BATCH_CHANGES_MAX: usize = 1024;
 
@@ -30,6 +36,7 @@ pub(super) struct Database {
     // Taken out on drop, so that sled is closed when the files are removed.
     open: Option<(sled::Db, Tree)>,
     remove: AtomicBool,
+    removals: AtomicU64,
 }
 
 impl Database {
@@ -52,7 +59,7 @@ impl Database {
             .cache_capacity(cache_bytes)
             // Nothing needs to be in the files before a checkpoint.
             .flush_every_ms(None);
-        let db = config.open().map_err(error)?;
+        let db = open_patiently(&config)?;
         let rows = Tree::clone(&db);
         sync_folder(&all)?;
         sync_folder(store)?;
@@ -60,12 +67,26 @@ impl Database {
             folder,
             open: Some((db, rows)),
             remove: AtomicBool::new(false),
+            removals: AtomicU64::new(0),
         })
     }
 
     /// The map.
     pub fn rows(&self) -> &Tree {
         &self.open.as_ref().expect("open until dropped").1
+    }
+
+    /// Counts batches that removed old versions, each before it is applied. sled's iterators keep
+    /// the node that they are in: a backward scan could find an old version in it and miss the
+    /// deletion above, removed together with it from another node. So it looks again when this
+    /// has changed.
+    pub fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    fn apply_removals(&self, batch: Batch) -> Result<()> {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        self.rows().apply_batch(batch).map_err(error)
     }
 
     /// The newest value of a key at or below a position.
@@ -87,30 +108,35 @@ impl Database {
         rows: &[Write],
         line: Position,
     ) -> Result<()> {
-        let mut batch = Batch::default();
+        let (mut batch, mut removed) = (Batch::default(), false);
         for (key, value) in rows {
             let row = tree.prefix.row(key);
             if line > Position::ZERO {
-                self.remove_old(&mut batch, &row, line)?;
+                removed |= self.remove_old(&mut batch, &row, line)?;
             }
             batch.insert(
                 keys::version(&row, position),
                 keys::encode_value(value.as_ref()),
             );
         }
+        if removed {
+            return self.apply_removals(batch);
+        }
         self.rows().apply_batch(batch).map_err(error)
     }
 
-    fn remove_old(&self, batch: &mut Batch, row: &[u8], line: Position) -> Result<()> {
+    fn remove_old(&self, batch: &mut Batch, row: &[u8], line: Position) -> Result<bool> {
         let covered = keys::version(row, line)..=keys::oldest(row.to_vec());
+        let mut removed = false;
         for (at, item) in self.rows().range(covered).enumerate() {
             let (key, value) = item.map_err(error)?;
             // The first one covers the rest; if it is a deletion, nothing is as good as it.
             if at > 0 || keys::decode_value(&value).is_none() {
                 batch.remove(key);
+                removed = true;
             }
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Removes old versions from a part of the map, beginning at a key; returns where the next
@@ -132,13 +158,13 @@ impl Database {
             }
             last = Some(key);
             if changes == BATCH_CHANGES_MAX {
-                self.rows()
-                    .apply_batch(std::mem::take(&mut batch))
-                    .map_err(error)?;
+                self.apply_removals(std::mem::take(&mut batch))?;
                 changes = 0;
             }
         }
-        self.rows().apply_batch(batch).map_err(error)?;
+        if changes > 0 {
+            self.apply_removals(batch)?;
+        }
         if garbage.seen < SWEEP_VERSIONS_MAX {
             return Ok(Vec::new());
         }
@@ -260,6 +286,18 @@ impl Garbage<'_> {
         self.covered = position <= line;
         !(self.covered && keys::decode_value(value).is_none())
     }
+}
+
+fn open_patiently(config: &sled::Config) -> Result<sled::Db> {
+    for _ in 0..OPEN_ATTEMPTS_MAX {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(OPEN_PAUSE);
+            }
+            opened => return opened.map_err(error),
+        }
+    }
+    config.open().map_err(error)
 }
 
 /// Whether another handle of this process has the database open: sled holds a lock on it.

@@ -27,6 +27,8 @@ pub(super) struct SledScan {
     at: Position,
     direction: Direction,
     peeked: Option<(IVec, IVec)>,
+    /// As of the last seek, see [`Database::removals`].
+    removals: u64,
     database: Arc<Database>,
     // Held so that neither the tree's keys nor the versions of this position are removed.
     _tree: Arc<SledTree>,
@@ -43,14 +45,15 @@ impl SledScan {
         direction: Direction,
     ) -> SledScan {
         let bounds = tree.prefix.bounds(&range);
+        let removals = database.removals();
         let items = database.rows().range(bounds.clone());
-        let peeked = None;
         SledScan {
             items,
             bounds,
             at,
             direction,
-            peeked,
+            peeked: None,
+            removals,
             database,
             _tree: tree,
             _open: open,
@@ -83,11 +86,25 @@ impl SledScan {
             match self.next_item()? {
                 Some(next) if split(&next.0)?.0 == row => current = next,
                 next => {
+                    if self.is_stale() {
+                        return self.look_again(row);
+                    }
                     self.peeked = next;
                     return Ok(value(&row, found));
                 }
             }
         }
+        self.look_again(row)
+    }
+
+    /// Whether what a backward scan has walked may be of two times.
+    fn is_stale(&self) -> bool {
+        self.direction == Direction::Backward && self.database.removals() != self.removals
+    }
+
+    /// Reads a row in one step, and goes on behind it.
+    fn look_again(&mut self, row: Vec<u8>) -> Result<Option<(Bytes, Bytes)>> {
+        self.removals = self.database.removals();
         let newest = keys::version(&row, self.at);
         let versions = self
             .database
@@ -103,6 +120,7 @@ impl SledScan {
             Direction::Backward => (self.bounds.0.clone(), Bound::Excluded(row.clone())),
         };
         self.items = self.database.rows().range(bounds);
+        self.peeked = None;
         Ok(value(&row, found))
     }
 }
