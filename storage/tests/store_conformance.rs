@@ -40,6 +40,7 @@ for_each_store! {
     the_horizon_outlives_a_restart
     the_folder_remembers_its_kind_and_is_locked
     a_dropped_tree_goes_with_the_checkpoint
+    generations_of_a_number_are_told_apart_after_a_crash
     open_scans_survive_everything
     one_huge_entry_stays_within_memory
     limits_of_keys_are_errors
@@ -622,6 +623,35 @@ fn a_dropped_tree_goes_with_the_checkpoint(kind: StoreKind) {
     drop(store);
     let store = open(kind, dir.path());
     assert_eq!(store.trees(), [other]);
+}
+
+fn generations_of_a_number_are_told_apart_after_a_crash(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = open(kind, dir.path());
+        put(&*store, T, 10, "first", Some("a"));
+        checkpoint(&*store, 1);
+        let mut scan = store
+            .scan(T, ALL, Position(10), Direction::Forward)
+            .unwrap();
+        store.drop_tree(T).unwrap();
+        checkpoint(&*store, 2);
+        put(&*store, T, 20, "second", Some("b"));
+        checkpoint(&*store, 3);
+        assert!(scan.next().is_some());
+        drop(scan);
+        checkpoint(&*store, 4);
+        // The first generation is gone, the second is the checkpoint's, the third is not.
+        store.drop_tree(T).unwrap();
+        put(&*store, T, 30, "third", Some("c"));
+        store.purge(T).unwrap();
+    }
+    let store = open(kind, dir.path());
+    assert_eq!(get(&*store, T, 30, "second").as_deref(), Some("b"));
+    assert_eq!(
+        rows(&*store, T, &ALL, Position(30), Direction::Forward).len(),
+        1
+    );
 }
 
 fn open_scans_survive_everything(kind: StoreKind) {

@@ -1,7 +1,8 @@
 //! The table store on sled: one ordered map for all trees, versions in the key. Kept as the
 //! second implementation of the contract; slower than `lsm`, and a purge copies everything.
 //!
-//! sled's `flush` does not sync its files on Linux, so a checkpoint does it here. Old versions
+//! sled syncs none of its writes on Linux: a checkpoint does it here, and the order in between is
+//! kept by an inode flag. Old versions
 //! go when their key is written again, and by a sweep with every checkpoint; their bytes stay in
 //! sled's file until a purge copies what lives into a new one.
 

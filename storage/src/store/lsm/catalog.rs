@@ -118,15 +118,24 @@ impl Catalog {
         if let Some(tree) = self.get(id) {
             return Ok(tree);
         }
-        let mut names = (0..).map(|generation| self.folder.join(format_name(id, generation)));
-        let path = names
-            .find(|path| !path.exists())
-            .expect("generations don't end");
+        let path = self.folder.join(format_name(id, self.next_generation(id)?));
         let tree = Arc::new(Tree::open(path, horizon, resources)?);
         let mut trees = Trees::clone(&self.trees.load());
         trees.insert(id, tree.clone());
         self.trees.store(Arc::new(trees));
         Ok(tree)
+    }
+
+    /// Behind all generations that are on disk: after a crash the oldest is taken.
+    fn next_generation(&self, id: TreeId) -> Result<u32> {
+        let mut next = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            match parse_name(&entry?.file_name().to_string_lossy()) {
+                Some((found, generation)) if found == id => next = next.max(generation + 1),
+                _ => {}
+            }
+        }
+        Ok(next)
     }
 
     /// Takes a tree out, keeping its files; `None` if there is none.

@@ -53,7 +53,9 @@ impl Database {
                 remove_folder(&all.join(name))?;
             }
         }
+        fs::create_dir_all(&folder)?;
         remove_half_snapshots(&folder)?;
+        keep_order_of_writes(&folder);
         let config = sled::Config::new()
             .path(&folder)
             .cache_capacity(cache_bytes)
@@ -303,6 +305,28 @@ fn open_patiently(config: &sled::Config) -> Result<sled::Db> {
 /// Whether another handle of this process has the database open: sled holds a lock on it.
 fn is_open(folder: &Path) -> bool {
     File::open(folder.join("db")).is_ok_and(|file| file.try_lock().is_err())
+}
+
+/// sled writes over segments whose content it has moved elsewhere, without a sync in between:
+/// after a power cut both may be gone, whatever a checkpoint has synced before (seen in 2 of 60
+/// simulated cuts). With the inode flag for synchronous writes, which new files inherit from the
+/// folder, its writes reach the disk one after the other. sled writes whole buffers, so it costs
+/// little. A file system without the flag leaves this risk.
+fn keep_order_of_writes(folder: &Path) {
+    let set = |path: &Path| -> rustix::io::Result<()> {
+        let file = File::open(path).map_err(|_| rustix::io::Errno::IO)?;
+        let flags = rustix::fs::ioctl_getflags(&file)?;
+        let wanted = flags | rustix::fs::IFlags::SYNC | rustix::fs::IFlags::DIRSYNC;
+        if wanted == flags {
+            Ok(())
+        } else {
+            rustix::fs::ioctl_setflags(&file, wanted)
+        }
+    };
+    if let Err(error) = set(folder) {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "no synchronous writes: a power cut may damage sled's files");
+    }
 }
 
 /// A crash while sled writes a snapshot leaves a file that keeps it from opening ever again.
