@@ -2,9 +2,9 @@
 //! second implementation of the contract; slower than `lsm`, and a purge copies everything.
 //!
 //! sled syncs none of its writes on Linux: a checkpoint does it here, and the order in between is
-//! kept by an inode flag. Old versions
-//! go when their key is written again, and by a sweep with every checkpoint; their bytes stay in
-//! sled's file until a purge copies what lives into a new one.
+//! kept by an inode flag. Old versions go when their key is written again, and by a sweep with
+//! every checkpoint; their bytes stay in sled's file until a purge copies what lives into a new
+//! one.
 
 mod database;
 mod keys;
