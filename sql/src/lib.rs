@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod catalog;
+pub mod changes;
 pub mod ddl;
 pub mod engine;
 pub mod error;

@@ -392,6 +392,7 @@ impl SystemScan {
             login: cx.login,
             path: cx.path,
             equal: &values,
+            above: &[],
         })?;
         Ok(SystemScan { plan, frame, rows })
     }

@@ -61,12 +61,24 @@ pub struct SystemCx<'a> {
     /// `column = value` of the query's conjunction, by column number from 0: the relation may use
     /// it to compute fewer rows, and may ignore it.
     pub equal: &'a [(usize, Datum)],
+    /// `column > value` or `column >= value`, likewise.
+    pub above: &'a [(usize, Datum)],
 }
 
 impl SystemCx<'_> {
     /// The value that a column must equal, if the query says so.
     pub fn equal(&self, column: usize) -> Option<&Datum> {
         self.equal
+            .iter()
+            .find(|(c, _)| *c == column)
+            .map(|(_, value)| value)
+    }
+}
+
+impl SystemCx<'_> {
+    /// The value that a column must not be below, if the query says so.
+    pub fn above(&self, column: usize) -> Option<&Datum> {
+        self.above
             .iter()
             .find(|(c, _)| *c == column)
             .map(|(_, value)| value)

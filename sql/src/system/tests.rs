@@ -52,6 +52,7 @@ fn rows_as(catalog: &Arc<Catalog>, role: RoleId, relation: &dyn SystemRelation) 
         login: role,
         path: &path,
         equal: &[],
+        above: &[],
     };
     let rows = relation.rows(&cx).expect("catalog rows need nothing else");
     rows.map(|r| r.expect("catalog rows do not wait")).collect()
@@ -234,6 +235,7 @@ fn ask(f: &Fixture, role: &str, function: &str, arguments: &[Datum]) -> Datum {
         login: role,
         path: &path,
         equal: &[],
+        above: &[],
     };
     let function = functions_named(function)
         .find(|f| f.arguments.len() == arguments.len())

@@ -1,0 +1,243 @@
+//! `freehold.changes(after, tables, wait, max_rows)`: a page of the feed, long poll or stream.
+
+use std::sync::Arc;
+
+use storage::{Groups, Position};
+
+use super::Log;
+use super::columns::{COLUMNS, FeedRow, POSITION};
+use super::filter::Filter;
+use super::page::Page;
+use super::rows::Reading;
+use crate::exec::ExecCx;
+use crate::plan::{Argument, RowSource, SystemFunction};
+use crate::system::SystemColumn;
+use crate::transaction::{Stop, Wait};
+use crate::types::{Datum, FormatSettings, Type};
+use crate::{Error, Result, state};
+
+/// The function; registered by the server.
+pub struct Changes {
+    log: Arc<dyn Log>,
+    groups: Arc<Groups>,
+    arguments: [Argument; 4],
+}
+
+impl Changes {
+    /// Over a log.
+    pub fn new(log: Arc<dyn Log>, groups: Arc<Groups>) -> Changes {
+        let argument = |name, ty, default| Argument {
+            name,
+            ty,
+            default: Some(default),
+        };
+        let arguments = [
+            argument("after", Type::PG_LSN, Datum::Null),
+            argument(
+                "tables",
+                Type::TEXT.array_of().unwrap_or(Type::TEXT),
+                Datum::Null,
+            ),
+            argument("wait", Type::TEXT, Datum::Null),
+            argument("max_rows", Type::INT4, Datum::Null),
+        ];
+        Changes {
+            log,
+            groups,
+            arguments,
+        }
+    }
+}
+
+impl SystemFunction for Changes {
+    fn name(&self) -> (&str, &str) {
+        ("freehold", "changes")
+    }
+
+    fn arguments(&self) -> &[Argument] {
+        &self.arguments
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        COLUMNS
+    }
+
+    fn open(
+        &self,
+        arguments: &[Datum],
+        cx: &mut ExecCx<'_>,
+    ) -> std::result::Result<Box<dyn RowSource>, Stop> {
+        let [after, tables, wait, max_rows] = arguments else {
+            return Err(Error::internal("freehold.changes takes four arguments").into());
+        };
+        let after = match after {
+            Datum::Lsn(position) => Some(Position(*position)),
+            _ => None,
+        };
+        let deadline = match wait {
+            Datum::Text(text) => wait_until(text, self.log.now())?,
+            _ => Until::Never,
+        };
+        let rows_max = match max_rows {
+            Datum::Int4(rows) if *rows > 0 => u64::try_from(*rows).unwrap_or(u64::MAX),
+            Datum::Int4(_) => {
+                return Err(invalid("max_rows must be greater than zero").into());
+            }
+            _ => u64::MAX,
+        };
+        Ok(Box::new(Running {
+            log: Arc::clone(&self.log),
+            groups: Arc::clone(&self.groups),
+            filter: Filter::new(cx.role, cx.path, patterns(tables)?),
+            after,
+            consumer: after.is_some(),
+            deadline,
+            rows_max,
+            page: None,
+            given: 0,
+            ended: false,
+        }))
+    }
+}
+
+fn invalid(text: &str) -> Error {
+    Error::new(state::INVALID_PARAMETER_VALUE, text)
+}
+
+fn patterns(tables: &Datum) -> Result<Option<Vec<String>>> {
+    let Datum::Array(array) = tables else {
+        return Ok(None);
+    };
+    let name = |value: &Datum| match value {
+        Datum::Text(text) => Ok(text.to_string()),
+        _ => Err(Error::new(
+            state::NULL_VALUE_NOT_ALLOWED,
+            "tables must not contain nulls",
+        )),
+    };
+    array
+        .values
+        .iter()
+        .map(name)
+        .collect::<Result<_>>()
+        .map(Some)
+}
+
+/// How long a call waits for rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Not at all.
+    Never,
+    /// Up to a time, in microseconds since 1970, or for the first rows.
+    Time(u64),
+    /// For ever: a stream.
+    Always,
+}
+
+/// `30s` or any interval; `infinity` streams.
+fn wait_until(text: &str, now: u64) -> Result<Until> {
+    if text.trim().eq_ignore_ascii_case("infinity") {
+        return Ok(Until::Always);
+    }
+    let interval = Datum::from_text(text, Type::INTERVAL, &FormatSettings::default())?;
+    let Datum::Interval(interval) = interval else {
+        return Err(invalid("wait must be an interval"));
+    };
+    let micros = interval.linear();
+    Ok(match u64::try_from(micros) {
+        Ok(0) | Err(_) => Until::Never,
+        Ok(micros) => Until::Time(now.saturating_add(micros)),
+    })
+}
+
+/// A call in progress.
+struct Running {
+    log: Arc<dyn Log>,
+    groups: Arc<Groups>,
+    filter: Filter,
+    after: Option<Position>,
+    /// It came with a position: then it is told how far it has got even without rows.
+    consumer: bool,
+    deadline: Until,
+    rows_max: u64,
+    page: Option<Page>,
+    given: u64,
+    ended: bool,
+}
+
+impl RowSource for Running {
+    fn next(&mut self, cx: &mut ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
+        while !self.ended {
+            cx.tick()?;
+            if let Some(row) = self.step(cx)? {
+                self.given += 1;
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Running {
+    /// One row, or nothing because a page is at its end; says to wait if there is nothing yet.
+    fn step(&mut self, cx: &ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
+        let left = self.rows_max - self.given.min(self.rows_max);
+        let mut page = match self.page.take() {
+            Some(page) => page,
+            None => self.open(cx)?,
+        };
+        // A page counts its own rows, and `left` was what remained when it began.
+        let rows_max = left + page.rows();
+        if let Some(row) = page.next(rows_max)? {
+            self.page = Some(page);
+            return Ok(Some(row));
+        }
+        let reached = page.reached(rows_max);
+        let advanced = self.after.is_none_or(|after| reached > after);
+        self.after = Some(self.after.map_or(reached, |after| after.max(reached)));
+        match self.deadline {
+            _ if self.given >= self.rows_max => self.ended = true,
+            Until::Always => return Err(Stop::Pause(Wait::Feed(None))),
+            Until::Time(time) if self.given == 0 && self.log.now() < time => {
+                return Err(Stop::Pause(Wait::Feed(Some(time))));
+            }
+            Until::Never | Until::Time(_) => {
+                self.ended = true;
+                if self.given == 0 && self.consumer && advanced {
+                    return Ok(Some(progress(reached)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(&self, cx: &ExecCx<'_>) -> Result<Page> {
+        let reading = Reading {
+            catalog: cx.transaction.engine().catalog(),
+            groups: Arc::clone(&self.groups),
+            filter: self.filter.clone(),
+        };
+        Page::open(&*self.log, reading, self.after)
+    }
+}
+
+/// Nothing for this reader up to here.
+fn progress(position: Position) -> Vec<Datum> {
+    let mut row = FeedRow::bare(position, "progress").values();
+    row[POSITION] = Datum::Lsn(position.0);
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_takes_intervals_and_infinity() {
+        assert!(wait_until("30s", 5).unwrap() == Until::Time(30_000_005));
+        assert!(wait_until("200ms", 0).unwrap() == Until::Time(200_000));
+        assert!(wait_until("0", 5).unwrap() == Until::Never);
+        assert!(wait_until("infinity", 5).unwrap() == Until::Always);
+        assert!(wait_until("soon", 5).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! The feed in SQL: `freehold.changes(...)` and `freehold.feed`. Entries come in order from a
+//! [`Log`] that the server plugs; here they become rows that a role may see, with the names that
+//! were valid at their position.
+//!
+//! Who sees what: a row's change, whoever has READ on its table; a change of the schema, likewise
+//! (one without a table: superusers); an event that names a table, likewise; an event that names
+//! none, whoever has READ on any table of its owner in `public`.
+
+mod columns;
+mod filter;
+mod function;
+mod json;
+mod page;
+mod relation;
+mod rows;
+
+use storage::{Change, Entry, GroupId, Position};
+
+use crate::Error;
+
+pub use columns::COLUMNS;
+pub use function::Changes;
+pub use relation::FeedRelation;
+
+/// Committed entries in order, from the journal.
+pub trait Log: Send + Sync {
+    /// Units of these groups after `after` (`None`: from the oldest retained), up to where all of
+    /// them are closed now.
+    ///
+    /// # Errors
+    /// OW001 behind retention.
+    fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Box<dyn Units>, Error>;
+
+    /// The time, in microseconds since 1970.
+    fn now(&self) -> u64;
+}
+
+/// Units in order; ends where the groups were closed when it was opened.
+pub trait Units: Send {
+    /// Nothing at or below it is missing once all units are taken.
+    fn closed(&self) -> Position;
+
+    /// The next unit: all entries of one position.
+    ///
+    /// # Errors
+    /// The journal can't be read.
+    fn next(&mut self) -> Result<Option<Unit>, Error>;
+}
+
+/// All entries of one position, by group.
+pub struct Unit {
+    /// The position.
+    pub position: Position,
+    /// The entries.
+    pub entries: Vec<Box<dyn LogEntry>>,
+}
+
+/// One committed entry.
+pub trait LogEntry: Send {
+    /// Its group.
+    fn group(&self) -> GroupId;
+
+    /// Header, events; changes too, unless they are in parts.
+    fn entry(&self) -> &Entry;
+
+    /// All changes in order of `seq`, read as they are asked for.
+    ///
+    /// # Errors
+    /// The journal can't be read.
+    fn into_changes(self: Box<Self>) -> Result<LogChanges, Error>;
+}
+
+/// Changes of one entry.
+pub type LogChanges = Box<dyn Iterator<Item = Result<Change, Error>> + Send>;

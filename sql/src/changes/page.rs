@@ -1,0 +1,104 @@
+//! Pages: whole units up to a number of rows, the last row of each transaction marked.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use storage::{GroupId, Position};
+
+use super::columns::{FeedRow, LAST_IN_TX};
+use super::rows::{EntryRows, Reading};
+use super::{Log, LogEntry, Units};
+use crate::Result;
+use crate::types::Datum;
+
+/// Rows in order from a position on, unit by unit.
+pub(super) struct Page {
+    reading: Reading,
+    units: Box<dyn Units>,
+    /// Entries of the unit in progress.
+    entries: VecDeque<Box<dyn LogEntry>>,
+    entry: Option<EntryRows>,
+    /// The row before the one just read: only the next one tells whether it is the last.
+    held: Option<Vec<Datum>>,
+    /// The last unit that was begun.
+    position: Option<Position>,
+    rows: u64,
+}
+
+impl Page {
+    /// Opens the feed after a position. The groups are those of a catalog that is at least as
+    /// new as what they are closed up to: an owner that came meanwhile is not passed over.
+    pub fn open(log: &dyn Log, reading: Reading, after: Option<Position>) -> Result<Page> {
+        let ids: Vec<GroupId> = groups(&reading).into_iter().collect();
+        let units = log.read(&ids, after)?;
+        Ok(Page {
+            reading,
+            units,
+            entries: VecDeque::new(),
+            entry: None,
+            held: None,
+            position: None,
+            rows: 0,
+        })
+    }
+
+    /// Nothing at or below is missing once the page is at its end.
+    pub fn closed(&self) -> Position {
+        self.units.closed()
+    }
+
+    /// Rows given so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The next row; ends between units once `rows_max` are given.
+    pub fn next(&mut self, rows_max: u64) -> Result<Option<Vec<Datum>>> {
+        loop {
+            if let Some(entry) = &mut self.entry {
+                let row = entry.next()?.map(FeedRow::values);
+                let ended = row.is_none();
+                let ready = std::mem::replace(&mut self.held, row);
+                if ended {
+                    self.entry = None;
+                }
+                if let Some(mut ready) = ready {
+                    ready[LAST_IN_TX] = Datum::Bool(ended);
+                    self.rows += 1;
+                    return Ok(Some(ready));
+                }
+                continue;
+            }
+            if let Some(entry) = self.entries.pop_front() {
+                self.entry = Some(EntryRows::new(&self.reading, entry)?);
+                continue;
+            }
+            if self.rows >= rows_max {
+                return Ok(None);
+            }
+            let Some(unit) = self.units.next()? else {
+                return Ok(None);
+            };
+            self.position = Some(unit.position);
+            self.entries = unit.entries.into();
+        }
+    }
+
+    /// How far a consumer that has taken all rows has come: the end of what is closed, or the
+    /// last unit if the page stopped at its limit.
+    pub fn reached(&self, rows_max: u64) -> Position {
+        match self.position {
+            Some(position) if self.rows >= rows_max => position,
+            _ => self.closed(),
+        }
+    }
+}
+
+fn groups(reading: &Reading) -> BTreeSet<GroupId> {
+    let held = |id: &GroupId| reading.groups.get(*id).is_some();
+    reading
+        .filter
+        .groups(&reading.catalog)
+        .into_iter()
+        .filter(held)
+        .collect()
+}
