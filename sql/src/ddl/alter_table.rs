@@ -10,7 +10,7 @@ use sqlparser::ast::{
 use super::constraint::{Wanted, column_named};
 use super::create_table::{Numbered, column_type};
 use super::draft::{Done, Draft, Use, Work};
-use super::expression::{self, columns_in, is_constant};
+use super::expression::{self, columns_in};
 use super::name::{ident, no_column, parts, shown};
 use super::sequence::identity_options;
 use crate::catalog::{
@@ -201,7 +201,7 @@ impl Draft<'_> {
         let table = self.table(id)?;
         let column = column_named(&table, &column.name)?.clone();
         self.check_column(&table, &column)?;
-        self.fill_added(&old, &table, &column)?;
+        self.fill_added(&table, &column)?;
         if column.not_null {
             self.work.push(Work::CheckNotNull {
                 table: id,
@@ -211,28 +211,24 @@ impl Draft<'_> {
         self.add_constraints(id, wanted, false)
     }
 
-    /// Old rows get the new column's value: a constant stays in the descriptor (`Work::Missing`
-    /// evaluates it once), anything else is written into every row.
-    fn fill_added(&mut self, old: &Arc<Table>, table: &Arc<Table>, column: &Column) -> Done<()> {
+    /// Old rows get the new column's value: one that is the same for all stays in the
+    /// descriptor, anything else is written into every row.
+    fn fill_added(&mut self, table: &Arc<Table>, column: &Column) -> Done<()> {
         let constant = match (&column.default, &column.generated, column.identity) {
             (None, None, None) => return Ok(()),
             (Some(text), None, None) => {
-                crate::parse::parse_expression(text).is_ok_and(|e| is_constant(&e))
+                let catalog = Arc::clone(&self.catalog);
+                self.ground.constant(&catalog, table, column, text)?
             }
-            _ => false,
+            _ => None,
         };
-        if constant {
-            self.work.push(Work::Missing {
-                table: table.id,
-                column: column.id,
-            });
-            return Ok(());
+        match constant {
+            Some(value) if value.is_empty() => {}
+            Some(value) => self.edit_column(table.id, column.id, |c| c.missing = Some(value))?,
+            None => {
+                self.work.push(Work::FillColumn { table: table.id, column: column.id });
+            }
         }
-        let _ = old;
-        self.work.push(Work::FillColumn {
-            table: table.id,
-            column: column.id,
-        });
         Ok(())
     }
 
@@ -475,7 +471,7 @@ impl Draft<'_> {
                 self.no_generation(&table, &column)?;
                 let text = self.stored(value)?;
                 let catalog = Arc::clone(&self.catalog);
-                let expected = Some(column.ty);
+                let expected = Some((column.ty, column.name.as_str()));
                 self.ground
                     .check_expression(&catalog, &table, &text, expected, Use::Default)?;
                 let default_id = self.oid(table.group)?;
@@ -648,7 +644,7 @@ impl Draft<'_> {
             self.ground.check_assignment(column, ty)?;
         }
         if let Some(default) = &column.default {
-            let expected = Some(ty);
+            let expected = Some((ty, column.name.as_str()));
             self.ground
                 .check_expression(&catalog, table, default, expected, Use::Default)
                 .map_err(|_| {

@@ -349,7 +349,7 @@ impl Draft<'_> {
             &catalog,
             &table,
             &expression,
-            Some(Type::BOOL),
+            None,
             Use::Check,
         )?;
         let name = match name {

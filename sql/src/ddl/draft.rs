@@ -37,11 +37,21 @@ pub(crate) trait Ground {
     fn check_expression(
         &mut self,
         catalog: &Arc<Catalog>,
-        table: &Table,
+        table: &Arc<Table>,
         text: &str,
-        expected: Option<Type>,
+        expected: Option<(Type, &str)>,
         what: Use,
     ) -> Done<()>;
+
+    /// The encoded value of a default that is the same for all rows (empty = NULL), or `None` if
+    /// it is not.
+    fn constant(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        column: &Column,
+        text: &str,
+    ) -> Done<Option<Vec<u8>>>;
 
     /// May a value of the column be assigned to another type without USING?
     fn check_assignment(&mut self, column: &Column, to: Type) -> Done<()> {
@@ -64,16 +74,12 @@ pub(crate) trait Ground {
             .into())
     }
 
-    /// The columns of a view's or CREATE TABLE AS's query, with their types, and the relations
-    /// (with columns) that it reads.
+    /// The columns of a view's or CREATE TABLE AS's query, with their types.
     fn describe_query(
         &mut self,
         catalog: &Arc<Catalog>,
         query: &sqlparser::ast::Query,
     ) -> Done<Described>;
-
-    /// Microseconds since 1970.
-    fn now(&self) -> u64;
 
     /// Salt for a new password verifier.
     fn random(&mut self) -> [u8; 16];
@@ -84,8 +90,6 @@ pub(crate) trait Ground {
 pub(crate) struct Described {
     /// Names and types of the columns.
     pub columns: Vec<(String, Type)>,
-    /// The relations that it reads, with the columns (empty = only that it exists).
-    pub reads: Vec<(TableId, Vec<ColumnId>)>,
 }
 
 /// What a stored expression is for.
@@ -138,8 +142,6 @@ pub(crate) enum Work {
         table: TableId,
         query: Box<sqlparser::ast::Query>,
     },
-    /// Evaluate a constant default once: the value of rows older than the column.
-    Missing { table: TableId, column: ColumnId },
     /// Fill a column that was added with a default that is not one constant.
     FillColumn { table: TableId, column: ColumnId },
 }

@@ -541,25 +541,6 @@ pub(super) fn plain_column(expr: &Expr) -> Option<String> {
     }
 }
 
-/// Is an expression a constant that needs no evaluation per row?
-pub(super) fn is_constant(expr: &Expr) -> bool {
-    match expr {
-        Expr::Value(_) => true,
-        Expr::Cast { expr, .. } | Expr::Nested(expr) => is_constant(expr),
-        Expr::UnaryOp {
-            op: ast::UnaryOperator::Minus | ast::UnaryOperator::Plus,
-            expr,
-        } => is_constant(expr),
-        Expr::TypedString(_) => true,
-        _ => false,
-    }
-}
-
-/// Does a column take part in an expression of the table other than its own default?
-pub(super) fn uses_column(table: &Table, column: &Column, text: &str) -> bool {
-    columns_in(table, text).contains(&column.id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,7 +65,7 @@ impl Draft<'_> {
             Some(expr) => {
                 let text = self.stored(expr)?;
                 let catalog = Arc::clone(&self.catalog);
-                let expected = Some(Type::BOOL);
+                let expected = None;
                 self.ground
                     .check_expression(&catalog, &table, &text, expected, Use::Predicate)?;
                 Some(text)
@@ -144,16 +144,6 @@ impl Draft<'_> {
             },
             word,
         ))
-    }
-
-    /// Sets or clears the state of an index (a build in steps).
-    pub fn index_ready(&mut self, table: &Table, index: u32) -> Done<()> {
-        self.edit_table(table.id, |t| {
-            if let Some(i) = t.indexes.iter_mut().find(|i| i.id == index) {
-                i.state = IndexState::Ready;
-            }
-        })?;
-        Ok(())
     }
 }
 

@@ -12,14 +12,18 @@ mod index;
 mod misc;
 mod name;
 mod role;
+mod rows;
+mod run;
 mod schema;
 mod sequence;
 #[cfg(test)]
 pub(crate) mod tests;
+mod truncate;
 mod view;
 
 use draft::{Done, Draft};
 pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_name};
+pub use run::execute;
 use sqlparser::ast;
 
 use crate::parse::Ddl;
@@ -64,9 +68,7 @@ impl Draft<'_> {
             Ddl::Drop(drop) => self.drop_statement(drop)?,
             Ddl::Reassign(..) => return Err(Error::unsupported("REASSIGN OWNED").into()),
             Ddl::DropOwned(..) => return Err(Error::unsupported("DROP OWNED").into()),
-            Ddl::Truncate(_) => {
-                return Err(Error::internal("TRUNCATE is not decided as a draft").into());
-            }
+            Ddl::Truncate(truncate) => self.truncate(truncate)?,
             Ddl::Sql(statement) => return self.decide_sql(statement),
         }
         Ok(tag(ddl))

@@ -1,0 +1,235 @@
+//! Running DDL in a transaction: decide over the transaction's catalog, write the descriptors,
+//! then do the work on rows, all in the transaction's one entry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{GroupId, Position};
+
+use super::draft::{Described, Done, Draft, Ground, Use, Work};
+use super::rows;
+use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
+use crate::exec::ExecCx;
+use crate::expr::Frame;
+use crate::parse::Ddl;
+use crate::plan::{self, BindCx};
+use crate::transaction::{EventKind, Policy, Stop, TableMode};
+use crate::types::Type;
+use crate::types::codec::encode_value;
+use crate::{Error, state};
+
+/// Carries out a statement; answers its command tag.
+///
+/// # Errors
+/// PostgreSQL's. A wait runs the whole statement again.
+pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<String, Stop> {
+    let catalog = Arc::clone(cx.transaction.catalog());
+    let (role, login, path) = (cx.role, cx.login, cx.path.to_vec());
+    let mut outside = Outside { bind, cx };
+    let mut draft = Draft::new(&catalog, &mut outside, role, login, &path);
+    let tag = draft.decide(ddl)?;
+    let changes = draft.take_changes();
+    let (derived, touched) = (Arc::clone(&draft.catalog), std::mem::take(&mut draft.touched));
+    let (notices, work) = (std::mem::take(&mut draft.notices), std::mem::take(&mut draft.work));
+    for change in &changes {
+        for row in catalog::rows(change) {
+            cx.transaction.write_system(change.group, row.tree, row.key, row.value)?;
+        }
+    }
+    if !changes.is_empty() {
+        cx.transaction.change_catalog(changes);
+    }
+    let mut filled = None;
+    for step in work {
+        if let Some(rows) = work_on_rows(&derived, step, bind, cx)? {
+            filled = Some(rows);
+        }
+    }
+    for (group, tree, name) in touched {
+        let payload = serde_json::json!({ "command": tag, "object": name }).to_string();
+        cx.transaction.event(group, EventKind::Ddl, tag, tree, Bytes::from(payload))?;
+    }
+    for notice in notices {
+        cx.transaction.notice(notice);
+    }
+    Ok(match filled {
+        Some(rows) => format!("{tag} {rows}"),
+        None => tag.to_owned(),
+    })
+}
+
+/// Does one piece of work; the number of rows of CREATE TABLE AS.
+fn work_on_rows(
+    catalog: &Arc<Catalog>,
+    work: Work,
+    bind: &BindCx<'_>,
+    cx: &mut ExecCx<'_>,
+) -> Result<Option<u64>, Stop> {
+    match work {
+        Work::BuildIndex { table, index } => {
+            rows::build_index(catalog, table, index, bind, cx)?;
+        }
+        Work::Rewrite { old, table, using } => {
+            rows::rewrite(catalog, &old, table, &using, bind, cx)?;
+        }
+        Work::CheckNotNull { table, column } => {
+            rows::check_not_null(catalog, table, column, cx)?;
+        }
+        Work::CheckRows { table, constraint } => {
+            rows::check_rows(catalog, table, constraint, bind, cx)?;
+        }
+        Work::CheckForeign { table, constraint } => {
+            rows::check_foreign(catalog, table, constraint, cx)?;
+        }
+        Work::FillColumn { table, column } => {
+            rows::fill_column(catalog, table, column, bind, cx)?;
+        }
+        Work::Fill { table, query } => {
+            return rows::fill(catalog, table, &query, bind, cx).map(Some);
+        }
+        Work::SetSequence { group, sequence, last, called } => {
+            set_sequence(group, sequence, Some((last, called)), cx)?;
+        }
+        Work::DropSequence { group, sequence } => set_sequence(group, sequence, None, cx)?,
+        Work::DropTree { group, tree } => cx.transaction.drop_tree(group, tree)?,
+    }
+    Ok(None)
+}
+
+/// Writes (or removes) where a sequence stands.
+pub(super) fn set_sequence(
+    group: GroupId,
+    sequence: TableId,
+    position: Option<(i64, bool)>,
+    cx: &mut ExecCx<'_>,
+) -> Done<()> {
+    use crate::session::sequence;
+    let value = position.map(|(last, called)| sequence::Position { last, called }.encode());
+    let key = sequence::key(sequence.0);
+    cx.transaction.write_system(group, catalog::TREE_SEQUENCES, key, value)?;
+    cx.transaction.engine().sequences().forget(group, sequence.0);
+    Ok(())
+}
+
+/// The transaction as the deciding part sees it.
+struct Outside<'a, 'b, 'c> {
+    bind: &'a BindCx<'a>,
+    cx: &'b mut ExecCx<'c>,
+}
+
+impl Outside<'_, '_, '_> {
+    /// What binds the expression must see the draft's catalog, not the transaction's.
+    fn compile(
+        &self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        text: &str,
+        expected: Option<(Type, &str)>,
+        what: Use,
+    ) -> crate::Result<crate::expr::Expr> {
+        plan::stored_expression(catalog, self.bind, table, text, expected, place(what))
+    }
+}
+
+/// What PostgreSQL calls the place of an expression in its errors.
+fn place(what: Use) -> &'static str {
+    match what {
+        Use::Default => "DEFAULT expressions",
+        Use::Generated => "column generation expressions",
+        Use::Check => "check constraints",
+        Use::Index => "index expressions",
+        Use::Predicate => "index predicates",
+        Use::Rewrite => "transform expressions",
+    }
+}
+
+impl Ground for Outside<'_, '_, '_> {
+    fn oid(&mut self, _: GroupId) -> Done<u32> {
+        self.cx.transaction.new_oid()
+    }
+
+    fn group_for(&mut self, owner: RoleId) -> Done<GroupId> {
+        self.cx.transaction.owner_group(owner)
+    }
+
+    fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()> {
+        self.cx.transaction.reserve(names, owner)
+    }
+
+    fn position(&mut self, group: GroupId) -> Done<Position> {
+        self.cx.transaction.position(group)
+    }
+
+    fn lock(&mut self, table: &Table, mode: TableMode) -> Done<()> {
+        // Views and sequences have no tree: their OID stands in, from the same number space.
+        let tree = if table.tree == 0 { table.id.0 } else { table.tree };
+        self.cx.transaction.lock_table(table.group, tree, mode, Policy::Wait)?;
+        Ok(())
+    }
+
+    fn check_expression(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        text: &str,
+        expected: Option<(Type, &str)>,
+        what: Use,
+    ) -> Done<()> {
+        let expr = self.compile(catalog, table, text, expected, what)?;
+        let mutable = match what {
+            Use::Generated => Some("generation expression is not immutable"),
+            Use::Index => Some("functions in index expression must be marked IMMUTABLE"),
+            Use::Predicate => Some("functions in index predicate must be marked IMMUTABLE"),
+            Use::Default | Use::Check | Use::Rewrite => None,
+        };
+        match mutable {
+            Some(message) if !expr.is_immutable() => {
+                Err(Error::new(state::INVALID_OBJECT_DEFINITION, message).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn constant(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        column: &Column,
+        text: &str,
+    ) -> Done<Option<Vec<u8>>> {
+        let expected = Some((column.ty, column.name.as_str()));
+        let expr = self.compile(catalog, table, text, expected, Use::Default)?;
+        if expr.is_volatile() {
+            return Ok(None);
+        }
+        let value = expr.eval(&[], &Frame::new(Arc::from([])), self.cx)?;
+        let mut out = Vec::new();
+        if !value.is_null() {
+            encode_value(&value, &mut out);
+        }
+        Ok(Some(out))
+    }
+
+    fn describe_query(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        query: &sqlparser::ast::Query,
+    ) -> Done<Described> {
+        let statement = sqlparser::ast::Statement::Query(Box::new(query.clone()));
+        let planned = plan::plan(&statement, catalog, self.bind)?;
+        if let Some(parameter) = planned.parameters.first() {
+            let _ = parameter;
+            return Err(Error::new(state::UNDEFINED_PARAMETER, "there is no parameter $1").into());
+        }
+        let columns = planned.columns.iter().map(|c| (c.name.clone(), c.ty)).collect();
+        Ok(Described { columns })
+    }
+
+    fn random(&mut self) -> [u8; 16] {
+        let environment = self.cx.evaluation.environment;
+        let mut out = [0; 16];
+        out[..8].copy_from_slice(&environment.random_bits().to_le_bytes());
+        out[8..].copy_from_slice(&environment.random_bits().to_le_bytes());
+        out
+    }
+}
