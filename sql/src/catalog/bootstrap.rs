@@ -61,7 +61,7 @@ impl Catalog {
                 Object::Table(Arc::new(table)),
             ));
         }
-        catalog.version += 1;
+        catalog.version = super::snapshot::fresh_version();
         catalog
     }
 

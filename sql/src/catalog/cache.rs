@@ -76,7 +76,6 @@ impl Cache {
             return Ok(false);
         };
         let mut newest = self.newest.write();
-        next.version = newest.version;
         next.advance(group, position);
         *newest = Arc::new(next);
         Ok(true)
@@ -118,7 +117,7 @@ impl Catalog {
     }
 
     fn advance(&mut self, group: GroupId, position: Position) {
-        self.version += 1;
+        self.version = super::snapshot::fresh_version();
         self.set_as_of(group, position);
     }
 }

@@ -1,6 +1,7 @@
 //! The catalog as of one moment: immutable, cheap to clone and to derive (persistent maps).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rpds::RedBlackTreeMapSync as Map;
 use storage::{GroupId, Position};
@@ -75,7 +76,7 @@ impl Relation {
 }
 
 impl Catalog {
-    /// Grows with every change; equal versions of one node's catalog are the same catalog.
+    /// Differs between any two catalogs of the process that differ.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -89,7 +90,7 @@ impl Catalog {
     #[must_use]
     pub fn with(&self, changes: &[Change]) -> Catalog {
         let mut next = self.clone();
-        next.version += 1;
+        next.version = fresh_version();
         for change in changes {
             next.change(change);
         }
@@ -449,6 +450,13 @@ impl Catalog {
             )),
         }
     }
+}
+
+/// Versions are unique within the process, so that plans can be cached by them even while
+/// transactions have DDL of their own.
+pub(super) fn fresh_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// `relation "x" does not exist` (42P01).

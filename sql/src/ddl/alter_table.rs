@@ -226,7 +226,10 @@ impl Draft<'_> {
             Some(value) if value.is_empty() => {}
             Some(value) => self.edit_column(table.id, column.id, |c| c.missing = Some(value))?,
             None => {
-                self.work.push(Work::FillColumn { table: table.id, column: column.id });
+                self.work.push(Work::FillColumn {
+                    table: table.id,
+                    column: column.id,
+                });
             }
         }
         Ok(())
@@ -471,7 +474,7 @@ impl Draft<'_> {
                 self.no_generation(&table, &column)?;
                 let text = self.stored(value)?;
                 let catalog = Arc::clone(&self.catalog);
-                let expected = Some((column.ty, column.name.as_str()));
+                let expected = Some(&column);
                 self.ground
                     .check_expression(&catalog, &table, &text, expected, Use::Default)?;
                 let default_id = self.oid(table.group)?;
@@ -638,13 +641,17 @@ impl Draft<'_> {
             None => format!("{}::{}", expression::quote(&column.name), ty.name()),
         };
         let catalog = Arc::clone(&self.catalog);
+        let target = Column {
+            ty,
+            ..column.clone()
+        };
         self.ground
-            .check_expression(&catalog, table, &text, Some(ty), Use::Rewrite)?;
+            .check_expression(&catalog, table, &text, Some(&target), Use::Rewrite)?;
         if using.is_none() {
             self.ground.check_assignment(column, ty)?;
         }
         if let Some(default) = &column.default {
-            let expected = Some((ty, column.name.as_str()));
+            let expected = Some(&target);
             self.ground
                 .check_expression(&catalog, table, default, expected, Use::Default)
                 .map_err(|_| {

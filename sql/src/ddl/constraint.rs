@@ -17,7 +17,6 @@ use crate::catalog::{
     ReferentialAction, Relation, Table, TableId, TableKind,
 };
 use crate::transaction::TableMode;
-use crate::types::Type;
 use crate::{Error, Result, state};
 
 /// A constraint that a statement asks for.
@@ -345,13 +344,8 @@ impl Draft<'_> {
     ) -> Done<u32> {
         let table = self.table(id)?;
         let catalog = Arc::clone(&self.catalog);
-        self.ground.check_expression(
-            &catalog,
-            &table,
-            &expression,
-            None,
-            Use::Check,
-        )?;
+        self.ground
+            .check_expression(&catalog, &table, &expression, None, Use::Check)?;
         let name = match name {
             Some(name) => {
                 constraint_free(&table, &name)?;

@@ -434,7 +434,7 @@ impl Draft<'_> {
         let catalog = Arc::clone(&self.catalog);
         if let Some(text) = &column.default {
             self.ground
-                .check_expression(&catalog, table, text, Some(column.ty), Use::Default)?;
+                .check_expression(&catalog, table, text, Some(column), Use::Default)?;
         }
         if let Some(text) = &column.generated {
             let uses = expression::columns_in(table, text);
@@ -452,7 +452,7 @@ impl Draft<'_> {
                 }
             }
             self.ground
-                .check_expression(&catalog, table, text, Some(column.ty), Use::Generated)?;
+                .check_expression(&catalog, table, text, Some(column), Use::Generated)?;
         }
         Ok(())
     }

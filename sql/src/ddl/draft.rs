@@ -39,7 +39,7 @@ pub(crate) trait Ground {
         catalog: &Arc<Catalog>,
         table: &Arc<Table>,
         text: &str,
-        expected: Option<(Type, &str)>,
+        expected: Option<&Column>,
         what: Use,
     ) -> Done<()>;
 

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
+    SelectItem, TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
+    visit_expressions_mut, visit_relations,
 };
 
 use super::draft::{Done, Draft};
 use super::name::{self, parts};
 use crate::Result;
-use crate::catalog::{Column, ColumnId, Table};
+use crate::catalog::{ColumnId, Relation, Table, TableId};
 use crate::parse::{fold, parse_expression};
 
 /// Functions whose text argument names a sequence.
@@ -90,6 +92,70 @@ impl Draft<'_> {
             ControlFlow::Continue(()) => Ok(query.to_string()),
             ControlFlow::Break(error) => Err(error),
         }
+    }
+}
+
+impl Draft<'_> {
+    /// The relations that a query names, each with those of its columns whose names appear: more
+    /// than are read perhaps, never less.
+    pub fn reads_of(&self, query: &Query) -> Vec<(TableId, Vec<ColumnId>)> {
+        let mut query = query.clone();
+        let mut ctes = CteNames::default();
+        let _ = query.visit(&mut ctes);
+        let mut tables: Vec<Arc<Table>> = Vec::new();
+        let _ = visit_relations(&query, |name| {
+            let cte = parts(name).is_ok_and(|p| p.len() == 1 && ctes.0.contains(&p[0]));
+            if let Ok(Some(Relation::Table(table))) = self.find(name)
+                && !cte
+                && !tables.iter().any(|t| t.id == table.id)
+            {
+                tables.push(table);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        let mut names = Names::default();
+        let _ = query.visit(&mut names);
+        tables
+            .iter()
+            .map(|table| {
+                let columns = table
+                    .live_columns()
+                    .filter(|c| names.all || names.seen.contains(&c.name));
+                (table.id, columns.map(|c| c.id).collect())
+            })
+            .collect()
+    }
+}
+
+/// The identifiers of a query, and whether it has a `*`.
+#[derive(Default)]
+struct Names {
+    seen: BTreeSet<String>,
+    all: bool,
+}
+
+impl VisitorMut for Names {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        self.all |= select.projection.iter().any(|item| {
+            matches!(
+                item,
+                SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+            )
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(i) => {
+                self.seen.insert(fold(i));
+            }
+            Expr::CompoundIdentifier(is) => self.seen.extend(is.iter().map(fold)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -190,6 +256,35 @@ struct Qualify<'a, 'b> {
 impl VisitorMut for Qualify<'_, '_> {
     type Break = crate::Error;
 
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<crate::Error> {
+        let Some(ranges) = self.ranges(&select.from) else {
+            return ControlFlow::Continue(());
+        };
+        let mut projection = Vec::with_capacity(select.projection.len());
+        for item in std::mem::take(&mut select.projection) {
+            match &item {
+                SelectItem::Wildcard(_) => {
+                    for (alias, table) in &ranges {
+                        projection.extend(columns_as_items(alias, table));
+                    }
+                }
+                SelectItem::QualifiedWildcard(
+                    ast::SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => {
+                    let last = parts(name).ok().and_then(|mut p| p.pop());
+                    match ranges.iter().find(|(alias, _)| Some(fold(alias)) == last) {
+                        Some((alias, table)) => projection.extend(columns_as_items(alias, table)),
+                        None => projection.push(item),
+                    }
+                }
+                _ => projection.push(item),
+            }
+        }
+        select.projection = projection;
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<crate::Error> {
         let names = match parts(relation) {
             Ok(names) => names,
@@ -205,6 +300,73 @@ impl VisitorMut for Qualify<'_, '_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+impl Qualify<'_, '_> {
+    /// The tables of a FROM clause with the names that columns are qualified by, if `*` over it is
+    /// just their columns (plain tables, joined without USING).
+    fn ranges(&self, from: &[ast::TableWithJoins]) -> Option<Vec<(Ident, Arc<Table>)>> {
+        let mut out = Vec::new();
+        for item in from {
+            out.push(self.range(&item.relation)?);
+            for join in &item.joins {
+                let constraint = match &join.join_operator {
+                    ast::JoinOperator::Join(c)
+                    | ast::JoinOperator::Inner(c)
+                    | ast::JoinOperator::Left(c)
+                    | ast::JoinOperator::LeftOuter(c)
+                    | ast::JoinOperator::Right(c)
+                    | ast::JoinOperator::RightOuter(c)
+                    | ast::JoinOperator::FullOuter(c)
+                    | ast::JoinOperator::CrossJoin(c) => c,
+                    _ => return None,
+                };
+                if matches!(
+                    constraint,
+                    ast::JoinConstraint::Using(_) | ast::JoinConstraint::Natural
+                ) {
+                    return None;
+                }
+                out.push(self.range(&join.relation)?);
+            }
+        }
+        Some(out)
+    }
+
+    fn range(&self, factor: &TableFactor) -> Option<(Ident, Arc<Table>)> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } = factor
+        else {
+            return None;
+        };
+        let names = parts(name).ok()?;
+        if names.len() == 1 && self.ctes.contains(&names[0]) {
+            return None;
+        }
+        let Ok(Some(Relation::Table(table))) = self.draft.find(name) else {
+            return None;
+        };
+        match alias {
+            Some(alias) if !alias.columns.is_empty() => None,
+            Some(alias) => Some((alias.name.clone(), table)),
+            None => Some((quoted(&table.name), table)),
+        }
+    }
+}
+
+/// `*` as the columns that there are now, so that later ones do not change a view.
+fn columns_as_items(alias: &Ident, table: &Table) -> Vec<SelectItem> {
+    table
+        .live_columns()
+        .map(|c| {
+            let names = vec![alias.clone(), quoted(&c.name)];
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names))
+        })
+        .collect()
 }
 
 /// `schema.name` as a tree, quoted where needed.

@@ -10,7 +10,6 @@ use super::expression::plain_column;
 use super::name::{ident, parts};
 use crate::catalog::{Index, IndexColumn, IndexKey, IndexState, Table};
 use crate::transaction::TableMode;
-use crate::types::Type;
 use crate::{Error, Result, state};
 
 /// Key and included columns of one index, as in PostgreSQL.

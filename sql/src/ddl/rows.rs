@@ -10,15 +10,13 @@ use sqlparser::ast;
 use storage::Direction;
 
 use super::draft::Done;
-use crate::catalog::{
-    Catalog, ColumnId, Constraint, Index, IndexKey, Key, Table, TableId,
-};
+use crate::catalog::{Catalog, ColumnId, Constraint, Index, IndexKey, Key, Table, TableId};
 use crate::exec::{ExecCx, RowReader, TableWriter, Writer};
 use crate::expr::{Expr, Frame};
 use crate::plan::{self, BindCx};
 use crate::transaction::{IndexWrite, RowChange, RowScan, Stop};
-use crate::types::Datum;
 use crate::types::key::encode_key;
+use crate::types::{CastContext, Datum};
 use crate::{Error, state};
 
 fn table_of(catalog: &Arc<Catalog>, id: TableId) -> Done<Arc<Table>> {
@@ -29,7 +27,8 @@ fn table_of(catalog: &Arc<Catalog>, id: TableId) -> Done<Arc<Table>> {
 /// All rows of a tree, as of now.
 fn scan(table: &Table, cx: &mut ExecCx<'_>) -> Done<RowScan> {
     let all = (Bound::Unbounded, Bound::Unbounded);
-    cx.transaction.scan(table.group, table.tree, all, Direction::Forward)
+    cx.transaction
+        .scan(table.group, table.tree, all, Direction::Forward)
 }
 
 fn all_columns(table: &Table) -> crate::Result<RowReader> {
@@ -45,17 +44,20 @@ pub(super) fn build_index(
     catalog: &Arc<Catalog>,
     id: TableId,
     index: u32,
-    bind: &BindCx<'_>,
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let table = table_of(catalog, id)?;
-    let Some(at) = table.indexes.iter().position(|i| i.id == index) else { return Ok(()) };
-    let writer = plan::writer(catalog, bind, &table)?;
+    let Some(at) = table.indexes.iter().position(|i| i.id == index) else {
+        return Ok(());
+    };
+    let writer = plan::writer(catalog, table.id)?;
     let mut rows = scan(&table, cx)?;
     while let Some((key, bytes)) = rows.next().transpose()? {
         cx.tick()?;
         let row = writer.read(&bytes)?;
-        let Some((entry, unique)) = writer.index_entry(at, &row, &key, cx)? else { continue };
+        let Some((entry, unique)) = writer.index_entry(at, &row, &key, cx)? else {
+            continue;
+        };
         let index = &table.indexes[at];
         put_entry(&table, index, Bytes::from(entry), unique, key, &row, cx)?;
     }
@@ -71,11 +73,21 @@ fn put_entry(
     row: &[Datum],
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
-    if unique && cx.transaction.get(table.group, index.tree, &entry)?.is_some() {
+    if unique
+        && cx
+            .transaction
+            .get(table.group, index.tree, &entry)?
+            .is_some()
+    {
         return Err(duplicate(table, index, row, cx).into());
     }
-    let change =
-        RowChange { key: entry, old: None, new: Some(key), index: Vec::new(), feed: false };
+    let change = RowChange {
+        key: entry,
+        old: None,
+        new: Some(key),
+        index: Vec::new(),
+        feed: false,
+    };
     cx.transaction.write(table.group, index.tree, change)
 }
 
@@ -113,19 +125,19 @@ pub(super) fn rewrite(
     old: &Arc<Table>,
     id: TableId,
     using: &[(ColumnId, String)],
-    bind: &BindCx<'_>,
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let table = table_of(catalog, id)?;
-    let writer = plan::writer(catalog, bind, &table)?;
+    let writer = plan::writer(catalog, table.id)?;
     let reader = all_columns(old)?;
     let mut changed: Vec<(usize, Expr)> = Vec::new();
     for (column, text) in using {
-        let Some(at) = table.column_index(*column) else { continue };
+        let Some(at) = table.column_index(*column) else {
+            continue;
+        };
         let target = &table.columns[at];
-        let expected = Some((target.ty, target.name.as_str()));
         let place = "transform expressions";
-        let expr = plan::stored_expression(catalog, bind, old, text, expected, place)?;
+        let expr = plan::stored_expression(catalog, old, text, Some(target), place, false)?;
         changed.push((at, expr));
     }
     let frame = no_frame();
@@ -163,13 +175,8 @@ pub(super) fn rewrite(
 }
 
 /// The new key of a row; a key that is taken already is 23505.
-fn primary_key(
-    table: &Table,
-    writer: &Writer,
-    row: &[Datum],
-    cx: &mut ExecCx<'_>,
-) -> Done<Bytes> {
-    let key = writer.primary_key(row);
+fn primary_key(table: &Table, writer: &Writer, row: &[Datum], cx: &mut ExecCx<'_>) -> Done<Bytes> {
+    let key = writer.primary(row);
     let key = Bytes::from(key.ok_or_else(|| Error::internal("a keyed table has no key"))?);
     if cx.transaction.get(table.group, table.tree, &key)?.is_some() {
         let index = table.primary_index();
@@ -191,8 +198,15 @@ fn put_row(
         if table.is_clustering(index) {
             continue;
         }
-        let Some((entry, unique)) = writer.index_entry(at, row, &key, cx)? else { continue };
-        if unique && cx.transaction.get(table.group, index.tree, &entry)?.is_some() {
+        let Some((entry, unique)) = writer.index_entry(at, row, &key, cx)? else {
+            continue;
+        };
+        if unique
+            && cx
+                .transaction
+                .get(table.group, index.tree, &entry)?
+                .is_some()
+        {
             return Err(duplicate(table, index, row, cx).into());
         }
         entries.push(IndexWrite {
@@ -201,8 +215,13 @@ fn put_row(
             value: Some(key.clone()),
         });
     }
-    let change =
-        RowChange { key, old: None, new: Some(writer.encode(row)), index: entries, feed: false };
+    let change = RowChange {
+        key,
+        old: None,
+        new: Some(writer.encode(row)),
+        index: entries,
+        feed: false,
+    };
     cx.transaction.write(table.group, table.tree, change)
 }
 
@@ -214,7 +233,9 @@ pub(super) fn check_not_null(
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let table = table_of(catalog, id)?;
-    let Some(at) = table.column_index(column) else { return Ok(()) };
+    let Some(at) = table.column_index(column) else {
+        return Ok(());
+    };
     let reader = RowReader::new(&table, &[at])?;
     let mut rows = scan(&table, cx)?;
     while let Some((_, bytes)) = rows.next().transpose()? {
@@ -223,7 +244,10 @@ pub(super) fn check_not_null(
             let name = &table.columns[at].name;
             return Err(Error::new(
                 state::NOT_NULL_VIOLATION,
-                format!("column \"{name}\" of relation \"{}\" contains null values", table.name),
+                format!(
+                    "column \"{name}\" of relation \"{}\" contains null values",
+                    table.name
+                ),
             )
             .table(catalog.schema_name(table.schema), table.name.clone())
             .column(name.clone())
@@ -238,24 +262,31 @@ pub(super) fn check_rows(
     catalog: &Arc<Catalog>,
     id: TableId,
     constraint: u32,
-    bind: &BindCx<'_>,
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let table = table_of(catalog, id)?;
     let found = table.constraints.iter().find_map(|c| match c {
-        Constraint::Check { id, name, expression, .. } if *id == constraint => {
-            Some((name.clone(), expression.clone()))
-        }
+        Constraint::Check {
+            id,
+            name,
+            expression,
+            ..
+        } if *id == constraint => Some((name.clone(), expression.clone())),
         _ => None,
     });
-    let Some((name, text)) = found else { return Ok(()) };
+    let Some((name, text)) = found else {
+        return Ok(());
+    };
     let place = "check constraints";
-    let expr = plan::stored_expression(catalog, bind, &table, &text, None, place)?;
+    let expr = plan::stored_expression(catalog, &table, &text, None, place, true)?;
     let (reader, frame) = (all_columns(&table)?, no_frame());
     let mut rows = scan(&table, cx)?;
     while let Some((_, bytes)) = rows.next().transpose()? {
         cx.tick()?;
-        if matches!(expr.eval(&reader.read(&bytes)?, &frame, cx)?, Datum::Bool(false)) {
+        if matches!(
+            expr.eval(&reader.read(&bytes)?, &frame, cx)?,
+            Datum::Bool(false)
+        ) {
             return Err(Error::new(
                 state::CHECK_VIOLATION,
                 format!(
@@ -285,12 +316,18 @@ pub(super) fn check_foreign(
     let parent = table_of(catalog, key.references)?;
     let index = parent.index(key.referenced_index);
     let index = index.ok_or_else(|| Error::internal("a foreign key has no index"))?;
-    let at: Vec<usize> = key.columns.iter().filter_map(|c| table.column_index(*c)).collect();
+    let at: Vec<usize> = key
+        .columns
+        .iter()
+        .filter_map(|c| table.column_index(*c))
+        .collect();
     let reader = RowReader::new(&table, &at)?;
     // Key parts in the index's order, each as the referenced column's type encodes it.
     let mut parts = Vec::new();
     for column in &index.columns {
-        let IndexKey::Column(id) = column.what else { continue };
+        let IndexKey::Column(id) = column.what else {
+            continue;
+        };
         let from = key.referenced_columns.iter().position(|c| *c == id);
         let (Some(from), Some(to)) = (from, parent.column_by_id(id)) else {
             return Err(Error::internal("a foreign key does not fit its index").into());
@@ -310,12 +347,27 @@ pub(super) fn check_foreign(
             let value = if ty.oid == to.oid {
                 row[*from].clone()
             } else {
-                crate::types::cast(&row[*from], *ty, to.plain(), cx.evaluation.format)?
+                crate::types::cast(
+                    &row[*from],
+                    *ty,
+                    to.plain(),
+                    CastContext::Implicit,
+                    &mut cx.evaluation,
+                )?
             };
-            encode_key(&value, to.plain(), column.descending, column.nulls_first, &mut entry);
+            encode_key(
+                &value,
+                to.plain(),
+                column.descending,
+                column.nulls_first,
+                &mut entry,
+            );
         }
         let found = nulls == 0
-            && cx.transaction.get(parent.group, index.tree, &entry)?.is_some();
+            && cx
+                .transaction
+                .get(parent.group, index.tree, &entry)?
+                .is_some();
         if !found {
             return Err(dangling(catalog, &table, &parent, &key, &at, &row, cx).into());
         }
@@ -363,12 +415,13 @@ pub(super) fn fill_column(
     catalog: &Arc<Catalog>,
     id: TableId,
     column: ColumnId,
-    bind: &BindCx<'_>,
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let table = table_of(catalog, id)?;
-    let Some(at) = table.column_index(column) else { return Ok(()) };
-    let writer = plan::writer(catalog, bind, &table)?;
+    let Some(at) = table.column_index(column) else {
+        return Ok(());
+    };
+    let writer = plan::writer(catalog, table.id)?;
     let target = &table.columns[at];
     let text = match (&target.default, target.identity) {
         (Some(text), _) => Some(text.clone()),
@@ -377,9 +430,15 @@ pub(super) fn fill_column(
     };
     let default = match text {
         Some(text) => {
-            let expected = Some((target.ty, target.name.as_str()));
             let place = "DEFAULT expressions";
-            Some(plan::stored_expression(catalog, bind, &table, &text, expected, place)?)
+            Some(plan::stored_expression(
+                catalog,
+                &table,
+                &text,
+                Some(target),
+                place,
+                false,
+            )?)
         }
         None => None,
     };
@@ -416,14 +475,20 @@ pub(super) fn fill(
     let statement = ast::Statement::Query(Box::new(query.clone()));
     let planned = plan::plan(&statement, catalog, bind)?;
     let mut source = crate::exec::open(&planned, Arc::from([]), cx)?;
-    let mut writer = TableWriter::new(plan::writer(catalog, bind, &table)?);
+    let mut writer = TableWriter::new(plan::writer(catalog, table.id)?);
     let given = vec![true; table.columns.len()];
     let mut count = 0;
     while let Some(mut row) = source.next(cx)? {
         cx.tick()?;
         for ((value, column), output) in row.iter_mut().zip(&table.columns).zip(&planned.columns) {
             if output.ty != column.ty {
-                *value = crate::types::cast(value, output.ty, column.ty, cx.evaluation.format)?;
+                *value = crate::types::cast(
+                    value,
+                    output.ty,
+                    column.ty,
+                    CastContext::Assignment,
+                    &mut cx.evaluation,
+                )?;
             }
         }
         writer.insert(&mut row, &given, cx)?;

@@ -14,7 +14,6 @@ use crate::expr::Frame;
 use crate::parse::Ddl;
 use crate::plan::{self, BindCx};
 use crate::transaction::{EventKind, Policy, Stop, TableMode};
-use crate::types::Type;
 use crate::types::codec::encode_value;
 use crate::{Error, state};
 
@@ -29,11 +28,18 @@ pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<Stri
     let mut draft = Draft::new(&catalog, &mut outside, role, login, &path);
     let tag = draft.decide(ddl)?;
     let changes = draft.take_changes();
-    let (derived, touched) = (Arc::clone(&draft.catalog), std::mem::take(&mut draft.touched));
-    let (notices, work) = (std::mem::take(&mut draft.notices), std::mem::take(&mut draft.work));
+    let (derived, touched) = (
+        Arc::clone(&draft.catalog),
+        std::mem::take(&mut draft.touched),
+    );
+    let (notices, work) = (
+        std::mem::take(&mut draft.notices),
+        std::mem::take(&mut draft.work),
+    );
     for change in &changes {
         for row in catalog::rows(change) {
-            cx.transaction.write_system(change.group, row.tree, row.key, row.value)?;
+            cx.transaction
+                .write_system(change.group, row.tree, row.key, row.value)?;
         }
     }
     if !changes.is_empty() {
@@ -47,7 +53,8 @@ pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<Stri
     }
     for (group, tree, name) in touched {
         let payload = serde_json::json!({ "command": tag, "object": name }).to_string();
-        cx.transaction.event(group, EventKind::Ddl, tag, tree, Bytes::from(payload))?;
+        cx.transaction
+            .event(group, EventKind::Ddl, tag, tree, Bytes::from(payload))?;
     }
     for notice in notices {
         cx.transaction.notice(notice);
@@ -67,27 +74,32 @@ fn work_on_rows(
 ) -> Result<Option<u64>, Stop> {
     match work {
         Work::BuildIndex { table, index } => {
-            rows::build_index(catalog, table, index, bind, cx)?;
+            rows::build_index(catalog, table, index, cx)?;
         }
         Work::Rewrite { old, table, using } => {
-            rows::rewrite(catalog, &old, table, &using, bind, cx)?;
+            rows::rewrite(catalog, &old, table, &using, cx)?;
         }
         Work::CheckNotNull { table, column } => {
             rows::check_not_null(catalog, table, column, cx)?;
         }
         Work::CheckRows { table, constraint } => {
-            rows::check_rows(catalog, table, constraint, bind, cx)?;
+            rows::check_rows(catalog, table, constraint, cx)?;
         }
         Work::CheckForeign { table, constraint } => {
             rows::check_foreign(catalog, table, constraint, cx)?;
         }
         Work::FillColumn { table, column } => {
-            rows::fill_column(catalog, table, column, bind, cx)?;
+            rows::fill_column(catalog, table, column, cx)?;
         }
         Work::Fill { table, query } => {
             return rows::fill(catalog, table, &query, bind, cx).map(Some);
         }
-        Work::SetSequence { group, sequence, last, called } => {
+        Work::SetSequence {
+            group,
+            sequence,
+            last,
+            called,
+        } => {
             set_sequence(group, sequence, Some((last, called)), cx)?;
         }
         Work::DropSequence { group, sequence } => set_sequence(group, sequence, None, cx)?,
@@ -106,8 +118,12 @@ pub(super) fn set_sequence(
     use crate::session::sequence;
     let value = position.map(|(last, called)| sequence::Position { last, called }.encode());
     let key = sequence::key(sequence.0);
-    cx.transaction.write_system(group, catalog::TREE_SEQUENCES, key, value)?;
-    cx.transaction.engine().sequences().forget(group, sequence.0);
+    cx.transaction
+        .write_system(group, catalog::TREE_SEQUENCES, key, value)?;
+    cx.transaction
+        .engine()
+        .sequences()
+        .forget(group, sequence.0);
     Ok(())
 }
 
@@ -124,10 +140,11 @@ impl Outside<'_, '_, '_> {
         catalog: &Arc<Catalog>,
         table: &Arc<Table>,
         text: &str,
-        expected: Option<(Type, &str)>,
+        expected: Option<&Column>,
         what: Use,
     ) -> crate::Result<crate::expr::Expr> {
-        plan::stored_expression(catalog, self.bind, table, text, expected, place(what))
+        let condition = matches!(what, Use::Check | Use::Predicate);
+        plan::stored_expression(catalog, table, text, expected, place(what), condition)
     }
 }
 
@@ -162,8 +179,14 @@ impl Ground for Outside<'_, '_, '_> {
 
     fn lock(&mut self, table: &Table, mode: TableMode) -> Done<()> {
         // Views and sequences have no tree: their OID stands in, from the same number space.
-        let tree = if table.tree == 0 { table.id.0 } else { table.tree };
-        self.cx.transaction.lock_table(table.group, tree, mode, Policy::Wait)?;
+        let tree = if table.tree == 0 {
+            table.id.0
+        } else {
+            table.tree
+        };
+        self.cx
+            .transaction
+            .lock_table(table.group, tree, mode, Policy::Wait)?;
         Ok(())
     }
 
@@ -172,7 +195,7 @@ impl Ground for Outside<'_, '_, '_> {
         catalog: &Arc<Catalog>,
         table: &Arc<Table>,
         text: &str,
-        expected: Option<(Type, &str)>,
+        expected: Option<&Column>,
         what: Use,
     ) -> Done<()> {
         let expr = self.compile(catalog, table, text, expected, what)?;
@@ -197,8 +220,7 @@ impl Ground for Outside<'_, '_, '_> {
         column: &Column,
         text: &str,
     ) -> Done<Option<Vec<u8>>> {
-        let expected = Some((column.ty, column.name.as_str()));
-        let expr = self.compile(catalog, table, text, expected, Use::Default)?;
+        let expr = self.compile(catalog, table, text, Some(column), Use::Default)?;
         if expr.is_volatile() {
             return Ok(None);
         }
@@ -217,11 +239,14 @@ impl Ground for Outside<'_, '_, '_> {
     ) -> Done<Described> {
         let statement = sqlparser::ast::Statement::Query(Box::new(query.clone()));
         let planned = plan::plan(&statement, catalog, self.bind)?;
-        if let Some(parameter) = planned.parameters.first() {
-            let _ = parameter;
+        if !planned.parameters.is_empty() {
             return Err(Error::new(state::UNDEFINED_PARAMETER, "there is no parameter $1").into());
         }
-        let columns = planned.columns.iter().map(|c| (c.name.clone(), c.ty)).collect();
+        let columns = planned
+            .columns
+            .iter()
+            .map(|c| (c.name.clone(), c.ty))
+            .collect();
         Ok(Described { columns })
     }
 

@@ -64,7 +64,10 @@ impl Draft<'_> {
                         state::FEATURE_NOT_SUPPORTED,
                         "cannot truncate a table referenced in a foreign key constraint",
                     )
-                    .detail(format!("Table \"{}\" references \"{}\".", child.name, table.name))
+                    .detail(format!(
+                        "Table \"{}\" references \"{}\".",
+                        child.name, table.name
+                    ))
                     .hint(format!(
                         "Truncate table \"{}\" at the same time, or use TRUNCATE ... CASCADE.",
                         child.name
@@ -88,7 +91,10 @@ impl Draft<'_> {
         trees.sort_unstable();
         trees.dedup();
         for tree in trees {
-            self.work.push(Work::DropTree { group: old.group, tree });
+            self.work.push(Work::DropTree {
+                group: old.group,
+                tree,
+            });
         }
         Ok(())
     }

@@ -178,7 +178,7 @@ impl Writer {
     }
 
     /// The key of a row keyed by its primary key.
-    fn primary(&self, row: &[Datum]) -> Option<Vec<u8>> {
+    pub(crate) fn primary(&self, row: &[Datum]) -> Option<Vec<u8>> {
         let key = self.key.as_ref()?;
         let mut out = Vec::with_capacity(16);
         for (slot, ty, descending, nulls_first) in key {
@@ -195,7 +195,7 @@ impl Writer {
     }
 
     /// Fills generated columns and checks NOT NULL and CHECK.
-    pub(super) fn complete(&self, row: &mut Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    pub(crate) fn complete(&self, row: &mut Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let frame = empty_frame();
         for (slot, expr) in &self.generated {
             row[*slot] = expr.eval(row, &frame, cx)?;

@@ -267,6 +267,17 @@ impl Expr {
         })
     }
 
+    /// Whether the value depends on nothing but the row (indexes, generated columns).
+    pub fn is_immutable(&self) -> bool {
+        use crate::functions::Volatility;
+        !contains(self, &mut |expr| match expr {
+            Expr::Call(call) | Expr::SetReturning(call) => {
+                call.resolved.function.volatility != Volatility::Immutable
+            }
+            _ => false,
+        })
+    }
+
     /// Whether a subquery stands anywhere inside.
     pub fn has_subquery(&self) -> bool {
         contains(self, &mut |expr| {

@@ -31,7 +31,7 @@ pub use node::{
 pub use rel::{
     Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,
 };
-pub use writers::writer;
+pub use writers::{stored_expression, writer};
 
 /// What binding needs to know of the session. `Planned` may be cached under these and the
 /// catalog's version.

@@ -132,6 +132,32 @@ pub(super) fn compile(text: &str, table: &Arc<Table>, catalog: &Arc<Catalog>) ->
     })
 }
 
+/// Binds one expression over a table's row for DDL: `place` is what errors call it, `column` whom
+/// it is assigned to (a condition is one without).
+///
+/// # Errors
+/// What binding raises; 42804 when it does not fit.
+pub fn stored_expression(
+    catalog: &Arc<Catalog>,
+    table: &Arc<Table>,
+    text: &str,
+    column: Option<&crate::catalog::Column>,
+    place: &'static str,
+    condition: bool,
+) -> Result<Expr> {
+    with_binder(catalog, |binder| {
+        let range = binder.stored_range(table);
+        let over = (place != "DEFAULT expressions").then_some(&range);
+        let mut expr = binder.stored(text, over, place)?;
+        if let Some(column) = column {
+            expr = binder.assigned(expr, column)?;
+        } else if condition {
+            expr = binder.truth(expr)?;
+        }
+        Ok(over_row(expr, &range))
+    })
+}
+
 fn make(catalog: &Arc<Catalog>, table: &Arc<Table>) -> Result<Writer> {
     let parts = with_binder(catalog, |binder| parts(binder, catalog, table))?;
     Writer::new(table, parts)

@@ -9,8 +9,8 @@ use storage::{GroupId, Position};
 
 use crate::catalog::directory::{self, Reserved};
 use crate::catalog::{
-    self, Cache, Catalog, Change, ColumnId, Object, Owner, Role, RoleId, SchemaId, SystemWrite,
-    Table, TableId,
+    self, Cache, Catalog, Change, Column, ColumnId, Object, Owner, Role, RoleId, SchemaId,
+    SystemWrite, Table, TableId,
 };
 use crate::ddl::draft::{Described, Done, Draft, Ground, Use, Work};
 use crate::parse::{self, Statement};
@@ -87,12 +87,22 @@ impl Ground for Outside {
     fn check_expression(
         &mut self,
         _: &Arc<Catalog>,
-        _: &Table,
+        _: &Arc<Table>,
         _: &str,
-        _: Option<Type>,
+        _: Option<&Column>,
         _: Use,
     ) -> Done<()> {
         Ok(())
+    }
+
+    fn constant(
+        &mut self,
+        _: &Arc<Catalog>,
+        _: &Arc<Table>,
+        _: &Column,
+        text: &str,
+    ) -> Done<Option<Vec<u8>>> {
+        Ok(text.parse::<i32>().ok().map(|n| n.to_le_bytes().to_vec()))
     }
 
     fn describe_query(&mut self, catalog: &Arc<Catalog>, query: &ast::Query) -> Done<Described> {
@@ -115,24 +125,10 @@ impl Ground for Outside {
         }
         for item in &select.projection {
             let name = item.to_string();
-            let found = tables
-                .iter()
-                .find_map(|t| t.column(&name).map(|c| (t.id, c)));
-            if let Some((table, column)) = found {
-                out.columns.push((name, column.ty));
-                match out.reads.iter_mut().find(|(t, _)| *t == table) {
-                    Some((_, columns)) => columns.push(column.id),
-                    None => out.reads.push((table, vec![column.id])),
-                }
-            } else {
-                out.columns.push((name, Type::INT4));
-            }
+            let found = tables.iter().find_map(|t| t.column(&name).map(|c| c.ty));
+            out.columns.push((name, found.unwrap_or(Type::INT4)));
         }
         Ok(out)
-    }
-
-    fn now(&self) -> u64 {
-        self.now
     }
 
     fn random(&mut self) -> [u8; 16] {
