@@ -31,9 +31,7 @@ pub struct QueryDialect {
 
 /// Parses statements the way the session does, for stored text (defaults, views, tests).
 pub fn parser(text: &str) -> Result<Parser<'static>, ParserError> {
-    static DIALECT: QueryDialect = QueryDialect {
-        inner: PostgreSqlDialect {},
-    };
+    static DIALECT: QueryDialect = QueryDialect::new();
     let mut tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location()?;
     prepare(&mut tokens);
     Ok(Parser::new(&DIALECT)
@@ -146,6 +144,11 @@ impl Dialect for QueryDialect {
 }
 
 impl QueryDialect {
+    /// The dialect.
+    pub const fn new() -> QueryDialect {
+        QueryDialect { inner: PostgreSqlDialect {} }
+    }
+
     fn between(
         &self,
         parser: &mut Parser,

@@ -12,6 +12,8 @@ mod set;
 mod simple;
 mod sort;
 mod subplan;
+#[cfg(test)]
+mod tests;
 mod window;
 mod writer;
 

@@ -108,7 +108,7 @@ pub(super) fn split<'a>(text: &Text<'a>) -> Result<Vec<Piece<'a>>> {
     Ok(pieces)
 }
 
-fn finish<'a>(text: &Text<'a>, pieces: &mut Vec<Piece<'a>>, tokens: Vec<TokenWithSpan>) {
+fn finish<'a>(text: &Text<'a>, pieces: &mut Vec<Piece<'a>>, mut tokens: Vec<TokenWithSpan>) {
     let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
     let Some(first) = tokens.iter().find(solid) else {
         return;
@@ -116,6 +116,7 @@ fn finish<'a>(text: &Text<'a>, pieces: &mut Vec<Piece<'a>>, tokens: Vec<TokenWit
     let last = tokens.iter().rev().find(solid).unwrap_or(first);
     let (start, end) = (text.byte(first.span.start), text.byte(last.span.end));
     let sql = text.sql.get(start..end.max(start)).unwrap_or(text.sql);
+    crate::bind::syntax::prepare(&mut tokens);
     pieces.push(Piece { tokens, sql });
 }
 

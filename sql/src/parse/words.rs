@@ -2,11 +2,11 @@
 //! names folded as PostgreSQL folds them, and sqlparser for expressions and queries.
 
 use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::lex::{Text, too_deep};
+use crate::bind::syntax::QueryDialect;
 use crate::{Error, Result, state};
 
 /// How deep sqlparser may go: brackets, subqueries, types.
@@ -14,7 +14,7 @@ const RECURSION_MAX: usize = 300;
 /// PostgreSQL's NAMEDATALEN - 1, in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
 
-static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+static DIALECT: QueryDialect = QueryDialect::new();
 
 pub(super) struct Words<'a> {
     parser: Parser<'static>,
