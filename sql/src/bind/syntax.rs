@@ -146,7 +146,9 @@ impl Dialect for QueryDialect {
 impl QueryDialect {
     /// The dialect.
     pub const fn new() -> QueryDialect {
-        QueryDialect { inner: PostgreSqlDialect {} }
+        QueryDialect {
+            inner: PostgreSqlDialect {},
+        }
     }
 
     fn between(

@@ -74,7 +74,13 @@ impl Bench {
         })
         .expect("the engine starts");
         let role = fixture.role("a").id;
-        Bench { fixture, engine, local, role, tag: String::new() }
+        Bench {
+            fixture,
+            engine,
+            local,
+            role,
+            tag: String::new(),
+        }
     }
 
     fn catalog(&self) -> Arc<Catalog> {
@@ -115,11 +121,7 @@ impl Bench {
         self.planned(&statement, &parsed.text)
     }
 
-    fn planned(
-        &self,
-        statement: &sqlparser::ast::Statement,
-        text: &str,
-    ) -> Result<Arc<Planned>> {
+    fn planned(&self, statement: &sqlparser::ast::Statement, text: &str) -> Result<Arc<Planned>> {
         let catalog = self.catalog();
         let path = catalog.search_path(&["$user".to_owned(), "public".to_owned()], self.role);
         let format = FormatSettings::default();
@@ -198,22 +200,27 @@ impl Bench {
                 .iter()
                 .zip(&planned.columns)
                 .map(|(value, column)| {
-                    value.to_text(column.ty, &format).unwrap_or_else(|| "\\N".to_owned())
+                    value
+                        .to_text(column.ty, &format)
+                        .unwrap_or_else(|| "\\N".to_owned())
                 })
                 .collect();
             rows.push(texts.join("|"));
         }
-        self.tag = planned.tag.text(if planned.tag == crate::plan::Tag::Select {
-            rows.len() as u64
-        } else {
-            operator.affected()
-        });
+        self.tag = planned
+            .tag
+            .text(if planned.tag == crate::plan::Tag::Select {
+                rows.len() as u64
+            } else {
+                operator.affected()
+            });
         Ok(rows)
     }
 
     #[track_caller]
     fn ok(&mut self, sql: &str) -> Vec<String> {
-        self.run(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+        self.run(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
     #[track_caller]
@@ -226,7 +233,10 @@ impl Bench {
         match self.run(sql) {
             Ok(rows) => panic!("{sql}: {rows:?}, and should have failed"),
             Err(error) => {
-                assert_eq!((error.state().as_str(), error.0.message.as_str()), (code, message));
+                assert_eq!(
+                    (error.state().as_str(), error.0.message.as_str()),
+                    (code, message)
+                );
             }
         }
     }
@@ -237,14 +247,29 @@ fn selects_without_tables() {
     let mut b = Bench::new();
     b.rows("select 1", &["1"]);
     b.rows("select 1 + 2 * 3, 'a', null, true", &["7|a|\\N|t"]);
-    b.rows("select x from (values (1), (2), (3)) v(x) where x > 1 order by x desc", &["3", "2"]);
+    b.rows(
+        "select x from (values (1), (2), (3)) v(x) where x > 1 order by x desc",
+        &["3", "2"],
+    );
     b.rows("select case when 1 = 2 then 'no' else 'yes' end", &["yes"]);
-    b.rows("select case 2 when 1 then 'one' when 2 then 'two' end", &["two"]);
-    b.rows("select 1 in (1, 2), 3 not in (1, 2), 1 = any (array[1, 2])", &["t|t|t"]);
+    b.rows(
+        "select case 2 when 1 then 'one' when 2 then 'two' end",
+        &["two"],
+    );
+    b.rows(
+        "select 1 in (1, 2), 3 not in (1, 2), 1 = any (array[1, 2])",
+        &["t|t|t"],
+    );
     b.rows("select -2 ^ 2, 2 between symmetric 3 and 1", &["4|t"]);
     b.rows("values (1, 'a'), (2, 'b')", &["1|a", "2|b"]);
-    b.rows("select 1 union select 2 union select 1 order by 1", &["1", "2"]);
-    b.rows("select (select 5), exists (select 1), array(select 1)", &["5|t|{1}"]);
+    b.rows(
+        "select 1 union select 2 union select 1 order by 1",
+        &["1", "2"],
+    );
+    b.rows(
+        "select (select 5), exists (select 1), array(select 1)",
+        &["5|t|{1}"],
+    );
     b.rows("with a as (select 1 as x) select x + 1 from a", &["2"]);
     b.rows(
         "with recursive t(n) as (values (1) union all select n + 1 from t where n < 4) \
@@ -259,12 +284,24 @@ fn keyed_table_end_to_end() {
     b.ok("create table t (id int primary key, name text not null, n int default 5)");
     b.ok("insert into t values (1, 'one', default), (2, 'two', 7), (3, 'three', default)");
     assert_eq!(b.tag, "INSERT 0 3");
-    b.rows("select * from t order by id", &["1|one|5", "2|two|7", "3|three|5"]);
+    b.rows(
+        "select * from t order by id",
+        &["1|one|5", "2|two|7", "3|three|5"],
+    );
     b.rows("select name from t where id = 2", &["two"]);
-    b.rows("update t set n = n + 1 where id = 2 returning n, name", &["8|two"]);
-    b.rows("select id from t where id > 1 order by id desc limit 1", &["3"]);
+    b.rows(
+        "update t set n = n + 1 where id = 2 returning n, name",
+        &["8|two"],
+    );
+    b.rows(
+        "select id from t where id > 1 order by id desc limit 1",
+        &["3"],
+    );
     b.rows("delete from t where id = 3 returning *", &["3|three|5"]);
-    b.rows("select count(*), sum(n), max(id), min(name) from t", &["2|13|2|one"]);
+    b.rows(
+        "select count(*), sum(n), max(id), min(name) from t",
+        &["2|13|2|one"],
+    );
     b.fails(
         "insert into t values (1, 'x')",
         "23505",
@@ -282,7 +319,10 @@ fn keyed_table_end_to_end() {
          set name = excluded.name || t.name returning name",
         &["xone"],
     );
-    b.rows("insert into t values (11, 'x') on conflict do nothing returning 1", &[]);
+    b.rows(
+        "insert into t values (11, 'x') on conflict do nothing returning 1",
+        &[],
+    );
 }
 
 #[test]
@@ -308,9 +348,14 @@ fn joins_groups_and_subqueries() {
         "select name from c where exists (select 1 from o where o.c = c.id) order by 1",
         &["ann", "bob"],
     );
-    b.rows("select name from c where id not in (select c from o where c is not null)", &["cyd"]);
-    b.rows("select name, (select count(*) from o where o.c = c.id) from c order by 1",
-        &["ann|2", "bob|1", "cyd|0"]);
+    b.rows(
+        "select name from c where id not in (select c from o where c is not null)",
+        &["cyd"],
+    );
+    b.rows(
+        "select name, (select count(*) from o where o.c = c.id) from c order by 1",
+        &["ann|2", "bob|1", "cyd|0"],
+    );
     b.rows(
         "select name from c, lateral (select amount from o where o.c = c.id \
          order by amount desc limit 1) x where x.amount > 5",
@@ -321,7 +366,12 @@ fn joins_groups_and_subqueries() {
         "42803",
         "column \"c.id\" must appear in the GROUP BY clause or be used in an aggregate function",
     );
-    b.rows("update c set name = name || o.id from o where o.c = c.id and o.id = 3 returning c.name",
-        &["bob3"]);
-    b.rows("delete from c using o where o.c = c.id and o.amount = 5 returning c.id", &["2"]);
+    b.rows(
+        "update c set name = name || o.id from o where o.c = c.id and o.id = 3 returning c.name",
+        &["bob3"],
+    );
+    b.rows(
+        "delete from c using o where o.c = c.id and o.amount = 5 returning c.id",
+        &["2"],
+    );
 }
