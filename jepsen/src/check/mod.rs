@@ -1,0 +1,7 @@
+//! The checkers: from what clients were told and what was read, to what is wrong. No clock, no
+//! socket: hand-written histories test them.
+
+pub mod append;
+pub mod books;
+pub mod consumer;
+pub mod ledger;

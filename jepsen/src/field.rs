@@ -1,0 +1,148 @@
+//! What all tasks of one run share: where the server is, when to stop, where to write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::finding::{Findings, Kind};
+use crate::history::{History, Step};
+use crate::link::{Address, Failure, Outcome};
+use crate::seed::Seed;
+
+/// SQLSTATEs that any load may meet: conflicts, deadlocks, and the ends of connections.
+const EXPECTED: [&str; 4] = ["40001", "40P01", "08006", "08007"];
+
+/// The load's own measure, from which a run is judged valid.
+#[derive(Default)]
+pub struct Progress {
+    /// Transactions acknowledged in this run.
+    pub acknowledged: AtomicU64,
+    /// Transactions that failed or were rolled back.
+    pub failed: AtomicU64,
+    /// Clients that lost their connection: the fault has reached them.
+    pub lost: AtomicU64,
+    /// What the workload measured beside, such as the pages of pollers.
+    pub observed: AtomicU64,
+}
+
+/// The shared state of one run. Cloning gives another handle of the same.
+#[derive(Clone)]
+pub struct Field {
+    /// Where the server listens.
+    pub address: Address,
+    /// The run's seed.
+    pub seed: Seed,
+    /// Its number in this folder, from 0.
+    pub run: u64,
+    /// Whether to play at a weaker isolation level than is claimed.
+    pub weaken: bool,
+    /// Where events go.
+    pub history: History,
+    /// Where broken promises go.
+    pub findings: Findings,
+    /// The load's measure.
+    pub progress: Arc<Progress>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Field {
+    /// The field of one run.
+    pub fn new(
+        address: Address,
+        seed: Seed,
+        run: u64,
+        weaken: bool,
+        history: History,
+        findings: Findings,
+    ) -> Field {
+        let progress = Arc::default();
+        Field {
+            address,
+            seed,
+            run,
+            weaken,
+            history,
+            findings,
+            progress,
+            stop: Arc::default(),
+        }
+    }
+
+    /// The same run, the server being elsewhere after a restart.
+    pub fn at(&self, address: Address) -> Field {
+        Field {
+            address,
+            ..self.clone()
+        }
+    }
+
+    /// Asks all clients to end after what they are doing.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether clients are asked to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Counts and writes down the end of a transaction; errors beside the expected ones are
+    /// findings. Returns the time of the event.
+    pub fn ended(
+        &self,
+        process: u64,
+        what: &str,
+        outcome: &Outcome,
+        expected: &[&str],
+        value: serde_json::Value,
+    ) -> u64 {
+        let step = match outcome {
+            Outcome::Acknowledged => Step::Ok,
+            Outcome::Failed(_) => Step::Fail,
+            Outcome::Unknown(_) => Step::Info,
+        };
+        let counter = match outcome {
+            Outcome::Acknowledged => &self.progress.acknowledged,
+            Outcome::Failed(_) | Outcome::Unknown(_) => &self.progress.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let error = outcome.failure().map(ToString::to_string);
+        if let Some(failure) = outcome.failure() {
+            self.progress
+                .lost
+                .fetch_add(u64::from(failure.is_end()), Ordering::Relaxed);
+            self.judge(failure, what, expected);
+        }
+        self.history.step(
+            process,
+            step,
+            what,
+            json!({ "value": value, "error": error }),
+        )
+    }
+
+    /// Errors that nobody expects, and silence, are findings.
+    pub fn judge(&self, failure: &Failure, what: &str, expected: &[&str]) {
+        match failure {
+            Failure::Refused { state, .. } => {
+                let listed = EXPECTED.contains(&state.as_str())
+                    || expected.contains(&state.as_str())
+                    || state.starts_with("57P");
+                if !listed {
+                    self.findings
+                        .add(Kind::Unexpected, format!("{what}: {failure}"));
+                }
+            }
+            Failure::Silent => self
+                .findings
+                .add(Kind::Unexpected, format!("{what}: {failure}")),
+            Failure::Lost(_) => {}
+        }
+    }
+
+    /// How many transactions were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.progress.acknowledged.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,263 @@
+//! One client connection: statements with a time limit, and what their ends mean for a transaction.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::{PgLsn, Type};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+
+use crate::error::{Error, Result};
+
+/// Longest wait for an answer under load. Beyond it the server is taken to hang.
+pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for the harness's own reads of everything.
+pub const READ_MAX: Duration = Duration::from_secs(120);
+
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    /// Database to connect to.
+    pub database: &'static str,
+}
+
+/// Why a statement gave nothing.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The server said no.
+    Refused {
+        /// SQLSTATE.
+        state: String,
+        /// Primary message.
+        message: String,
+    },
+    /// The connection broke.
+    Lost(String),
+    /// No answer within the limit.
+    Silent,
+}
+
+impl Failure {
+    /// Whether the connection can't be used any more.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Failure::Refused { state, .. } => state.starts_with("57P") || state.starts_with("08"),
+            Failure::Lost(_) | Failure::Silent => true,
+        }
+    }
+
+    fn of(error: &tokio_postgres::Error) -> Failure {
+        match error.as_db_error() {
+            Some(db) => Failure::Refused {
+                state: db.code().code().to_owned(),
+                message: db.message().to_owned(),
+            },
+            None => Failure::Lost(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { state, message } => write!(f, "{state} {message}"),
+            Failure::Lost(what) => write!(f, "connection lost: {what}"),
+            Failure::Silent => write!(f, "no answer within {} s", ANSWER_MAX.as_secs()),
+        }
+    }
+}
+
+/// How a transaction ended, as its client knows it.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Committed: it must be there for ever.
+    Acknowledged,
+    /// Certainly not committed: it may never be seen.
+    Failed(Failure),
+    /// Asked for and not answered: there once and whole, or not at all.
+    Unknown(Failure),
+}
+
+impl Outcome {
+    /// Of what came back for a COMMIT or for a statement outside a transaction block.
+    pub fn of_commit<T>(answer: &std::result::Result<T, Failure>) -> Outcome {
+        match answer {
+            Ok(_) => Outcome::Acknowledged,
+            Err(failure) => match failure {
+                Failure::Refused { .. } if !failure.is_end() => Outcome::Failed(failure.clone()),
+                _ => Outcome::Unknown(failure.clone()),
+            },
+        }
+    }
+
+    /// The failure, if it isn't acknowledged.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Outcome::Acknowledged => None,
+            Outcome::Failed(failure) | Outcome::Unknown(failure) => Some(failure),
+        }
+    }
+}
+
+/// Which of PostgreSQL's two protocols a connection uses for its statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One Query message.
+    Simple,
+    /// Parse, Bind, Describe, Execute, Sync.
+    Extended,
+}
+
+/// A row of values in text form.
+pub type Texts = Vec<Option<String>>;
+
+/// One connection.
+pub struct Link {
+    client: Client,
+    driver: JoinHandle<()>,
+    protocol: Protocol,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Link {
+    /// Connects as `user`.
+    pub async fn open(
+        address: &Address,
+        user: &str,
+        protocol: Protocol,
+    ) -> std::result::Result<Link, Failure> {
+        let mut config = Config::new();
+        config
+            .host("127.0.0.1")
+            .port(address.port)
+            .user(user)
+            .dbname(address.database);
+        config
+            .connect_timeout(ANSWER_MAX)
+            .application_name("jepsen");
+        let opened = timeout(ANSWER_MAX, config.connect(NoTls)).await;
+        let (client, connection) = opened
+            .map_err(|_| Failure::Silent)?
+            .map_err(|error| Failure::of(&error))?;
+        // The end of the connection shows as the failure of whatever is asked next.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Link {
+            client,
+            driver,
+            protocol,
+        })
+    }
+
+    /// Connects for the harness's own needs: not to be let in is an error.
+    pub async fn demand(address: &Address, user: &str) -> Result<Link> {
+        let opened = Link::open(address, user, Protocol::Simple).await;
+        opened.map_err(|failure| Error::Victim(format!("{user} could not connect: {failure}")))
+    }
+
+    /// Runs one statement by this connection's protocol; its rows as text.
+    pub async fn run(&self, sql: &str) -> std::result::Result<Vec<Texts>, Failure> {
+        self.run_within(sql, ANSWER_MAX).await
+    }
+
+    async fn run_within(
+        &self,
+        sql: &str,
+        limit: Duration,
+    ) -> std::result::Result<Vec<Texts>, Failure> {
+        let answer = match self.protocol {
+            Protocol::Simple => timeout(limit, self.simple(sql)).await,
+            Protocol::Extended => timeout(limit, self.extended(sql)).await,
+        };
+        answer
+            .map_err(|_| Failure::Silent)?
+            .map_err(|error| Failure::of(&error))
+    }
+
+    async fn simple(&self, sql: &str) -> std::result::Result<Vec<Texts>, tokio_postgres::Error> {
+        let messages = self.client.simple_query(sql).await?;
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|i| row.get(i).map(str::to_owned))
+                    .collect(),
+            ),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    async fn extended(&self, sql: &str) -> std::result::Result<Vec<Texts>, tokio_postgres::Error> {
+        let rows = self.client.query(sql, &[]).await?;
+        Ok(rows.iter().map(texts).collect())
+    }
+
+    /// Runs a statement of the harness itself, which has to succeed.
+    pub async fn must(&self, sql: &str) -> Result<Vec<Texts>> {
+        self.run_within(sql, READ_MAX)
+            .await
+            .map_err(|failure| Error::Statement {
+                statement: sql.chars().take(200).collect(),
+                failure,
+            })
+    }
+
+    /// The driver's own client, for parameters and prepared statements.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs a driver call under the answer limit.
+    pub async fn limited<T>(
+        call: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> std::result::Result<T, Failure> {
+        let answer = timeout(ANSWER_MAX, call).await;
+        answer
+            .map_err(|_| Failure::Silent)?
+            .map_err(|error| Failure::of(&error))
+    }
+}
+
+/// All values of a binary row in text form.
+pub fn texts(row: &Row) -> Texts {
+    (0..row.len()).map(|index| text_of(row, index)).collect()
+}
+
+/// The text form of a binary value, for the types that the workloads read.
+fn text_of(row: &Row, index: usize) -> Option<String> {
+    let ty = row.columns()[index].type_();
+    match *ty {
+        Type::BOOL => row.get::<_, Option<bool>>(index).map(|v| v.to_string()),
+        Type::INT2 => row.get::<_, Option<i16>>(index).map(|v| v.to_string()),
+        Type::INT4 => row.get::<_, Option<i32>>(index).map(|v| v.to_string()),
+        Type::INT8 => row.get::<_, Option<i64>>(index).map(|v| v.to_string()),
+        Type::PG_LSN => row.get::<_, Option<PgLsn>>(index).map(|v| v.to_string()),
+        Type::JSON | Type::JSONB => row
+            .get::<_, Option<serde_json::Value>>(index)
+            .map(|v| v.to_string()),
+        Type::TEXT | Type::VARCHAR | Type::NAME | Type::BPCHAR | Type::UNKNOWN => {
+            row.get::<_, Option<String>>(index)
+        }
+        _ => Some(format!("(a value of type {ty})")),
+    }
+}
+
+/// The integer in column `index` of a text row.
+pub fn integer(row: &Texts, index: usize) -> Option<i64> {
+    row.get(index)?.as_deref()?.parse().ok()
+}
+
+/// The text in column `index` of a text row, empty if NULL or missing.
+pub fn text(row: &Texts, index: usize) -> &str {
+    row.get(index)
+        .and_then(|value| value.as_deref())
+        .unwrap_or("")
+}

@@ -1,0 +1,60 @@
+//! What the clients do, and how it is judged afterwards.
+
+mod acknowledged;
+mod append;
+mod bank;
+mod feed;
+
+use crate::error::Result;
+use crate::field::Field;
+use crate::victim::Kind;
+
+pub use acknowledged::Acknowledged;
+pub use append::Append;
+pub use bank::Bank;
+pub use feed::Feed;
+
+/// A workload on one data folder: it remembers over all its runs what the folder must hold.
+pub trait Workload: Sized {
+    /// One that nobody has played yet.
+    fn new(kind: Kind, clients: Option<u32>) -> Self;
+
+    /// Makes roles and tables in an empty database.
+    async fn prepare(&mut self, field: &Field) -> Result<()>;
+
+    /// Begins the load in tasks of its own; they end when the field is stopped or their
+    /// connections are lost.
+    async fn begin(&mut self, field: &Field) -> Result<()>;
+
+    /// Waits for all tasks and takes what they know.
+    async fn finish(&mut self);
+
+    /// Reads everything from the quiet server and compares. What is unknown is known afterwards.
+    async fn verify(&mut self, field: &Field) -> Result<()>;
+
+    /// Why the load of this run says nothing, if so.
+    fn too_low(&self, field: &Field) -> Option<String>;
+}
+
+/// Fewer acknowledged transactions than this say nothing.
+pub const ACKNOWLEDGED_MIN: u64 = 20;
+
+/// The common judgement of a load.
+pub fn too_few(field: &Field) -> Option<String> {
+    let count = field.acknowledged();
+    (count < ACKNOWLEDGED_MIN)
+        .then(|| format!("{count} transactions acknowledged, fewer than {ACKNOWLEDGED_MIN}"))
+}
+
+/// Makes login roles that own tables in a schema of the same name.
+pub async fn create_owners(field: &Field, kind: Kind, owners: &[&str]) -> Result<()> {
+    let link = crate::link::Link::demand(&field.address, "postgres").await?;
+    for owner in owners {
+        link.must(&format!("CREATE ROLE {owner} LOGIN")).await?;
+        if kind == Kind::Postgres {
+            link.must(&format!("CREATE SCHEMA AUTHORIZATION {owner}"))
+                .await?;
+        }
+    }
+    Ok(())
+}
