@@ -94,6 +94,15 @@ impl Findings {
         }
     }
 
+    /// Whether nothing was found so far.
+    pub fn is_empty(&self) -> bool {
+        self.0
+            .lock()
+            .expect("no task panics while it holds the findings")
+            .1
+            .is_empty()
+    }
+
     /// Takes them all; how many there were of each kind, and the first ones.
     pub fn take(&self) -> (Vec<Finding>, BTreeMap<Kind, u64>) {
         let mut inner = self

@@ -2,7 +2,6 @@
 //! server by its program, its socket and its data folder only.
 
 mod check;
-mod ci;
 mod error;
 mod fault;
 mod field;
@@ -15,6 +14,7 @@ mod program;
 mod runs;
 mod sabotage;
 mod seed;
+mod slices;
 mod victim;
 mod workload;
 
@@ -69,10 +69,15 @@ async fn run(cli: Cli) -> Result<ExitCode> {
                 ExitCode::from(BROKEN)
             })
         }
+        Some(Command::Judged { options }) => {
+            let program = program::find(&options, Build::Plain)?;
+            let played = slices::play_judged(&options, program).await?;
+            Ok(close(&played.tally, played.asked))
+        }
         None if cli.ci => {
             let program = program::find(&cli.options, Build::Plain)?;
-            let tally = ci::play_slices(&cli.options, program).await?;
-            Ok(close(&tally, tally.runs))
+            let played = slices::play_short(&cli.options, program).await?;
+            Ok(close(&played.tally, played.asked))
         }
         None => play(cli.options).await,
     }

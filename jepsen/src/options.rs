@@ -25,6 +25,13 @@ pub struct Cli {
 /// Other things to play.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// What a release is judged by: 50 kills and 20 power cuts on each table store, the feed with
+    /// 1,000 writers, and every workload with and without faults.
+    Judged {
+        /// The rest of the settings.
+        #[command(flatten)]
+        options: Options,
+    },
     /// Demands that each fault built into a sabotage build is caught.
     Sabotage {
         /// Only this one.

@@ -146,6 +146,10 @@ impl<'a, W: Workload> Folder<'a, W> {
             seed.0
         );
         let out = std::path::absolute(options.out.join(&name))?;
+        // An earlier call's files under this name would be taken for this one's.
+        if out.exists() {
+            std::fs::remove_dir_all(&out)?;
+        }
         std::fs::create_dir_all(&out)?;
         let scratch = Scratch::make(options.scratch.as_deref(), number)?;
         let medium = make_medium(options.fault, &scratch.0)?;
@@ -384,6 +388,9 @@ impl<'a, W: Workload> Folder<'a, W> {
     /// After a load without fault: compares, ends gracefully, checks, starts, compares again.
     async fn rest(&mut self, field: &Field) -> Result<()> {
         self.workload.verify(field).await?;
+        if !field.findings.is_empty() {
+            return Ok(());
+        }
         self.victim.stop().await?;
         self.check(field).await?;
         let address = self.start().await?;

@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_stale_read_is_found() {
-        let mut steps = in_turn(&[
+        let steps = in_turn(&[
             (0, vec![append(1, 1)]),
             (1, vec![read(1, &[])]),
             (2, vec![read(1, &[1])]),
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_acknowledged_element_that_nobody_reads_any_more_is_lost() {
-        let mut steps = in_turn(&[(0, vec![append(1, 1)]), (0, vec![append(1, 2)])]);
+        let steps = in_turn(&[(0, vec![append(1, 1)]), (0, vec![append(1, 2)])]);
         let found = steps.judge_elements(&lists(&[(1, &[1])]));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, Kind::Lost);

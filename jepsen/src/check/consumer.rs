@@ -96,6 +96,18 @@ impl Consumer {
         self.cursor = cursor.clamp(self.start, self.cursor);
     }
 
+    /// Moves the cursor to a position up to which the feed says that there is nothing more.
+    pub fn progress(&mut self, position: u64) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        self.judge_again(&BTreeMap::new(), position, &mut findings);
+        if position < self.cursor {
+            self.complain(&mut findings, format!("progress to {position} goes back"));
+        }
+        self.cursor = self.cursor.max(position);
+        self.passed = self.passed.max(position);
+        findings
+    }
+
     fn complain(&self, findings: &mut Vec<Finding>, what: String) {
         findings.push(Finding::new(Kind::Feed, format!("{}: {what}", self.name)));
     }
@@ -584,6 +596,19 @@ mod tests {
         late.rewind(10);
         let between = vec![again[0].clone(), line(25, 0, true, 8, 8), again[1].clone()];
         assert_eq!(late.page(500, between).len(), 1);
+    }
+
+    #[test]
+    fn what_comes_at_or_below_a_progress_is_found() {
+        let mut consumer = consumer(feed());
+        assert_eq!(consumer.progress(40), vec![]);
+        assert!(!consumer.page(500, vec![line(35, 0, true, 9, 9)]).is_empty());
+        let mut whole = feed();
+        whole.push(line(35, 0, true, 9, 9));
+        let mut passed = super::Consumer::new("test", 0, true);
+        assert_eq!(passed.page(500, feed()), vec![]);
+        assert_eq!(passed.progress(40), vec![]);
+        assert_eq!(passed.compare(&self::consumer(whole)).len(), 1);
     }
 
     #[test]

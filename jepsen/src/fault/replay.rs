@@ -6,9 +6,9 @@
 //! makes all earlier creations and renames durable.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
@@ -63,6 +63,8 @@ impl Replay {
             ));
         }
         let (trace, data) = (folder.join("trace"), data.to_owned());
+        // The server, and the tracer with it, may run under another account.
+        File::create(&trace)?.set_permissions(Permissions::from_mode(0o666))?;
         Ok(Replay {
             trace,
             data,

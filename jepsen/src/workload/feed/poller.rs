@@ -177,6 +177,9 @@ impl Poller {
         };
         let rows = ask(&open, self.page, self.consumer.cursor(), wait).await?;
         *link = Some(open);
+        if let Some(position) = rows.iter().find_map(progress_of) {
+            field.findings.extend(self.consumer.progress(position));
+        }
         let lines: Vec<Line> = rows.iter().filter_map(|row| line_of(row, field)).collect();
         let count = lines.len() as u64;
         let known = self.consumer.passed();
@@ -319,6 +322,11 @@ fn line_of(row: &Texts, field: &Field) -> Option<Line> {
         id,
         mark: number(text(row, 8), "tx"),
     })
+}
+
+/// How far a page without rows says that the feed has got.
+fn progress_of(row: &Texts) -> Option<u64> {
+    (text(row, 6) == "progress").then(|| position_of(text(row, 0)))?
 }
 
 /// Without the schema `public`, which some show and others don't.
