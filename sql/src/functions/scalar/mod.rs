@@ -4,6 +4,7 @@ pub(in crate::functions) mod arguments;
 mod array;
 mod binary;
 mod compare;
+mod datetime;
 mod float;
 mod integer;
 pub(in crate::functions) mod like;
@@ -24,6 +25,7 @@ static TABLE: LazyLock<HashMap<&'static str, ScalarFunction>> = LazyLock::new(||
     let tables: &[&[(&'static str, ScalarFunction)]] = &[
         array::TABLE,
         binary::TABLE,
+        datetime::TABLE,
         float::TABLE,
         integer::TABLE,
         like::TABLE,
@@ -47,6 +49,9 @@ pub(super) fn by_source(
 ) -> Option<ScalarFunction> {
     if let Some(function) = TABLE.get(source) {
         return Some(*function);
+    }
+    if let Some(function) = crate::functions::json::by_source(source) {
+        return Some(function);
     }
     if let Some(function) = compare::mixed_by_source(source) {
         return Some(function);

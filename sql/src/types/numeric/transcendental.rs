@@ -176,7 +176,14 @@ impl Numeric {
             return Ok(self.clone());
         }
         let weight = (self.weight() + 1) * 2 - 1;
-        let scale = scale_for(weight, &[self]);
+        self.sqrt_at_scale(scale_for(weight, &[self]))
+    }
+
+    /// Square root of a finite value not below zero, rounded to so many decimals.
+    ///
+    /// # Errors
+    /// 22003 when the result has too many digits.
+    pub fn sqrt_at_scale(&self, scale: i32) -> Result<Numeric> {
         // One digit more decides the rounding; the rest cannot make it exactly a half.
         let digits = i64::from(scale) + 1;
         let shift = 2 * digits - i64::from(self.scale());
