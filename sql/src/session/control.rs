@@ -1,11 +1,16 @@
-//! LISTEN and NOTIFY's checks, and the end of advisory locks.
+//! Transaction control, the checks of LISTEN and NOTIFY, and the end of advisory locks.
 
 use std::cell::RefCell;
 
 use storage::GroupId;
 
 use super::environment::Memory;
+use super::finish::Chain;
+use super::job::Phase;
+use super::{Output, Saved, Session};
 use crate::engine::Engine;
+use crate::parse::TransactionStatement as Tx;
+use crate::transaction::Stop;
 use crate::{Error, Result, state};
 
 /// PostgreSQL's limit on a notification's payload.
@@ -46,4 +51,149 @@ pub(super) fn unlock_transaction(engine: &Engine, memory: &RefCell<Memory>) {
     {
         directory.locks().release(tx);
     }
+}
+
+impl Session {
+    /// BEGIN, COMMIT, SAVEPOINT and their kin.
+    pub(super) fn transaction_statement(
+        &mut self,
+        statement: &Tx,
+        out: &mut dyn Output,
+    ) -> std::result::Result<Phase, Stop> {
+        let made = |tag: &str| Ok(Phase::Made(tag.to_owned()));
+        match statement {
+            Tx::Begin(modes, start) => {
+                if self.block {
+                    warn(out, state::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress");
+                } else if self.transaction.is_some() {
+                    // Earlier statements of the same query string become part of the block.
+                    self.block = true;
+                    if let Some(tx) = self.transaction.as_mut() {
+                        tx.make_block();
+                    }
+                } else {
+                    self.ensure_transaction(true);
+                }
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.set_modes(modes)?;
+                }
+                self.settings_changed = true;
+                made(if *start { "START TRANSACTION" } else { "BEGIN" })
+            }
+            Tx::Commit { chain } => self.commit_statement(chain_of(*chain), out),
+            Tx::Rollback { chain } => {
+                if !self.block {
+                    no_transaction(*chain, "ROLLBACK", out)?;
+                }
+                let holding = self.rollback(chain_of(*chain && self.block));
+                Ok(Phase::Holding(holding, Ok("ROLLBACK".to_owned())))
+            }
+            Tx::Savepoint(name) => {
+                self.in_block("SAVEPOINT")?;
+                let saved = Saved { values: self.values.clone(), user: self.user.clone() };
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.savepoint(name);
+                }
+                self.saved.push(saved);
+                made("SAVEPOINT")
+            }
+            Tx::Release(name) => {
+                self.in_block("RELEASE SAVEPOINT")?;
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.release_savepoint(name)?;
+                    let open = tx.savepoints();
+                    self.saved.truncate(open + 1);
+                }
+                made("RELEASE")
+            }
+            Tx::RollbackTo(name) => {
+                self.in_block("ROLLBACK TO SAVEPOINT")?;
+                let open = match self.transaction.as_mut() {
+                    Some(tx) => tx.rollback_to(name)?,
+                    None => 0,
+                };
+                if let Some(saved) = self.saved.get(open).cloned() {
+                    self.saved.truncate(open + 1);
+                    self.restore(saved);
+                }
+                self.failed = false;
+                made("ROLLBACK")
+            }
+            Tx::Set(modes) => {
+                if !self.block {
+                    warn(
+                        out,
+                        state::NO_ACTIVE_SQL_TRANSACTION,
+                        "SET TRANSACTION can only be used in transaction blocks",
+                    );
+                    return made("SET");
+                }
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.set_modes(modes)?;
+                }
+                made("SET")
+            }
+            Tx::Snapshot(_) => Err(Error::unsupported("SET TRANSACTION SNAPSHOT").into()),
+            Tx::Characteristics(modes) => {
+                if let Some(isolation) = modes.isolation {
+                    let value = isolation.name().to_owned();
+                    self.set("default_transaction_isolation", Some(&[value]), false)?;
+                }
+                let on = |on: bool| [if on { "on" } else { "off" }.to_owned()];
+                if let Some(read_only) = modes.read_only {
+                    self.set("default_transaction_read_only", Some(&on(read_only)), false)?;
+                }
+                if let Some(deferrable) = modes.deferrable {
+                    self.set("default_transaction_deferrable", Some(&on(deferrable)), false)?;
+                }
+                made("SET")
+            }
+        }
+    }
+
+    fn in_block(&self, what: &str) -> Result<()> {
+        if self.block {
+            return Ok(());
+        }
+        Err(Error::new(
+            state::NO_ACTIVE_SQL_TRANSACTION,
+            format!("{what} can only be used in transaction blocks"),
+        ))
+    }
+
+    fn commit_statement(
+        &mut self,
+        chain: Chain,
+        out: &mut dyn Output,
+    ) -> std::result::Result<Phase, Stop> {
+        if !self.block {
+            no_transaction(chain == Chain::Yes, "COMMIT", out)?;
+        }
+        if self.failed {
+            let holding = self.rollback(chain);
+            return Ok(Phase::Holding(holding, Ok("ROLLBACK".to_owned())));
+        }
+        self.hold_cursors()?;
+        let holding = self.commit(chain)?;
+        Ok(Phase::Holding(holding, Ok("COMMIT".to_owned())))
+    }
+}
+
+fn chain_of(chain: bool) -> Chain {
+    if chain { Chain::Yes } else { Chain::No }
+}
+
+fn no_transaction(chain: bool, what: &str, out: &mut dyn Output) -> Result<()> {
+    if chain {
+        return Err(Error::new(
+            state::NO_ACTIVE_SQL_TRANSACTION,
+            format!("{what} AND CHAIN can only be used in transaction blocks"),
+        ));
+    }
+    warn(out, state::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+    Ok(())
+}
+
+fn warn(out: &mut dyn Output, state: crate::SqlState, message: &str) {
+    out.notice("WARNING", &Error::new(state, message));
 }

@@ -9,6 +9,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+pub(crate) use state::isolation;
 pub use state::{Effective, Place, Values};
 
 use crate::{Error, Result, state as codes};

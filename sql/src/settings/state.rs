@@ -237,6 +237,8 @@ pub struct Effective {
     pub log_min_duration: Option<u64>,
     /// `client_min_messages`: warnings only above NOTICE.
     pub min_messages: String,
+    /// Equal for equal meanings of literals: part of a plan's key.
+    pub format_key: u64,
 }
 
 impl Effective {
@@ -287,6 +289,12 @@ impl Effective {
                 .and_then(|ms| u64::try_from(ms).ok())
                 .map(|ms| ms.saturating_mul(1_000)),
             min_messages: text("client_min_messages").to_owned(),
+            format_key: {
+                use std::hash::{DefaultHasher, Hash, Hasher};
+                let mut hasher = DefaultHasher::new();
+                ["DateStyle", "TimeZone", "IntervalStyle"].map(text).hash(&mut hasher);
+                hasher.finish()
+            },
         })
     }
 }

@@ -88,6 +88,8 @@ pub struct Transaction {
     deferrable: bool,
     /// In a BEGIN block: further statements may follow.
     block: bool,
+    /// The applied catalog that `catalog` is made of.
+    base_catalog: Arc<Catalog>,
     /// The catalog of the current statement, own DDL included.
     catalog: Arc<Catalog>,
     /// Own DDL, in order.
@@ -127,6 +129,7 @@ impl Transaction {
             read_only,
             deferrable: false,
             block,
+            base_catalog: engine.catalog(),
             catalog: engine.catalog(),
             changes: Vec::new(),
             snapshot: Snapshot::default(),
@@ -219,8 +222,9 @@ impl Transaction {
         self.changes.extend(changes);
     }
 
-    /// Begins a statement that uses these groups and writes (or locks rows of) `writes`: takes
-    /// catalog and snapshot so that they belong together.
+    /// Begins a statement that uses these groups and writes (or locks rows of) `writes`. It was
+    /// bound after [`Transaction::refresh_catalog`] and its tables are locked: the snapshot taken
+    /// here belongs to that catalog, or the statement begins again.
     ///
     /// # Errors
     /// `Wait` while the newest state can't be read yet; 40001 if the leader has changed.
@@ -230,7 +234,6 @@ impl Transaction {
         writes: Option<GroupId>,
     ) -> Result<(), Stop> {
         self.check_alive()?;
-        self.refresh_catalog();
         if self.isolation.keeps_snapshot() && !self.snapshot.is_empty() {
             return Ok(());
         }
@@ -250,7 +253,7 @@ impl Transaction {
         let home = match (self.read_only, self.block) {
             (true, _) => None,
             (false, true) => writes.or(self.writing).or_else(|| engine.home(groups)),
-            (false, false) => writes,
+            (false, false) => writes.or(self.writing),
         };
         // The old pins go only when the new ones are there.
         let snapshot = match home {
@@ -259,7 +262,7 @@ impl Transaction {
             None => Snapshot::applied(engine.groups(), groups)?,
         };
         self.snapshot = snapshot;
-        if !self.has_ddl() && self.catalog.version() != engine.catalog().version() {
+        if !Arc::ptr_eq(&self.base_catalog, &engine.catalog()) {
             return Err(Stop::again());
         }
         Ok(())
@@ -268,11 +271,17 @@ impl Transaction {
     /// The newest catalog with own DDL on top.
     pub fn refresh_catalog(&mut self) {
         let newest = self.engine.catalog();
-        if self.changes.is_empty() {
-            self.catalog = newest;
-        } else {
-            self.catalog = Arc::new(newest.with(&self.changes));
+        if !Arc::ptr_eq(&newest, &self.base_catalog) {
+            self.base_catalog = newest;
+            self.rebuild_catalog();
         }
+    }
+
+    fn rebuild_catalog(&mut self) {
+        self.catalog = match self.changes.is_empty() {
+            true => Arc::clone(&self.base_catalog),
+            false => Arc::new(self.base_catalog.with(&self.changes)),
+        };
     }
 
     /// Puts a suspended portal's snapshot in place of the present one and gives that back.
@@ -565,6 +574,12 @@ impl Transaction {
         self.members.get(&id).map(|m| m.txid)
     }
 
+    /// Does this node lead the group (so that its lock table counts)?
+    pub fn leads(&self, group: GroupId) -> bool {
+        self.members.contains_key(&group)
+            || self.engine.groups().get(group).is_some_and(|g| g.term().is_some())
+    }
+
     fn check_alive(&self) -> Result<(), Stop> {
         let alive = |m: &Member| m.base.is_none_or(|base| m.group.alive(base));
         match self.members.values().all(alive) {
@@ -615,6 +630,30 @@ impl Transaction {
         }
     }
 
+    /// A moment to go back to with the locks kept (a statement that may run again).
+    pub fn statement_mark(&mut self) -> Mark {
+        Mark {
+            writes: self.writes.mark(),
+            events: self.events.len(),
+            dropped: self.dropped_trees.len(),
+            changes: self.changes.len(),
+            locks: BTreeMap::new(),
+            writing: self.writing,
+        }
+    }
+
+    /// The transaction has failed: its locks are free, and nothing of it will be written. Open
+    /// savepoints can still be gone back to.
+    pub fn fail(&mut self) {
+        match self.savepoints.last().map(|s| s.mark.clone()) {
+            None => self.release_all(),
+            Some(mark) => {
+                // An error here can only be the spool's; the commit will not happen anyway.
+                let _ = self.undo_to(&mark, Locks::Release);
+            }
+        }
+    }
+
     /// Forgets the newest mark; what was done since stays.
     pub fn unmark(&mut self) {
         self.writes.unmark();
@@ -628,7 +667,7 @@ impl Transaction {
         self.dropped_trees.truncate(mark.dropped);
         if self.changes.len() > mark.changes {
             self.changes.truncate(mark.changes);
-            self.refresh_catalog();
+            self.rebuild_catalog();
         }
         if !self.has_written() {
             self.writing = mark.writing;

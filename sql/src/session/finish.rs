@@ -1,0 +1,268 @@
+//! The end of transactions: commit, rollback, and holding the answer until everything that it is
+//! based on is committed.
+
+use std::sync::Arc;
+
+use storage::{GroupId, Outcome, Position};
+
+use super::notify::Notification;
+use super::signal::Signal;
+use super::step::Waiting;
+use super::{Saved, Session, sequence};
+use crate::catalog::TREE_SEQUENCES;
+use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait};
+use crate::{Error, Result, state};
+
+/// Positions that an answer waits for.
+pub(super) struct Holding {
+    positions: Vec<(GroupId, Position, Signal)>,
+    /// The transaction's own entry.
+    own: Option<(GroupId, Position)>,
+    /// Sent when the entry is applied.
+    notifications: Vec<(String, String)>,
+    listens: Vec<(bool, Option<String>)>,
+    trees: Vec<u32>,
+}
+
+impl Holding {
+    /// Still waiting?
+    fn pending(&self) -> Option<&Signal> {
+        self.positions.iter().map(|(_, _, signal)| signal).find(|s| !s.is_set())
+    }
+
+    /// What went wrong with what the answer relies on.
+    fn failure(&self) -> Option<Error> {
+        let bad = |(group, position, signal): &&(GroupId, Position, Signal)| {
+            let _ = (group, position);
+            signal.outcome().is_some_and(|o| o != Outcome::Applied)
+        };
+        let (group, position, signal) = self.positions.iter().find(bad)?;
+        let own = self.own == Some((*group, *position));
+        Some(match signal.outcome() {
+            Some(Outcome::Unknown) if own => Error::new(
+                state::TRANSACTION_RESOLUTION_UNKNOWN,
+                "the outcome of the transaction is unknown",
+            )
+            .detail("The leader of the owner's group was lost while the commit was under way.")
+            .hint("Ask pg_xact_status for the transaction's id before running it again."),
+            _ => crate::transaction::leader_changed(),
+        })
+    }
+}
+
+/// What to do after a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chain {
+    /// Nothing.
+    No,
+    /// Another one with the same modes.
+    Yes,
+}
+
+impl Session {
+    /// Begins a transaction if none is open. `block`: by BEGIN.
+    pub(super) fn ensure_transaction(&mut self, block: bool) {
+        if self.transaction.is_some() {
+            return;
+        }
+        let (isolation, read_only) = (self.effective.isolation, self.effective.read_only);
+        self.open_transaction(isolation, read_only, block);
+    }
+
+    pub(super) fn open_transaction(&mut self, isolation: Isolation, read_only: bool, block: bool) {
+        self.transaction = Some(Transaction::new(&self.engine, isolation, read_only, block));
+        self.block = block;
+        self.failed = false;
+        self.saved.clear();
+        self.saved.push(Saved { values: self.values.clone(), user: self.user.clone() });
+        let now = self.engine.now();
+        self.activity.update(|shown| shown.transaction_started = Some(now));
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            role: self.user.current,
+            login: self.user.login_name.to_string(),
+            application_name: self.effective.application_name.clone(),
+            trace: self.effective.trace.clone(),
+        }
+    }
+
+    /// Commits the open transaction (if any). On success the session is out of it and the answer
+    /// waits for the holding.
+    pub(super) fn commit(&mut self, chain: Chain) -> std::result::Result<Holding, Stop> {
+        let identity = self.identity();
+        let Some(mut tx) = self.transaction.take() else { return Ok(self.hold(Vec::new(), None)) };
+        let committed = self.write_sequences(&mut tx).and_then(|()| tx.commit(&identity));
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(Stop::Error(error)) => {
+                // Nothing was written; whatever it read, it fails.
+                self.transaction = Some(tx);
+                return Err(Stop::Error(error));
+            }
+            Err(stop) => {
+                self.transaction = Some(tx);
+                return Err(stop);
+            }
+        };
+        let modes = (tx.isolation(), tx.read_only());
+        drop(tx);
+        self.values.end_transaction();
+        let Committed { entry, hold, trees } = committed;
+        let mut holding = self.hold(hold, entry);
+        holding.trees = trees;
+        holding.notifications = std::mem::take(&mut self.notifications);
+        holding.listens = std::mem::take(&mut self.listens);
+        self.left_transaction(chain, modes);
+        Ok(holding)
+    }
+
+    /// Ends the open transaction without a trace.
+    pub(super) fn rollback(&mut self, chain: Chain) -> Holding {
+        let Some(mut tx) = self.transaction.take() else { return self.hold(Vec::new(), None) };
+        let hold = tx.rollback();
+        let modes = (tx.isolation(), tx.read_only());
+        drop(tx);
+        if let Some(saved) = self.saved.first().cloned() {
+            self.restore(saved);
+        }
+        self.values.end_transaction();
+        self.notifications.clear();
+        self.listens.clear();
+        let holding = self.hold(hold, None);
+        self.left_transaction(chain, modes);
+        holding
+    }
+
+    pub(super) fn restore(&mut self, saved: Saved) {
+        self.values = saved.values;
+        self.user = saved.user;
+        // The values were in force before, so they can be decoded.
+        let _ = self.settings_touched();
+    }
+
+    fn left_transaction(&mut self, chain: Chain, modes: (Isolation, bool)) {
+        self.block = false;
+        self.failed = false;
+        self.saved.clear();
+        self.portals.retain(|_, p| p.cursor.as_ref().is_some_and(|c| c.is_held()));
+        super::control::unlock_transaction(&self.engine, &self.memory);
+        self.memory.borrow_mut().own_sequences.clear();
+        self.effects.borrow_mut().txid = None;
+        if chain == Chain::Yes {
+            self.open_transaction(modes.0, modes.1, true);
+        }
+        // SET LOCAL may be over.
+        if self.settings_changed {
+            let _ = self.settings_touched();
+        }
+    }
+
+    pub(super) fn hold(&mut self, hold: Vec<(GroupId, Position)>, own: Option<(GroupId, Position)>) -> Holding {
+        let watch = |(group, position): (GroupId, Position)| {
+            let signal = Signal::default();
+            match self.engine.groups().get(group) {
+                None => signal.finish(Outcome::Unknown),
+                Some(held) => {
+                    let done = signal.clone();
+                    held.when(position, Box::new(move |outcome| done.finish(outcome)));
+                }
+            }
+            (group, position, signal)
+        };
+        Holding {
+            positions: hold.into_iter().map(watch).collect(),
+            own,
+            notifications: Vec::new(),
+            listens: Vec::new(),
+            trees: Vec::new(),
+        }
+    }
+
+    /// Waits for a holding; `None` when it is over and its effects are done.
+    pub(super) fn await_holding(&mut self, holding: &mut Holding) -> Result<Option<Waiting>> {
+        if let Some(signal) = holding.pending() {
+            return Ok(Some(Waiting::signal(signal.clone())));
+        }
+        if let Some(error) = holding.failure() {
+            return Err(error);
+        }
+        if let Some((group, position)) = holding.own
+            && self.token.add(group, position)
+        {
+            self.settings_changed = true;
+        }
+        self.deliver(holding);
+        Ok(None)
+    }
+
+    /// LISTEN, NOTIFY and table wake-ups of a transaction that is committed.
+    fn deliver(&mut self, holding: &mut Holding) {
+        let process = self.activity.process();
+        let notifier = Arc::clone(self.engine.notifier());
+        for (listen, channel) in std::mem::take(&mut holding.listens) {
+            match (listen, channel) {
+                (true, Some(channel)) => {
+                    notifier.listen(&channel, process, self.activity.mailbox());
+                    self.activity.update(|shown| {
+                        shown.channels.insert(channel);
+                    });
+                }
+                (_, channel) => {
+                    notifier.unlisten(channel.as_deref(), process);
+                    self.activity.update(|shown| match &channel {
+                        Some(channel) => {
+                            shown.channels.remove(channel);
+                        }
+                        None => shown.channels.clear(),
+                    });
+                }
+            }
+        }
+        if notifier.is_idle() {
+            return;
+        }
+        for (channel, payload) in std::mem::take(&mut holding.notifications) {
+            notifier.send(&Notification { process, channel, payload }, false);
+        }
+        let Some((group, position)) = holding.own else { return };
+        let catalog = self.engine.catalog();
+        for tree in std::mem::take(&mut holding.trees) {
+            let table = catalog.table_of_tree(group, tree).and_then(|id| catalog.table(id));
+            if let Some(table) = table {
+                let channel = table.name.clone();
+                let payload = position.to_string();
+                notifier.send(&Notification { process, channel, payload }, true);
+            }
+        }
+    }
+
+    /// Sequences that were made by this transaction keep where they stand.
+    fn write_sequences(&mut self, tx: &mut Transaction) -> std::result::Result<(), Stop> {
+        let own: Vec<_> =
+            self.memory.borrow().own_sequences.iter().map(|(id, p)| (*id, *p)).collect();
+        for (id, position) in own {
+            let Some(table) = tx.catalog().table(crate::catalog::TableId(id)).cloned() else {
+                continue;
+            };
+            let (key, value) = (sequence::key(id), position.encode());
+            tx.write_system(table.group, TREE_SEQUENCES, key, Some(value))?;
+        }
+        Ok(())
+    }
+
+    /// Something must be awaited before a statement of this session may begin (a token).
+    pub(super) fn token_wait(&mut self) -> Option<Wait> {
+        if !self.await_token {
+            return None;
+        }
+        let behind = self.token.iter().find(|(group, position)| {
+            self.engine.groups().get(*group).is_some_and(|g| g.applied() < *position)
+        });
+        if behind.is_none() {
+            self.await_token = false;
+        }
+        behind.map(|(group, position)| Wait::Position(group, position))
+    }
+}

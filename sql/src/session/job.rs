@@ -1,0 +1,148 @@
+//! One execution of one statement, from its first attempt to its tag.
+
+use std::sync::Arc;
+
+use super::finish::Holding;
+use super::prepared::Prepared;
+use super::step::Step;
+use crate::exec::Operator;
+use crate::plan::{OutputColumn, Planned};
+use crate::transaction::{Mark, Snapshot};
+use crate::types::Datum;
+use crate::{Error, catalog::Catalog};
+
+/// One execution of one statement.
+pub(super) struct Job {
+    pub prepared: Arc<Prepared>,
+    pub parameters: Arc<[Datum]>,
+    /// Result formats as the client gave them: none, one for all, or one per column.
+    pub formats: Vec<i16>,
+    pub planned: Option<Arc<Planned>>,
+    /// The catalog that `planned` is good for.
+    pub catalog: Option<Arc<Catalog>>,
+    pub columns: Arc<[OutputColumn]>,
+    pub phase: Phase,
+    /// Positions that a suspended portal reads at.
+    pub snapshot: Snapshot,
+    /// Rows sent in this job.
+    pub sent: u64,
+    /// Rows counted for the tag, where they are not those sent.
+    pub affected: Option<u64>,
+    pub buffer: Buffer,
+    /// When it began, in microseconds since 1970 (0 = not yet).
+    pub begun: u64,
+    /// When it gives up waiting for a lock.
+    pub lock_deadline: Option<u64>,
+    /// Attempts without a wait between them.
+    pub attempts: u32,
+    /// Columns are to be announced before the rows (simple protocol).
+    pub announce: bool,
+    /// The answer is made of rows.
+    pub returns_rows: bool,
+    /// The tag of a utility statement that returns rows.
+    pub utility_tag: Option<String>,
+}
+
+/// Where a job stands.
+pub(super) enum Phase {
+    /// Not begun, or to be begun again.
+    Start,
+    /// Rows are being made.
+    Rows(Rows),
+    /// The statement is over: its tag; the transaction may end now.
+    Made(String),
+    /// Buffered rows are to be sent, then the tag.
+    Flush(String),
+    /// COPY FROM STDIN has begun: the session's `copy` has the job's state.
+    CopyIn(Step),
+    /// The end of the transaction is waited for; then this is the answer.
+    Holding(Holding, Result<String, Error>),
+    /// Answered.
+    Done(String),
+}
+
+/// A running operator.
+pub(super) struct Rows {
+    pub operator: Box<dyn Operator>,
+    /// Rows are kept until the statement is over: it may have to begin again.
+    pub buffered: bool,
+    /// To go back to when it begins again.
+    pub mark: Option<Mark>,
+    /// COPY TO: rows become lines.
+    pub copy: Option<Box<super::copy::CopyOut>>,
+}
+
+impl Job {
+    pub fn new(prepared: Arc<Prepared>, parameters: Arc<[Datum]>, formats: Vec<i16>) -> Job {
+        Job {
+            prepared,
+            parameters,
+            formats,
+            planned: None,
+            catalog: None,
+            columns: Arc::from([]),
+            phase: Phase::Start,
+            snapshot: Snapshot::default(),
+            sent: 0,
+            affected: None,
+            buffer: Buffer::default(),
+            begun: 0,
+            lock_deadline: None,
+            attempts: 0,
+            announce: false,
+            returns_rows: false,
+            utility_tag: None,
+        }
+    }
+
+    /// The format of a result column.
+    pub fn format(&self, column: usize) -> i16 {
+        match self.formats.as_slice() {
+            [] => 0,
+            [one] => *one,
+            many => many.get(column).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// Encoded rows that are not sent yet.
+#[derive(Default)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    next: usize,
+}
+
+impl Buffer {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.next = 0;
+    }
+
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds what `write` appends as one row.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The next row that was not taken yet.
+    pub fn take(&mut self) -> Option<&[u8]> {
+        let end = *self.ends.get(self.next)?;
+        let start = match self.next {
+            0 => 0,
+            next => self.ends[next - 1],
+        };
+        self.next += 1;
+        Some(&self.bytes[start..end])
+    }
+
+    /// Everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.next >= self.ends.len()
+    }
+}

@@ -1,0 +1,54 @@
+//! Prepared statements: text, tree, and the types that Describe reports.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, RoleId, SchemaId};
+use crate::parse::{Parsed, Statement};
+use crate::plan::Planned;
+use crate::types::Type;
+
+/// A plan with everything that it is good for.
+pub(super) struct Fresh {
+    pub catalog: Arc<Catalog>,
+    pub role: RoleId,
+    pub login: RoleId,
+    pub path: Arc<[SchemaId]>,
+    pub format: u64,
+    pub planned: Arc<Planned>,
+}
+
+/// A prepared statement, by Parse or by PREPARE.
+pub(super) struct Prepared {
+    /// Its text, for the log and pg_prepared_statements.
+    pub text: Arc<str>,
+    /// The statements of the query string it came from, and which of them it is.
+    pub parsed: Arc<[Parsed]>,
+    /// Index into `parsed`; `None` = an empty query string.
+    pub at: Option<usize>,
+    /// For PREPARE: the statement within the statement.
+    pub inner: Option<Statement>,
+    /// Types that the client declared.
+    pub declared: Arc<[Type]>,
+    /// All parameter types, inferred ones included.
+    pub parameters: Arc<[Type]>,
+    /// Made by PREPARE.
+    pub from_sql: bool,
+    /// Microseconds since 2000-01-01 UTC.
+    pub created: i64,
+    /// Its last plan.
+    pub fresh: RefCell<Option<Fresh>>,
+}
+
+static EMPTY: Statement = Statement::Empty;
+
+impl Prepared {
+    /// What it says.
+    pub fn statement(&self) -> &Statement {
+        match (&self.inner, self.at) {
+            (Some(inner), _) => inner,
+            (None, Some(at)) => self.parsed.get(at).map_or(&EMPTY, |p| &p.statement),
+            (None, None) => &EMPTY,
+        }
+    }
+}

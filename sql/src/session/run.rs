@@ -1,0 +1,727 @@
+//! Running one statement: attempts, rows, the end of its transaction, its answer.
+
+use std::sync::Arc;
+
+use storage::GroupId;
+
+use super::environment::{Need, Surroundings};
+use super::finish::{Chain, Holding};
+use super::job::{Job, Phase, Rows};
+use super::prepared::Fresh;
+use super::step::{Step, Waiting};
+use super::{Output, Session, encode};
+use crate::catalog::Catalog;
+use crate::exec::{self, ExecCx};
+use crate::functions::Evaluation;
+use crate::parse::{Statement, TransactionStatement};
+use crate::plan::{self, BindCx, Planned};
+use crate::session::activity::Doing;
+use crate::session::plans::Key;
+use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Wait};
+use crate::{Error, Result, state};
+
+/// Attempts of one statement without a wait between them, before others get their turn.
+const ATTEMPTS_MAX: u32 = 16;
+/// Bytes of rows kept back until a statement is over. Above it they leave at once, and the
+/// statement can't begin again.
+const BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// Whether a statement is a transaction by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// It is, unless a block is open.
+    Now,
+    /// Sync, COMMIT or a later statement ends it.
+    Later,
+}
+
+/// How a call of `rows` ended.
+enum Made {
+    All,
+    /// The row limit of Execute.
+    Limit,
+    /// The client is slow.
+    Full,
+    /// The source of an endless stream has nothing now.
+    Pause(Wait),
+}
+
+impl Session {
+    /// Runs a job until it has an answer or must wait. `max`: rows wanted, 0 = all.
+    pub(super) fn run(
+        &mut self,
+        job: &mut Job,
+        ends: Ends,
+        max: u64,
+        out: &mut dyn Output,
+    ) -> Result<Step> {
+        job.sent = 0;
+        loop {
+            let phase = std::mem::replace(&mut job.phase, Phase::Start);
+            let step = match phase {
+                Phase::Start => match self.begin(job, out) {
+                    Ok(phase) => {
+                        job.phase = phase;
+                        continue;
+                    }
+                    Err(stop) => self.stopped(job, None, stop),
+                },
+                Phase::Rows(rows) => self.make_rows(job, rows, max, out),
+                Phase::Made(tag) => self.made(job, tag, ends),
+                Phase::Flush(tag) => self.flush(job, tag, max, out),
+                Phase::Holding(mut holding, result) => match self.await_holding(&mut holding) {
+                    Ok(Some(waiting)) => {
+                        job.phase = Phase::Holding(holding, result);
+                        return Ok(Step::Wait(waiting));
+                    }
+                    Err(error) => {
+                        self.fail_transaction();
+                        Some(Err(error))
+                    }
+                    Ok(None) => match result {
+                        Ok(tag) => {
+                            job.phase = Phase::Flush(tag);
+                            None
+                        }
+                        Err(error) => Some(Err(error)),
+                    },
+                },
+                Phase::CopyIn(step) => Some(Ok(step)),
+                Phase::Done(tag) => {
+                    job.phase = Phase::Done(tag.clone());
+                    self.log_duration(job);
+                    Some(Ok(Step::Done { tag }))
+                }
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    /// Begins a statement, or begins it again.
+    fn begin(&mut self, job: &mut Job, out: &mut dyn Output) -> std::result::Result<Phase, Stop> {
+        if job.begun == 0 {
+            job.begun = self.engine.clock().unix_micros();
+            self.activity.clear();
+            self.effects.borrow_mut().begin();
+            self.show_query(job);
+        } else {
+            self.effects.borrow_mut().restart();
+        }
+        self.check_interrupt(job)?;
+        let prepared = Arc::clone(&job.prepared);
+        let statement = prepared.statement();
+        if self.failed && !ends_failure(statement) {
+            return Err(Stop::Error(aborted()));
+        }
+        if let Some(wait) = self.token_wait() {
+            return Err(Stop::Wait(wait));
+        }
+        match statement {
+            Statement::Query(query) => self.begin_query(job, query),
+            other => self.begin_utility(job, other, out),
+        }
+    }
+
+    fn show_query(&self, job: &Job) {
+        let (now, query) = (self.engine.now(), Arc::clone(&job.prepared.text));
+        self.activity.update(|shown| {
+            shown.doing = Doing::Active;
+            shown.query = query;
+            shown.query_started = Some(now);
+            shown.changed = now;
+        });
+    }
+
+    fn check_interrupt(&self, job: &Job) -> Result<()> {
+        self.activity.check_interrupt()?;
+        let timeout = self.effective.statement_timeout;
+        if timeout > 0 && self.engine.clock().unix_micros() >= job.begun.saturating_add(timeout) {
+            return Err(statement_timeout());
+        }
+        Ok(())
+    }
+
+    /// Binds, locks the tables, takes the snapshot, opens the plan.
+    fn begin_query(
+        &mut self,
+        job: &mut Job,
+        query: &sqlparser::ast::Statement,
+    ) -> std::result::Result<Phase, Stop> {
+        self.ensure_transaction(false);
+        let catalog = self.fresh_catalog();
+        let planned = self.planned(job, query, &catalog)?;
+        job.returns_rows = planned.returns_rows;
+        job.columns = planned.columns.clone().into();
+        self.lock_and_read(&planned)?;
+        let buffered = planned.writes.is_some() || planned.locks_rows;
+        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let mark = buffered.then(|| tx.statement_mark());
+        let parameters = Arc::clone(&job.parameters);
+        let opened = self.exec(job, |cx| exec::open(&planned, parameters, cx));
+        let rows = |operator| Rows { operator, buffered, mark: mark.clone(), copy: None };
+        match opened {
+            Ok(operator) => {
+                job.planned = Some(planned);
+                Ok(Phase::Rows(rows(operator)))
+            }
+            Err(stop) => {
+                self.undo(mark)?;
+                Err(stop)
+            }
+        }
+    }
+
+    /// The newest catalog, with `search_path` resolved in it.
+    pub(super) fn fresh_catalog(&mut self) -> Arc<Catalog> {
+        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        tx.refresh_catalog();
+        let (catalog, own_ddl) = (Arc::clone(tx.catalog()), tx.has_ddl());
+        self.resolve_path(&catalog, own_ddl);
+        catalog
+    }
+
+    /// Locks the tables that a plan uses, then takes the snapshot that belongs to the catalog.
+    pub(super) fn lock_and_read(&mut self, planned: &Planned) -> std::result::Result<(), Stop> {
+        let autocommit = !self.block;
+        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let mut groups: Vec<GroupId> = Vec::with_capacity(planned.tables.len());
+        for table in &planned.tables {
+            if !groups.contains(&table.group) {
+                groups.push(table.group);
+            }
+            // A keyed read by itself is over before a DROP could matter to it.
+            let bare = table.mode == TableMode::AccessShare && autocommit && planned.keyed;
+            if !bare && tx.leads(table.group) {
+                tx.lock_table(table.group, table.tree, table.mode, Policy::Wait)?;
+            }
+        }
+        let writes = planned.writes.or_else(|| match planned.locks_rows {
+            true => groups.first().copied(),
+            false => None,
+        });
+        tx.begin_statement(&groups, writes)
+    }
+
+    /// A statement's plan: its own last one, one of the cache, or a new one.
+    pub(super) fn planned(
+        &mut self,
+        job: &Job,
+        query: &sqlparser::ast::Statement,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Arc<Planned>> {
+        let (role, login) = (self.user.current, self.user.session);
+        let format = self.effective.format_key;
+        if let Some(fresh) = job.prepared.fresh.borrow().as_ref()
+            && Arc::ptr_eq(&fresh.catalog, catalog)
+            && Arc::ptr_eq(&fresh.path, &self.path.schemas)
+            && (fresh.role, fresh.login, fresh.format) == (role, login, format)
+        {
+            return Ok(Arc::clone(&fresh.planned));
+        }
+        let text = Arc::clone(&job.prepared.text);
+        let types = Arc::clone(&job.prepared.parameters);
+        let planned = self.plan_text(&text, query, &types, catalog)?;
+        *job.prepared.fresh.borrow_mut() = Some(Fresh {
+            catalog: Arc::clone(catalog),
+            role,
+            login,
+            path: Arc::clone(&self.path.schemas),
+            format,
+            planned: Arc::clone(&planned),
+        });
+        Ok(planned)
+    }
+
+    /// Plans a text for the present role, path and settings, with the node's cache.
+    pub(super) fn plan_text(
+        &mut self,
+        text: &Arc<str>,
+        query: &sqlparser::ast::Statement,
+        types: &Arc<[crate::types::Type]>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Arc<Planned>> {
+        let key = Key {
+            text: Arc::clone(text),
+            role: self.user.current,
+            login: self.user.session,
+            path: Arc::clone(&self.path.schemas),
+            types: Arc::clone(types),
+            format: self.effective.format_key,
+        };
+        let own_ddl = self.transaction.as_ref().is_some_and(|tx| tx.has_ddl());
+        if !own_ddl && let Some(planned) = self.engine.plans().get(&key, catalog) {
+            return Ok(planned);
+        }
+        let format = self.format();
+        let cx = BindCx {
+            role: self.user.current,
+            login: self.user.session,
+            path: &self.path.schemas,
+            text,
+            parameter_types: types,
+            format: &format,
+            registry: self.engine.as_ref(),
+        };
+        let planned = plan::plan(query, catalog, &cx)?;
+        if !own_ddl {
+            self.engine.plans().put(key, catalog, &planned);
+        }
+        Ok(planned)
+    }
+
+    /// What text forms depend on, now.
+    pub(super) fn format(&self) -> crate::types::FormatSettings {
+        let started = self.transaction.as_ref().map(|tx| tx.started());
+        let started = started.unwrap_or_else(|| self.engine.clock().unix_micros());
+        crate::types::FormatSettings {
+            transaction_start: crate::engine::since_2000(started),
+            names: self.path.names.clone(),
+            ..self.effective.format.clone()
+        }
+    }
+
+    /// Runs a piece of execution with the session's surroundings.
+    pub(super) fn exec<R>(
+        &mut self,
+        job: &Job,
+        run: impl FnOnce(&mut ExecCx<'_>) -> std::result::Result<R, Stop>,
+    ) -> std::result::Result<R, Stop> {
+        let format = self.format();
+        let text = Arc::clone(&job.prepared.text);
+        let begun = crate::engine::since_2000(job.begun);
+        let result = {
+            let tx = self.transaction.as_mut().expect("a transaction is open");
+            let catalog = Arc::clone(tx.catalog());
+            let surroundings = Surroundings {
+                engine: &self.engine,
+                catalog: &catalog,
+                user: &self.user,
+                values: &self.values,
+                path: &self.path.schemas,
+                effects: &self.effects,
+                memory: &self.memory,
+                activity: &self.activity,
+                database: &self.database,
+                text: &text,
+                read_only: tx.read_only(),
+            };
+            let mut cx = ExecCx {
+                transaction: tx,
+                catalog: &catalog,
+                role: self.user.current,
+                login: self.user.session,
+                path: &self.path.schemas,
+                cancel: self.activity.cancel_flag(),
+                work_mem: self.effective.work_mem,
+                evaluation: Evaluation::new(&format, begun, &surroundings),
+            };
+            run(&mut cx)
+        };
+        match result {
+            Err(Stop::Error(error)) => Err(self.needed(error)),
+            other => other,
+        }
+    }
+
+    /// An error may be a function's way of saying that it must wait.
+    fn needed(&mut self, error: Error) -> Stop {
+        let need = self.effects.borrow_mut().need.take();
+        match need {
+            None => Stop::Error(error),
+            Some(Need::Wait(wait)) => Stop::Wait(wait),
+            Some(Need::Id) => match self.give_id() {
+                Ok(()) => Stop::again(),
+                Err(stop) => stop,
+            },
+        }
+    }
+
+    fn give_id(&mut self) -> std::result::Result<(), Stop> {
+        let catalog = self.catalog();
+        let home = catalog.group_of(self.user.current).unwrap_or(GroupId::DIRECTORY);
+        let tx = self.transaction.as_mut().expect("a transaction is open");
+        let id = tx.id(home)?;
+        self.effects.borrow_mut().txid = Some(id);
+        self.activity.update(|shown| shown.txid = Some(id));
+        Ok(())
+    }
+
+    /// Makes rows until the statement is over, the limit is reached or the client is full.
+    fn make_rows(
+        &mut self,
+        job: &mut Job,
+        mut rows: Rows,
+        max: u64,
+        out: &mut dyn Output,
+    ) -> Option<Result<Step>> {
+        if job.announce && !rows.buffered && job.returns_rows && rows.copy.is_none() {
+            job.announce = false;
+            out.columns(&encode::fields(&job.columns, |at| job.format(at)));
+        }
+        match self.pull(job, &mut rows, max, out) {
+            Ok(Made::All) => {
+                let affected = rows.operator.affected();
+                job.affected.get_or_insert(affected);
+                match self.finish_statement(job, &mut rows, out) {
+                    Ok(phase) => {
+                        job.phase = phase;
+                        None
+                    }
+                    Err(stop) => self.stopped(job, Some(rows), stop),
+                }
+            }
+            Ok(Made::Limit) => {
+                job.phase = Phase::Rows(rows);
+                Some(Ok(Step::Suspended))
+            }
+            Ok(Made::Full) => {
+                job.phase = Phase::Rows(rows);
+                Some(Ok(Step::More))
+            }
+            Ok(Made::Pause(wait)) => {
+                job.phase = Phase::Rows(rows);
+                if let Err(error) = self.check_interrupt(job) {
+                    return self.fail(job, error);
+                }
+                let until = self.deadline(job, &wait);
+                Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+            }
+            Err(stop) => self.stopped(job, Some(rows), stop),
+        }
+    }
+
+    fn pull(
+        &mut self,
+        job: &mut Job,
+        rows: &mut Rows,
+        max: u64,
+        out: &mut dyn Output,
+    ) -> std::result::Result<Made, Stop> {
+        let activity = Arc::clone(&self.activity);
+        let format = self.format();
+        let columns = Arc::clone(&job.columns);
+        let mut buffer = std::mem::take(&mut job.buffer);
+        let mut sent = job.sent;
+        let returns = job.returns_rows;
+        let formats = job.formats.clone();
+        let format_of = |at: usize| match formats.as_slice() {
+            [] => 0,
+            [one] => *one,
+            many => many.get(at).copied().unwrap_or(0),
+        };
+        let Rows { operator, buffered, copy, .. } = rows;
+        let result = self.exec(job, |cx| {
+            loop {
+                if !*buffered && max > 0 && sent >= max {
+                    return Ok(Made::Limit);
+                }
+                if !*buffered && out.full() {
+                    return Ok(Made::Full);
+                }
+                activity.check_interrupt()?;
+                let row = match operator.next(cx) {
+                    Ok(Some(row)) => row,
+                    Ok(None) => return Ok(Made::All),
+                    Err(Stop::Pause(wait)) => return Ok(Made::Pause(wait)),
+                    Err(stop) => return Err(stop),
+                };
+                sent += 1;
+                if !returns && copy.is_none() {
+                    continue;
+                }
+                let mut write = |bytes: &mut Vec<u8>| match copy {
+                    Some(copy) => copy.row(&row, &format, bytes),
+                    None => encode::row(&row, &columns, format_of, &format, bytes),
+                };
+                if *buffered {
+                    buffer.push(write);
+                    if buffer.len_bytes() > BUFFER_BYTES_MAX {
+                        return Err(Stop::Error(
+                            Error::new(
+                                state::CONFIGURATION_LIMIT_EXCEEDED,
+                                "the statement returns too many rows at once",
+                            )
+                            .detail(format!(
+                                "Rows of a writing or locking statement are kept until it is \
+                                 over, at most {BUFFER_BYTES_MAX} bytes."
+                            ))
+                            .hint("Return fewer columns, or work in portions."),
+                        ));
+                    }
+                } else {
+                    out.row(&mut write);
+                }
+            }
+        });
+        job.buffer = buffer;
+        job.sent = sent;
+        result
+    }
+
+    /// The rows are made: what functions have asked for takes effect, the savepoint goes.
+    fn finish_statement(
+        &mut self,
+        job: &mut Job,
+        rows: &mut Rows,
+        out: &mut dyn Output,
+    ) -> std::result::Result<Phase, Stop> {
+        self.carry_out_effects(out)?;
+        if let (Some(_), Some(tx)) = (rows.mark.take(), self.transaction.as_mut()) {
+            tx.unmark();
+        }
+        let count = match job.returns_rows || rows.copy.is_some() {
+            true => job.sent,
+            false => job.affected.unwrap_or(job.sent),
+        };
+        let tag = match (&rows.copy, &job.planned) {
+            (Some(_), _) => format!("COPY {count}"),
+            (None, Some(planned)) => {
+                let affected = job.affected.filter(|n| *n > 0).unwrap_or(count);
+                match planned.tag {
+                    plan::Tag::Select => planned.tag.text(count),
+                    _ => planned.tag.text(affected),
+                }
+            }
+            (None, None) => job.utility_tag.clone().unwrap_or_else(|| format!("SELECT {count}")),
+        };
+        Ok(Phase::Made(tag))
+    }
+
+    /// Settings, messages, notifications and notices that functions left.
+    pub(super) fn carry_out_effects(
+        &mut self,
+        out: &mut dyn Output,
+    ) -> std::result::Result<(), Stop> {
+        let messages = std::mem::take(&mut self.effects.borrow_mut().messages);
+        if !messages.is_empty() {
+            let tx = self.transaction.as_mut().expect("a transaction is open");
+            let group = match tx.writing() {
+                Some(group) if group != GroupId::DIRECTORY => group,
+                _ => tx.owner_group(self.user.current)?,
+            };
+            for (kind, payload) in messages {
+                tx.event(group, EventKind::Message, &kind, None, payload)?;
+            }
+        }
+        let (settings, notifications, notices) = {
+            let mut effects = self.effects.borrow_mut();
+            (
+                std::mem::take(&mut effects.settings),
+                std::mem::take(&mut effects.notifications),
+                std::mem::take(&mut effects.notices),
+            )
+        };
+        for (name, value, local) in settings {
+            self.set(&name, Some(&[value]), local)?;
+        }
+        self.notifications.extend(notifications);
+        for notice in notices {
+            out.notice("WARNING", &notice);
+        }
+        self.send_notices(out);
+        Ok(())
+    }
+
+    /// Notices of the transaction's work.
+    pub(super) fn send_notices(&mut self, out: &mut dyn Output) {
+        let Some(tx) = self.transaction.as_mut() else { return };
+        for notice in tx.take_notices() {
+            let warning = notice.state().as_str().starts_with("01");
+            let severity = if warning { "WARNING" } else { "NOTICE" };
+            let quiet = match self.effective.min_messages.as_str() {
+                "error" => true,
+                "warning" => !warning,
+                _ => false,
+            };
+            if !quiet {
+                out.notice(severity, &notice);
+            }
+        }
+    }
+
+    /// The statement is over; perhaps its transaction, too.
+    fn made(&mut self, job: &mut Job, tag: String, ends: Ends) -> Option<Result<Step>> {
+        if ends == Ends::Later || self.block || self.transaction.is_none() {
+            job.phase = Phase::Flush(tag);
+            return None;
+        }
+        match self.commit(Chain::No) {
+            Ok(holding) => {
+                job.phase = Phase::Holding(holding, Ok(tag));
+                None
+            }
+            Err(Stop::Error(error)) => self.fail(job, error),
+            Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
+                job.phase = Phase::Made(tag);
+                let until = self.deadline(job, &wait);
+                Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+            }
+        }
+    }
+
+    /// Sends buffered rows, then the tag.
+    fn flush(
+        &mut self,
+        job: &mut Job,
+        tag: String,
+        max: u64,
+        out: &mut dyn Output,
+    ) -> Option<Result<Step>> {
+        if job.announce && job.returns_rows {
+            job.announce = false;
+            out.columns(&encode::fields(&job.columns, |at| job.format(at)));
+        }
+        let mut sent = 0;
+        while !job.buffer.is_empty() {
+            if max > 0 && sent >= max {
+                job.phase = Phase::Flush(tag);
+                return Some(Ok(Step::Suspended));
+            }
+            if out.full() {
+                job.phase = Phase::Flush(tag);
+                return Some(Ok(Step::More));
+            }
+            if let Some(row) = job.buffer.take() {
+                out.row(&mut |bytes| bytes.extend_from_slice(row));
+                sent += 1;
+            }
+        }
+        job.phase = Phase::Done(tag);
+        None
+    }
+
+    /// A statement has stopped before its end.
+    fn stopped(&mut self, job: &mut Job, rows: Option<Rows>, stop: Stop) -> Option<Result<Step>> {
+        let mark = rows.as_ref().and_then(|r| r.mark.clone());
+        let streamed = rows.is_some_and(|r| !r.buffered) && job.sent > 0;
+        let wait = match stop {
+            Stop::Error(error) => return self.fail(job, error),
+            Stop::Wait(wait) | Stop::Pause(wait) => wait,
+        };
+        if streamed {
+            let error = Error::new(
+                state::SERIALIZATION_FAILURE,
+                "the statement would have to begin again after rows were sent",
+            )
+            .hint("Run it again.");
+            return self.fail(job, error);
+        }
+        if let Err(error) = self.undo(mark) {
+            return self.fail(job, error);
+        }
+        job.buffer.clear();
+        job.sent = 0;
+        job.affected = None;
+        job.phase = Phase::Start;
+        if let Err(error) = self.check_interrupt(job) {
+            return self.fail(job, error);
+        }
+        if let Wait::Again = wait {
+            job.attempts += 1;
+            if job.attempts % ATTEMPTS_MAX != 0 {
+                return None;
+            }
+        }
+        let now = self.engine.clock().unix_micros();
+        match &wait {
+            Wait::Lock(_) => {
+                if job.lock_deadline.is_some_and(|deadline| now >= deadline) {
+                    let message = "canceling statement due to lock timeout";
+                    return self.fail(job, Error::new(state::LOCK_NOT_AVAILABLE, message));
+                }
+                let timeout = self.effective.lock_timeout;
+                job.lock_deadline = (timeout > 0).then(|| now.saturating_add(timeout));
+                self.activity.update(|shown| shown.waiting = true);
+            }
+            _ => job.lock_deadline = None,
+        }
+        let until = self.deadline(job, &wait);
+        Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+    }
+
+    /// When the session must be called again although nothing happened.
+    pub(super) fn deadline(&self, job: &Job, wait: &Wait) -> Option<u64> {
+        let timeout = self.effective.statement_timeout;
+        let statement = (timeout > 0).then(|| job.begun.saturating_add(timeout));
+        let lock = job.lock_deadline.filter(|_| matches!(wait, Wait::Lock(_)));
+        match (statement, lock) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    pub(super) fn undo(&mut self, mark: Option<crate::transaction::Mark>) -> Result<()> {
+        let (Some(mark), Some(tx)) = (mark, self.transaction.as_mut()) else { return Ok(()) };
+        let undone = tx.undo_to(&mark, Locks::Keep);
+        tx.unmark();
+        match undone {
+            Err(Stop::Error(error)) => Err(error),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// The statement has failed; the answer is held like any other that may rest on what is not
+    /// committed yet.
+    pub(super) fn fail(&mut self, job: &mut Job, error: Error) -> Option<Result<Step>> {
+        let holding = self.fail_transaction();
+        job.buffer.clear();
+        job.phase = Phase::Holding(holding, Err(error));
+        None
+    }
+
+    /// The open transaction has failed: a block waits for ROLLBACK, anything else is over.
+    pub(super) fn fail_transaction(&mut self) -> Holding {
+        self.effects.borrow_mut().restart();
+        if self.block
+            && let Some(tx) = self.transaction.as_mut()
+        {
+            let hold = tx.held();
+            tx.fail();
+            self.failed = true;
+            return self.hold(hold, None);
+        }
+        self.rollback(Chain::No)
+    }
+
+    fn log_duration(&self, job: &Job) {
+        let Some(min) = self.effective.log_min_duration else { return };
+        let duration = self.engine.clock().unix_micros().saturating_sub(job.begun);
+        if duration >= min {
+            tracing::info!(
+                duration_ms = duration as f64 / 1_000.0,
+                role = %self.user.current_name,
+                process = self.activity.process(),
+                statement = %job.prepared.text,
+                "slow statement"
+            );
+        }
+    }
+}
+
+/// Statements that a failed transaction still takes.
+pub(super) fn ends_failure(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Empty
+            | Statement::Transaction(
+                TransactionStatement::Commit { .. }
+                    | TransactionStatement::Rollback { .. }
+                    | TransactionStatement::RollbackTo(_)
+            )
+    )
+}
+
+/// 25P02.
+pub(super) fn aborted() -> Error {
+    Error::new(
+        state::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+/// 57014.
+fn statement_timeout() -> Error {
+    Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout")
+}
