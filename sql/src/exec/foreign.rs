@@ -336,6 +336,11 @@ impl Deferred {
         now
     }
 
+    /// Gives back checks that could not be run yet.
+    pub fn put_back(&mut self, checks: impl Iterator<Item = DeferredCheck>) {
+        self.checks.extend(checks);
+    }
+
     /// How many checks wait (savepoints go back to it with `truncate`).
     pub fn len(&self) -> usize {
         self.checks.len()

@@ -90,7 +90,7 @@ impl Session {
             }
             Tx::Savepoint(name) => {
                 self.in_block("SAVEPOINT")?;
-                let saved = Saved { values: self.values.clone(), user: self.user.clone() };
+                let saved = self.save();
                 if let Some(tx) = self.transaction.as_mut() {
                     tx.savepoint(name);
                 }

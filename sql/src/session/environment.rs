@@ -39,8 +39,10 @@ pub(super) struct Effects {
     pub messages: Vec<(String, Bytes)>,
     /// The transaction's id, once it was asked for.
     pub txid: Option<TxId>,
-    /// Why a backend was asked to end.
+    /// Warnings.
     pub notices: Vec<Error>,
+    /// Positions that the answer waits for (ranges of sequences).
+    pub hold: Vec<(GroupId, storage::Position)>,
 }
 
 /// What the session does before the statement runs again.

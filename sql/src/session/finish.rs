@@ -74,7 +74,7 @@ impl Session {
         self.block = block;
         self.failed = false;
         self.saved.clear();
-        self.saved.push(Saved { values: self.values.clone(), user: self.user.clone() });
+        self.saved.push(self.save());
         let now = self.engine.now();
         self.activity.update(|shown| shown.transaction_started = Some(now));
     }
@@ -91,6 +91,7 @@ impl Session {
     /// Commits the open transaction (if any). On success the session is out of it and the answer
     /// waits for the holding.
     pub(super) fn commit(&mut self, chain: Chain) -> std::result::Result<Holding, Stop> {
+        self.run_deferred(true)?;
         let identity = self.identity();
         let Some(mut tx) = self.transaction.take() else { return Ok(self.hold(Vec::new(), None)) };
         let committed = self.write_sequences(&mut tx).and_then(|()| tx.commit(&identity));
@@ -118,6 +119,25 @@ impl Session {
         Ok(holding)
     }
 
+    /// Runs foreign-key checks: all of them at COMMIT, otherwise those that SET CONSTRAINTS has
+    /// made immediate.
+    pub(super) fn run_deferred(&mut self, commit: bool) -> std::result::Result<(), Stop> {
+        if self.deferred.is_empty() || self.transaction.is_none() {
+            return Ok(());
+        }
+        let checks = self.deferred.take(commit);
+        let job = super::job::Job::idle(self.engine.clock().unix_micros());
+        for (at, check) in checks.iter().enumerate() {
+            if let Err(stop) = self.exec(&job, |cx| check.run(cx)) {
+                if !matches!(stop, Stop::Error(_)) {
+                    self.deferred.put_back(checks.into_iter().skip(at));
+                }
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the open transaction without a trace.
     pub(super) fn rollback(&mut self, chain: Chain) -> Holding {
         let Some(mut tx) = self.transaction.take() else { return self.hold(Vec::new(), None) };
@@ -135,7 +155,17 @@ impl Session {
         holding
     }
 
+    /// What a savepoint goes back to besides the transaction itself.
+    pub(super) fn save(&self) -> Saved {
+        Saved {
+            values: self.values.clone(),
+            user: self.user.clone(),
+            deferred: self.deferred.len(),
+        }
+    }
+
     pub(super) fn restore(&mut self, saved: Saved) {
+        self.deferred.truncate(saved.deferred);
         self.values = saved.values;
         self.user = saved.user;
         // The values were in force before, so they can be decoded.
@@ -149,6 +179,7 @@ impl Session {
         self.portals.retain(|_, p| p.cursor.as_ref().is_some_and(|c| c.is_held()));
         super::control::unlock_transaction(&self.engine, &self.memory);
         self.memory.borrow_mut().own_sequences.clear();
+        self.deferred = crate::exec::Deferred::default();
         self.effects.borrow_mut().txid = None;
         if chain == Chain::Yes {
             self.open_transaction(modes.0, modes.1, true);

@@ -53,8 +53,8 @@ pub(super) enum Phase {
     Made(String),
     /// Buffered rows are to be sent, then the tag.
     Flush(String),
-    /// COPY FROM STDIN has begun: the session's `copy` has the job's state.
-    CopyIn(Step),
+    /// The client is told that COPY begins.
+    Announce(Step, Box<Phase>),
     /// The end of the transaction is waited for; then this is the answer.
     Holding(Holding, Result<String, Error>),
     /// Answered.
@@ -93,6 +93,24 @@ impl Job {
             returns_rows: false,
             utility_tag: None,
         }
+    }
+
+    /// A job of the session itself (checks at COMMIT).
+    pub fn idle(now: u64) -> Job {
+        let prepared = Prepared {
+            text: "".into(),
+            parsed: Arc::from([]),
+            at: None,
+            inner: None,
+            declared: Arc::from([]),
+            parameters: Arc::from([]),
+            from_sql: false,
+            created: 0,
+            fresh: std::cell::RefCell::new(None),
+        };
+        let mut job = Job::new(Arc::new(prepared), Arc::from([]), Vec::new());
+        job.begun = now;
+        job
     }
 
     /// The format of a result column.

@@ -48,6 +48,7 @@ pub use user::User;
 
 use crate::catalog::{Catalog, DATABASE_NAMES, SchemaId};
 use crate::engine::Engine;
+use crate::exec::Deferred;
 use crate::settings::{self, Effective, Place, Values};
 use crate::transaction::Transaction;
 use crate::types::Names;
@@ -89,6 +90,8 @@ pub enum Status {
 struct Saved {
     values: Values,
     user: User,
+    /// Deferred checks.
+    deferred: usize,
 }
 
 /// One client's session.
@@ -117,6 +120,8 @@ pub struct Session {
     memory: RefCell<Memory>,
     /// Notifications of the open transaction.
     notifications: Vec<(String, String)>,
+    /// Foreign-key checks that wait for COMMIT.
+    deferred: Deferred,
     /// LISTEN (true) and UNLISTEN of the open transaction; `None` = all.
     listens: Vec<(bool, Option<String>)>,
     simple: Option<Simple>,
@@ -210,6 +215,7 @@ impl Engine {
             effects: RefCell::default(),
             memory: RefCell::default(),
             notifications: Vec::new(),
+            deferred: Deferred::default(),
             listens: Vec::new(),
             simple: None,
             current: None,

@@ -86,7 +86,10 @@ impl Session {
                         Err(error) => Some(Err(error)),
                     },
                 },
-                Phase::CopyIn(step) => Some(Ok(step)),
+                Phase::Announce(step, then) => {
+                    job.phase = *then;
+                    Some(Ok(step))
+                }
                 Phase::Done(tag) => {
                     job.phase = Phase::Done(tag.clone());
                     self.log_duration(job);
@@ -144,7 +147,7 @@ impl Session {
     }
 
     /// Binds, locks the tables, takes the snapshot, opens the plan.
-    fn begin_query(
+    pub(super) fn begin_query(
         &mut self,
         job: &mut Job,
         query: &sqlparser::ast::Statement,
@@ -316,6 +319,9 @@ impl Session {
                 cancel: self.activity.cancel_flag(),
                 work_mem: self.effective.work_mem,
                 evaluation: Evaluation::new(&format, begun, &surroundings),
+                locals: Vec::new(),
+                deferred: &mut self.deferred,
+                ticks: 0,
             };
             run(&mut cx)
         };
@@ -475,6 +481,16 @@ impl Session {
             true => job.sent,
             false => job.affected.unwrap_or(job.sent),
         };
+        if let Some(copy) = &mut rows.copy {
+            let mut end = Vec::new();
+            copy.end(&mut end);
+            if !end.is_empty() {
+                match rows.buffered {
+                    true => job.buffer.push(|bytes| bytes.extend_from_slice(&end)),
+                    false => out.row(&mut |bytes| bytes.extend_from_slice(&end)),
+                }
+            }
+        }
         let tag = match (&rows.copy, &job.planned) {
             (Some(_), _) => format!("COPY {count}"),
             (None, Some(planned)) => {
@@ -503,6 +519,12 @@ impl Session {
             };
             for (kind, payload) in messages {
                 tx.event(group, EventKind::Message, &kind, None, payload)?;
+            }
+        }
+        let hold = std::mem::take(&mut self.effects.borrow_mut().hold);
+        if let Some(tx) = self.transaction.as_mut() {
+            for (group, position) in hold {
+                tx.hold_until(group, position);
             }
         }
         let (settings, notifications, notices) = {

@@ -104,6 +104,10 @@ struct Hand {
     pending: Option<(Range, Position, LogPosition)>,
     /// The row that the range relies on.
     row: Option<Position>,
+    /// The range in hand rests on this entry, which was not applied when it was taken.
+    early: Option<LogPosition>,
+    /// The newest position when it was reserved: tells whether its era lasts.
+    base: LogPosition,
     size: i64,
     handed: Option<i64>,
     rule: Option<(i64, i64, i64, bool)>,
@@ -125,14 +129,17 @@ impl Sequences {
         self.hands.lock().remove(&(group, id));
     }
 
-    /// Takes the next number.
+    /// Takes the next number. `early`: a range may be used before its entry is applied, for the
+    /// answer will wait for it (the position comes with the number), and what uses the number
+    /// stands behind it in the same log.
     fn next(
         &self,
         engine: &Engine,
         group: &Arc<Group>,
         table: &Table,
         options: &SequenceOptions,
-    ) -> std::result::Result<i64, Stop> {
+        early: bool,
+    ) -> std::result::Result<(i64, Option<LogPosition>), Stop> {
         let hand = self.hand(group.id(), table.id.0);
         let mut hand = hand.lock();
         let rule = (options.increment, options.min, options.max, options.cycle);
@@ -143,7 +150,15 @@ impl Sequences {
             };
         }
         if let Some(value) = take(&mut hand) {
-            return Ok(value);
+            let unsure = hand.early.filter(|at| group.applied() < *at);
+            if unsure.is_some() && !group.alive(hand.base) {
+                // The leader has changed: the range may be lost.
+                *hand = Hand { rule: Some(rule), ..Hand::default() };
+            } else if unsure.is_none() || early {
+                return Ok((value, unsure));
+            } else if let Some(at) = unsure {
+                return Err(Stop::Wait(Wait::Position(group.id(), at)));
+            }
         }
         if let Some((range, row, position)) = hand.pending.take() {
             if group.applied() < position {
@@ -155,11 +170,21 @@ impl Sequences {
                 hand.range = Some(range);
                 hand.row = Some(row);
                 if let Some(value) = take(&mut hand) {
-                    return Ok(value);
+                    return Ok((value, None));
                 }
             }
         }
         let position = reserve(engine, group, table, options, &mut hand)?;
+        if early
+            && let Some((range, row, at)) = hand.pending.take()
+        {
+            hand.range = Some(range);
+            hand.row = Some(row);
+            hand.early = Some(at);
+            if let Some(value) = take(&mut hand) {
+                return Ok((value, Some(at)));
+            }
+        }
         Err(Stop::Wait(Wait::Position(group.id(), position)))
     }
 }
@@ -288,11 +313,13 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
         value
     } else {
         let group = group(cx, &table)?;
-        cx.stopping(
-            cx.engine
-                .sequences()
-                .next(cx.engine, &group, &table, &options),
-        )?
+        let early = cx.catalog.has_role(cx.role(), table.owner);
+        let next = cx.engine.sequences().next(cx.engine, &group, &table, &options, early);
+        let (value, unsure) = cx.stopping(next)?;
+        if let Some(position) = unsure {
+            cx.effects.borrow_mut().hold.push((group.id(), position));
+        }
+        value
     };
     let mut memory = cx.memory.borrow_mut();
     memory.current.insert(id, value);

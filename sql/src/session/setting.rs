@@ -65,7 +65,18 @@ impl Session {
                 self.settings_touched()?;
                 made("RESET")
             }
-            _ => made("SET CONSTRAINTS"),
+            SettingStatement::Constraints(names, deferred) => {
+                let constraints = match names {
+                    None => None,
+                    Some(names) => Some(self.find_constraints(names)?),
+                };
+                self.deferred.set(constraints.as_deref(), *deferred);
+                if !deferred {
+                    self.run_deferred(false)?;
+                }
+                made("SET CONSTRAINTS")
+            }
+            _ => made("SET"),
         }
     }
 
@@ -151,6 +162,36 @@ impl Session {
         let rows = all.map(row).collect();
         let columns = ["name", "setting", "description"].map(|n| column(n, Type::TEXT)).into();
         Ok(self.given(job, columns, rows, "SHOW"))
+    }
+
+    /// Deferrable constraints by name, in the tables that the search path shows.
+    fn find_constraints(&mut self, names: &[String]) -> Result<Vec<u32>> {
+        let catalog = self.fresh_catalog();
+        let mut all = Vec::new();
+        for name in names {
+            let mut found = false;
+            for table in catalog.tables().filter(|t| self.path.schemas.contains(&t.schema)) {
+                for constraint in table.constraints.iter().filter(|c| c.name() == name) {
+                    found = true;
+                    if let crate::catalog::Constraint::Foreign(key) = constraint {
+                        if !key.deferrable {
+                            return Err(Error::new(
+                                state::WRONG_OBJECT_TYPE,
+                                format!("constraint \"{name}\" is not deferrable"),
+                            ));
+                        }
+                        all.push(key.id);
+                    }
+                }
+            }
+            if !found {
+                return Err(Error::new(
+                    state::UNDEFINED_OBJECT,
+                    format!("constraint \"{name}\" does not exist"),
+                ));
+            }
+        }
+        Ok(all)
     }
 
     fn forget_sequences(&mut self) {

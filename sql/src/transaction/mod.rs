@@ -487,6 +487,12 @@ impl Transaction {
         Ok(self.read_at(group)?.1)
     }
 
+    /// What ends this transaction waits for the position, too.
+    pub fn hold_until(&mut self, group: GroupId, position: Position) {
+        let hold = self.hold.entry(group).or_insert(position);
+        *hold = (*hold).max(position);
+    }
+
     /// Fixes the group that this transaction writes.
     fn writes_to(&mut self, group: GroupId) -> Result<(), Stop> {
         if self.writing == Some(group) {

@@ -136,7 +136,8 @@ impl Snapshot {
             .map(|(_, at)| at.pin.position())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// No group is in it.
+    pub fn is_empty(&self) -> bool {
         self.at.is_empty()
     }
 }
