@@ -82,7 +82,7 @@ pub struct Engine {
     functions: Vec<Arc<dyn SystemFunction>>,
     settings: Settings,
     allocations: Allocations,
-    sequences: Sequences,
+    sequences: Arc<Sequences>,
     plans: Plans,
     activities: Activities,
     notifier: Arc<Notifier>,
@@ -93,6 +93,7 @@ pub struct Engine {
 /// entries.
 struct Watch {
     cache: Cache,
+    sequences: Arc<Sequences>,
     wakers: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
     /// The first row of the catalog that could not be read: nothing may be served after it.
     damaged: Mutex<Option<Error>>,
@@ -123,10 +124,12 @@ impl Engine {
     pub fn new(parts: Parts) -> Result<Arc<Engine>> {
         let settings = Settings::new(&parts.settings)?;
         let limits = parts.limits;
-        let mut relations = parts.relations;
+        let mut relations = crate::system::relations();
+        relations.extend(parts.relations);
         Ok(Arc::new_cyclic(|engine| {
             relations.extend(crate::session::system::relations(engine.clone()));
             let base = Catalog::base(&relations);
+            let sequences = Arc::new(Sequences::default());
             Engine {
                 groups: parts.groups,
                 propose: parts.propose,
@@ -135,6 +138,7 @@ impl Engine {
                 limits,
                 watch: Arc::new(Watch {
                     cache: Cache::new(base),
+                    sequences: Arc::clone(&sequences),
                     wakers: Mutex::default(),
                     damaged: Mutex::default(),
                 }),
@@ -142,7 +146,7 @@ impl Engine {
                 functions: parts.functions,
                 settings,
                 allocations: Allocations::default(),
-                sequences: Sequences::default(),
+                sequences,
                 plans: Plans::new(limits.plans_max),
                 activities: Activities::default(),
                 notifier: Arc::new(Notifier::default()),

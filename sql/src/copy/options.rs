@@ -42,7 +42,10 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 fn only(option: &str, what: &str) -> Error {
-    Error::new(state::FEATURE_NOT_SUPPORTED, format!("COPY {option} available only {what}"))
+    Error::new(
+        state::FEATURE_NOT_SUPPORTED,
+        format!("COPY {option} available only {what}"),
+    )
 }
 
 impl Format {
@@ -105,7 +108,11 @@ impl Format {
             },
             header,
             quote: single(options.quote.as_deref(), b'"', "quote")?,
-            escape: single(options.escape.as_deref().or(options.quote.as_deref()), b'"', "escape")?,
+            escape: single(
+                options.escape.as_deref().or(options.quote.as_deref()),
+                b'"',
+                "escape",
+            )?,
             force_quote: flags(options.force_quote.as_deref(), columns, "FORCE_QUOTE")?,
             force_not_null: flags(options.force_not_null.as_deref(), columns, "FORCE_NOT_NULL")?,
             force_null: flags(options.force_null.as_deref(), columns, "FORCE_NULL")?,
@@ -119,18 +126,27 @@ impl Format {
             return Err(invalid("COPY delimiter and quote must be different"));
         }
         if self.null.contains(&self.delimiter) {
-            return Err(invalid("COPY delimiter must not appear in the NULL specification"));
+            return Err(invalid(
+                "COPY delimiter must not appear in the NULL specification",
+            ));
         }
         if csv && self.null.contains(&self.quote) {
-            return Err(invalid("CSV quote character must not appear in the NULL specification"));
+            return Err(invalid(
+                "CSV quote character must not appear in the NULL specification",
+            ));
         }
         Ok(())
     }
 }
 
 fn encoding(options: &CopyOptions) -> Result<()> {
-    let Some(encoding) = &options.encoding else { return Ok(()) };
-    let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+    let Some(encoding) = &options.encoding else {
+        return Ok(());
+    };
+    let plain: String = encoding
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
     match plain.to_ascii_lowercase().as_str() {
         "utf8" | "unicode" | "sqlascii" => Ok(()),
         _ => Err(invalid(format!(
@@ -140,7 +156,9 @@ fn encoding(options: &CopyOptions) -> Result<()> {
 }
 
 fn delimiter(options: &CopyOptions, csv: bool) -> Result<u8> {
-    let Some(text) = &options.delimiter else { return Ok(if csv { b',' } else { b'\t' }) };
+    let Some(text) = &options.delimiter else {
+        return Ok(if csv { b',' } else { b'\t' });
+    };
     let [byte] = text.as_bytes() else {
         return Err(Error::new(
             state::FEATURE_NOT_SUPPORTED,
@@ -148,7 +166,9 @@ fn delimiter(options: &CopyOptions, csv: bool) -> Result<u8> {
         ));
     };
     if matches!(byte, b'\r' | b'\n') {
-        return Err(invalid("COPY delimiter cannot be newline or carriage return"));
+        return Err(invalid(
+            "COPY delimiter cannot be newline or carriage return",
+        ));
     }
     if !csv && b"\\.abcdefghijklmnopqrstuvwxyz0123456789".contains(byte) {
         return Err(invalid(format!("COPY delimiter cannot be \"{text}\"")));
@@ -158,7 +178,9 @@ fn delimiter(options: &CopyOptions, csv: bool) -> Result<u8> {
 
 fn null_text(null: &str) -> Result<Vec<u8>> {
     if null.contains(['\r', '\n']) {
-        return Err(invalid("COPY null representation cannot use newline or carriage return"));
+        return Err(invalid(
+            "COPY null representation cannot use newline or carriage return",
+        ));
     }
     Ok(null.as_bytes().to_vec())
 }
@@ -176,7 +198,9 @@ fn single(text: Option<&str>, default: u8, what: &str) -> Result<u8> {
 
 /// One flag per column; an empty list is `*`.
 fn flags(given: Option<&[String]>, columns: &[String], option: &str) -> Result<Vec<bool>> {
-    let Some(given) = given else { return Ok(vec![false; columns.len()]) };
+    let Some(given) = given else {
+        return Ok(vec![false; columns.len()]);
+    };
     if given.is_empty() {
         return Ok(vec![true; columns.len()]);
     }

@@ -91,12 +91,15 @@ impl Reader {
         }
         if self.at > 0 {
             self.data.drain(..self.at);
-            self.scanned -= self.at;
+            self.scanned = self.scanned.saturating_sub(self.at);
             self.at = 0;
             self.current = 0..0;
         }
         if self.data.len() + data.len() > LINE_BYTES_MAX {
-            return Err(Error::new(state::PROGRAM_LIMIT_EXCEEDED, "COPY line is too long"));
+            return Err(Error::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "COPY line is too long",
+            ));
         }
         self.data.extend_from_slice(data);
         Ok(())
@@ -207,9 +210,13 @@ impl Reader {
     }
 
     fn next_text(&mut self) -> Result<bool> {
-        let Some(line) = self.take_data_line() else { return Ok(false) };
+        let Some(line) = self.take_data_line() else {
+            return Ok(false);
+        };
         self.record.clear();
-        let Format { delimiter, null, .. } = &self.format;
+        let Format {
+            delimiter, null, ..
+        } = &self.format;
         let bytes = &self.data[line];
         for field in split(bytes, *delimiter) {
             let start = self.record.bytes.len();
@@ -234,7 +241,13 @@ impl Reader {
             return Err(bad("unterminated CSV quoted field"));
         }
         self.record.clear();
-        let Format { delimiter, quote, escape, null, .. } = &self.format;
+        let Format {
+            delimiter,
+            quote,
+            escape,
+            null,
+            ..
+        } = &self.format;
         let bytes = &self.data[line];
         let mut i = 0;
         loop {
@@ -329,7 +342,9 @@ impl Reader {
                 self.record.null(start);
                 continue;
             }
-            let Ok(length) = usize::try_from(length) else { return Err(bad("invalid field size")) };
+            let Ok(length) = usize::try_from(length) else {
+                return Err(bad("invalid field size"));
+            };
             let Some(bytes) = self.data.get(i..i + length) else {
                 return self.short("unexpected EOF in COPY data");
             };

@@ -4,7 +4,10 @@ use super::*;
 use crate::parse::{CopyFormat, CopyHeader, CopyOptions};
 
 fn format(kind: CopyFormat, with: impl FnOnce(&mut CopyOptions)) -> Format {
-    let mut options = CopyOptions { format: Some(kind), ..CopyOptions::default() };
+    let mut options = CopyOptions {
+        format: Some(kind),
+        ..CopyOptions::default()
+    };
     with(&mut options);
     Format::new(&options, &["a".into(), "b".into()], true).unwrap()
 }
@@ -14,27 +17,32 @@ fn read(format: &Format, data: &[u8], size: usize) -> crate::Result<Vec<Vec<Opti
     let mut reader = Reader::new(format.clone());
     let mut all = Vec::new();
     let mut portions = data.chunks(size);
+    let mut finished = false;
     loop {
         while let Some(record) = reader.next()? {
-            let field = |i| record.field(i).map(|b| String::from_utf8_lossy(b).into_owned());
+            let field = |i| {
+                record
+                    .field(i)
+                    .map(|b| String::from_utf8_lossy(b).into_owned())
+            };
             all.push((0..record.len()).map(field).collect());
         }
         match portions.next() {
             Some(portion) => reader.push(portion)?,
-            None if reader.complete_for_test() => return Ok(all),
-            None => reader.finish(),
+            None if finished => return Ok(all),
+            None => {
+                reader.finish();
+                finished = true;
+            }
         }
     }
 }
 
-impl Reader {
-    fn complete_for_test(&self) -> bool {
-        self.complete
-    }
-}
-
 fn some(values: &[&str]) -> Vec<Option<String>> {
-    values.iter().map(|v| (*v != "NULL").then(|| (*v).to_owned())).collect()
+    values
+        .iter()
+        .map(|v| (*v != "NULL").then(|| (*v).to_owned()))
+        .collect()
 }
 
 #[test]
@@ -48,7 +56,11 @@ fn text_lines() {
         some(&["3", "a\nb"]),
     ];
     for size in 1..data.len() + 1 {
-        assert_eq!(read(&f, data, size).unwrap(), expected, "portions of {size}");
+        assert_eq!(
+            read(&f, data, size).unwrap(),
+            expected,
+            "portions of {size}"
+        );
     }
     assert_eq!(read(&f, b"last line", 4).unwrap(), [some(&["last line"])]);
     assert!(read(&f, b"", 1).unwrap().is_empty());
@@ -58,9 +70,17 @@ fn text_lines() {
 fn csv_lines() {
     let data = b"1,\"x\"\"y\nz\"\r\n,\"\"\n\"a,b\",c\n";
     let f = format(CopyFormat::Csv, |_| {});
-    let expected = [some(&["1", "x\"y\nz"]), some(&["NULL", ""]), some(&["a,b", "c"])];
+    let expected = [
+        some(&["1", "x\"y\nz"]),
+        some(&["NULL", ""]),
+        some(&["a,b", "c"]),
+    ];
     for size in 1..data.len() + 1 {
-        assert_eq!(read(&f, data, size).unwrap(), expected, "portions of {size}");
+        assert_eq!(
+            read(&f, data, size).unwrap(),
+            expected,
+            "portions of {size}"
+        );
     }
     let f = format(CopyFormat::Csv, |o| {
         o.delimiter = Some(";".into());
@@ -70,7 +90,10 @@ fn csv_lines() {
     });
     let data = b";\"\"\n\"a\\\"b\";x\n";
     for size in 1..data.len() + 1 {
-        assert_eq!(read(&f, data, size).unwrap(), [some(&["", "NULL"]), some(&["a\"b", "x"])]);
+        assert_eq!(
+            read(&f, data, size).unwrap(),
+            [some(&["", "NULL"]), some(&["a\"b", "x"])]
+        );
     }
     assert!(read(&f, b"\"open", 3).is_err());
 }
@@ -79,8 +102,11 @@ fn csv_lines() {
 fn binary_rows_round_trip() {
     use crate::types::{Datum, FormatSettings, Type};
     let f = format(CopyFormat::Binary, |_| {});
-    let mut writer =
-        Writer::new(f.clone(), vec!["a".into(), "b".into()], vec![Type::INT4, Type::TEXT]);
+    let mut writer = Writer::new(
+        f.clone(),
+        vec!["a".into(), "b".into()],
+        vec![Type::INT4, Type::TEXT],
+    );
     let mut out = Vec::new();
     writer.begin(&mut out);
     let settings = FormatSettings::default();
@@ -89,7 +115,11 @@ fn binary_rows_round_trip() {
     writer.end(&mut out);
     for size in 1..out.len() + 1 {
         let rows = read(&f, &out, size).unwrap();
-        assert_eq!(rows, [some(&["\0\0\0\u{7}", "NULL"]), some(&["NULL", "é"])], "{size}");
+        assert_eq!(
+            rows,
+            [some(&["\0\0\0\u{7}", "NULL"]), some(&["NULL", "é"])],
+            "{size}"
+        );
     }
     for cut in 1..out.len() - 2 {
         let result = read(&f, &out[..cut], 5);
@@ -120,8 +150,7 @@ fn text_and_csv_are_written_as_they_are_read() {
         let back = read(&f, &out, 3).unwrap();
         assert_eq!(back[0], some(&["a", "b"]));
         for (row, back) in rows.iter().zip(&back[1..]) {
-            let expected: Vec<_> =
-                row.iter().map(|d| d.as_str().map(str::to_owned)).collect();
+            let expected: Vec<_> = row.iter().map(|d| d.as_str().map(str::to_owned)).collect();
             assert_eq!(back, &expected, "{kind:?}");
         }
     }
@@ -135,10 +164,22 @@ fn options_are_refused_as_in_postgresql() {
         let error = Format::new(&options, &["a".into()], true).expect_err(message);
         assert_eq!(error.0.message, message);
     };
-    refuse(|o| o.delimiter = Some("ab".into()), "COPY delimiter must be a single one-byte character");
-    refuse(|o| o.delimiter = Some("a".into()), "COPY delimiter cannot be \"a\"");
-    refuse(|o| o.quote = Some("'".into()), "COPY quote available only in CSV mode");
-    refuse(|o| o.null = Some("a\nb".into()), "COPY null representation cannot use newline or carriage return");
+    refuse(
+        |o| o.delimiter = Some("ab".into()),
+        "COPY delimiter must be a single one-byte character",
+    );
+    refuse(
+        |o| o.delimiter = Some("a".into()),
+        "COPY delimiter cannot be \"a\"",
+    );
+    refuse(
+        |o| o.quote = Some("'".into()),
+        "COPY quote available only in CSV mode",
+    );
+    refuse(
+        |o| o.null = Some("a\nb".into()),
+        "COPY null representation cannot use newline or carriage return",
+    );
     refuse(
         |o| {
             o.format = Some(CopyFormat::Binary);

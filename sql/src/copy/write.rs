@@ -16,7 +16,13 @@ pub struct Writer {
 impl Writer {
     /// A writer for these columns.
     pub fn new(format: Format, names: Vec<String>, types: Vec<Type>) -> Writer {
-        Writer { format, names, types, begun: false, field: Vec::new() }
+        Writer {
+            format,
+            names,
+            types,
+            begun: false,
+            field: Vec::new(),
+        }
     }
 
     /// Is it the binary format?

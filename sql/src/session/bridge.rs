@@ -1,54 +1,75 @@
-//! Stands in for the catalog's functions until they are merged.
+//! The session's functions that the catalog answers, and its names for reg* types.
 
 use std::sync::Arc;
 
+use storage::TreeId;
+
 use super::environment::Surroundings;
-use crate::Result;
 use crate::catalog::{Catalog, RoleId, SchemaId};
-use crate::functions::{Evaluation, Resolved, Rows};
-use crate::types::{Datum, Names, RegKind};
+use crate::functions::{Resolved, Rows};
+use crate::system::{self, CatalogNames, SystemCx};
+use crate::types::{Datum, Names, Record};
+use crate::{Error, Result};
+
+fn unknown(resolved: &Resolved) -> Error {
+    Error::unsupported(format!("function {}", resolved.function.signature()))
+}
+
+fn system_cx<'a>(cx: &Surroundings<'a>) -> SystemCx<'a> {
+    SystemCx {
+        catalog: cx.catalog,
+        role: cx.user.current,
+        login: cx.user.session,
+        path: cx.path,
+        equal: &[],
+        above: &[],
+    }
+}
 
 /// Answers a catalog function.
+///
+/// # Errors
+/// The function's; 0A000 if there is no such function here.
 pub(super) fn call(
-    _catalog: &Arc<Catalog>,
-    _cx: &Surroundings<'_>,
-    _evaluation: &mut Evaluation<'_>,
+    cx: &Surroundings<'_>,
     resolved: &Resolved,
-    _arguments: &[Datum],
+    arguments: &[Datum],
 ) -> Result<Datum> {
-    Err(crate::Error::unsupported(format!(
-        "function {}",
-        resolved.function.signature()
-    )))
+    let bytes = |group, number| {
+        cx.engine
+            .groups()
+            .store()
+            .disk_bytes(TreeId { group, number })
+    };
+    let answer = system::call(&system_cx(cx), resolved.function, arguments, &bytes)?;
+    answer.ok_or_else(|| unknown(resolved))
 }
 
 /// Answers a set-returning one.
+///
+/// # Errors
+/// The function's; 0A000 if there is no such function here.
 pub(super) fn call_rows(
-    _catalog: &Arc<Catalog>,
-    _cx: &Surroundings<'_>,
-    _evaluation: &mut Evaluation<'_>,
+    cx: &Surroundings<'_>,
     resolved: &Resolved,
-    _arguments: &[Datum],
+    arguments: &[Datum],
 ) -> Result<Rows> {
-    Err(crate::Error::unsupported(format!(
-        "function {}",
-        resolved.function.signature()
-    )))
-}
-
-struct NoNames;
-
-impl Names for NoNames {
-    fn name_of(&self, _kind: RegKind, _oid: u32) -> Option<String> {
-        None
-    }
-
-    fn oid_of(&self, _kind: RegKind, _name: &str) -> Result<Option<u32>> {
-        Ok(None)
-    }
+    let rows = system::call_rows(&system_cx(cx), resolved.function, arguments)?;
+    let rows = rows.ok_or_else(|| unknown(resolved))?;
+    let types: Vec<_> = resolved.columns().into_iter().map(|(_, ty)| ty).collect();
+    Ok(Box::new(rows.into_iter().map(move |mut row| {
+        Ok(match row.len() {
+            1 => row.pop().unwrap_or_default(),
+            _ => Datum::Record(Arc::new(Record::anonymous(types.clone(), row))),
+        })
+    })))
 }
 
 /// Names for reg* types.
-pub(super) fn names(_: &Arc<Catalog>, _: &[SchemaId], _: RoleId) -> Arc<dyn Names> {
-    Arc::new(NoNames)
+pub(super) fn names(catalog: &Arc<Catalog>, path: &[SchemaId], role: RoleId) -> Arc<dyn Names> {
+    Arc::new(CatalogNames {
+        catalog: Arc::clone(catalog),
+        path: path.to_vec(),
+        role,
+    })
 }

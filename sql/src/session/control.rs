@@ -64,7 +64,11 @@ impl Session {
         match statement {
             Tx::Begin(modes, start) => {
                 if self.block {
-                    warn(out, state::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress");
+                    warn(
+                        out,
+                        state::ACTIVE_SQL_TRANSACTION,
+                        "there is already a transaction in progress",
+                    );
                 } else if self.transaction.is_some() {
                     // Earlier statements of the same query string become part of the block.
                     self.block = true;
@@ -144,7 +148,11 @@ impl Session {
                     self.set("default_transaction_read_only", Some(&on(read_only)), false)?;
                 }
                 if let Some(deferrable) = modes.deferrable {
-                    self.set("default_transaction_deferrable", Some(&on(deferrable)), false)?;
+                    self.set(
+                        "default_transaction_deferrable",
+                        Some(&on(deferrable)),
+                        false,
+                    )?;
                 }
                 made("SET")
             }
@@ -190,7 +198,11 @@ fn no_transaction(chain: bool, what: &str, out: &mut dyn Output) -> Result<()> {
             format!("{what} AND CHAIN can only be used in transaction blocks"),
         ));
     }
-    warn(out, state::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+    warn(
+        out,
+        state::NO_ACTIVE_SQL_TRANSACTION,
+        "there is no transaction in progress",
+    );
     Ok(())
 }
 

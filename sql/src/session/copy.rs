@@ -93,16 +93,10 @@ impl Session {
         }
     }
 
-    fn begin_copy_out(
-        &mut self,
-        job: &mut Job,
-        copy: &Copy,
-    ) -> std::result::Result<Phase, Stop> {
+    fn begin_copy_out(&mut self, job: &mut Job, copy: &Copy) -> std::result::Result<Phase, Stop> {
         let catalog = self.fresh_catalog();
         let (query_text, query) = match &copy.source {
-            CopySource::Query(query) => {
-                (Arc::clone(&job.prepared.text), (**query).clone())
-            }
+            CopySource::Query(query) => (Arc::clone(&job.prepared.text), (**query).clone()),
             CopySource::Table(name, columns) => {
                 let table = self.resolve_table(&catalog, name)?;
                 if let TableKind::View(_) = table.kind {
@@ -116,7 +110,10 @@ impl Session {
                 let parts = fold_name(name)?;
                 let name: Vec<String> = parts.iter().map(|p| quote_identifier(p)).collect();
                 let columns: Vec<String> = match columns.is_empty() {
-                    true => table.live_columns().map(|c| quote_identifier(&c.name)).collect(),
+                    true => table
+                        .live_columns()
+                        .map(|c| quote_identifier(&c.name))
+                        .collect(),
                     false => columns.iter().map(|c| quote_identifier(c)).collect(),
                 };
                 let text = format!("SELECT {} FROM {}", columns.join(", "), name.join("."));
@@ -143,7 +140,10 @@ impl Session {
         let writer = Writer::new(format, names, types);
         let (binary, columns) = (writer.is_binary(), writer.columns() as u16);
         let buffered = planned.writes.is_some() || planned.locks_rows;
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         let mark = buffered.then(|| tx.statement_mark());
         let opened = self.exec(job, |cx| crate::exec::open(&planned, Arc::from([]), cx));
         match opened {
@@ -151,7 +151,12 @@ impl Session {
                 job.columns = planned.columns.clone().into();
                 job.planned = Some(planned);
                 let copy = Some(Box::new(CopyOut { writer }));
-                let rows = Rows { operator, buffered, mark, copy };
+                let rows = Rows {
+                    operator,
+                    buffered,
+                    mark,
+                    copy,
+                };
                 let step = Step::CopyOut { binary, columns };
                 Ok(Phase::Announce(step, Box::new(Phase::Rows(rows))))
             }
@@ -176,7 +181,12 @@ impl Session {
             return Err(Error::new(state::WRONG_OBJECT_TYPE, message).into());
         }
         let target = Target::new(&table, columns)?;
-        catalog.may(self.user.current, &table, Privilege::Insert, Some(&target.ids))?;
+        catalog.may(
+            self.user.current,
+            &table,
+            Privilege::Insert,
+            Some(&target.ids),
+        )?;
         let format = Format::new(&copy.options, &target.names, true)?;
         let condition = match &copy.condition {
             None => None,
@@ -187,14 +197,20 @@ impl Session {
         };
         let writer = TableWriter::new(crate::plan::writer(&catalog, table.id)?);
         let group = table.group;
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         if tx.read_only() {
             return Err(super::environment::read_only("COPY FROM").into());
         }
         tx.lock_table(group, table.tree, TableMode::RowExclusive, Policy::Wait)?;
         tx.begin_statement(&[group], Some(group))?;
         let binary = format.kind == Kind::Binary;
-        let step = Step::CopyIn { binary, columns: target.slots.len() as u16 };
+        let step = Step::CopyIn {
+            binary,
+            columns: target.slots.len() as u16,
+        };
         self.copy = Some(Box::new(CopyIn {
             job: None,
             ends: Ends::Later,
@@ -222,7 +238,9 @@ impl Session {
     /// # Errors
     /// The statement's; the rest of the client's data is to be passed over.
     pub fn copy_data(&mut self, data: &[u8]) -> Result<Step> {
-        let Some(mut copy) = self.copy.take() else { return Err(not_copying()) };
+        let Some(mut copy) = self.copy.take() else {
+            return Err(not_copying());
+        };
         match self.copy_rows(&mut copy, data) {
             Ok(None) => {
                 self.copy = Some(copy);
@@ -245,7 +263,9 @@ impl Session {
     /// # Errors
     /// The statement's.
     pub fn copy_done(&mut self, out: &mut dyn Output) -> Result<Step> {
-        let Some(mut copy) = self.copy.take() else { return Err(not_copying()) };
+        let Some(mut copy) = self.copy.take() else {
+            return Err(not_copying());
+        };
         let step = self.copy_end(&mut copy, out);
         match &step {
             Ok(Step::Wait(_)) => self.copy = Some(copy),
@@ -290,7 +310,9 @@ impl Session {
                     return Err(error);
                 }
             }
-            let Some(job) = copy.job.as_mut() else { return Err(not_copying()) };
+            let Some(job) = copy.job.as_mut() else {
+                return Err(not_copying());
+            };
             let CopyIn { writer, .. } = copy;
             let finished = self.exec(job, |cx| writer.finish(cx));
             match finished {
@@ -308,14 +330,18 @@ impl Session {
             job.phase = Phase::Made(format!("COPY {}", copy.count));
         }
         let ends = copy.ends;
-        let Some(job) = copy.job.as_mut() else { return Err(not_copying()) };
+        let Some(job) = copy.job.as_mut() else {
+            return Err(not_copying());
+        };
         self.run(job, ends, 0, out)
     }
 
     /// Takes data in and writes all whole rows.
     fn copy_rows(&mut self, copy: &mut CopyIn, data: &[u8]) -> Result<Option<Waiting>> {
         copy.reader.push(data).map_err(|e| located(copy, e))?;
-        let Some(job) = copy.job.take() else { return Err(not_copying()) };
+        let Some(job) = copy.job.take() else {
+            return Err(not_copying());
+        };
         let result = self.write_rows(copy, &job);
         let answer = match result {
             Ok(()) => Ok(None),
@@ -357,7 +383,8 @@ impl Session {
                     match written {
                         Ok(()) => cx.transaction.unmark(),
                         Err(stop) => {
-                            cx.transaction.undo_to(&mark, crate::transaction::Locks::Keep)?;
+                            cx.transaction
+                                .undo_to(&mark, crate::transaction::Locks::Keep)?;
                             cx.transaction.unmark();
                             return Err(match stop {
                                 Stop::Error(error) => located(copy, error).into(),
@@ -389,7 +416,9 @@ impl Session {
         }
         copy.since_snapshot = 0;
         let group = copy.table.group;
-        let Some(tx) = self.transaction.as_mut() else { return Ok(()) };
+        let Some(tx) = self.transaction.as_mut() else {
+            return Ok(());
+        };
         match tx.begin_statement(&[group], Some(group)) {
             // The table is locked: other tables' DDL is none of its business.
             Ok(()) | Err(Stop::Wait(Wait::Again)) => Ok(()),
@@ -418,14 +447,22 @@ impl Target {
         };
         let live = table.columns.iter().enumerate().filter(|(_, c)| !c.dropped);
         let chosen: Vec<usize> = if columns.is_empty() {
-            live.filter(|(_, c)| c.generated.is_none()).map(|(at, _)| at).collect()
+            live.filter(|(_, c)| c.generated.is_none())
+                .map(|(at, _)| at)
+                .collect()
         } else {
             let find = |name: &String| {
-                let found = table.columns.iter().position(|c| !c.dropped && c.name == *name);
+                let found = table
+                    .columns
+                    .iter()
+                    .position(|c| !c.dropped && c.name == *name);
                 found.ok_or_else(|| {
                     Error::new(
                         state::UNDEFINED_COLUMN,
-                        format!("column \"{name}\" of relation \"{}\" does not exist", table.name),
+                        format!(
+                            "column \"{name}\" of relation \"{}\" does not exist",
+                            table.name
+                        ),
                     )
                 })
             };
@@ -458,7 +495,16 @@ impl Target {
 /// The next record as a row of the table; `None` = more data is needed, or the end.
 fn next_row(copy: &mut CopyIn, settings: &FormatSettings) -> Result<Option<Row>> {
     loop {
-        let CopyIn { reader, format, names, slots, types, table, header, .. } = copy;
+        let CopyIn {
+            reader,
+            format,
+            names,
+            slots,
+            types,
+            table,
+            header,
+            ..
+        } = copy;
         let result = reader.next();
         let record = match result {
             Ok(Some(record)) => record,
@@ -504,7 +550,11 @@ fn decode(
     if record.len() > slots.len() {
         let message = match format.kind {
             Kind::Binary => {
-                format!("row field count is {}, expected {}", record.len(), slots.len())
+                format!(
+                    "row field count is {}, expected {}",
+                    record.len(),
+                    slots.len()
+                )
             }
             _ => "extra data after last expected column".to_owned(),
         };
@@ -515,18 +565,26 @@ fn decode(
         if at >= record.len() {
             let message = match format.kind {
                 Kind::Binary => {
-                    format!("row field count is {}, expected {}", record.len(), slots.len())
+                    format!(
+                        "row field count is {}, expected {}",
+                        record.len(),
+                        slots.len()
+                    )
                 }
                 _ => format!("missing data for column \"{}\"", names[at]),
             };
             return Err((bad(message), None));
         }
-        let Some(bytes) = record.field(at) else { continue };
+        let Some(bytes) = record.field(at) else {
+            continue;
+        };
         let value = match format.kind {
             Kind::Binary => Datum::from_binary(bytes, types[at], settings)
                 .map_err(|e| (e, Some((names[at].clone(), None))))?,
             Kind::Text | Kind::Csv => {
-                let field = std::str::from_utf8(bytes).ok().filter(|t| !t.contains('\0'));
+                let field = std::str::from_utf8(bytes)
+                    .ok()
+                    .filter(|t| !t.contains('\0'));
                 let Some(field) = field else {
                     let error = Error::new(
                         state::CHARACTER_NOT_IN_REPERTOIRE,
@@ -555,7 +613,10 @@ fn match_header(record: &Record, names: &[String]) -> Result<()> {
     }
     for (at, name) in names.iter().enumerate() {
         if record.field(at) != Some(name.as_bytes()) {
-            let found = record.field(at).map(String::from_utf8_lossy).unwrap_or_default();
+            let found = record
+                .field(at)
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
             return bad(format!(
                 "column name mismatch in header line field {}: got \"{found}\", expected \
                  \"{name}\"",

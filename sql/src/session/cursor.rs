@@ -82,7 +82,8 @@ impl Session {
             fresh: RefCell::new(None),
         };
         self.infer(&mut prepared)?;
-        self.statements.insert(prepare.name.clone(), Arc::new(prepared));
+        self.statements
+            .insert(prepare.name.clone(), Arc::new(prepared));
         Ok(())
     }
 
@@ -97,7 +98,10 @@ impl Session {
         if execute.arguments.len() != prepared.parameters.len() {
             return Err(Error::new(
                 state::SYNTAX_ERROR,
-                format!("wrong number of parameters for prepared statement \"{}\"", execute.name),
+                format!(
+                    "wrong number of parameters for prepared statement \"{}\"",
+                    execute.name
+                ),
             )
             .detail(format!(
                 "Expected {} parameters but got {}.",
@@ -124,8 +128,9 @@ impl Session {
         prepared: &Prepared,
     ) -> std::result::Result<Vec<Datum>, Stop> {
         let pairs = execute.arguments.iter().zip(prepared.parameters.iter());
-        let columns: Vec<String> =
-            pairs.map(|(e, ty)| format!("CAST(({e}) AS {})", ty.name())).collect();
+        let columns: Vec<String> = pairs
+            .map(|(e, ty)| format!("CAST(({e}) AS {})", ty.name()))
+            .collect();
         let text: Arc<str> = format!("SELECT {}", columns.join(", ")).into();
         let mut statements = crate::parse::parse(&text)?;
         let Some(Statement::Query(query)) = statements.pop().map(|p| p.statement) else {
@@ -139,7 +144,9 @@ impl Session {
         let parameters = Arc::clone(&job.parameters);
         self.exec(job, |cx| {
             let mut operator = crate::exec::open(&planned, parameters, cx)?;
-            operator.next(cx)?.ok_or_else(|| Error::internal("no row of arguments").into())
+            operator
+                .next(cx)?
+                .ok_or_else(|| Error::internal("no row of arguments").into())
         })
     }
 
@@ -196,7 +203,11 @@ impl Session {
             complete: false,
         };
         let created = self.engine.now();
-        let portal = Portal { job: Some(Box::new(inner)), cursor: Some(cursor), created };
+        let portal = Portal {
+            job: Some(Box::new(inner)),
+            cursor: Some(cursor),
+            created,
+        };
         self.portals.insert(declare.name.clone(), portal);
         if !self.block {
             self.hold_cursors()?;
@@ -206,7 +217,10 @@ impl Session {
 
     /// CLOSE.
     pub(super) fn close_cursor(&mut self, name: &str) -> Result<()> {
-        self.portals.remove(name).map(|_| ()).ok_or_else(|| no_cursor(name))
+        self.portals
+            .remove(name)
+            .map(|_| ())
+            .ok_or_else(|| no_cursor(name))
     }
 
     /// FETCH and MOVE.
@@ -235,7 +249,12 @@ impl Session {
         job.returns_rows = true;
         job.utility_tag = Some(format!("FETCH {}", rows.len()));
         let operator = Given::new(rows);
-        let rows = super::job::Rows { operator, buffered: false, mark: None, copy: None };
+        let rows = super::job::Rows {
+            operator,
+            buffered: false,
+            mark: None,
+            copy: None,
+        };
         Ok(Phase::Rows(rows))
     }
 
@@ -300,11 +319,16 @@ impl Session {
             _ => 0,
         };
         self.keep_until(portal, usize::try_from(need).unwrap_or(0), out)?;
-        let Some(cursor) = portal.cursor.as_mut() else { return Ok(Vec::new()) };
+        let Some(cursor) = portal.cursor.as_mut() else {
+            return Ok(Vec::new());
+        };
         let len = cursor.kept.len() as i64;
         let row = |cursor: &Cursor, place: i64| -> Vec<Row> {
             let index = usize::try_from(place - 1).ok();
-            index.and_then(|i| cursor.kept.get(i).cloned()).into_iter().collect()
+            index
+                .and_then(|i| cursor.kept.get(i).cloned())
+                .into_iter()
+                .collect()
         };
         let clamp = |place: i64| usize::try_from(place.clamp(0, len + 1)).unwrap_or(0);
         Ok(match direction {
@@ -343,13 +367,17 @@ impl Session {
         out: &mut dyn Output,
     ) -> std::result::Result<(), Stop> {
         loop {
-            let Some(cursor) = portal.cursor.as_ref() else { return Ok(()) };
+            let Some(cursor) = portal.cursor.as_ref() else {
+                return Ok(());
+            };
             if cursor.complete || cursor.kept.len() >= rows {
                 return Ok(());
             }
             let wanted = (rows - cursor.kept.len()).min(1_000) as u64;
             let (at, got) = (cursor.at, self.forward(portal, wanted, out)?);
-            let Some(cursor) = portal.cursor.as_mut() else { return Ok(()) };
+            let Some(cursor) = portal.cursor.as_mut() else {
+                return Ok(());
+            };
             cursor.at = at;
             cursor.complete = (got.len() as u64) < wanted;
             cursor.kept_bytes += got.iter().map(|row| row.len() * 32).sum::<usize>();
@@ -372,7 +400,9 @@ impl Session {
         count: u64,
         _out: &mut dyn Output,
     ) -> std::result::Result<Vec<Row>, Stop> {
-        let Some(mut inner) = portal.job.take() else { return Ok(Vec::new()) };
+        let Some(mut inner) = portal.job.take() else {
+            return Ok(Vec::new());
+        };
         self.resume_snapshot(&mut inner);
         let result = self.take_rows(&mut inner, count);
         if matches!(inner.phase, Phase::Rows(_)) {
@@ -407,7 +437,11 @@ impl Session {
             }
             Ok(())
         });
-        job.phase = if ended { Phase::Done(String::new()) } else { Phase::Rows(rows) };
+        job.phase = if ended {
+            Phase::Done(String::new())
+        } else {
+            Phase::Rows(rows)
+        };
         result.map(|()| all)
     }
 
@@ -420,7 +454,9 @@ impl Session {
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
-            let Some(mut portal) = self.portals.remove(&name) else { continue };
+            let Some(mut portal) = self.portals.remove(&name) else {
+                continue;
+            };
             let result = self.keep_until(&mut portal, usize::MAX, &mut Silent);
             if let Some(cursor) = portal.cursor.as_mut() {
                 cursor.held = true;
@@ -441,7 +477,10 @@ fn backward(cursor: &mut Cursor, at: i64, count: i64) -> Vec<Row> {
     let first = at.saturating_sub(count).max(1);
     let mut rows = Vec::new();
     for place in (first..at).rev() {
-        if let Some(row) = usize::try_from(place - 1).ok().and_then(|i| cursor.kept.get(i)) {
+        if let Some(row) = usize::try_from(place - 1)
+            .ok()
+            .and_then(|i| cursor.kept.get(i))
+        {
             rows.push(row.clone());
         }
     }
@@ -450,12 +489,18 @@ fn backward(cursor: &mut Cursor, at: i64, count: i64) -> Vec<Row> {
 }
 
 fn scan_forward() -> Error {
-    Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, "cursor can only scan forward")
-        .hint("Declare it with SCROLL option to enable backward scan.")
+    Error::new(
+        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "cursor can only scan forward",
+    )
+    .hint("Declare it with SCROLL option to enable backward scan.")
 }
 
 fn no_cursor(name: &str) -> Error {
-    Error::new(state::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+    Error::new(
+        state::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }
 
 /// Nobody listens.

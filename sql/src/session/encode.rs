@@ -50,7 +50,11 @@ pub(super) fn fields(columns: &[OutputColumn], format_of: impl Fn(usize) -> i16)
 
 /// `unknown` is sent as text.
 fn wire_type(ty: Type) -> Type {
-    if ty.oid == Type::UNKNOWN.oid || ty.oid == 0 { Type::TEXT } else { ty }
+    if ty.oid == Type::UNKNOWN.oid || ty.oid == 0 {
+        Type::TEXT
+    } else {
+        ty
+    }
 }
 
 /// Reads the parameters of Bind.
@@ -78,7 +82,10 @@ pub(super) fn parameters<'a>(
     if formats.len() > 1 && formats.len() != given {
         return Err(Error::new(
             state::PROTOCOL_VIOLATION,
-            format!("bind message has {} parameter formats but {given} parameters", formats.len()),
+            format!(
+                "bind message has {} parameter formats but {given} parameters",
+                formats.len()
+            ),
         ));
     }
     let mut all = Vec::with_capacity(given);
@@ -134,7 +141,10 @@ pub(super) fn check_formats(formats: &[i16], columns: usize) -> Result<()> {
     if formats.len() > 1 && formats.len() != columns {
         return Err(Error::new(
             state::PROTOCOL_VIOLATION,
-            format!("bind message has {} result formats but query has {columns} columns", formats.len()),
+            format!(
+                "bind message has {} result formats but query has {columns} columns",
+                formats.len()
+            ),
         ));
     }
     Ok(())

@@ -477,7 +477,7 @@ fn oid(arguments: &[Datum], at: usize) -> Option<u32> {
 impl System for Surroundings<'_> {
     fn system(
         &self,
-        evaluation: &mut Evaluation<'_>,
+        _evaluation: &mut Evaluation<'_>,
         resolved: &Resolved,
         arguments: &[Datum],
     ) -> Result<Datum> {
@@ -546,13 +546,13 @@ impl System for Surroundings<'_> {
                 }
                 self.advisory(name, arguments)
             }
-            _ => super::bridge::call(self.catalog, self, evaluation, resolved, arguments),
+            _ => super::bridge::call(self, resolved, arguments),
         }
     }
 
     fn system_rows(
         &self,
-        evaluation: &mut Evaluation<'_>,
+        _evaluation: &mut Evaluation<'_>,
         resolved: &Resolved,
         arguments: &[Datum],
     ) -> Result<Rows> {
@@ -563,7 +563,7 @@ impl System for Surroundings<'_> {
                     channels.into_iter().map(|c| Ok(Datum::Text(c.into()))),
                 ))
             }
-            _ => super::bridge::call_rows(self.catalog, self, evaluation, resolved, arguments),
+            _ => super::bridge::call_rows(self, resolved, arguments),
         }
     }
 }

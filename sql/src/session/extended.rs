@@ -125,13 +125,16 @@ impl Session {
     }
 
     pub(super) fn find_statement(&self, name: &str) -> Result<Arc<Prepared>> {
-        self.statements.get(name).cloned().ok_or_else(|| match name {
-            "" => Error::new(
-                state::INVALID_SQL_STATEMENT_NAME,
-                "unnamed prepared statement does not exist",
-            ),
-            name => no_statement(name),
-        })
+        self.statements
+            .get(name)
+            .cloned()
+            .ok_or_else(|| match name {
+                "" => Error::new(
+                    state::INVALID_SQL_STATEMENT_NAME,
+                    "unnamed prepared statement does not exist",
+                ),
+                name => no_statement(name),
+            })
     }
 
     /// Describe of a statement.
@@ -158,7 +161,10 @@ impl Session {
     /// The columns that a statement answers with; `None` if it answers without rows.
     pub(super) fn columns_of(&mut self, prepared: &Prepared) -> Result<Option<Vec<OutputColumn>>> {
         let text = |names: &[&str]| {
-            let columns = names.iter().map(|n| column(n, Type::TEXT)).collect::<Vec<_>>();
+            let columns = names
+                .iter()
+                .map(|n| column(n, Type::TEXT))
+                .collect::<Vec<_>>();
             Ok(Some(columns))
         };
         match prepared.statement() {
@@ -198,7 +204,9 @@ impl Session {
             Statement::WaitForLsn(_) => text(&["status"]),
             Statement::Fetch(fetch) if !fetch.discard => {
                 let portal = self.portals.get(&fetch.cursor);
-                Ok(portal.and_then(|p| p.job.as_ref()).map(|job| job.columns.to_vec()))
+                Ok(portal
+                    .and_then(|p| p.job.as_ref())
+                    .map(|job| job.columns.to_vec()))
             }
             Statement::Execute(execute) => {
                 let prepared = self.find_statement(&execute.name)?;
@@ -252,7 +260,11 @@ impl Session {
             let columns = self.columns_of(&prepared)?.map_or(0, |c| c.len());
             encode::check_formats(result_formats, columns)?;
         }
-        Ok(Box::new(Job::new(prepared, values.into(), result_formats.to_vec())))
+        Ok(Box::new(Job::new(
+            prepared,
+            values.into(),
+            result_formats.to_vec(),
+        )))
     }
 
     fn add_portal(&mut self, name: &str, job: Box<Job>) -> Result<()> {
@@ -263,7 +275,11 @@ impl Session {
             ));
         }
         if let Some(portal) = self.portals.get_mut(name) {
-            *portal = Portal { job: Some(job), cursor: None, created: 0 };
+            *portal = Portal {
+                job: Some(job),
+                cursor: None,
+                created: 0,
+            };
             return Ok(());
         }
         if self.portals.len() >= PORTALS_MAX {
@@ -273,7 +289,14 @@ impl Session {
             ));
         }
         let created = self.engine.now();
-        self.portals.insert(name.to_owned(), Portal { job: Some(job), cursor: None, created });
+        self.portals.insert(
+            name.to_owned(),
+            Portal {
+                job: Some(job),
+                cursor: None,
+                created,
+            },
+        );
         Ok(())
     }
 
@@ -288,7 +311,9 @@ impl Session {
 
     fn describe_portal_inner(&mut self, name: &str) -> Result<Option<Vec<Field>>> {
         let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-        let Some(job) = portal.job.as_ref() else { return Err(no_portal(name)) };
+        let Some(job) = portal.job.as_ref() else {
+            return Err(no_portal(name));
+        };
         let (prepared, formats) = (Arc::clone(&job.prepared), job.formats.clone());
         if self.failed && !ends_failure(prepared.statement()) {
             return Err(aborted());
@@ -298,7 +323,9 @@ impl Session {
             [one] => *one,
             many => many.get(at).copied().unwrap_or(0),
         };
-        Ok(self.columns_of(&prepared)?.map(|c| encode::fields(&c, format_of)))
+        Ok(self
+            .columns_of(&prepared)?
+            .map(|c| encode::fields(&c, format_of)))
     }
 
     /// Execute. `max` = 0: all rows. An empty tag is EmptyQueryResponse.
@@ -428,5 +455,8 @@ fn rerun_tag(tag: &str) -> String {
 }
 
 fn no_portal(name: &str) -> Error {
-    Error::new(state::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+    Error::new(
+        state::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }

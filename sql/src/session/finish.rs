@@ -27,7 +27,10 @@ pub(super) struct Holding {
 impl Holding {
     /// Still waiting?
     fn pending(&self) -> Option<&Signal> {
-        self.positions.iter().map(|(_, _, signal)| signal).find(|s| !s.is_set())
+        self.positions
+            .iter()
+            .map(|(_, _, signal)| signal)
+            .find(|s| !s.is_set())
     }
 
     /// What went wrong with what the answer relies on.
@@ -76,7 +79,8 @@ impl Session {
         self.saved.clear();
         self.saved.push(self.save());
         let now = self.engine.now();
-        self.activity.update(|shown| shown.transaction_started = Some(now));
+        self.activity
+            .update(|shown| shown.transaction_started = Some(now));
     }
 
     fn identity(&self) -> Identity {
@@ -93,8 +97,12 @@ impl Session {
     pub(super) fn commit(&mut self, chain: Chain) -> std::result::Result<Holding, Stop> {
         self.run_deferred(true)?;
         let identity = self.identity();
-        let Some(mut tx) = self.transaction.take() else { return Ok(self.hold(Vec::new(), None)) };
-        let committed = self.write_sequences(&mut tx).and_then(|()| tx.commit(&identity));
+        let Some(mut tx) = self.transaction.take() else {
+            return Ok(self.hold(Vec::new(), None));
+        };
+        let committed = self
+            .write_sequences(&mut tx)
+            .and_then(|()| tx.commit(&identity));
         let committed = match committed {
             Ok(committed) => committed,
             Err(Stop::Error(error)) => {
@@ -140,7 +148,9 @@ impl Session {
 
     /// Ends the open transaction without a trace.
     pub(super) fn rollback(&mut self, chain: Chain) -> Holding {
-        let Some(mut tx) = self.transaction.take() else { return self.hold(Vec::new(), None) };
+        let Some(mut tx) = self.transaction.take() else {
+            return self.hold(Vec::new(), None);
+        };
         let hold = tx.rollback();
         let modes = (tx.isolation(), tx.read_only());
         drop(tx);
@@ -176,7 +186,8 @@ impl Session {
         self.block = false;
         self.failed = false;
         self.saved.clear();
-        self.portals.retain(|_, p| p.cursor.as_ref().is_some_and(|c| c.is_held()));
+        self.portals
+            .retain(|_, p| p.cursor.as_ref().is_some_and(|c| c.is_held()));
         super::control::unlock_transaction(&self.engine, &self.memory);
         self.memory.borrow_mut().own_sequences.clear();
         self.deferred = crate::exec::Deferred::default();
@@ -190,7 +201,11 @@ impl Session {
         }
     }
 
-    pub(super) fn hold(&mut self, hold: Vec<(GroupId, Position)>, own: Option<(GroupId, Position)>) -> Holding {
+    pub(super) fn hold(
+        &mut self,
+        hold: Vec<(GroupId, Position)>,
+        own: Option<(GroupId, Position)>,
+    ) -> Holding {
         let watch = |(group, position): (GroupId, Position)| {
             let signal = Signal::default();
             match self.engine.groups().get(group) {
@@ -255,24 +270,47 @@ impl Session {
             return;
         }
         for (channel, payload) in std::mem::take(&mut holding.notifications) {
-            notifier.send(&Notification { process, channel, payload }, false);
+            notifier.send(
+                &Notification {
+                    process,
+                    channel,
+                    payload,
+                },
+                false,
+            );
         }
-        let Some((group, position)) = holding.own else { return };
+        let Some((group, position)) = holding.own else {
+            return;
+        };
         let catalog = self.engine.catalog();
         for tree in std::mem::take(&mut holding.trees) {
-            let table = catalog.table_of_tree(group, tree).and_then(|id| catalog.table(id));
+            let table = catalog
+                .table_of_tree(group, tree)
+                .and_then(|id| catalog.table(id));
             if let Some(table) = table {
                 let channel = table.name.clone();
                 let payload = position.to_string();
-                notifier.send(&Notification { process, channel, payload }, true);
+                notifier.send(
+                    &Notification {
+                        process,
+                        channel,
+                        payload,
+                    },
+                    true,
+                );
             }
         }
     }
 
     /// Sequences that were made by this transaction keep where they stand.
     fn write_sequences(&mut self, tx: &mut Transaction) -> std::result::Result<(), Stop> {
-        let own: Vec<_> =
-            self.memory.borrow().own_sequences.iter().map(|(id, p)| (*id, *p)).collect();
+        let own: Vec<_> = self
+            .memory
+            .borrow()
+            .own_sequences
+            .iter()
+            .map(|(id, p)| (*id, *p))
+            .collect();
         for (id, position) in own {
             let Some(table) = tx.catalog().table(crate::catalog::TableId(id)).cloned() else {
                 continue;
@@ -289,7 +327,10 @@ impl Session {
             return None;
         }
         let behind = self.token.iter().find(|(group, position)| {
-            self.engine.groups().get(*group).is_some_and(|g| g.applied() < *position)
+            self.engine
+                .groups()
+                .get(*group)
+                .is_some_and(|g| g.applied() < *position)
         });
         if behind.is_none() {
             self.await_token = false;

@@ -157,12 +157,15 @@ impl Engine {
     /// the role's connection limit, 22023 for settings.
     pub fn session(self: &Arc<Engine>, login: &Login) -> Result<Session> {
         let catalog = self.catalog();
-        let role = catalog.role_by_name(&login.user).filter(|r| r.login).ok_or_else(|| {
-            Error::new(
-                state::INVALID_AUTHORIZATION_SPECIFICATION,
-                format!("role \"{}\" is not permitted to log in", login.user),
-            )
-        })?;
+        let role = catalog
+            .role_by_name(&login.user)
+            .filter(|r| r.login)
+            .ok_or_else(|| {
+                Error::new(
+                    state::INVALID_AUTHORIZATION_SPECIFICATION,
+                    format!("role \"{}\" is not permitted to log in", login.user),
+                )
+            })?;
         let database = match login.database.as_str() {
             "" => login.user.as_str(),
             name => name,
@@ -193,7 +196,9 @@ impl Engine {
             changed: now,
             ..Shown::default()
         };
-        let activity = self.activities().add(shown, self.limits().notifications_max);
+        let activity = self
+            .activities()
+            .add(shown, self.limits().notifications_max);
         Ok(Session {
             engine: Arc::clone(self),
             activity,
@@ -203,7 +208,11 @@ impl Engine {
             effective,
             settings_changed: true,
             reported: BTreeMap::new(),
-            path: Path { catalog: u64::MAX, schemas: Arc::from([]), names: None },
+            path: Path {
+                catalog: u64::MAX,
+                schemas: Arc::from([]),
+                names: None,
+            },
             token: Token::default(),
             await_token: false,
             transaction: None,
@@ -244,7 +253,12 @@ fn initial_values(
     let mut values = Values::default();
     for (name, value) in role {
         // A setting that has become wrong must not lock its role out.
-        let _ = values.set(name, Some(std::slice::from_ref(value)), Place::Initial, true);
+        let _ = values.set(
+            name,
+            Some(std::slice::from_ref(value)),
+            Place::Initial,
+            true,
+        );
     }
     for (name, value) in parameters {
         match name.as_str() {
@@ -318,9 +332,11 @@ impl Session {
     /// ReadyForQuery.
     pub fn idle_deadline(&self) -> Option<(u64, Error)> {
         let (timeout, state, what) = match self.status() {
-            Status::Idle => {
-                (self.effective.idle_timeout, state::IDLE_SESSION_TIMEOUT, "idle-session")
-            }
+            Status::Idle => (
+                self.effective.idle_timeout,
+                state::IDLE_SESSION_TIMEOUT,
+                "idle-session",
+            ),
             _ => (
                 self.effective.idle_in_transaction_timeout,
                 state::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -328,8 +344,10 @@ impl Session {
             ),
         };
         (timeout > 0).then(|| {
-            let error =
-                Error::new(state, format!("terminating connection due to {what} timeout"));
+            let error = Error::new(
+                state,
+                format!("terminating connection due to {what} timeout"),
+            );
             (self.idle_since + timeout, error)
         })
     }
@@ -439,13 +457,17 @@ impl Session {
                 None => self.effective.isolation.name().to_owned(),
             }),
             "transaction_read_only" => {
-                let on = self.transaction.as_ref().map_or(self.effective.read_only, |tx| {
-                    tx.read_only()
-                });
+                let on = self
+                    .transaction
+                    .as_ref()
+                    .map_or(self.effective.read_only, |tx| tx.read_only());
                 Some(if on { "on" } else { "off" }.to_owned())
             }
             "transaction_deferrable" => {
-                let on = self.transaction.as_ref().is_some_and(Transaction::deferrable);
+                let on = self
+                    .transaction
+                    .as_ref()
+                    .is_some_and(Transaction::deferrable);
                 Some(if on { "on" } else { "off" }.to_owned())
             }
             _ => self.values.look(self.engine.settings(), name),
@@ -457,7 +479,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.transaction = None;
         control::unlock_all(&self.engine, &self.memory);
-        self.engine.notifier().unlisten(None, self.activity.process());
+        self.engine
+            .notifier()
+            .unlisten(None, self.activity.process());
         self.engine.activities().remove(self.activity.process());
     }
 }

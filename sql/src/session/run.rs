@@ -159,11 +159,19 @@ impl Session {
         job.columns = planned.columns.clone().into();
         self.lock_and_read(&planned)?;
         let buffered = planned.writes.is_some() || planned.locks_rows;
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         let mark = buffered.then(|| tx.statement_mark());
         let parameters = Arc::clone(&job.parameters);
         let opened = self.exec(job, |cx| exec::open(&planned, parameters, cx));
-        let rows = |operator| Rows { operator, buffered, mark: mark.clone(), copy: None };
+        let rows = |operator| Rows {
+            operator,
+            buffered,
+            mark: mark.clone(),
+            copy: None,
+        };
         match opened {
             Ok(operator) => {
                 job.planned = Some(planned);
@@ -178,7 +186,10 @@ impl Session {
 
     /// The newest catalog, with `search_path` resolved in it.
     pub(super) fn fresh_catalog(&mut self) -> Arc<Catalog> {
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         tx.refresh_catalog();
         let (catalog, own_ddl) = (Arc::clone(tx.catalog()), tx.has_ddl());
         self.resolve_path(&catalog, own_ddl);
@@ -188,7 +199,10 @@ impl Session {
     /// Locks the tables that a plan uses, then takes the snapshot that belongs to the catalog.
     pub(super) fn lock_and_read(&mut self, planned: &Planned) -> std::result::Result<(), Stop> {
         let autocommit = !self.block;
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         let mut groups: Vec<GroupId> = Vec::with_capacity(planned.tables.len());
         for table in &planned.tables {
             if !groups.contains(&table.group) {
@@ -346,7 +360,9 @@ impl Session {
 
     fn give_id(&mut self) -> std::result::Result<(), Stop> {
         let catalog = self.catalog();
-        let home = catalog.group_of(self.user.current).unwrap_or(GroupId::DIRECTORY);
+        let home = catalog
+            .group_of(self.user.current)
+            .unwrap_or(GroupId::DIRECTORY);
         let tx = self.transaction.as_mut().expect("a transaction is open");
         let id = tx.id(home)?;
         self.effects.borrow_mut().txid = Some(id);
@@ -417,7 +433,12 @@ impl Session {
             [one] => *one,
             many => many.get(at).copied().unwrap_or(0),
         };
-        let Rows { operator, buffered, copy, .. } = rows;
+        let Rows {
+            operator,
+            buffered,
+            copy,
+            ..
+        } = rows;
         let result = self.exec(job, |cx| {
             loop {
                 if !*buffered && max > 0 && sent >= max {
@@ -500,7 +521,10 @@ impl Session {
                     _ => planned.tag.text(affected),
                 }
             }
-            (None, None) => job.utility_tag.clone().unwrap_or_else(|| format!("SELECT {count}")),
+            (None, None) => job
+                .utility_tag
+                .clone()
+                .unwrap_or_else(|| format!("SELECT {count}")),
         };
         Ok(Phase::Made(tag))
     }
@@ -548,7 +572,9 @@ impl Session {
 
     /// Notices of the transaction's work.
     pub(super) fn send_notices(&mut self, out: &mut dyn Output) {
-        let Some(tx) = self.transaction.as_mut() else { return };
+        let Some(tx) = self.transaction.as_mut() else {
+            return;
+        };
         for notice in tx.take_notices() {
             let warning = notice.state().as_str().starts_with("01");
             let severity = if warning { "WARNING" } else { "NOTICE" };
@@ -675,7 +701,9 @@ impl Session {
     }
 
     pub(super) fn undo(&mut self, mark: Option<crate::transaction::Mark>) -> Result<()> {
-        let (Some(mark), Some(tx)) = (mark, self.transaction.as_mut()) else { return Ok(()) };
+        let (Some(mark), Some(tx)) = (mark, self.transaction.as_mut()) else {
+            return Ok(());
+        };
         let undone = tx.undo_to(&mark, Locks::Keep);
         tx.unmark();
         match undone {
@@ -708,7 +736,9 @@ impl Session {
     }
 
     fn log_duration(&self, job: &Job) {
-        let Some(min) = self.effective.log_min_duration else { return };
+        let Some(min) = self.effective.log_min_duration else {
+            return;
+        };
         let duration = self.engine.clock().unix_micros().saturating_sub(job.begun);
         if duration >= min {
             tracing::info!(
@@ -745,5 +775,8 @@ pub(super) fn aborted() -> Error {
 
 /// 57014.
 fn statement_timeout() -> Error {
-    Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout")
+    Error::new(
+        state::QUERY_CANCELED,
+        "canceling statement due to statement timeout",
+    )
 }

@@ -4,7 +4,7 @@
 //! A row of the sequences' tree: key = OID (u32, big-endian), value = last (i64, little-endian)
 //! and 1 if it was handed out. No row: nothing was handed out since the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,8 +102,8 @@ struct Hand {
     range: Option<Range>,
     /// Reserved by an entry that is perhaps not applied yet: the range, the row, the position.
     pending: Option<(Range, Position, LogPosition)>,
-    /// The row that the range relies on.
-    row: Option<Position>,
+    /// The rows that it has written last.
+    rows: VecDeque<Position>,
     /// The range in hand rests on this entry, which was not applied when it was taken.
     early: Option<LogPosition>,
     /// The newest position when it was reserved: tells whether its era lasts.
@@ -117,11 +117,40 @@ struct Hand {
 #[derive(Default)]
 pub struct Sequences {
     hands: Mutex<BTreeMap<(GroupId, u32), Arc<Mutex<Hand>>>>,
+    /// Rows as they were applied: one that no hand has written (ALTER SEQUENCE, TRUNCATE) empties
+    /// the hand.
+    applied: Mutex<BTreeMap<(GroupId, u32), Option<Position>>>,
 }
+
+/// Own rows remembered per hand.
+const ROWS_MAX: usize = 8;
 
 impl Sequences {
     fn hand(&self, group: GroupId, id: u32) -> Arc<Mutex<Hand>> {
         Arc::clone(self.hands.lock().entry((group, id)).or_default())
+    }
+
+    /// An entry with a sequence's row was applied.
+    pub fn observe(&self, group: GroupId, key: &[u8], row: Option<&[u8]>) {
+        let Some(id) = key
+            .get(..4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_be_bytes)
+        else {
+            return;
+        };
+        self.applied
+            .lock()
+            .insert((group, id), row.and_then(Position::decode));
+    }
+
+    /// Was the applied row written by somebody else?
+    fn is_foreign(&self, group: GroupId, id: u32, hand: &Hand) -> bool {
+        match self.applied.lock().get(&(group, id)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(row)) => !hand.rows.contains(row),
+        }
     }
 
     /// Forgets what is in hand (ALTER SEQUENCE, a new leader).
@@ -143,7 +172,8 @@ impl Sequences {
         let hand = self.hand(group.id(), table.id.0);
         let mut hand = hand.lock();
         let rule = (options.increment, options.min, options.max, options.cycle);
-        if hand.rule != Some(rule) {
+        let in_hand = hand.range.is_some() || hand.pending.is_some();
+        if hand.rule != Some(rule) || (in_hand && self.is_foreign(group.id(), table.id.0, &hand)) {
             *hand = Hand {
                 rule: Some(rule),
                 ..Hand::default()
@@ -153,7 +183,10 @@ impl Sequences {
             let unsure = hand.early.filter(|at| group.applied() < *at);
             if unsure.is_some() && !group.alive(hand.base) {
                 // The leader has changed: the range may be lost.
-                *hand = Hand { rule: Some(rule), ..Hand::default() };
+                *hand = Hand {
+                    rule: Some(rule),
+                    ..Hand::default()
+                };
             } else if unsure.is_none() || early {
                 return Ok((value, unsure));
             } else if let Some(at) = unsure {
@@ -168,18 +201,14 @@ impl Sequences {
             let applied = group.get(TREE_SEQUENCES, &key(table.id.0), group.applied())?;
             if applied.as_deref().and_then(Position::decode) == Some(row) {
                 hand.range = Some(range);
-                hand.row = Some(row);
                 if let Some(value) = take(&mut hand) {
                     return Ok((value, None));
                 }
             }
         }
         let position = reserve(engine, group, table, options, &mut hand)?;
-        if early
-            && let Some((range, row, at)) = hand.pending.take()
-        {
+        if early && let Some((range, _, at)) = hand.pending.take() {
             hand.range = Some(range);
-            hand.row = Some(row);
             hand.early = Some(at);
             if let Some(value) = take(&mut hand) {
                 return Ok((value, Some(at)));
@@ -314,7 +343,10 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
     } else {
         let group = group(cx, &table)?;
         let early = cx.catalog.has_role(cx.role(), table.owner);
-        let next = cx.engine.sequences().next(cx.engine, &group, &table, &options, early);
+        let next = cx
+            .engine
+            .sequences()
+            .next(cx.engine, &group, &table, &options, early);
         let (value, unsure) = cx.stopping(next)?;
         if let Some(position) = unsure {
             cx.effects.borrow_mut().hold.push((group.id(), position));

@@ -98,7 +98,10 @@ impl Session {
             "transaction_isolation" => {
                 let isolation = first.map(|f| isolation_of(f)).transpose()?;
                 let isolation = isolation.unwrap_or(self.effective.isolation);
-                let modes = Modes { isolation: Some(isolation), ..Modes::default() };
+                let modes = Modes {
+                    isolation: Some(isolation),
+                    ..Modes::default()
+                };
                 return self.set_modes(&modes);
             }
             "transaction_read_only" => {
@@ -106,11 +109,17 @@ impl Session {
                     Some(text) => crate::parse::boolean(text),
                     None => Some(self.effective.read_only),
                 };
-                return self.set_modes(&Modes { read_only, ..Modes::default() });
+                return self.set_modes(&Modes {
+                    read_only,
+                    ..Modes::default()
+                });
             }
             "transaction_deferrable" => {
                 let deferrable = first.and_then(crate::parse::boolean);
-                return self.set_modes(&Modes { deferrable, ..Modes::default() });
+                return self.set_modes(&Modes {
+                    deferrable,
+                    ..Modes::default()
+                });
             }
             "seed" => {
                 if let Some(seed) = first.and_then(|f| f.parse::<f64>().ok()) {
@@ -146,8 +155,12 @@ impl Session {
     }
 
     fn show(&mut self, job: &mut Job, name: &str) -> std::result::Result<Phase, Stop> {
-        let value = self.shown_setting(name).ok_or_else(|| settings::unknown(name))?;
-        let name = settings::find(name).map_or(name, |s| s.name.as_str()).to_owned();
+        let value = self
+            .shown_setting(name)
+            .ok_or_else(|| settings::unknown(name))?;
+        let name = settings::find(name)
+            .map_or(name, |s| s.name.as_str())
+            .to_owned();
         let columns = vec![column(&name, Type::TEXT)];
         Ok(self.given(job, columns, vec![vec![text(value)]], "SHOW"))
     }
@@ -158,9 +171,13 @@ impl Session {
             vec![text(&setting.name), text(value), text(&setting.description)]
         };
         let hidden = ["role", "session_authorization", "is_superuser"];
-        let all = settings::all().iter().filter(|s| !hidden.contains(&s.name.as_str()));
+        let all = settings::all()
+            .iter()
+            .filter(|s| !hidden.contains(&s.name.as_str()));
         let rows = all.map(row).collect();
-        let columns = ["name", "setting", "description"].map(|n| column(n, Type::TEXT)).into();
+        let columns = ["name", "setting", "description"]
+            .map(|n| column(n, Type::TEXT))
+            .into();
         Ok(self.given(job, columns, rows, "SHOW"))
     }
 
@@ -170,7 +187,10 @@ impl Session {
         let mut all = Vec::new();
         for name in names {
             let mut found = false;
-            for table in catalog.tables().filter(|t| self.path.schemas.contains(&t.schema)) {
+            for table in catalog
+                .tables()
+                .filter(|t| self.path.schemas.contains(&t.schema))
+            {
                 for constraint in table.constraints.iter().filter(|c| c.name() == name) {
                     found = true;
                     if let crate::catalog::Constraint::Foreign(key) = constraint {
@@ -208,7 +228,9 @@ impl Session {
         self.values.reset_all();
         self.statements.clear();
         self.listens.clear();
-        self.engine.notifier().unlisten(None, self.activity.process());
+        self.engine
+            .notifier()
+            .unlisten(None, self.activity.process());
         self.activity.update(|shown| shown.channels.clear());
         control::unlock_all(&self.engine, &self.memory);
         self.forget_sequences();
@@ -217,7 +239,12 @@ impl Session {
 }
 
 fn isolation_of(text: &str) -> Result<crate::transaction::Isolation> {
-    let known = ["serializable", "repeatable read", "read committed", "read uncommitted"];
+    let known = [
+        "serializable",
+        "repeatable read",
+        "read committed",
+        "read uncommitted",
+    ];
     let text = text.to_ascii_lowercase();
     if known.contains(&text.as_str()) {
         return Ok(settings::isolation(&text));

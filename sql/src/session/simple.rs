@@ -39,7 +39,12 @@ impl Session {
                 return Err(error);
             }
         };
-        self.simple = Some(Simple { parsed, next: 0, job: None, empty: false });
+        self.simple = Some(Simple {
+            parsed,
+            next: 0,
+            job: None,
+            empty: false,
+        });
         Ok(())
     }
 
@@ -58,7 +63,9 @@ impl Session {
     /// # Errors
     /// The statement's error; the rest of the query string is gone.
     pub fn next(&mut self, out: &mut dyn Output) -> Result<Step> {
-        let Some(mut simple) = self.simple.take() else { return Ok(Step::End) };
+        let Some(mut simple) = self.simple.take() else {
+            return Ok(Step::End);
+        };
         let Some(mut job) = simple.job.take().or_else(|| self.next_job(&mut simple)) else {
             if simple.parsed.is_empty() && !simple.empty {
                 simple.empty = true;

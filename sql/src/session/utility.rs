@@ -31,7 +31,12 @@ impl Operator for Given {
 
 /// A text column of a utility statement's answer.
 pub(super) fn column(name: &str, ty: Type) -> OutputColumn {
-    OutputColumn { name: name.to_owned(), ty, table: 0, number: 0 }
+    OutputColumn {
+        name: name.to_owned(),
+        ty,
+        table: 0,
+        number: 0,
+    }
 }
 
 pub(super) fn text(value: impl AsRef<str>) -> Datum {
@@ -137,7 +142,12 @@ impl Session {
         job.returns_rows = true;
         job.utility_tag = Some(tag.to_owned());
         let operator = Given::new(rows);
-        Phase::Rows(Rows { operator, buffered: false, mark: None, copy: None })
+        Phase::Rows(Rows {
+            operator,
+            buffered: false,
+            mark: None,
+            copy: None,
+        })
     }
 
     fn explain(&mut self, job: &mut Job, explain: &Explain) -> std::result::Result<Phase, Stop> {
@@ -166,15 +176,24 @@ impl Session {
         let types = Arc::clone(&job.prepared.parameters);
         let planned = self.plan_text(&text, &query, &types, &catalog)?;
         self.lock_and_read(&planned)?;
-        let operator = crate::plan::explain(&planned, &explain.options, Arc::clone(&job.parameters));
+        let operator =
+            crate::plan::explain(&planned, &explain.options, Arc::clone(&job.parameters));
         let json = explain.options.format == crate::parse::ExplainFormat::Json;
         let ty = if json { Type::JSON } else { Type::TEXT };
         job.columns = vec![column("QUERY PLAN", ty)].into();
         job.returns_rows = true;
         job.utility_tag = Some("EXPLAIN".to_owned());
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         let mark = Some(tx.statement_mark());
-        Ok(Phase::Rows(Rows { operator, buffered: true, mark, copy: None }))
+        Ok(Phase::Rows(Rows {
+            operator,
+            buffered: true,
+            mark,
+            copy: None,
+        }))
     }
 
     /// DDL: decided and written by `ddl` within the transaction.
@@ -193,15 +212,32 @@ impl Session {
         self.ensure_transaction(false);
         let catalog = self.fresh_catalog();
         let own = catalog.group_of(self.user.current);
-        let tx = self.transaction.as_mut().expect("a transaction was ensured");
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
         if tx.read_only() {
             return Err(super::environment::read_only("DDL").into());
         }
+        let own = own.filter(|id| self.engine.groups().get(*id).is_some());
         let home = tx.writing().or(own);
         let groups: Vec<GroupId> = std::iter::once(GroupId::DIRECTORY).chain(home).collect();
         tx.begin_statement(&groups, home)?;
         let mark = tx.statement_mark();
-        let done = self.exec(job, |cx| crate::ddl::execute(ddl, cx));
+        let format = self.format();
+        let engine = Arc::clone(&self.engine);
+        let path = Arc::clone(&self.path.schemas);
+        let text = Arc::clone(&job.prepared.text);
+        let bind = crate::plan::BindCx {
+            role: self.user.current,
+            login: self.user.session,
+            path: &path,
+            text: &text,
+            parameter_types: &[],
+            format: &format,
+            registry: engine.as_ref(),
+        };
+        let done = self.exec(job, |cx| crate::ddl::execute(ddl, &bind, cx));
         match done {
             Ok(tag) => {
                 self.carry_out_effects(out)?;
@@ -226,7 +262,11 @@ impl Session {
             .into());
         }
         let catalog = self.fresh_catalog();
-        let policy = if lock.no_wait { Policy::NoWait } else { Policy::Wait };
+        let policy = if lock.no_wait {
+            Policy::NoWait
+        } else {
+            Policy::Wait
+        };
         for name in &lock.tables {
             let table = self.resolve_table(&catalog, name)?;
             let privilege = match lock.mode {
@@ -240,16 +280,15 @@ impl Session {
             }
             let tx = self.transaction.as_mut().expect("a block is open");
             if table.tree != 0 {
-                tx.lock_table(table.group, table.tree, lock.mode, policy).map_err(|stop| {
-                    match stop {
+                tx.lock_table(table.group, table.tree, lock.mode, policy)
+                    .map_err(|stop| match stop {
                         Stop::Error(e) if e.state() == state::LOCK_NOT_AVAILABLE => Error::new(
                             state::LOCK_NOT_AVAILABLE,
                             format!("could not obtain lock on relation \"{}\"", table.name),
                         )
                         .into(),
                         other => other,
-                    }
-                })?;
+                    })?;
             }
         }
         Ok(Phase::Made("LOCK TABLE".to_owned()))
@@ -276,7 +315,11 @@ impl Session {
         for name in &vacuum.tables {
             self.resolve_table(&catalog, name)?;
         }
-        let tag = if vacuum.analyze_only { "ANALYZE" } else { "VACUUM" };
+        let tag = if vacuum.analyze_only {
+            "ANALYZE"
+        } else {
+            "VACUUM"
+        };
         Ok(Phase::Made(tag.to_owned()))
     }
 
@@ -287,7 +330,10 @@ impl Session {
         wait: &WaitForLsn,
     ) -> std::result::Result<Phase, Stop> {
         let invalid = |what: &str, value: &str| {
-            Error::new(state::INVALID_PARAMETER_VALUE, format!("invalid {what}: \"{value}\""))
+            Error::new(
+                state::INVALID_PARAMETER_VALUE,
+                format!("invalid {what}: \"{value}\""),
+            )
         };
         let position = Position::parse(&wait.position)
             .ok_or_else(|| invalid("input for type pg_lsn", &wait.position))?;
@@ -295,10 +341,16 @@ impl Session {
             None => None,
             Some(text) => Some(millis(text).ok_or_else(|| invalid("timeout value", text))?),
         };
-        let deadline =
-            timeout.filter(|ms| *ms > 0).map(|ms| job.begun.saturating_add(ms * 1_000));
+        let deadline = timeout
+            .filter(|ms| *ms > 0)
+            .map(|ms| job.begun.saturating_add(ms * 1_000));
         let now = self.engine.clock().unix_micros();
-        let behind = self.engine.groups().all().into_iter().find(|g| g.applied() < position);
+        let behind = self
+            .engine
+            .groups()
+            .all()
+            .into_iter()
+            .find(|g| g.applied() < position);
         let status = match behind {
             None => "success",
             Some(_) if deadline.is_some_and(|d| now >= d) => {
@@ -323,7 +375,9 @@ impl Session {
                     return Err(Stop::again());
                 }
                 let until = position.unix_micros() + 1;
-                return Err(Stop::Wait(Wait::Until(until.min(deadline.unwrap_or(u64::MAX)))));
+                return Err(Stop::Wait(Wait::Until(
+                    until.min(deadline.unwrap_or(u64::MAX)),
+                )));
             }
         };
         let columns = vec![column("status", Type::TEXT)];
@@ -345,7 +399,9 @@ impl Session {
 /// `100ms`, `2s`, `5` (ms).
 fn millis(text: &str) -> Option<u64> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..end].parse().ok()?;
     let factor = match text[end..].trim() {
         "" | "ms" => 1,

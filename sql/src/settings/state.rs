@@ -292,7 +292,9 @@ impl Effective {
             format_key: {
                 use std::hash::{DefaultHasher, Hash, Hasher};
                 let mut hasher = DefaultHasher::new();
-                ["DateStyle", "TimeZone", "IntervalStyle"].map(text).hash(&mut hasher);
+                ["DateStyle", "TimeZone", "IntervalStyle"]
+                    .map(text)
+                    .hash(&mut hasher);
                 hasher.finish()
             },
         })

@@ -583,7 +583,11 @@ impl Transaction {
     /// Does this node lead the group (so that its lock table counts)?
     pub fn leads(&self, group: GroupId) -> bool {
         self.members.contains_key(&group)
-            || self.engine.groups().get(group).is_some_and(|g| g.term().is_some())
+            || self
+                .engine
+                .groups()
+                .get(group)
+                .is_some_and(|g| g.term().is_some())
     }
 
     fn check_alive(&self) -> Result<(), Stop> {

@@ -1,0 +1,1 @@
+//! Anomalies per isolation level, each with the twin that must commit.

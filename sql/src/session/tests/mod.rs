@@ -1,0 +1,5 @@
+//! Sessions over storage without Raft: what clients see, step by step.
+
+mod anomalies;
+mod basic;
+mod node;

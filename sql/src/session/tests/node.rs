@@ -1,0 +1,255 @@
+//! One node in memory, and clients that speak the simple protocol to it.
+
+use std::sync::Arc;
+
+use storage::{GroupId, Local, ManualClock, MemoryStore, TableStore};
+
+use crate::Error;
+use crate::engine::{Engine, Limits, Parts, Random};
+use crate::session::{Field, Login, Output, Session, Step, Waiting};
+
+/// SplitMix64 from a fixed seed.
+struct Seeded(std::sync::atomic::AtomicU64);
+
+impl Random for Seeded {
+    fn bits(&self) -> u64 {
+        let mut z = self
+            .0
+            .fetch_add(0x9E37_79B9_7F4A_7C15, std::sync::atomic::Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+/// A node with its clock in the test's hand.
+pub struct Node {
+    pub local: Arc<Local>,
+    pub engine: Arc<Engine>,
+    pub clock: Arc<ManualClock>,
+}
+
+impl Node {
+    pub fn new() -> Node {
+        Node::with(Limits::default())
+    }
+
+    pub fn with(limits: Limits) -> Node {
+        let clock = Arc::new(ManualClock::new(1_795_000_000_000_000));
+        let store: Arc<dyn TableStore> = MemoryStore::new();
+        let local = Local::new(store, clock.clone());
+        let engine = Engine::new(Parts {
+            groups: Arc::clone(local.groups()),
+            propose: local.clone(),
+            clock: clock.clone(),
+            random: Arc::new(Seeded(7.into())),
+            relations: Vec::new(),
+            functions: Vec::new(),
+            settings: Vec::new(),
+            limits,
+        })
+        .expect("an engine");
+        local.groups().observe(engine.observer());
+        local.lead(GroupId::DIRECTORY).expect("the directory");
+        engine.load(GroupId::DIRECTORY).expect("an empty catalog");
+        engine.bootstrap(None).expect("the first entry");
+        Node {
+            local,
+            engine,
+            clock,
+        }
+    }
+
+    pub fn client(&self, user: &str) -> Client {
+        let login = Login {
+            user: user.to_owned(),
+            ..Login::default()
+        };
+        let session = self
+            .engine
+            .session(&login)
+            .unwrap_or_else(|e| panic!("{user}: {e:?}"));
+        Client {
+            session,
+            clock: Arc::clone(&self.clock),
+            answer: Answer::default(),
+            waiting: None,
+            result: Vec::new(),
+        }
+    }
+
+    /// The group of a role.
+    pub fn group(&self, role: &str) -> GroupId {
+        let catalog = self.engine.catalog();
+        let role = catalog.find_role(role).expect("a role").id;
+        catalog.group_of(role).expect("a group")
+    }
+}
+
+/// What a client was sent.
+#[derive(Default)]
+pub struct Answer {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+    pub copied: Vec<u8>,
+    pub notices: Vec<String>,
+    pub parameters: Vec<(String, String)>,
+    copying: bool,
+}
+
+impl Output for Answer {
+    fn columns(&mut self, fields: &[Field]) {
+        self.columns = fields.iter().map(|f| f.name.clone()).collect();
+    }
+
+    fn row(&mut self, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        let mut body = Vec::new();
+        write(&mut body);
+        if self.copying {
+            self.copied.extend(body);
+            return;
+        }
+        let mut rest = &body[2..];
+        let mut row = Vec::new();
+        for _ in 0..i16::from_be_bytes([body[0], body[1]]) {
+            let length = i32::from_be_bytes(rest[..4].try_into().unwrap());
+            rest = &rest[4..];
+            match usize::try_from(length) {
+                Err(_) => row.push(None),
+                Ok(length) => {
+                    row.push(Some(String::from_utf8_lossy(&rest[..length]).into_owned()));
+                    rest = &rest[length..];
+                }
+            }
+        }
+        self.rows.push(row);
+    }
+
+    fn notice(&mut self, severity: &'static str, notice: &Error) {
+        self.notices.push(format!("{severity}: {notice}"));
+    }
+
+    fn parameter(&mut self, name: &str, value: &str) {
+        self.parameters.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn full(&self) -> bool {
+        false
+    }
+}
+
+/// A client whose statements can be left waiting.
+pub struct Client {
+    pub session: Session,
+    clock: Arc<ManualClock>,
+    pub answer: Answer,
+    waiting: Option<Waiting>,
+    result: Vec<String>,
+}
+
+impl Client {
+    /// Begins a query string. `None`: it waits.
+    pub fn start(&mut self, sql: &str) -> Option<String> {
+        assert!(self.waiting.is_none(), "the client waits");
+        self.answer = Answer::default();
+        self.result.clear();
+        if let Err(error) = self.session.query(sql) {
+            return Some(told(&error));
+        }
+        self.go_on()
+    }
+
+    /// Goes on if what was waited for has come.
+    pub fn go_on(&mut self) -> Option<String> {
+        loop {
+            if let Some(waiting) = self.waiting.take() {
+                let now = storage::Clock::unix_micros(self.clock.as_ref());
+                if !waiting.ready() && waiting.until().is_none_or(|until| now < until) {
+                    self.waiting = Some(waiting);
+                    return None;
+                }
+            }
+            match self.session.next(&mut self.answer) {
+                Ok(Step::Done { tag }) => self.result.push(tag),
+                Ok(Step::End) => break,
+                Ok(Step::Wait(waiting)) => self.waiting = Some(waiting),
+                Ok(Step::More) => {}
+                Ok(Step::CopyOut { .. }) => self.answer.copying = true,
+                Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
+                Ok(Step::Suspended) => panic!("no row limit was given"),
+                Err(error) => {
+                    self.result.push(told(&error));
+                    break;
+                }
+            }
+        }
+        self.session.report(&mut self.answer);
+        self.session.idle();
+        Some(self.result.join("; "))
+    }
+
+    /// Runs a query string that must not wait: its tags, or its error.
+    pub fn run(&mut self, sql: &str) -> String {
+        self.start(sql).unwrap_or_else(|| panic!("waits: {sql}"))
+    }
+
+    /// Runs a query string that must succeed.
+    pub fn ok(&mut self, sql: &str) -> String {
+        let result = self.run(sql);
+        assert!(!result.contains("ERROR"), "{sql}: {result}");
+        result
+    }
+
+    /// Runs a query: its rows as text, fields by `|`, rows by newline; or its error.
+    pub fn rows(&mut self, sql: &str) -> String {
+        let result = self.run(sql);
+        if result.contains("ERROR") {
+            return result;
+        }
+        self.shown()
+    }
+
+    /// The rows of the last answer.
+    pub fn shown(&self) -> String {
+        let field = |f: &Option<String>| f.clone().unwrap_or_else(|| "NULL".to_owned());
+        let row = |r: &Vec<Option<String>>| r.iter().map(field).collect::<Vec<_>>().join("|");
+        self.answer
+            .rows
+            .iter()
+            .map(row)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// Sends COPY data in portions, then CopyDone.
+    pub fn copy(&mut self, data: &[u8], portion: usize) -> String {
+        for part in data.chunks(portion) {
+            match self.session.copy_data(part) {
+                Ok(Step::More) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => return told(&error),
+            }
+        }
+        match self.session.copy_done(&mut self.answer) {
+            Ok(Step::Done { tag }) => self.result.push(tag),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return told(&error),
+        }
+        self.go_on().expect("no wait")
+    }
+}
+
+/// An error as the tests compare it.
+pub fn told(error: &Error) -> String {
+    let mut text = format!("ERROR {:?}: {error}", error.state());
+    for (name, part) in [
+        ("DETAIL", &error.0.detail),
+        ("HINT", &error.0.hint),
+        ("CONTEXT", &error.0.context),
+    ] {
+        if let Some(part) = part {
+            text.push_str(&format!(" {name}: {part}"));
+        }
+    }
+    text
+}
