@@ -2,14 +2,18 @@
 //! `pg_get_viewdef` print.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use sqlparser::ast::{Expr, Value, VisitMut, visit_expressions_mut};
+use sqlparser::ast::{Expr, FunctionArguments, Value, VisitMut, visit_expressions_mut};
+
+use super::deparse::Deparse;
 
 use crate::catalog::{
-    Catalog, ColumnId, Constraint, ForeignKey, Index, IndexKey, ReferentialAction, Relation,
-    RoleId, SchemaId, Table, TableKind,
+    Catalog, Column, ColumnId, Constraint, ForeignKey, Index, IndexKey, ReferentialAction,
+    Relation, RoleId, SchemaId, Table, TableKind,
 };
 use crate::ddl::{columns_in, parse_query, quote, relations_in};
+use crate::plan::stored_expression;
 
 /// A relation's name as `regclass` prints it: qualified unless the path finds it.
 pub(crate) fn relation_name(catalog: &Catalog, path: &[SchemaId], relation: &Relation) -> String {
@@ -40,16 +44,85 @@ pub(crate) fn expression(catalog: &Catalog, path: &[SchemaId], text: &str) -> St
     expr.to_string()
 }
 
-/// A stored expression of a table as `pg_get_expr` prints it.
+/// The text of a column's default or generation expression as `pg_attrdef.adbin` shows it: with
+/// the column's number, for literals get their type from it.
+pub(super) fn of_column(column: &Column, text: &str) -> String {
+    format!("{{COLUMN {}}} {text}", column.number)
+}
+
+fn column_of<'t>(table: &'t Table, tree: &'t str) -> (Option<&'t Column>, &'t str) {
+    let parsed = tree
+        .strip_prefix("{COLUMN ")
+        .and_then(|rest| rest.split_once("} "));
+    match parsed.and_then(|(number, text)| Some((number.parse::<i16>().ok()?, text))) {
+        Some((number, text)) => (table.live_columns().find(|c| c.number == number), text),
+        None => (None, tree),
+    }
+}
+
+/// The SQL text within a stored tree.
+pub(super) fn text_of(tree: &str) -> &str {
+    match tree
+        .strip_prefix("{COLUMN ")
+        .and_then(|rest| rest.split_once("} "))
+    {
+        Some((_, text)) => text,
+        None => tree,
+    }
+}
+
+/// A stored expression of a table as `pg_get_expr` prints it. What cannot be bound any more is
+/// shown as it was written.
 pub(crate) fn expression_of(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     path: &[SchemaId],
-    table: &Table,
-    text: &str,
+    table: &Arc<Table>,
+    tree: &str,
     pretty: bool,
 ) -> String {
-    let _ = (table, pretty);
-    expression(catalog, path, text)
+    let (column, text) = column_of(table, tree);
+    if let Ok(ast) = crate::parse::parse_expression(text)
+        && let Some(value) = session_value(&ast)
+    {
+        return value.to_owned();
+    }
+    let column = column.map(|c| Column {
+        ty: c.ty.plain(),
+        ..c.clone()
+    });
+    let place = "stored expressions";
+    let bound = stored_expression(catalog, table, text, column.as_ref(), place, false);
+    let deparse = Deparse {
+        catalog,
+        path,
+        table,
+        pretty,
+    };
+    let printed = bound.ok().and_then(|expr| deparse.text(&expr));
+    printed.unwrap_or_else(|| expression(catalog, path, text))
+}
+
+/// `CURRENT_TIMESTAMP` and its kin, which are printed as they are written.
+fn session_value(expr: &Expr) -> Option<&'static str> {
+    let name = match expr {
+        Expr::Identifier(i) if i.quote_style.is_none() => i.value.to_ascii_lowercase(),
+        Expr::Function(f) if matches!(f.args, FunctionArguments::None) => {
+            f.name.to_string().to_ascii_lowercase()
+        }
+        _ => return None,
+    };
+    const VALUES: [&str; 9] = [
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "CURRENT_TIMESTAMP",
+        "LOCALTIME",
+        "LOCALTIMESTAMP",
+        "CURRENT_USER",
+        "CURRENT_ROLE",
+        "SESSION_USER",
+        "CURRENT_CATALOG",
+    ];
+    VALUES.into_iter().find(|v| v.eq_ignore_ascii_case(&name))
 }
 
 /// Puts names where `'oid'::regclass` stands.
@@ -121,9 +194,9 @@ pub(super) fn constraint_columns(table: &Table, constraint: &Constraint) -> Vec<
 
 /// `pg_get_constraintdef`.
 pub(crate) fn constraint(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     path: &[SchemaId],
-    table: &Table,
+    table: &Arc<Table>,
     constraint: &Constraint,
     pretty: bool,
 ) -> String {
@@ -135,11 +208,7 @@ pub(crate) fn constraint(
             ..
         } => {
             let shown = expression_of(catalog, path, table, text, pretty);
-            let mut out = if pretty {
-                format!("CHECK ({shown})")
-            } else {
-                format!("CHECK ({})", parenthesized(&shown))
-            };
+            let mut out = format!("CHECK ({shown})");
             if *no_inherit {
                 out.push_str(" NO INHERIT");
             }
@@ -270,31 +339,38 @@ pub(super) fn expression_column_name(index: &Index, at: usize) -> String {
     }
 }
 
-fn index_column(catalog: &Catalog, path: &[SchemaId], table: &Table, key: &IndexKey) -> String {
+fn index_column(
+    catalog: &Arc<Catalog>,
+    path: &[SchemaId],
+    table: &Arc<Table>,
+    key: &IndexKey,
+    pretty: bool,
+) -> String {
     match key {
         IndexKey::Column(id) => table
             .column_by_id(*id)
             .map_or_else(String::new, |c| quote(&c.name)),
         IndexKey::Expression(text) => {
-            let shown = expression(catalog, path, text);
+            let shown = expression_of(catalog, path, table, text, pretty);
             let call = matches!(crate::parse::parse_expression(text), Ok(Expr::Function(_)));
-            if call { shown } else { parenthesized(&shown) }
+            if call { shown } else { format!("({shown})") }
         }
     }
 }
 
 /// `pg_get_indexdef`; one column (from 1) or the whole statement.
 pub(crate) fn index(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     path: &[SchemaId],
-    table: &Table,
+    table: &Arc<Table>,
     index: &Index,
     column: Option<usize>,
+    pretty: bool,
 ) -> String {
     if let Some(column) = column {
         let key = index.columns.get(column.wrapping_sub(1));
         return match key {
-            Some(key) => index_column(catalog, path, table, &key.what),
+            Some(key) => index_column(catalog, path, table, &key.what, pretty),
             None => index
                 .include
                 .get(column.wrapping_sub(1 + index.columns.len()))
@@ -304,7 +380,7 @@ pub(crate) fn index(
     }
     let mut columns = Vec::new();
     for key in &index.columns {
-        let mut text = index_column(catalog, path, table, &key.what);
+        let mut text = index_column(catalog, path, table, &key.what, pretty);
         if let Some(class) = &key.class {
             text.push_str(&format!(" {class}"));
         }
@@ -317,11 +393,10 @@ pub(crate) fn index(
         columns.push(text);
     }
     let mut out = format!(
-        "CREATE {}INDEX {} ON {}.{} USING {} ({})",
+        "CREATE {}INDEX {} ON {} USING {} ({})",
         if index.unique { "UNIQUE " } else { "" },
         quote(&index.name),
-        quote(catalog.schema_name(table.schema)),
-        quote(&table.name),
+        relation_name(catalog, path, &Relation::Table(Arc::clone(table))),
         index.method,
         columns.join(", ")
     );
@@ -338,7 +413,8 @@ pub(crate) fn index(
         out.push_str(&format!(" WITH ({})", list.join(", ")));
     }
     if let Some(predicate) = &index.predicate {
-        let text = parenthesized(&expression(catalog, path, predicate));
+        let text = expression_of(catalog, path, table, predicate, pretty);
+        let text = if pretty { text } else { parenthesized(&text) };
         out.push_str(&format!(" WHERE {text}"));
     }
     out

@@ -163,7 +163,7 @@ fn columns(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     }
 }
 
-fn column(cx: &SystemCx<'_>, t: &Table, c: &Column) -> SystemRow {
+fn column(cx: &SystemCx<'_>, t: &Arc<Table>, c: &Column) -> SystemRow {
     let (length, octets, precision, radix, scale, datetime) = sizes(c.ty);
     let type_name = c.ty.row().map_or("", |r| r.name);
     let data_type = if c.ty.is_array() {
@@ -173,7 +173,8 @@ fn column(cx: &SystemCx<'_>, t: &Table, c: &Column) -> SystemRow {
     };
     let all = cx.acts_for(t.owner);
     let shown = |text: &str| {
-        let text = definition::expression(cx.catalog, cx.path, text);
+        let tree = definition::of_column(c, text);
+        let text = definition::expression_of(cx.catalog, cx.path, t, &tree, false);
         all.then_some(text)
     };
     let (default, generated) = match c.source() {

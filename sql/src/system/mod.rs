@@ -4,6 +4,7 @@
 mod cell;
 mod database;
 pub(crate) mod definition;
+mod deparse;
 mod information;
 mod names;
 mod objects;

@@ -229,7 +229,7 @@ pub(super) fn pg_indexes(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 table.name.as_str(),
                 index.name.as_str(),
                 NULL,
-                definition::index(cx.catalog, &[], table, index, None),
+                definition::index(cx.catalog, &[], table, index, None, false),
             ]);
         }
     }

@@ -271,7 +271,7 @@ fn get(cx: &SystemCx<'_>, function: &Function, arguments: &[Datum]) -> Result<Op
                     .filter(|(t, _)| cx.sees_all(t))
                     .map(|(table, index)| {
                         let path = if pretty { cx.path } else { &[] };
-                        definition::index(cx.catalog, path, table, index, column)
+                        definition::index(cx.catalog, path, table, index, column, pretty)
                     }),
             )
         }
@@ -326,13 +326,13 @@ fn function_of(oid: u32) -> Option<&'static Function> {
 fn expression(cx: &SystemCx<'_>, arguments: &[Datum]) -> Datum {
     let source = string(arguments, 0);
     let pretty = matches!(arguments.get(2), Some(Datum::Bool(true)));
-    if source.is_empty() || !super::seen::sees_text(cx, source) {
+    if source.is_empty() || !super::seen::sees_text(cx, definition::text_of(source)) {
         return Datum::Null;
     }
     let id = oid(arguments, 1);
     let Some(relation) = cx.catalog.relation(id) else {
         return if id == 0 {
-            Datum::text(source)
+            Datum::text(definition::text_of(source))
         } else {
             Datum::Null
         };

@@ -299,7 +299,11 @@ pub(super) fn pg_attrdef(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 Oid(column.default_id),
                 Oid(table.id.0),
                 column.number,
-                if shown { text } else { "" },
+                if shown {
+                    definition::of_column(column, text)
+                } else {
+                    String::new()
+                },
             ]);
         }
     }

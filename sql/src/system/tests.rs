@@ -393,3 +393,70 @@ fn public_is_where_postgresql_has_it() {
     let own = catalog.relation_by_name(SchemaId::FREEHOLD, "pattern_grants");
     assert!(own.is_some_and(|r| (14_000..16_384).contains(&r.oid())));
 }
+
+/// What PostgreSQL 15 prints of the same objects (`scripts/definitions.sh`).
+#[test]
+fn definitions_read_as_in_postgresql() {
+    let mut f = Fixture::with_roles();
+    f.cache.update(|c| c.with_system(&relations()));
+    let script = include_str!("golden/definitions.sql");
+    for parsed in crate::parse::parse(script).expect("the script reads") {
+        f.ok("a", &parsed.text);
+    }
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for line in include_str!("golden/definitions.txt").lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let (kind, name) = (fields[0], fields[1]);
+        let expected = fields[2].replace("\\n", "\n").replace("\\\\", "\\");
+        let (table, part) = name.split_once('.').expect("table.part");
+        let table = f.table(&format!("a.{table}"));
+        let pretty = Datum::Bool(kind.starts_with("pretty"));
+        let got = match kind {
+            "default" => {
+                let column = table.column(part).expect(part);
+                let text = column
+                    .default
+                    .clone()
+                    .or(column.generated.clone())
+                    .expect(part);
+                let tree = Datum::text(super::definition::of_column(column, &text));
+                said(&f, "a", "pg_get_expr", &[tree, Datum::Oid(table.id.0)])
+            }
+            "constraint" | "pretty" => {
+                let id = table
+                    .constraints
+                    .iter()
+                    .find(|c| c.name() == part)
+                    .expect(part)
+                    .id();
+                said(&f, "a", "pg_get_constraintdef", &[Datum::Oid(id), pretty])
+            }
+            _ => {
+                let id = table
+                    .indexes
+                    .iter()
+                    .find(|i| i.name == part)
+                    .expect(part)
+                    .id;
+                said(
+                    &f,
+                    "a",
+                    "pg_get_indexdef",
+                    &[Datum::Oid(id), Datum::Int4(0), pretty],
+                )
+            }
+        };
+        count += 1;
+        if got != expected {
+            wrong.push(format!("{kind} {name}\n   want {expected}\n   got  {got}"));
+        }
+    }
+    assert!(count > 90, "{count}");
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
