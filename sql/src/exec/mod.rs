@@ -20,9 +20,11 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::error::{Error, state};
-use crate::expr::{Context, Frame, SubPlan};
+use crate::expr::{Context, Frame, Measured, Shared, SubPlan};
 use crate::functions::Evaluation;
 use crate::plan::{Op, PlanNode, Planned};
 use crate::transaction::{Stop, Transaction};
@@ -141,7 +143,67 @@ pub(crate) fn open_node(
     crate::expr::deep(|| open_inner(node, frame, cx))
 }
 
+/// Runs a plan to its end and gives what each node did (EXPLAIN ANALYZE).
+///
+/// # Errors
+/// Those of the statement.
+pub fn open_measured(
+    planned: &Arc<Planned>,
+    parameters: Arc<[Datum]>,
+    cx: &mut ExecCx<'_>,
+) -> Result<Vec<Measured>, Stop> {
+    let counts = vec![Measured::default(); planned.plan.node_count()];
+    let shared = Shared { measured: Some(Mutex::new(counts)), ..Shared::default() };
+    let frame = Frame { shared: Arc::new(shared), ..Frame::new(parameters) };
+    let mut operator = open_node(&planned.plan, &frame, cx)?;
+    while operator.next(cx)?.is_some() {}
+    Ok(frame.shared.measured.as_ref().map_or_else(Vec::new, |counts| counts.lock().clone()))
+}
+
+/// Counts what an operator does.
+struct Counted {
+    id: usize,
+    frame: Frame,
+    inner: Box<dyn Operator>,
+}
+
+impl Operator for Counted {
+    fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
+        let start = cx.evaluation.environment.clock();
+        let row = self.inner.next(cx)?;
+        let spent = cx.evaluation.environment.clock() - start;
+        if let Some(counts) = &self.frame.shared.measured {
+            let count = &mut counts.lock()[self.id];
+            count.total_us += spent;
+            if row.is_some() {
+                if count.rows == 0 {
+                    count.first_us = count.total_us;
+                }
+                count.rows += 1;
+            }
+        }
+        Ok(row)
+    }
+
+    fn affected(&self) -> u64 {
+        self.inner.affected()
+    }
+}
+
 fn open_inner(
+    node: &Arc<PlanNode>,
+    frame: &Frame,
+    cx: &mut ExecCx<'_>,
+) -> Result<Box<dyn Operator>, Stop> {
+    let inner = open_plain(node, frame, cx)?;
+    let Some(counts) = &frame.shared.measured else {
+        return Ok(inner);
+    };
+    counts.lock()[node.id].loops += 1;
+    Ok(Box::new(Counted { id: node.id, frame: frame.clone(), inner }))
+}
+
+fn open_plain(
     node: &Arc<PlanNode>,
     frame: &Frame,
     cx: &mut ExecCx<'_>,

@@ -2,6 +2,7 @@
 //! executor evaluates. One tree serves both: the planner only turns column ids into row slots.
 
 mod eval;
+mod show;
 mod subplan;
 mod walk;
 
@@ -11,8 +12,9 @@ use crate::functions::{Resolved, Window};
 use crate::plan::Rel;
 use crate::types::{CastContext, Datum, Shape, Type};
 
+pub use show::{Names, show};
 pub use eval::{Alone, Context, Frame, eval_row, is_true};
-pub use subplan::{REMEMBERED_MAX, Remembered, Shared, SubPlan, SubPlanKind};
+pub use subplan::{Measured, REMEMBERED_MAX, Remembered, Shared, SubPlan, SubPlanKind};
 pub use walk::{Flow, contains, deep, same};
 
 /// A column of some relation, unique within one statement. In a compiled plan the same number

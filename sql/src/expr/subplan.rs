@@ -68,6 +68,21 @@ pub struct Shared {
     pub remembered: Mutex<HashMap<usize, Remembered>>,
     /// By CTE index.
     pub ctes: Mutex<HashMap<usize, CteRows>>,
+    /// EXPLAIN ANALYZE: by node.
+    pub measured: Option<Mutex<Vec<Measured>>>,
+}
+
+/// What EXPLAIN ANALYZE counts of one node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// Rows over all runs.
+    pub rows: u64,
+    /// How often it was opened.
+    pub loops: u64,
+    /// Microseconds until the first row of the first run.
+    pub first_us: i64,
+    /// Microseconds in it and below it, over all runs.
+    pub total_us: i64,
 }
 
 impl std::fmt::Debug for Shared {

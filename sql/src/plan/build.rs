@@ -601,7 +601,7 @@ impl<'a> Builder<'a> {
             if used.get(&column.id).is_some_and(|count| *count > 0) {
                 layout.push(column.id);
                 columns.push(*index);
-                described.push((column.name.clone(), column.ty));
+                described.push((format!("{}.{}", scan.alias, column.name), column.ty));
             }
         }
         let key = scan.key.is_some();
@@ -669,7 +669,7 @@ impl<'a> Builder<'a> {
             if self.used.contains_key(&column.id) {
                 layout.push(column.id);
                 columns.push(index);
-                described.push((column.name.clone(), column.ty));
+                described.push((format!("{}.{}", system.alias, column.name), column.ty));
             }
         }
         let own: Vec<ColumnRef> = system.columns.iter().map(|column| column.id).collect();
@@ -1516,36 +1516,38 @@ fn reads_cte(rel: &Rel, nested: bool) -> bool {
     found
 }
 
-/// Whether the rows must be collected before the first is written: unless they come from a plain
-/// scan of the target (which sees one moment) or are one row at most.
+/// Whether the rows must be collected before the first is written: an INSERT that reads its own
+/// target, or a change of rows that come any other way than by a plain scan of the target (which
+/// sees one moment) or as one row.
 fn needs_spool(modify: &Modify, source: &PlanNode) -> bool {
-    fn reads(node: &PlanNode, table: TableId, simple: &mut bool) -> bool {
-        match &node.op {
-            Op::Scan(scan) => {
-                let indirect = matches!(&scan.access, Access::Range(r) if r.indirect && !r.single);
-                *simple &= !indirect && !scan.filter.iter().any(Expr::has_subquery);
-                scan.table.id == table
-            }
-            Op::Values(rows) => {
-                *simple &= !rows.iter().flatten().any(Expr::has_subquery);
-                false
-            }
-            Op::Filter { input, conditions } => {
-                *simple &= !conditions.iter().any(Expr::has_subquery);
-                reads(input, table, simple)
-            }
-            Op::Project { input, exprs } => {
-                *simple &= !exprs.iter().any(Expr::has_subquery);
-                reads(input, table, simple)
-            }
-            _ => {
-                *simple = false;
-                true
-            }
-        }
+    let subqueries = modify.assign.iter().any(|(_, expr)| has_subplan(expr));
+    if modify.kind == ModifyKind::Insert {
+        return subqueries || reads(source, modify.table.id);
     }
-    let mut simple = !modify.assign.iter().any(|(_, expr)| expr.has_subquery());
-    let target = reads(source, modify.table.id, &mut simple);
-    let single = matches!(&source.op, Op::Values(rows) if rows.len() == 1);
-    !(simple && (target || modify.kind == ModifyKind::Insert)) && !(single && simple)
+    subqueries || !is_plain(source)
+}
+
+fn has_subplan(expr: &Expr) -> bool {
+    expr.has_subquery()
+}
+
+/// Whether a table is read anywhere below.
+fn reads(node: &PlanNode, table: TableId) -> bool {
+    let mut found = matches!(&node.op, Op::Scan(scan) if scan.table.id == table);
+    node.for_each_input(&mut |input| found |= reads(input, table));
+    node.for_each_subplan(&mut |plan| found |= reads(&plan.plan, table));
+    found
+}
+
+fn is_plain(node: &PlanNode) -> bool {
+    match &node.op {
+        Op::Scan(scan) => {
+            let indirect = matches!(&scan.access, Access::Range(r) if r.indirect && !r.single);
+            !indirect && !scan.filter.iter().any(has_subplan)
+        }
+        Op::Filter { input, conditions } => {
+            is_plain(input) && !conditions.iter().any(has_subplan)
+        }
+        _ => false,
+    }
 }

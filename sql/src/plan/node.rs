@@ -367,3 +367,102 @@ pub enum Op {
     /// INSERT, UPDATE, DELETE.
     Modify(Box<ModifyPlan>),
 }
+
+impl PlanNode {
+    /// Calls `f` on each input (not on subqueries in expressions).
+    pub fn for_each_input<'a>(&'a self, f: &mut dyn FnMut(&'a PlanNode)) {
+        match &self.op {
+            Op::Values(_)
+            | Op::Scan(_)
+            | Op::System { .. }
+            | Op::Function { .. }
+            | Op::Cte { .. } => {}
+            Op::NestedLoop { left, right, .. } => {
+                f(left);
+                f(&right.node);
+            }
+            Op::HashJoin { left, right, .. } | Op::Set { left, right, .. } => {
+                f(left);
+                f(right);
+            }
+            Op::Filter { input, .. }
+            | Op::Project { input, .. }
+            | Op::ProjectSet { input, .. }
+            | Op::Aggregate { input, .. }
+            | Op::Window { input, .. }
+            | Op::Sort { input, .. }
+            | Op::Distinct { input, .. }
+            | Op::Limit { input, .. }
+            | Op::Lock { input, .. } => f(input),
+            Op::With { ctes, body } => {
+                for cte in ctes {
+                    f(&cte.node);
+                    if let Some((step, _, _)) = &cte.recursive {
+                        f(step);
+                    }
+                }
+                f(body);
+            }
+            Op::Modify(modify) => f(&modify.source),
+        }
+    }
+
+    /// Calls `f` on each subquery of this node's own expressions.
+    pub fn for_each_subplan(&self, f: &mut dyn FnMut(&Arc<crate::expr::SubPlan>)) {
+        let mut visit = |expr: &Expr| {
+            expr.visit(&mut |node| {
+                if let Expr::SubPlan(plan) = node {
+                    f(plan);
+                }
+                crate::expr::Flow::Enter
+            });
+        };
+        match &self.op {
+            Op::Values(rows) => rows.iter().flatten().for_each(visit),
+            Op::Scan(scan) => scan.filter.iter().for_each(visit),
+            Op::System { filter, .. } => filter.iter().for_each(visit),
+            Op::Function { calls, .. } => {
+                for call in calls {
+                    match call {
+                        TablePlan::Function { call, .. } => call.args.iter().for_each(&mut visit),
+                        TablePlan::Scalar(expr) => visit(expr),
+                        TablePlan::System { arguments, .. } => {
+                            arguments.iter().for_each(&mut visit);
+                        }
+                    }
+                }
+            }
+            Op::NestedLoop { on, .. } | Op::HashJoin { on, .. } => on.iter().for_each(visit),
+            Op::Filter { conditions, .. } => conditions.iter().for_each(visit),
+            Op::Project { exprs, .. } => exprs.iter().for_each(visit),
+            Op::ProjectSet { calls, .. } => calls.iter().for_each(visit),
+            Op::Aggregate { groups, calls, .. } => {
+                groups.iter().for_each(&mut visit);
+                for call in calls {
+                    call.for_each_expr(&mut visit);
+                }
+            }
+            Op::Window { calls, .. } => {
+                for call in calls {
+                    call.for_each_expr(&mut visit);
+                }
+            }
+            Op::Sort { keys, .. } => keys.iter().for_each(|key| visit(&key.expr)),
+            Op::Distinct { on, .. } => on.iter().for_each(visit),
+            Op::Limit { limit, offset, .. } => limit.iter().chain(offset).for_each(visit),
+            Op::Modify(modify) => {
+                modify.assign.iter().for_each(|(_, expr)| visit(expr));
+                modify.returning.iter().for_each(visit);
+            }
+            Op::Cte { .. } | Op::Set { .. } | Op::With { .. } | Op::Lock { .. } => {}
+        }
+    }
+
+    /// One more than the greatest node number at or below this node.
+    pub fn node_count(&self) -> usize {
+        let mut count = self.id + 1;
+        self.for_each_input(&mut |input| count = count.max(input.node_count()));
+        self.for_each_subplan(&mut |plan| count = count.max(plan.plan.node_count()));
+        count
+    }
+}
