@@ -153,11 +153,21 @@ pub fn open_measured(
     cx: &mut ExecCx<'_>,
 ) -> Result<Vec<Measured>, Stop> {
     let counts = vec![Measured::default(); planned.plan.node_count()];
-    let shared = Shared { measured: Some(Mutex::new(counts)), ..Shared::default() };
-    let frame = Frame { shared: Arc::new(shared), ..Frame::new(parameters) };
+    let shared = Shared {
+        measured: Some(Mutex::new(counts)),
+        ..Shared::default()
+    };
+    let frame = Frame {
+        shared: Arc::new(shared),
+        ..Frame::new(parameters)
+    };
     let mut operator = open_node(&planned.plan, &frame, cx)?;
     while operator.next(cx)?.is_some() {}
-    Ok(frame.shared.measured.as_ref().map_or_else(Vec::new, |counts| counts.lock().clone()))
+    Ok(frame
+        .shared
+        .measured
+        .as_ref()
+        .map_or_else(Vec::new, |counts| counts.lock().clone()))
 }
 
 /// Counts what an operator does.
@@ -200,7 +210,11 @@ fn open_inner(
         return Ok(inner);
     };
     counts.lock()[node.id].loops += 1;
-    Ok(Box::new(Counted { id: node.id, frame: frame.clone(), inner }))
+    Ok(Box::new(Counted {
+        id: node.id,
+        frame: frame.clone(),
+        inner,
+    }))
 }
 
 fn open_plain(

@@ -61,7 +61,12 @@ struct Partition<'p> {
 
 impl Window {
     pub(super) fn new(plan: Arc<PlanNode>, frame: Frame, input: Box<dyn Operator>) -> Window {
-        Window { plan, frame, input, done: None }
+        Window {
+            plan,
+            frame,
+            input,
+            done: None,
+        }
     }
 
     fn run(&mut self, calls: &[WindowCall], cx: &mut ExecCx<'_>) -> Result<Vec<Row>, Stop> {
@@ -77,8 +82,9 @@ impl Window {
         // Calls over one window are computed in one pass.
         let mut pending: Vec<usize> = (0..calls.len()).collect();
         while let Some(first) = pending.first().copied() {
-            let (together, later): (Vec<usize>, Vec<usize>) =
-                pending.into_iter().partition(|at| same_window(&calls[first], &calls[*at]));
+            let (together, later): (Vec<usize>, Vec<usize>) = pending
+                .into_iter()
+                .partition(|at| same_window(&calls[first], &calls[*at]));
             pending = later;
             let mut placed = self.place(rows, &calls[first], cx)?;
             for at in together {
@@ -107,11 +113,17 @@ impl Window {
             for key in &spec.order {
                 order.push(key.expr.eval(&row, &self.frame, cx)?);
             }
-            placed.push(Placed { row, partition, order });
+            placed.push(Placed {
+                row,
+                partition,
+                order,
+            });
         }
         let by_partition = |a: &Placed, b: &Placed| {
             let mut pairs = a.partition.iter().zip(&b.partition);
-            pairs.find_map(|(a, b)| Some(compare(a, b)).filter(|o| o.is_ne())).unwrap_or(Ordering::Equal)
+            pairs
+                .find_map(|(a, b)| Some(compare(a, b)).filter(|o| o.is_ne()))
+                .unwrap_or(Ordering::Equal)
         };
         placed.sort_by(|a, b| {
             by_partition(a, b).then_with(|| compare_keys(&spec.order, &a.order, &b.order))
@@ -251,14 +263,15 @@ fn zero_like(value: &Datum) -> Datum {
 
 fn same_window(a: &WindowCall, b: &WindowCall) -> bool {
     let key = |x: &SortKey, y: &SortKey| {
-        same(&x.expr, &y.expr)
-            && x.descending == y.descending
-            && x.nulls_first == y.nulls_first
+        same(&x.expr, &y.expr) && x.descending == y.descending && x.nulls_first == y.nulls_first
     };
     let (a, b) = (&a.spec, &b.spec);
     a.partition.len() == b.partition.len()
         && a.order.len() == b.order.len()
-        && a.partition.iter().zip(&b.partition).all(|(x, y)| same(x, y))
+        && a.partition
+            .iter()
+            .zip(&b.partition)
+            .all(|(x, y)| same(x, y))
         && a.order.iter().zip(&b.order).all(|(x, y)| key(x, y))
 }
 
@@ -287,8 +300,20 @@ impl Partition<'_> {
     /// The frame of a row: first row, and one past the last.
     fn bounds(&self, at: usize) -> (usize, usize) {
         let frame = &self.call.spec.frame;
-        let start = self.bound(at, &frame.start, self.start_offset.as_ref(), &self.start_keys, false);
-        let end = self.bound(at, &frame.end, self.end_offset.as_ref(), &self.end_keys, true);
+        let start = self.bound(
+            at,
+            &frame.start,
+            self.start_offset.as_ref(),
+            &self.start_keys,
+            false,
+        );
+        let end = self.bound(
+            at,
+            &frame.end,
+            self.end_offset.as_ref(),
+            &self.end_keys,
+            true,
+        );
         (start.min(end), end.max(start.min(end)))
     }
 
@@ -331,7 +356,11 @@ impl Partition<'_> {
 
     fn range_bound(&self, at: usize, key: &Datum, is_end: bool) -> usize {
         if self.rows[at].order.first().is_none_or(Datum::is_null) {
-            return if is_end { self.peer_end[at] } else { self.peer_start[at] };
+            return if is_end {
+                self.peer_end[at]
+            } else {
+                self.peer_start[at]
+            };
         }
         let spec = &self.call.spec.order;
         let probe = std::slice::from_ref(key);
@@ -347,7 +376,9 @@ impl Partition<'_> {
         let target = if back {
             self.group[at].checked_sub(offset)
         } else {
-            self.group[at].checked_add(offset).filter(|group| *group < groups)
+            self.group[at]
+                .checked_add(offset)
+                .filter(|group| *group < groups)
         };
         match target {
             None if back => 0,
@@ -374,7 +405,11 @@ impl Partition<'_> {
                 Kind::FirstValue => self.value_at(self.bounds(at), 0),
                 Kind::LastValue => {
                     let (start, end) = self.bounds(at);
-                    if end > start { self.args[end - 1][0].clone() } else { Datum::Null }
+                    if end > start {
+                        self.args[end - 1][0].clone()
+                    } else {
+                        Datum::Null
+                    }
                 }
                 Kind::NthValue => match self.args[at].get(1).and_then(Datum::as_i64) {
                     None => Datum::Null,
@@ -414,8 +449,11 @@ impl Partition<'_> {
         let buckets = usize::try_from(buckets).unwrap_or(usize::MAX);
         let (size, extra) = (count / buckets, count % buckets);
         let large = (size + 1) * extra;
-        let bucket =
-            if at < large { at / (size + 1) } else { extra + (at - large) / size.max(1) };
+        let bucket = if at < large {
+            at / (size + 1)
+        } else {
+            extra + (at - large) / size.max(1)
+        };
         Ok(Datum::Int4(i32::try_from(bucket + 1).unwrap_or(i32::MAX)))
     }
 
@@ -426,7 +464,10 @@ impl Partition<'_> {
             Some(value) => value.as_i64().unwrap_or(1),
         };
         let target = i64::try_from(at).unwrap_or(0) + if back { -offset } else { offset };
-        match usize::try_from(target).ok().and_then(|index| self.args.get(index)) {
+        match usize::try_from(target)
+            .ok()
+            .and_then(|index| self.args.get(index))
+        {
             Some(args) => args[0].clone(),
             None => self.args[at].get(2).cloned().unwrap_or(Datum::Null),
         }
@@ -469,12 +510,7 @@ impl Partition<'_> {
         Ok(())
     }
 
-    fn add(
-        &self,
-        state: &mut dyn Accumulator,
-        at: usize,
-        cx: &mut ExecCx<'_>,
-    ) -> Result<(), Stop> {
+    fn add(&self, state: &mut dyn Accumulator, at: usize, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let arranged;
         let mut args = &self.args[at];
         if self.call.resolved.is_packed() {
@@ -498,7 +534,11 @@ impl Partition<'_> {
 }
 
 fn rows_bound(at: usize, offset: usize, back: bool, is_end: bool, count: usize) -> usize {
-    let row = if back { at.checked_sub(offset) } else { at.checked_add(offset) };
+    let row = if back {
+        at.checked_sub(offset)
+    } else {
+        at.checked_add(offset)
+    };
     match (row, is_end) {
         (None, _) if !back => count,
         (None, _) => 0,

@@ -12,8 +12,8 @@ use crate::functions::{Resolved, Window};
 use crate::plan::Rel;
 use crate::types::{CastContext, Datum, Shape, Type};
 
-pub use show::{Names, show};
 pub use eval::{Alone, Context, Frame, eval_row, is_true};
+pub use show::{Names, show};
 pub use subplan::{Measured, REMEMBERED_MAX, Remembered, Shared, SubPlan, SubPlanKind};
 pub use walk::{Flow, contains, deep, same};
 

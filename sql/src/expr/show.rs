@@ -17,36 +17,60 @@ pub fn show(expr: &Expr, names: &Names<'_>) -> String {
 }
 
 fn list(items: &[Expr], names: &Names<'_>, locals: &mut Vec<String>) -> String {
-    items.iter().map(|item| show_inner(item, names, locals)).collect::<Vec<_>>().join(", ")
+    items
+        .iter()
+        .map(|item| show_inner(item, names, locals))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> String {
     match expr {
         Expr::Const { value, ty } => literal(value, *ty),
-        Expr::Column { column, .. } => {
-            names.columns.get(column.0 as usize).cloned().unwrap_or_else(|| "?".to_owned())
-        }
-        Expr::Argument { index, .. } => {
-            names.arguments.get(*index as usize).cloned().unwrap_or_else(|| format!("${index}"))
-        }
+        Expr::Column { column, .. } => names
+            .columns
+            .get(column.0 as usize)
+            .cloned()
+            .unwrap_or_else(|| "?".to_owned()),
+        Expr::Argument { index, .. } => names
+            .arguments
+            .get(*index as usize)
+            .cloned()
+            .unwrap_or_else(|| format!("${index}")),
         Expr::Parameter { index, .. } => format!("${}", index + 1),
-        Expr::Call(call) | Expr::SetReturning(call) => match (call.operator, call.args.as_slice()) {
-            (Some(op), [left, right]) => {
-                let left = show_inner(left, names, locals);
-                format!("({left} {op} {})", show_inner(right, names, locals))
+        Expr::Call(call) | Expr::SetReturning(call) => {
+            match (call.operator, call.args.as_slice()) {
+                (Some(op), [left, right]) => {
+                    let left = show_inner(left, names, locals);
+                    format!("({left} {op} {})", show_inner(right, names, locals))
+                }
+                (Some(op), [one]) => format!("({op} {})", show_inner(one, names, locals)),
+                _ => {
+                    format!(
+                        "{}({})",
+                        call.resolved.function.name,
+                        list(&call.args, names, locals)
+                    )
+                }
             }
-            (Some(op), [one]) => format!("({op} {})", show_inner(one, names, locals)),
-            _ => {
-                format!("{}({})", call.resolved.function.name, list(&call.args, names, locals))
-            }
-        },
+        }
         Expr::Cast(cast) => {
-            format!("({})::{}", show_inner(&cast.input, names, locals), cast.ty.name())
+            format!(
+                "({})::{}",
+                show_inner(&cast.input, names, locals),
+                cast.ty.name()
+            )
         }
         Expr::And(items) | Expr::Or(items) => {
-            let word = if matches!(expr, Expr::And(_)) { " AND " } else { " OR " };
-            let items: Vec<String> =
-                items.iter().map(|item| show_inner(item, names, locals)).collect();
+            let word = if matches!(expr, Expr::And(_)) {
+                " AND "
+            } else {
+                " OR "
+            };
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| show_inner(item, names, locals))
+                .collect();
             format!("({})", items.join(word))
         }
         Expr::Not(input) => format!("(NOT {})", show_inner(input, names, locals)),
@@ -54,7 +78,11 @@ fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> Strin
             let word = if *negated { "IS NOT NULL" } else { "IS NULL" };
             format!("({} {word})", show_inner(input, names, locals))
         }
-        Expr::IsBool { input, value, negated } => {
+        Expr::IsBool {
+            input,
+            value,
+            negated,
+        } => {
             let not = if *negated { "NOT " } else { "" };
             let word = match value {
                 Some(true) => "TRUE",
@@ -63,10 +91,18 @@ fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> Strin
             };
             format!("({} IS {not}{word})", show_inner(input, names, locals))
         }
-        Expr::Distinct { left, right, negated, .. } => {
+        Expr::Distinct {
+            left,
+            right,
+            negated,
+            ..
+        } => {
             let not = if *negated { "NOT " } else { "" };
             let left = show_inner(left, names, locals);
-            format!("({left} IS {not}DISTINCT FROM {})", show_inner(right, names, locals))
+            format!(
+                "({left} IS {not}DISTINCT FROM {})",
+                show_inner(right, names, locals)
+            )
         }
         Expr::Case(case) => {
             let mut out = "CASE".to_owned();
@@ -105,11 +141,18 @@ fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> Strin
                 _ => "=",
             };
             let word = if any.all { "ALL" } else { "ANY" };
-            format!("({left} {op} {word} ({}))", show_inner(&any.array, names, locals))
+            format!(
+                "({left} {op} {word} ({}))",
+                show_inner(&any.array, names, locals)
+            )
         }
         Expr::Array { items, .. } => format!("ARRAY[{}]", list(items, names, locals)),
         Expr::Subscript { array, indexes, .. } => {
-            format!("{}[{}]", show_inner(array, names, locals), list(indexes, names, locals))
+            format!(
+                "{}[{}]",
+                show_inner(array, names, locals),
+                list(indexes, names, locals)
+            )
         }
         Expr::Slice { array, .. } => format!("{}[:]", show_inner(array, names, locals)),
         Expr::Row { items, .. } => format!("ROW({})", list(items, names, locals)),
@@ -124,7 +167,10 @@ fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> Strin
                 RowOp::GreaterEqual => ">=",
             };
             let left = list(&compare.left, names, locals);
-            format!("(ROW({left}) {op} ROW({}))", list(&compare.right, names, locals))
+            format!(
+                "(ROW({left}) {op} ROW({}))",
+                list(&compare.right, names, locals)
+            )
         }
         Expr::SubPlan(plan) => {
             let number = plan.index + 1;
@@ -153,9 +199,17 @@ fn literal(value: &Datum, ty: Type) -> String {
     match value {
         Datum::Null => return format!("NULL::{}", ty.name()),
         Datum::Bool(value) => return value.to_string(),
-        Datum::Int4(value) => return if *value < 0 { format!("'{value}'::integer") } else { value.to_string() },
+        Datum::Int4(value) => {
+            return if *value < 0 {
+                format!("'{value}'::integer")
+            } else {
+                value.to_string()
+            };
+        }
         _ => {}
     }
-    let text = value.to_text(ty, &FormatSettings::default()).unwrap_or_default();
+    let text = value
+        .to_text(ty, &FormatSettings::default())
+        .unwrap_or_default();
     format!("'{}'::{}", text.replace('\'', "''"), ty.name())
 }

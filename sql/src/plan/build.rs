@@ -1545,9 +1545,7 @@ fn is_plain(node: &PlanNode) -> bool {
             let indirect = matches!(&scan.access, Access::Range(r) if r.indirect && !r.single);
             !indirect && !scan.filter.iter().any(has_subplan)
         }
-        Op::Filter { input, conditions } => {
-            is_plain(input) && !conditions.iter().any(has_subplan)
-        }
+        Op::Filter { input, conditions } => is_plain(input) && !conditions.iter().any(has_subplan),
         _ => false,
     }
 }

@@ -19,7 +19,12 @@ pub fn explain(
     options: &ExplainOptions,
     parameters: Arc<[Datum]>,
 ) -> Box<dyn Operator> {
-    Box::new(Lines { planned: planned.clone(), options: *options, parameters, lines: None })
+    Box::new(Lines {
+        planned: planned.clone(),
+        options: *options,
+        parameters,
+        lines: None,
+    })
 }
 
 struct Lines {
@@ -142,7 +147,11 @@ impl Printer<'_, '_> {
                     text.push_str(" DESC");
                 }
                 if key.nulls_first != key.descending {
-                    text.push_str(if key.nulls_first { " NULLS FIRST" } else { " NULLS LAST" });
+                    text.push_str(if key.nulls_first {
+                        " NULLS FIRST"
+                    } else {
+                        " NULLS LAST"
+                    });
                 }
                 text
             })
@@ -186,7 +195,9 @@ impl Printer<'_, '_> {
         self.describe(node, arguments, &mut shown);
         if let Some((conditions, _)) = extra {
             let columns = self.names(node);
-            shown.details.push(("Filter", self.conditions(conditions, &columns, arguments)));
+            shown
+                .details
+                .push(("Filter", self.conditions(conditions, &columns, arguments)));
         }
         self.subplans(node, arguments, &mut shown);
         shown
@@ -197,7 +208,10 @@ impl Printer<'_, '_> {
         node.for_each_subplan(&mut |plan| found.push(plan.clone()));
         let columns = self.names_of_input(node);
         for plan in found {
-            let names = Names { columns: &columns, arguments };
+            let names = Names {
+                columns: &columns,
+                arguments,
+            };
             let inner: Vec<String> = plan.arguments.iter().map(|e| show(e, &names)).collect();
             let child = self.node(&plan.plan, &inner, None);
             let label = if plan.arguments.is_empty() && plan.hashed.is_none() {
@@ -222,9 +236,16 @@ impl Printer<'_, '_> {
     fn describe(&mut self, node: &PlanNode, arguments: &[String], shown: &mut Shown) {
         let columns = self.names_of_input(node);
         let show_all = |printer: &Self, exprs: &[Expr]| {
-            let names = Names { columns: &columns, arguments };
+            let names = Names {
+                columns: &columns,
+                arguments,
+            };
             let _ = printer;
-            exprs.iter().map(|e| show(e, &names)).collect::<Vec<_>>().join(", ")
+            exprs
+                .iter()
+                .map(|e| show(e, &names))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         match &node.op {
             Op::Values(rows) if node.types.is_empty() || rows.len() == 1 => {
@@ -254,10 +275,10 @@ impl Printer<'_, '_> {
                         };
                         let name = match index {
                             Some(at) => scan.table.indexes[at].name.clone(),
-                            None => scan
-                                .table
-                                .primary_index()
-                                .map_or_else(|| format!("{}_pkey", scan.table.name), |i| i.name.clone()),
+                            None => scan.table.primary_index().map_or_else(
+                                || format!("{}_pkey", scan.table.name),
+                                |i| i.name.clone(),
+                            ),
                         };
                         shown.kind = "Index Scan";
                         shown.title = format!("Index Scan{back} using {name} on {on}");
@@ -283,14 +304,21 @@ impl Printer<'_, '_> {
                         }
                     }
                 }
-                shown.properties.push(("Relation Name", json!(scan.table.name)));
+                shown
+                    .properties
+                    .push(("Relation Name", json!(scan.table.name)));
                 shown.properties.push(("Alias", json!(scan.alias)));
                 if !scan.filter.is_empty() {
                     let text = self.conditions(&scan.filter, &columns, arguments);
                     shown.details.push(("Filter", text));
                 }
             }
-            Op::System { name, alias, filter, .. } => {
+            Op::System {
+                name,
+                alias,
+                filter,
+                ..
+            } => {
                 shown.kind = "Seq Scan";
                 shown.title = format!("Seq Scan on {}", aliased(&name.1, alias));
                 shown.properties.push(("Relation Name", json!(name.1)));
@@ -306,14 +334,25 @@ impl Printer<'_, '_> {
                 shown.properties.push(("Alias", json!(alias)));
             }
             Op::Cte { name, working, .. } => {
-                shown.kind = if *working { "WorkTable Scan" } else { "CTE Scan" };
+                shown.kind = if *working {
+                    "WorkTable Scan"
+                } else {
+                    "CTE Scan"
+                };
                 shown.title = format!("{} on {name}", shown.kind);
                 shown.properties.push(("CTE Name", json!(name)));
             }
-            Op::NestedLoop { kind, left, right, on } => {
+            Op::NestedLoop {
+                kind,
+                left,
+                right,
+                on,
+            } => {
                 shown.kind = "Nested Loop";
                 shown.title = format!("Nested Loop{}", join_suffix(*kind, ""));
-                shown.properties.push(("Join Type", json!(join_name(*kind))));
+                shown
+                    .properties
+                    .push(("Join Type", json!(join_name(*kind))));
                 if !on.is_empty() {
                     let text = self.conditions(on, &columns, arguments);
                     shown.details.push(("Join Filter", text));
@@ -321,7 +360,10 @@ impl Printer<'_, '_> {
                 let left_names = self.names(left);
                 let child = self.node(left, arguments, None);
                 shown.children.push((None, child));
-                let names = Names { columns: &left_names, arguments };
+                let names = Names {
+                    columns: &left_names,
+                    arguments,
+                };
                 let inner: Vec<String> = if right.arguments.is_empty() {
                     arguments.to_vec()
                 } else {
@@ -330,13 +372,28 @@ impl Printer<'_, '_> {
                 let child = self.node(&right.node, &inner, None);
                 shown.children.push((None, child));
             }
-            Op::HashJoin { kind, left, right, left_keys, right_keys, on } => {
+            Op::HashJoin {
+                kind,
+                left,
+                right,
+                left_keys,
+                right_keys,
+                on,
+            } => {
                 shown.kind = "Hash Join";
                 shown.title = format!("Hash{}", join_suffix(*kind, " Join"));
-                shown.properties.push(("Join Type", json!(join_name(*kind))));
+                shown
+                    .properties
+                    .push(("Join Type", json!(join_name(*kind))));
                 let (left_names, right_names) = (self.names(left), self.names(right));
-                let l = Names { columns: &left_names, arguments };
-                let r = Names { columns: &right_names, arguments };
+                let l = Names {
+                    columns: &left_names,
+                    arguments,
+                };
+                let r = Names {
+                    columns: &right_names,
+                    arguments,
+                };
                 let pairs: Vec<String> = left_keys
                     .iter()
                     .zip(right_keys)
@@ -387,7 +444,13 @@ impl Printer<'_, '_> {
                 let child = self.node(input, arguments, None);
                 shown.children.push((None, child));
             }
-            Op::Aggregate { input, groups, sets, sorted, .. } => {
+            Op::Aggregate {
+                input,
+                groups,
+                sets,
+                sorted,
+                ..
+            } => {
                 shown.kind = "Aggregate";
                 shown.title = match (groups.is_empty(), sorted, sets.is_some()) {
                     (true, _, false) => "Aggregate".to_owned(),
@@ -417,7 +480,9 @@ impl Printer<'_, '_> {
             Op::Sort { input, keys } => {
                 shown.kind = "Sort";
                 shown.title = "Sort".to_owned();
-                shown.details.push(("Sort Key", self.keys(keys, &columns, arguments)));
+                shown
+                    .details
+                    .push(("Sort Key", self.keys(keys, &columns, arguments)));
                 let child = self.node(input, arguments, None);
                 shown.children.push((None, child));
             }
@@ -434,7 +499,13 @@ impl Printer<'_, '_> {
                 let child = self.node(input, arguments, None);
                 shown.children.push((None, child));
             }
-            Op::Set { kind, all, left, right, .. } => {
+            Op::Set {
+                kind,
+                all,
+                left,
+                right,
+                ..
+            } => {
                 let all = if *all { " All" } else { "" };
                 (shown.kind, shown.title) = match kind {
                     SetKind::Union if !all.is_empty() => ("Append", "Append".to_owned()),
@@ -465,7 +536,9 @@ impl Printer<'_, '_> {
                             children: vec![(None, child), (None, step)],
                         };
                     }
-                    shown.children.insert(0, (Some(format!("CTE {}", cte.name)), child));
+                    shown
+                        .children
+                        .insert(0, (Some(format!("CTE {}", cte.name)), child));
                 }
             }
             Op::Lock { input, .. } => {
@@ -483,10 +556,16 @@ impl Printer<'_, '_> {
                 shown.kind = "ModifyTable";
                 shown.title = format!("{verb} on {}", aliased(&modify.table.name, &modify.alias));
                 shown.properties.push(("Operation", json!(verb)));
-                shown.properties.push(("Relation Name", json!(modify.table.name)));
+                shown
+                    .properties
+                    .push(("Relation Name", json!(modify.table.name)));
                 shown.properties.push(("Alias", json!(modify.alias)));
                 if let Some(conflict) = &modify.conflict {
-                    let word = if conflict.update.is_some() { "UPDATE" } else { "NOTHING" };
+                    let word = if conflict.update.is_some() {
+                        "UPDATE"
+                    } else {
+                        "NOTHING"
+                    };
                     shown.details.push(("Conflict Resolution", word.to_owned()));
                     let names: Vec<&str> = conflict
                         .arbiters
@@ -494,7 +573,9 @@ impl Printer<'_, '_> {
                         .filter_map(|id| modify.table.index(*id).map(|index| index.name.as_str()))
                         .collect();
                     if !names.is_empty() {
-                        shown.details.push(("Conflict Arbiter Indexes", names.join(", ")));
+                        shown
+                            .details
+                            .push(("Conflict Arbiter Indexes", names.join(", ")));
                     }
                 }
                 let child = self.node(&modify.source, arguments, None);
@@ -510,7 +591,11 @@ fn is_result(node: &PlanNode) -> bool {
 }
 
 fn aliased(name: &str, alias: &str) -> String {
-    if name == alias { name.to_owned() } else { format!("{name} {alias}") }
+    if name == alias {
+        name.to_owned()
+    } else {
+        format!("{name} {alias}")
+    }
 }
 
 fn join_name(kind: JoinKind) -> &'static str {
@@ -602,17 +687,29 @@ impl Shown {
         }
         if options.costs {
             map.insert("Startup Cost".to_owned(), json!(0.0));
-            map.insert("Total Cost".to_owned(), json!((self.cost * 100.0).round() / 100.0));
+            map.insert(
+                "Total Cost".to_owned(),
+                json!((self.cost * 100.0).round() / 100.0),
+            );
             map.insert("Plan Rows".to_owned(), json!(self.rows.round() as i64));
             map.insert("Plan Width".to_owned(), json!(self.width));
         }
         if let Some(actual) = self.actual.filter(|_| options.analyze) {
             let loops = actual.loops.max(1) as f64;
             if options.timing {
-                map.insert("Actual Startup Time".to_owned(), json!(millis(actual.first_us)));
-                map.insert("Actual Total Time".to_owned(), json!(millis(actual.total_us) / loops));
+                map.insert(
+                    "Actual Startup Time".to_owned(),
+                    json!(millis(actual.first_us)),
+                );
+                map.insert(
+                    "Actual Total Time".to_owned(),
+                    json!(millis(actual.total_us) / loops),
+                );
             }
-            map.insert("Actual Rows".to_owned(), json!((actual.rows as f64 / loops).round() as i64));
+            map.insert(
+                "Actual Rows".to_owned(),
+                json!((actual.rows as f64 / loops).round() as i64),
+            );
             map.insert("Actual Loops".to_owned(), json!(actual.loops));
         }
         for (name, text) in &self.details {
