@@ -8,6 +8,7 @@
 //! Locks, outermost first: apply (`log`), publish | writer, overlay | pins, overlay. Waiters and
 //! observers of published positions are called with none of them held.
 
+mod key;
 mod large;
 mod log;
 mod overlay;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use journal::{GroupId, Index, Payload, Position, Term};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use self::log::{LogState, call};
+use self::log::LogState;
 use self::overlay::Since;
 use self::shared::Shared;
 use self::writer::Writer;
@@ -518,7 +519,7 @@ impl Group {
         let last = last.max(self.log.lock().top);
         let calls = self.take_over(term, last);
         self.term.store(term.0 + 1, Ordering::Release);
-        call(calls);
+        calls.call();
     }
 
     /// Raft: this node leads no more. Overlay and locks are dropped, open transactions fail
@@ -526,19 +527,19 @@ impl Group {
     /// with `Unknown` by [`Group::give_up`].
     pub fn step_down(&self) {
         self.term.store(0, Ordering::Release);
-        call(self.retire());
+        self.retire().call();
     }
 
     /// Raft: what is in doubt can't be found out in time; its waiters get `Unknown` (08007).
     pub fn give_up(&self) {
-        call(self.abandon());
+        self.abandon().call();
     }
 
     /// Raft: these entries were refused and are certainly not in the log. Commits are refused
     /// until nothing is in flight, then the overlay is dropped and the chain begins again from
     /// the applied state.
     pub fn refused(&self, positions: &[Position]) {
-        call(self.refuse(positions));
+        self.refuse(positions).call();
     }
 
     /// Raft: a part of this transaction was refused.

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use self::table::{Answer, Place, Table, Waiter, Wake};
+pub(crate) use self::table::Wake;
+use self::table::{Answer, Place, Table, Waiter};
 use crate::TxId;
 
 /// PostgreSQL's row locks (its chapter 13.3.2), weakest first.
@@ -297,11 +298,11 @@ impl LockTable {
         call(wakes);
     }
 
-    /// Drops all locks; transactions up to `gone` get `Locked::Gone` from now on. Waiters are
-    /// woken.
-    pub fn clear(&self, gone: TxId) {
-        let wakes = self.table.lock().clear(gone);
-        call(wakes);
+    /// Drops all locks; transactions up to `gone` get `Locked::Gone` from now on. Returns the
+    /// waiters, to be called when no lock is held.
+    #[must_use]
+    pub(crate) fn clear(&self, gone: TxId) -> Vec<Wake> {
+        self.table.lock().clear(gone)
     }
 
     /// Everything held and waited for, ordered by key.

@@ -264,6 +264,38 @@ fn a_refused_part_or_a_fallen_leader_ends_the_waiting() {
 }
 
 #[test]
+fn a_few_parts_at_a_time_and_the_entry_after_the_last() {
+    let node = Node::new();
+    node.group.newest().expect("opens the era");
+    let commit = commit(&node, rows(2000));
+    node.local.hold(GROUP);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| node.group.commit(commit));
+        let before = node.group.newest().expect("nothing is placed");
+        for part in 0..20 {
+            while node.local.held(GROUP) < 8.min(20 - part) {
+                std::thread::yield_now();
+            }
+            assert!(node.local.held(GROUP) <= 8);
+            assert_eq!(
+                node.group.newest(),
+                Ok(before),
+                "the entry is not placed yet"
+            );
+            node.local.deliver(GROUP, 1).expect("applied");
+        }
+        let position = thread.join().expect("no panic").expect("placed");
+        assert_eq!(node.group.newest(), Err(Wait(position)));
+        assert_eq!(node.local.held(GROUP), 1);
+    });
+    node.local.release(GROUP).expect("applied");
+    assert_eq!(
+        node.scan(node.group.applied(), Direction::Forward).len(),
+        2000
+    );
+}
+
+#[test]
 fn a_spool_that_fails_leaves_nothing() {
     struct Broken;
     impl LargeChanges for Broken {

@@ -160,7 +160,9 @@ fn chain_what_was_computed_on_a_refused_entry_is_a_no_op() {
         .commit(&node.group)
         .expect("placed");
     let (one, two) = (node.watch(first), node.watch(second));
+    let third = node.begin().put("k", "3");
     node.local.refuse(GROUP, 1);
+    doomed(third.commit(&node.group));
     assert_eq!(
         (outcome(&one), outcome(&two)),
         (None, None),

@@ -8,7 +8,7 @@ use journal::{Index, Payload, Position, Term};
 use parking_lot::MutexGuard;
 
 use super::overlay::TreeWrite;
-use super::{Group, Verdict, writer::Calls};
+use super::{Group, Verdict};
 use crate::{
     Applied, Change, Entry, Header, Part, PartHeader, PartSource, RaftState, Result, TxId, system,
 };
@@ -69,7 +69,7 @@ impl Group {
             state.top = position.max(state.top);
             self.broken.write().insert(position);
             drop(state);
-            call(self.decided(term, position, false));
+            self.decided(term, position, false).call();
             return Ok(Verdict::Broken(position));
         }
         let state = if entry.header.parts.is_some() {
@@ -159,7 +159,7 @@ impl Group {
         let ready = self.check_ready(position)?;
         self.publish.publish(self.shared.id, position, deps, ready);
         drop(state);
-        call(self.decided(term, position, true));
+        self.decided(term, position, true).call();
         self.shared.evict();
         if let Some(observer) = &self.observer
             && ready
@@ -221,7 +221,7 @@ impl Group {
             return;
         }
         drop(state);
-        call(self.passed_term(term));
+        self.passed_term(term).call();
     }
 
     /// Removes trees that nobody can read any more.
@@ -275,9 +275,4 @@ pub(super) fn tree_writes(changes: Vec<Change>, mut writes: Vec<TreeWrite>) -> V
     });
     writes.dedup_by(|later, first| later.tree == first.tree && later.key == first.key);
     writes
-}
-
-/// Calls waiters back; no lock is held.
-pub(super) fn call(calls: Calls) {
-    calls.into_iter().for_each(|(done, outcome)| done(outcome));
 }

@@ -6,13 +6,15 @@
 //! everything written in (floor, placed] is here; what is at or below floor is in the store
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::{self, BTreeMap};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
 use journal::Position;
 
 use super::Range;
+use super::key::{Compare, Key, Probe};
 use crate::Direction;
 use crate::memory::is_range;
 
@@ -55,7 +57,7 @@ impl Versions {
 
 #[derive(Default)]
 struct Tree {
-    keys: BTreeMap<Bytes, Versions>,
+    keys: BTreeMap<Key, Versions>,
     /// The last time that the tree was written without its keys being noted here: by a large
     /// transaction, or by dropping it. Such an entry is applied before anyone reads behind it.
     coarse: Position,
@@ -64,6 +66,16 @@ struct Tree {
 }
 
 impl Tree {
+    fn key(&self, key: &[u8]) -> Option<&Versions> {
+        self.keys.get(&Probe::new(key) as &dyn Compare)
+    }
+
+    fn range(&self, range: &Range) -> btree_map::Range<'_, Key, Versions> {
+        let [from, to] = [&range.0, &range.1].map(|bound| bound.as_ref().map(|k| Probe::new(k)));
+        let bounds = (from.as_ref().map(dynamic), to.as_ref().map(dynamic));
+        self.keys.range::<dyn Compare, _>(bounds)
+    }
+
     /// The version of a key that a read at `at` must see, unless that is in the store.
     fn visible<'a>(&self, versions: &'a Versions, at: Position) -> Option<&'a Version> {
         let version = versions.at(at)?;
@@ -141,17 +153,17 @@ impl Overlay {
             let tree = self.trees.entry(number).or_default();
             tree.newest = position;
             let version = Version { position, value };
-            match tree.keys.get_mut(&key) {
-                Some(versions) => {
+            match tree.keys.entry(Key::new(key)) {
+                btree_map::Entry::Occupied(mut versions) => {
+                    let versions = versions.get_mut();
                     let older = std::mem::replace(&mut versions.newest, version);
                     versions.older.push_back(older);
                 }
-                None => {
-                    let versions = Versions {
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(Versions {
                         newest: version,
                         older: VecDeque::new(),
-                    };
-                    tree.keys.insert(key, versions);
+                    });
                 }
             }
         }
@@ -171,7 +183,7 @@ impl Overlay {
         let Some(tree) = self.trees.get(&tree) else {
             return Lookup::Store;
         };
-        let Some(versions) = tree.keys.get(key) else {
+        let Some(versions) = tree.key(key) else {
             return Lookup::Store;
         };
         match tree.visible(versions, at) {
@@ -190,7 +202,7 @@ impl Overlay {
         let Some(tree) = self.trees.get(&tree) else {
             return unknown;
         };
-        let newest = tree.keys.get(key).map(|versions| &versions.newest);
+        let newest = tree.key(key).map(|versions| &versions.newest);
         match newest {
             Some(newest) if newest.position > since && newest.position > tree.coarse => {
                 Since::Written {
@@ -213,11 +225,9 @@ impl Overlay {
         if tree.newest <= since || !is_range(range) {
             return false;
         }
-        let bounds = (as_ref(&range.0), as_ref(&range.1));
         tree.coarse > since
             || tree
-                .keys
-                .range::<[u8], _>(bounds)
+                .range(range)
                 .any(|(_, keys)| keys.newest.position > since)
     }
 
@@ -237,13 +247,11 @@ impl Overlay {
         if !is_range(range) {
             return false;
         }
-        let keys = {
-            let bounds = (as_ref(&range.0), as_ref(&range.1));
-            tree.keys.range::<[u8], _>(bounds)
-        };
+        let mut keys = tree.range(range);
         let mut last = None;
         let mut looks = 0;
-        let mut look = |(key, versions): (&Bytes, &Versions)| {
+        let mut look = |(key, versions): (&Key, &Versions)| {
+            let key = key.bytes();
             if let Some(version) = tree.visible(versions, at) {
                 rows.push_back((key.clone(), version.value.clone()));
             }
@@ -252,7 +260,7 @@ impl Overlay {
             looks < CHUNK_LOOKS_MAX
         };
         let end = match direction {
-            Direction::Forward => keys.into_iter().all(&mut look),
+            Direction::Forward => keys.all(&mut look),
             Direction::Backward => keys.rev().all(&mut look),
         };
         if let Some(last) = last {
@@ -289,15 +297,13 @@ impl Overlay {
         match key {
             None => self.bytes -= VERSION_BYTES,
             Some(key) => {
-                let Some(versions) = tree.keys.get_mut(&key) else {
+                let place = tree.keys.entry(Key::new(key.clone()));
+                let btree_map::Entry::Occupied(mut versions) = place else {
                     return;
                 };
-                let gone = match versions.older.pop_front() {
+                let gone = match versions.get_mut().older.pop_front() {
                     Some(version) => version,
-                    None => match tree.keys.remove(&key) {
-                        Some(versions) => versions.newest,
-                        None => return,
-                    },
+                    None => versions.remove().newest,
                 };
                 self.bytes -= cost(&key, &gone.value);
             }
@@ -322,10 +328,6 @@ fn cost(key: &Bytes, value: &Option<Bytes>) -> usize {
     key.len() + value.as_ref().map_or(0, Bytes::len) + VERSION_BYTES
 }
 
-fn as_ref(bound: &Bound<Bytes>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key),
-        Bound::Excluded(key) => Bound::Excluded(key),
-        Bound::Unbounded => Bound::Unbounded,
-    }
+fn dynamic<'a>(probe: &'a Probe<'a>) -> &'a dyn Compare {
+    probe
 }

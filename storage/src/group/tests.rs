@@ -186,3 +186,32 @@ fn a_coarse_write_hides_what_was_noted_before_it() {
     );
     assert_eq!(overlay.get(TREE, &key, Position(29)), Lookup::Store);
 }
+
+#[test]
+fn an_open_scan_finds_what_the_overlay_has_forgotten_meanwhile() {
+    for direction in [Direction::Forward, Direction::Backward] {
+        let (local, group) = node();
+        let id = group.id();
+        local.hold(id);
+        // More keys than one chunk, pending when the scan begins.
+        let keys: Vec<String> = (0..5000).map(|n| format!("k{n:05}")).collect();
+        for key in &keys {
+            put(&group, key, Bytes::from_static(b"new"), Vec::new()).expect("placed");
+        }
+        let at = group.newest().expect("no barrier");
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let mut scan = group.scan(TREE, all, at, direction).expect("readable");
+        let mut found = vec![scan.next().expect("a row").expect("readable")];
+        local.release(id).expect("applied");
+        let value = Bytes::from(vec![7; 1_000_000]);
+        while group.shared.overlay.read().floor() < at {
+            put(&group, "z", value.clone(), Vec::new()).expect("placed");
+        }
+        found.extend(scan.map(|row| row.expect("readable")));
+        if direction == Direction::Backward {
+            found.reverse();
+        }
+        let found: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(found, keys);
+    }
+}

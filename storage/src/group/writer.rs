@@ -12,6 +12,7 @@ use journal::{GroupId, Position, Term};
 use super::overlay::{Overlay, Since, TreeWrite};
 use super::{Check, Commit, Group, Outcome, Refused, Wait, WaiterId};
 use crate::entry::EntryBuilder;
+use crate::locks::Wake;
 use crate::{Header, LockKey, Meta, PartsRef, Proposal, Proposed, RowMode, TxId, system};
 
 /// Bytes of pending entries above which no new statement begins on the newest state.
@@ -32,8 +33,23 @@ pub(super) struct Pending {
 }
 
 type Done = Box<dyn FnOnce(Outcome) + Send>;
-/// Waiters to be called when no lock is held.
-pub(super) type Calls = Vec<(Done, Outcome)>;
+
+/// Who is to be called when no lock is held.
+#[derive(Default)]
+pub(super) struct Calls {
+    outcomes: Vec<(Done, Outcome)>,
+    wakes: Vec<Wake>,
+}
+
+impl Calls {
+    /// Calls them.
+    pub fn call(self) {
+        self.outcomes
+            .into_iter()
+            .for_each(|(done, outcome)| done(outcome));
+        self.wakes.into_iter().for_each(|wake| wake());
+    }
+}
 
 /// How far the parts of a large transaction have come.
 #[derive(Default)]
@@ -66,6 +82,8 @@ pub(super) struct Writer {
     /// Positions (from, to] that never committed; ascending.
     lost: VecDeque<(Position, Position)>,
     pub parts: HashMap<TxId, PartsProgress>,
+    /// Who waited for a lock of an era that is over; called with the next outcomes.
+    wakes: Vec<Wake>,
 }
 
 impl Writer {
@@ -103,17 +121,18 @@ impl Writer {
         any
     }
 
-    /// Takes the entry at `position` out of the queue's front.
-    pub fn decide(&mut self, position: Position, applied: bool) {
-        if let Some(entry) = self
+    /// Takes the entry at `position` out of the queue's front. True if that is the loss of a
+    /// proposal of this node.
+    pub fn decide(&mut self, position: Position, applied: bool) -> bool {
+        let decided = self
             .pending
-            .pop_front_if(|entry| entry.position == position)
-        {
-            self.pending_bytes -= entry.bytes;
-            if !applied {
-                self.lose(entry.prev, entry.position);
-            }
+            .pop_front_if(|entry| entry.position == position);
+        let Some(entry) = decided else { return false };
+        self.pending_bytes -= entry.bytes;
+        if !applied {
+            self.lose(entry.prev, entry.position);
         }
+        !applied
     }
 
     pub fn wait(&mut self, position: Position, done: Done) -> WaiterId {
@@ -128,7 +147,10 @@ impl Writer {
 
     /// The waiters whose outcome is known, given what is applied.
     pub fn settle(&mut self, applied: Position) -> Calls {
-        let mut calls = Calls::new();
+        let mut calls = Calls {
+            outcomes: Vec::new(),
+            wakes: std::mem::take(&mut self.wakes),
+        };
         let lost_to = self.lost.back().map_or(Position::ZERO, |(_, to)| *to);
         let mut later = Vec::new();
         while let Some(first) = self.waiters.first_entry()
@@ -136,9 +158,9 @@ impl Writer {
         {
             let (key, done) = first.remove_entry();
             if self.is_lost(key.0) {
-                calls.push((done, Outcome::Lost));
+                calls.outcomes.push((done, Outcome::Lost));
             } else if key.0 <= applied {
-                calls.push((done, Outcome::Applied));
+                calls.outcomes.push((done, Outcome::Applied));
             } else {
                 later.push((key, done));
             }
@@ -153,11 +175,11 @@ impl Writer {
             .pending
             .back()
             .map_or(Position::ZERO, |entry| entry.position);
-        let mut calls = Calls::new();
+        let mut calls = Calls::default();
         while let Some(first) = self.waiters.first_entry()
             && first.key().0 <= top
         {
-            calls.push((first.remove(), Outcome::Unknown));
+            calls.outcomes.push((first.remove(), Outcome::Unknown));
         }
         calls
     }
@@ -494,8 +516,8 @@ impl Group {
         overlay.clear(writer.last);
         drop(overlay);
         self.parts_moved.notify_all();
-        self.locks
-            .clear(TxId(self.last_txid.load(Ordering::Acquire)));
+        let gone = TxId(self.last_txid.load(Ordering::Acquire));
+        writer.wakes.extend(self.locks.clear(gone));
     }
 
     /// Proposals that are certainly not in the log.
@@ -531,9 +553,9 @@ impl Group {
         writer.last = position.max(writer.last);
         // Positions and terms ascend along the log: what was proposed before this entry and has
         // not come will not come.
-        let lost = writer.lose_front(|e| e.position < position || e.epoch < term);
-        writer.decide(position, applied);
-        if writer.term.is_some() && (lost || !applied) {
+        let skipped = writer.lose_front(|e| e.position < position || e.epoch < term);
+        let broken = writer.decide(position, applied);
+        if writer.term.is_some() && (skipped || broken) {
             writer.mending = true;
         }
         if writer.term.is_none() {

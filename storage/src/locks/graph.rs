@@ -40,7 +40,7 @@ impl Table {
         for (tx, place, request) in self.waits_of(actor) {
             if let Some(lock) = self.locks.get(place) {
                 edges.extend(
-                    lock.blockers(request)
+                    lock.blockers(place, request)
                         .into_iter()
                         .map(|blocker| (tx, blocker)),
                 );

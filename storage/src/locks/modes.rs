@@ -98,24 +98,25 @@ impl LockMode {
     }
 
     /// The modes of a set, of the class of `self`.
-    pub(super) fn of_class(self, modes: Modes) -> Vec<LockMode> {
-        let all: Vec<LockMode> = match self {
-            LockMode::Row(_) => RowMode::ALL.map(LockMode::Row).to_vec(),
-            LockMode::Table(_) => TableMode::ALL.map(LockMode::Table).to_vec(),
-            LockMode::Shared | LockMode::Exclusive => vec![LockMode::Shared, LockMode::Exclusive],
-        };
-        all.into_iter()
-            .filter(|mode| mode.bit() & modes != 0)
-            .collect()
+    pub(super) fn of_class(self, modes: Modes) -> impl Iterator<Item = LockMode> {
+        (0..8)
+            .filter(move |bit| modes & (1 << bit) != 0)
+            .map(move |bit| match self {
+                LockMode::Row(_) => LockMode::Row(RowMode::ALL[bit]),
+                LockMode::Table(_) => LockMode::Table(TableMode::ALL[bit]),
+                LockMode::Shared | LockMode::Exclusive => {
+                    [LockMode::Shared, LockMode::Exclusive][bit]
+                }
+            })
     }
 
     /// Do the modes `held` keep out all that this mode would keep out? Conflicts are symmetric,
     /// so nobody can hold what conflicts with it either.
     pub(super) fn covered_by(self, held: Modes) -> bool {
-        let kept_out = self
-            .of_class(held)
-            .iter()
-            .fold(0, |modes, held| modes | held.conflicts());
-        held != 0 && self.conflicts() & !kept_out == 0
+        let kept_out = || {
+            self.of_class(held)
+                .fold(0, |modes, held| modes | held.conflicts())
+        };
+        held & self.bit() != 0 || held != 0 && self.conflicts() & !kept_out() == 0
     }
 }

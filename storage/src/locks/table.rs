@@ -81,7 +81,7 @@ struct Waiting {
 }
 
 /// To be called when no lock is held.
-pub(super) type Wake = Box<dyn FnOnce() + Send>;
+pub(crate) type Wake = Box<dyn FnOnce() + Send>;
 
 impl Waiter {
     pub fn done(&self) -> Option<bool> {
@@ -163,26 +163,37 @@ impl Lock {
             && !ahead.any(|other| other.actor != actor && conflicts & other.mode.bit() != 0)
     }
 
-    /// The actors for which the request `id` waits.
-    pub fn blockers(&self, id: u64) -> Vec<TxId> {
+    /// The actors for which the request `id` waits, but for those that one of these waits for
+    /// here just as well: behind an exclusive request the rest of the queue is its affair.
+    pub fn blockers(&self, place: &Place, id: u64) -> Vec<TxId> {
         let Some(at) = self.queue.iter().position(|request| request.id == id) else {
             return Vec::new();
         };
         let request = &self.queue[at];
         let conflicts = request.mode.conflicts();
+        let mut actors = Vec::new();
+        let ahead = match place {
+            Place::Key(_) => at,
+            // Who waits for a whole tree has no order among themselves.
+            Place::Rows(_) => 0,
+        };
+        for ahead in self.queue.iter().take(ahead).rev() {
+            if ahead.actor != request.actor && conflicts & ahead.mode.bit() != 0 {
+                actors.push(ahead.actor);
+                if ahead.mode.is_exclusive() {
+                    return actors;
+                }
+            }
+        }
         let holders = self
             .holders
             .iter()
             .filter(|holder| conflicts & holder.modes != 0);
-        let ahead = self
-            .queue
-            .iter()
-            .take(at)
-            .filter(|other| conflicts & other.mode.bit() != 0);
-        let actors = holders
+        let others = holders
             .map(|holder| holder.actor)
-            .chain(ahead.map(|other| other.actor));
-        actors.filter(|actor| *actor != request.actor).collect()
+            .filter(|actor| *actor != request.actor);
+        actors.extend(others);
+        actors
     }
 }
 
@@ -417,10 +428,10 @@ impl Table {
         let Some(rows) = state.rows.iter().find(|rows| rows.tree == tree) else {
             return;
         };
-        let (modes, first) = (
-            LockMode::Row(RowMode::Update).of_class(rows.modes),
-            rows.first,
-        );
+        let modes: Vec<_> = LockMode::Row(RowMode::Update)
+            .of_class(rows.modes)
+            .collect();
+        let first = rows.first;
         let conflicts = modes.iter().fold(0, |all, mode| all | mode.conflicts());
         let place = Place::Rows(tree);
         let others = self
@@ -723,7 +734,7 @@ impl Table {
             };
             for holder in &lock.holders {
                 let modes = class.of_class(holder.modes);
-                list.extend(modes.into_iter().map(|mode| info(holder.tx, mode, true)));
+                list.extend(modes.map(|mode| info(holder.tx, mode, true)));
             }
             list.extend(
                 lock.queue
