@@ -147,6 +147,8 @@ pub struct Entry {
     pub events: Vec<Event>,
     /// Trees that are gone as of this entry.
     pub dropped_trees: Vec<u32>,
+    /// Large transactions whose parts no entry will ever follow.
+    pub abandoned: Vec<TxId>,
     /// It only closes its group up to its position.
     pub close: bool,
     /// Images that an erase has overwritten: changes and events that are no more.
@@ -174,6 +176,9 @@ impl Entry {
         self.dropped_trees
             .iter()
             .for_each(|tree| builder.drop_tree(*tree));
+        self.abandoned
+            .iter()
+            .for_each(|txid| builder.abandon(*txid));
         if self.close {
             builder.close();
         }

@@ -12,6 +12,7 @@ mod key;
 mod large;
 mod log;
 mod overlay;
+mod queue;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,8 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::log::LogState;
 use self::overlay::Since;
+use self::queue::Writer;
 use self::shared::Shared;
-use self::writer::Writer;
 use crate::meta;
 use crate::publish::Publish;
 use crate::{

@@ -2,6 +2,7 @@
 //! modes, with first-come queues, deadlock detection and savepoints.
 
 mod graph;
+mod lock;
 mod modes;
 mod table;
 #[cfg(test)]
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub(crate) use self::table::Wake;
-use self::table::{Answer, Place, Table, Waiter};
+pub(crate) use self::lock::Wake;
+use self::lock::{Place, Waiter};
+use self::table::{Answer, Table};
 use crate::TxId;
 
 /// PostgreSQL's row locks (its chapter 13.3.2), weakest first.

@@ -254,11 +254,11 @@ fn a_refused_part_or_a_fallen_leader_ends_the_waiting() {
         assert!(node.local.held(GROUP) <= 8, "a few at a time");
         node.local.release(GROUP).expect("applied");
         assert_eq!(node.scan(node.group.applied(), Direction::Forward), []);
-        assert!(
-            node.group.parts_floor().is_some(),
-            "they might still be wanted in this term"
-        );
-        node.local.lead(GROUP).expect("leads");
+        if fall {
+            let floor = node.group.parts_floor();
+            assert!(floor.is_some(), "they might still be wanted in this term");
+            node.local.lead(GROUP).expect("leads");
+        }
         assert_eq!(node.group.parts_floor(), None, "not any more");
     }
 }
@@ -293,6 +293,32 @@ fn a_few_parts_at_a_time_and_the_entry_after_the_last() {
         node.scan(node.group.applied(), Direction::Forward).len(),
         2000
     );
+}
+
+#[test]
+fn the_parts_of_a_refused_transaction_are_given_up() {
+    let node = Node::new();
+    node.put("a", "1");
+    let tx = node.begin().unchanged("a");
+    node.put("a", "2");
+    let txid = tx.id;
+    let large = Commit {
+        changes: Changes::Large(Box::new(rows(500))),
+        ..tx.into_commit()
+    };
+    let answer = node.group.commit(large);
+    assert!(
+        matches!(answer, Err(Refused::Serialization(_))),
+        "{answer:?}"
+    );
+    assert_eq!(parts(&node), 5);
+    assert_eq!(node.group.parts_floor(), None);
+    let entry = Entry::decode(&node.local.log(GROUP).last().expect("one").payload).expect("whole");
+    assert!(entry.close);
+    assert_eq!(entry.abandoned, [txid]);
+    node.put("a", "3");
+    let entry = Entry::decode(&node.local.log(GROUP).last().expect("one").payload).expect("whole");
+    assert_eq!(entry.abandoned, [], "said once is enough");
 }
 
 #[test]

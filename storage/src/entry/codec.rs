@@ -22,6 +22,7 @@ mod kind {
     pub const CLOSE: u8 = 4;
     pub const PART: u8 = 5;
     pub const HEADER: u8 = 6;
+    pub const ABANDON: u8 = 7;
 }
 
 const FEED: u8 = 1;
@@ -106,6 +107,13 @@ impl EntryBuilder {
     pub fn drop_tree(&mut self, tree: u32) {
         self.image.extend([kind::DROP_TREE, 0, 0, 0]);
         u32s(&mut self.image, [tree]);
+        self.push();
+    }
+
+    /// Says that the parts of a transaction so far are all there will be of it.
+    pub fn abandon(&mut self, txid: TxId) {
+        self.image.extend([kind::ABANDON, 0, 0, 0, 0, 0, 0, 0]);
+        u64s(&mut self.image, [txid.0]);
         self.push();
     }
 
@@ -260,6 +268,7 @@ enum Image {
     Change(Change),
     Event(Event),
     DropTree(u32),
+    Abandon(TxId),
     Close,
     Part(PartHeader),
     Header(Header),
@@ -272,6 +281,10 @@ fn decode_image(bytes: Bytes) -> Result<Image> {
         kind::CHANGE => Image::Change(change(&mut reader, a, u16::from_le_bytes([b, c]))?),
         kind::EVENT => Image::Event(event(&mut reader, a, b)?),
         kind::DROP_TREE => Image::DropTree(reader.u32()?),
+        kind::ABANDON => {
+            reader.u32()?;
+            Image::Abandon(TxId(reader.u64()?))
+        }
         kind::CLOSE => Image::Close,
         kind::PART => Image::Part(part_header(&mut reader, a)?),
         kind::HEADER => Image::Header(header(&mut reader, a, b)?),
@@ -410,6 +423,7 @@ pub(super) fn decode_entry(payload: &Payload) -> Result<Entry> {
             Some(Image::Change(change)) => entry.changes.push(change),
             Some(Image::Event(event)) => entry.events.push(event),
             Some(Image::DropTree(tree)) => entry.dropped_trees.push(tree),
+            Some(Image::Abandon(txid)) => entry.abandoned.push(txid),
             Some(Image::Close) => entry.close = true,
             Some(Image::Header(header)) => last = Some(header),
             Some(Image::Part(_)) => return Err(corrupt("a part where an entry is due")),
@@ -457,7 +471,13 @@ pub(super) fn decode_part(payload: &Payload) -> Result<Part> {
         match image? {
             Some(Image::Change(change)) => part.changes.push(change),
             Some(Image::Part(header)) => last = Some(header),
-            Some(Image::Event(_) | Image::DropTree(_) | Image::Close | Image::Header(_)) => {
+            Some(
+                Image::Event(_)
+                | Image::DropTree(_)
+                | Image::Abandon(_)
+                | Image::Close
+                | Image::Header(_),
+            ) => {
                 return Err(corrupt("a part holds changes only"));
             }
             None => part.erased += 1,

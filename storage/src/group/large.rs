@@ -7,7 +7,7 @@ use bytes::Bytes;
 use journal::Term;
 use parking_lot::MutexGuard;
 
-use super::writer::Writer;
+use super::queue::Writer;
 use super::{Changes, Commit, Group, LargeChanges, Refused, TRANSACTION_BYTES_MAX};
 use crate::entry::EntryBuilder;
 use crate::memory::check_size;
@@ -36,14 +36,15 @@ impl Group {
         };
         let mut trees = large.trees();
         trees.retain(|tree| !system::is_system(*tree));
-        let sender = Sender::new(self, commit.txid, commit.epoch);
+        let mut sender = Sender::new(self, commit.txid, commit.epoch);
         let (parts, system) = sender.send_all(large.as_mut())?;
-        drop(sender);
         let mut images = EntryBuilder::new();
         system.iter().for_each(|change| images.change(change));
         let writes = super::log::tree_writes(system, Vec::new());
         let parts = (parts.parts > 0).then_some(parts);
-        self.place_commit(commit, images, writes, parts, trees)
+        let position = self.place_commit(commit, images, writes, parts, trees)?;
+        sender.placed = true;
+        Ok(position)
     }
 }
 
@@ -72,12 +73,19 @@ struct Sender<'a> {
     group: &'a Group,
     txid: TxId,
     epoch: Term,
+    /// The entry has its place behind the parts.
+    placed: bool,
 }
 
 impl<'a> Sender<'a> {
     fn new(group: &'a Group, txid: TxId, epoch: Term) -> Sender<'a> {
         group.writer.lock().parts.insert(txid, Default::default());
-        Sender { group, txid, epoch }
+        Sender {
+            group,
+            txid,
+            epoch,
+            placed: false,
+        }
     }
 
     /// Sends everything but changes of system trees, which go into the entry itself: who applies
@@ -155,8 +163,21 @@ impl<'a> Sender<'a> {
 }
 
 impl Drop for Sender<'_> {
+    /// Without its entry the parts would be kept until the term ends: the next entry says that
+    /// nobody needs them, and that entry comes at once.
     fn drop(&mut self) {
-        self.group.writer.lock().parts.remove(&self.txid);
+        let mut writer = self.group.writer.lock();
+        let sent = writer
+            .parts
+            .remove(&self.txid)
+            .is_some_and(|parts| parts.sent > 0);
+        if !sent || self.placed || writer.term != Some(self.epoch) {
+            return;
+        }
+        writer.abandoned.insert(self.txid);
+        self.group.place_close(&mut writer);
+        drop(writer);
+        self.group.propose.placed(self.group.shared.id);
     }
 }
 

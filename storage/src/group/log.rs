@@ -148,6 +148,9 @@ impl Group {
         self.write(position, tree_writes(entry.changes, own))?;
         state.pass(term, index);
         state.parts.remove(&txid);
+        state
+            .parts
+            .retain(|txid, _| !entry.abandoned.contains(txid));
         state.applied.position = position;
         state.top = position.max(state.top);
         self.chain.set(position);
@@ -159,6 +162,12 @@ impl Group {
         let ready = self.check_ready(position)?;
         self.publish.publish(self.shared.id, position, deps, ready);
         drop(state);
+        if !entry.abandoned.is_empty() {
+            let mut writer = self.writer.lock();
+            writer
+                .abandoned
+                .retain(|txid| !entry.abandoned.contains(txid));
+        }
         self.decided(term, position, true).call();
         self.shared.evict();
         if let Some(observer) = &self.observer

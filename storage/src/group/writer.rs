@@ -4,186 +4,18 @@
 //! An *era* is the time between two losses. Each begins with an entry of its own above every
 //! position of the one before, so a snapshot's position alone tells the era.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use journal::{GroupId, Position, Term};
 
-use super::overlay::{Overlay, Since, TreeWrite};
-use super::{Check, Commit, Group, Outcome, Refused, Wait, WaiterId};
+use super::overlay::{Lookup, Overlay, Since, TreeWrite};
+use super::queue::{Calls, Pending, Writer};
+use super::{Check, Commit, Group, Refused, Wait};
 use crate::entry::EntryBuilder;
-use crate::locks::Wake;
 use crate::{Header, LockKey, Meta, PartsRef, Proposal, Proposed, RowMode, TxId, system};
 
 /// Bytes of pending entries above which no new statement begins on the newest state.
 const PENDING_BYTES_MAX: usize = 64 << 20;
-/// Ranges of lost positions that are remembered; more than this never matter in practice, for
-/// each is one change of leadership or refusal.
-const LOST_MAX: usize = 1024;
-
-/// An entry that is proposed and not yet decided.
-pub(super) struct Pending {
-    pub prev: Position,
-    pub position: Position,
-    pub epoch: Term,
-    pub txid: TxId,
-    pub bytes: usize,
-    /// Certainly not in the log.
-    pub refused: bool,
-}
-
-type Done = Box<dyn FnOnce(Outcome) + Send>;
-
-/// Who is to be called when no lock is held.
-#[derive(Default)]
-pub(super) struct Calls {
-    outcomes: Vec<(Done, Outcome)>,
-    wakes: Vec<Wake>,
-}
-
-impl Calls {
-    /// Calls them.
-    pub fn call(self) {
-        self.outcomes
-            .into_iter()
-            .for_each(|(done, outcome)| done(outcome));
-        self.wakes.into_iter().for_each(|wake| wake());
-    }
-}
-
-/// How far the parts of a large transaction have come.
-#[derive(Default)]
-pub(super) struct PartsProgress {
-    pub sent: u32,
-    pub applied: u32,
-    pub refused: bool,
-}
-
-/// The writer's state, behind its mutex.
-#[derive(Default)]
-pub(super) struct Writer {
-    pub term: Option<Term>,
-    /// The greatest position seen, lost ones included.
-    pub last: Position,
-    /// The newest entry of the chain.
-    prev: Position,
-    /// The greatest position of the eras before this one.
-    discarded: Position,
-    /// The first entry of this era is placed.
-    opened: bool,
-    /// A proposal was refused: nothing is placed until nothing is in flight.
-    mending: bool,
-    /// The newest entry that must be applied before anyone reads behind it.
-    barrier: Position,
-    pub pending: VecDeque<Pending>,
-    pending_bytes: usize,
-    waiters: BTreeMap<(Position, u64), Done>,
-    next_waiter: u64,
-    /// Positions (from, to] that never committed; ascending.
-    lost: VecDeque<(Position, Position)>,
-    pub parts: HashMap<TxId, PartsProgress>,
-    /// Who waited for a lock of an era that is over; called with the next outcomes.
-    wakes: Vec<Wake>,
-}
-
-impl Writer {
-    /// Positions begin above `last`.
-    pub fn above(last: Position) -> Writer {
-        Writer {
-            last,
-            ..Writer::default()
-        }
-    }
-
-    pub fn is_lost(&self, position: Position) -> bool {
-        let at = self.lost.partition_point(|(_, to)| *to < position);
-        self.lost.get(at).is_some_and(|(from, _)| *from < position)
-    }
-
-    fn lose(&mut self, from: Position, to: Position) {
-        match self.lost.back_mut() {
-            Some((_, end)) if *end >= from => *end = to.max(*end),
-            _ => self.lost.push_back((from, to)),
-        }
-        if self.lost.len() > LOST_MAX {
-            self.lost.pop_front();
-        }
-    }
-
-    /// Takes the pending entries that `gone` names as lost out of the queue's front.
-    pub fn lose_front(&mut self, gone: impl Fn(&Pending) -> bool) -> bool {
-        let mut any = false;
-        while let Some(entry) = self.pending.pop_front_if(|entry| gone(entry)) {
-            self.pending_bytes -= entry.bytes;
-            self.lose(entry.prev, entry.position);
-            any = true;
-        }
-        any
-    }
-
-    /// Takes the entry at `position` out of the queue's front. True if that is the loss of a
-    /// proposal of this node.
-    pub fn decide(&mut self, position: Position, applied: bool) -> bool {
-        let decided = self
-            .pending
-            .pop_front_if(|entry| entry.position == position);
-        let Some(entry) = decided else { return false };
-        self.pending_bytes -= entry.bytes;
-        if !applied {
-            self.lose(entry.prev, entry.position);
-        }
-        !applied
-    }
-
-    pub fn wait(&mut self, position: Position, done: Done) -> WaiterId {
-        self.next_waiter += 1;
-        self.waiters.insert((position, self.next_waiter), done);
-        WaiterId(position, self.next_waiter)
-    }
-
-    pub fn forget(&mut self, waiter: WaiterId) {
-        self.waiters.remove(&(waiter.0, waiter.1));
-    }
-
-    /// The waiters whose outcome is known, given what is applied.
-    pub fn settle(&mut self, applied: Position) -> Calls {
-        let mut calls = Calls {
-            outcomes: Vec::new(),
-            wakes: std::mem::take(&mut self.wakes),
-        };
-        let lost_to = self.lost.back().map_or(Position::ZERO, |(_, to)| *to);
-        let mut later = Vec::new();
-        while let Some(first) = self.waiters.first_entry()
-            && first.key().0 <= applied.max(lost_to)
-        {
-            let (key, done) = first.remove_entry();
-            if self.is_lost(key.0) {
-                calls.outcomes.push((done, Outcome::Lost));
-            } else if key.0 <= applied {
-                calls.outcomes.push((done, Outcome::Applied));
-            } else {
-                later.push((key, done));
-            }
-        }
-        self.waiters.extend(later);
-        calls
-    }
-
-    /// Answers `Unknown` to those who wait for what is in doubt.
-    fn abandon(&mut self) -> Calls {
-        let top = self
-            .pending
-            .back()
-            .map_or(Position::ZERO, |entry| entry.position);
-        let mut calls = Calls::default();
-        while let Some(first) = self.waiters.first_entry()
-            && first.key().0 <= top
-        {
-            calls.outcomes.push((first.remove(), Outcome::Unknown));
-        }
-        calls
-    }
-}
 
 /// What a transaction brings into the critical section, encoded but for its header.
 struct Draft {
@@ -268,6 +100,10 @@ impl Group {
             overlay.insert_coarse(position, tree);
         }
         drop(overlay);
+        writer
+            .abandoned
+            .iter()
+            .for_each(|txid| draft.images.abandon(*txid));
         let prev = writer.prev;
         let header = Header {
             epoch: draft.epoch,
@@ -400,8 +236,8 @@ impl Group {
             Since::Unknown => {
                 let newest = self.shared.placed.get();
                 let value = match overlay.get(tree, key, newest) {
-                    super::overlay::Lookup::Found(value) => value,
-                    super::overlay::Lookup::Store => {
+                    Lookup::Found(value) => value,
+                    Lookup::Store => {
                         let tree = self.shared.tree(tree);
                         self.shared
                             .store
@@ -486,6 +322,7 @@ impl Group {
         let applied = self.shared.applied.get();
         // All that came before this term is applied; what is still pending is in no log.
         writer.lose_front(|_| true);
+        writer.abandoned.clear();
         writer.last = last.max(writer.last).max(applied);
         self.last_txid.fetch_max(writer.last.0, Ordering::AcqRel);
         writer.term = Some(term);

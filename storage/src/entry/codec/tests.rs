@@ -72,6 +72,7 @@ fn golden_bytes() {
         changes: vec![change()],
         events: vec![event],
         dropped_trees: vec![1002],
+        abandoned: vec![TxId(5)],
         close: true,
         erased: 0,
     };
@@ -93,10 +94,11 @@ fn golden_bytes() {
                 "7b7d"
             ),
             "03000000ea030000",
+            "07000000000000000500000000000000",
             "04000000",
             concat!(
                 "06010100",
-                "04000000",
+                "05000000",
                 "0700000000000000",
                 "1111000000000000",
                 "2222000000000000",
