@@ -1,1 +1,3 @@
-//! The one test binary: what is tested against the running program.
+//! The one test binary: what is tested against the running program, and the rules of the house.
+
+mod tidy;

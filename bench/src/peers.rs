@@ -1,0 +1,222 @@
+//! The two servers of a run: Freehold, and a PostgreSQL 15 with default durability that is
+//! started here on a free port. Both end, and their folders go, when the value is dropped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::{Options, Result};
+
+/// Where Debian puts PostgreSQL 15's programs.
+const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// One server that pgbench can be pointed at.
+pub struct Server {
+    /// Name in the table.
+    pub name: &'static str,
+    /// Port on 127.0.0.1.
+    pub port: u16,
+    /// Database to connect to.
+    pub database: &'static str,
+}
+
+impl Server {
+    /// A libpq connection string.
+    pub fn url(&self) -> String {
+        format!(
+            "host=127.0.0.1 port={} user=postgres dbname={}",
+            self.port, self.database
+        )
+    }
+}
+
+/// Freehold and PostgreSQL.
+pub struct Peers {
+    /// The one that is measured.
+    pub freehold: Server,
+    /// The one beside it.
+    pub postgres: Server,
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Peers {
+    /// Starts both in `options.folder`.
+    pub fn start(options: &Options) -> Result<Peers> {
+        let folder = std::path::absolute(&options.folder)?;
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let postgres = start_postgres(&folder.join("postgres"))?;
+        let program = match &options.freehold {
+            Some(path) => path.clone(),
+            None => build()?,
+        };
+        let (process, port) = start_freehold(&program, &folder.join("freehold"), options)?;
+        let freehold = Server {
+            name: "freehold",
+            port,
+            database: "freehold",
+        };
+        let postgres = Server {
+            name: "postgres",
+            port: postgres,
+            database: "postgres",
+        };
+        Ok(Peers {
+            freehold,
+            postgres,
+            process,
+            folder,
+        })
+    }
+
+    /// `PostgreSQL 15.x`.
+    pub fn postgres_version(&self) -> Result<String> {
+        let out = Command::new(format!("{POSTGRES_BIN}/postgres"))
+            .arg("--version")
+            .output()?;
+        Ok(String::from_utf8_lossy(&out.stdout)
+            .trim()
+            .replace("postgres (PostgreSQL)", "PostgreSQL"))
+    }
+
+    /// The most resident memory that Freehold has had so far (VmHWM), in MB.
+    pub fn freehold_peak_mb(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmHWM:"))
+            .ok_or("no VmHWM")?;
+        let kb: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
+        Ok(kb / 1024)
+    }
+
+    /// CPU seconds (user and system) that Freehold has used so far.
+    pub fn freehold_cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let ticks: f64 = fields.get(11).ok_or("stat")?.parse::<f64>()?
+            + fields.get(12).ok_or("stat")?.parse::<f64>()?;
+        Ok(ticks / 100.0)
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        // Ending a benchmark must not hide its result: what fails here is left to the system.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let data = self.folder.join("postgres/data");
+        let _ = as_postgres(&format!("{POSTGRES_BIN}/pg_ctl"))
+            .args(["-m", "immediate", "-w", "stop", "-D"])
+            .arg(data)
+            .stdout(Stdio::null())
+            .status();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// PostgreSQL refuses to run as root: then it runs as the user `postgres`.
+fn as_postgres(program: &str) -> Command {
+    let root = fs::metadata("/proc/self").is_ok_and(|m| {
+        use std::os::unix::fs::MetadataExt as _;
+        m.uid() == 0
+    });
+    if !root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--", program]);
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let out = command.output()?;
+    if !out.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr)).into());
+    }
+    Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn start_postgres(folder: &Path) -> Result<u16> {
+    if !Path::new(POSTGRES_BIN).exists() {
+        return Err("PostgreSQL 15 is not installed: apt-get install postgresql-15".into());
+    }
+    fs::create_dir_all(folder)?;
+    // The folder above may be closed to the user `postgres`; its own must be open to it.
+    let _ = Command::new("chown").arg("postgres").arg(folder).status();
+    let data = folder.join("data");
+    run(as_postgres(&format!("{POSTGRES_BIN}/initdb"))
+        .args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-D",
+        ])
+        .arg(&data))?;
+    let port = free_port()?;
+    let settings = format!(
+        "-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} \
+         -c max_connections=300 -c shared_buffers=1GB -c wal_level=logical",
+        folder.display()
+    );
+    let log = folder.join("log");
+    let status = as_postgres(&format!("{POSTGRES_BIN}/pg_ctl"))
+        .args(["-w", "start", "-o", &settings, "-l"])
+        .arg(&log)
+        .arg("-D")
+        .arg(&data)
+        .stdout(Stdio::null())
+        .status()?;
+    if !status.success() {
+        return Err(format!("PostgreSQL did not start, see {}", log.display()).into());
+    }
+    Ok(port)
+}
+
+/// Builds the program in release mode and returns its path.
+pub fn build() -> Result<PathBuf> {
+    run(Command::new("cargo").args(["build", "--release", "-p", "server", "-q"]))?;
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    Ok(Path::new(&target).join("release/freehold"))
+}
+
+fn start_freehold(program: &Path, data: &Path, options: &Options) -> Result<(Child, u16)> {
+    let mut child = Command::new(program)
+        .args([
+            "start",
+            "--listen",
+            "127.0.0.1:0",
+            "--insecure",
+            "--log",
+            "warn",
+        ])
+        .args(["--table-store", &options.table_store, "--data"])
+        .arg(data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{}: {e}", program.display()))?;
+    let out = child.stdout.take().ok_or("no standard output")?;
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line)?;
+    let port = line.trim().rsplit(':').next().and_then(|p| p.parse().ok());
+    let port = port.ok_or_else(|| format!("Freehold did not start: {line:?}"))?;
+    Ok((child, port))
+}

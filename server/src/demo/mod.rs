@@ -1,0 +1,143 @@
+//! `freehold demo`: a server and three services as separate processes that share nothing but a
+//! connection string; counts at the end what came through, and says how to look for oneself.
+
+mod schema;
+mod services;
+mod story;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::process::{Child, Command};
+use tokio_postgres::{Client, NoTls};
+
+pub use services::ServiceFlags;
+
+/// What the demo takes.
+#[derive(Args, Clone, Debug)]
+pub struct DemoFlags {
+    /// Ends when the story is told, instead of staying up until Ctrl-C.
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds that the services work.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(4..=3600))]
+    pub seconds: u64,
+    /// Address of the server; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:5433", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Folder of the server; a fresh temporary one if not given, removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// What went wrong, for the person in front of the terminal.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The three services; each name is a role, an owner and a private schema.
+pub const SERVICES: [&str; 3] = ["customers", "orders", "billing"];
+
+/// How a role reaches the server.
+#[derive(Clone, Debug)]
+pub struct Url {
+    /// Port on 127.0.0.1.
+    pub port: u16,
+    /// Password of every role of the demo, made up for this run.
+    pub password: String,
+}
+
+impl Url {
+    /// The connection string of a role, as any PostgreSQL driver takes it.
+    pub fn of(&self, role: &str) -> String {
+        format!("postgresql://{role}:{}@127.0.0.1:{}/freehold", self.password, self.port)
+    }
+
+    /// Connects as a role.
+    pub async fn connect(&self, role: &str) -> Result<Client, Failure> {
+        connect(&self.of(role)).await
+    }
+}
+
+/// Connects, and lets the connection run beside.
+pub async fn connect(url: &str) -> Result<Client, Failure> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    // An error of the connection reaches the client's next call.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Tells the whole story against a running server.
+pub async fn run(flags: &DemoFlags, url: &Url) -> Result<(), Failure> {
+    let admin = url.connect("postgres").await?;
+    println!("creating the services customers, orders and billing");
+    schema::create(&admin, url).await?;
+    let mut running = Running::start(url)?;
+    let begun = Instant::now();
+    let half = Duration::from_secs(flags.seconds) / 2;
+
+    progress(&admin, begun, half).await?;
+    println!("\n  killing billing (kill -9) in the middle of its work, and starting it again");
+    running.kill_and_restart("billing", url).await?;
+    println!("  orders publishes order_v2: a copy of v1 with one column changed");
+    story::publish_v2(url).await?;
+    progress(&admin, begun, half * 2).await?;
+    println!();
+
+    running.stop("customers").await?;
+    running.stop("orders").await?;
+    story::wait_until_billing_has_all(&admin).await?;
+    running.stop("billing").await?;
+    story::tell(&admin, url).await
+}
+
+/// One line that is written over: what the services have done so far.
+async fn progress(admin: &Client, begun: Instant, until: Duration) -> Result<(), Failure> {
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    while begun.elapsed() < until {
+        tick.tick().await;
+        let counts = story::Counts::read(admin).await?;
+        print!("\r  {:4.1} s  {counts}", begun.elapsed().as_secs_f64());
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// The services' processes.
+struct Running(Vec<(&'static str, Child)>);
+
+impl Running {
+    fn start(url: &Url) -> Result<Running, Failure> {
+        let started = SERVICES.iter().map(|name| Ok((*name, spawn(name, url)?)));
+        Ok(Running(started.collect::<Result<_, Failure>>()?))
+    }
+
+    fn child(&mut self, name: &str) -> &mut Child {
+        &mut self.0.iter_mut().find(|(n, _)| *n == name).expect("one of SERVICES").1
+    }
+
+    async fn kill_and_restart(&mut self, name: &'static str, url: &Url) -> Result<(), Failure> {
+        self.child(name).kill().await?;
+        *self.child(name) = spawn(name, url)?;
+        Ok(())
+    }
+
+    /// Asks a service to finish its transaction and end (its standard input closes).
+    async fn stop(&mut self, name: &str) -> Result<(), Failure> {
+        let child = self.child(name);
+        drop(child.stdin.take());
+        let status = child.wait().await?;
+        if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}").into()) }
+    }
+}
+
+fn spawn(name: &str, url: &Url) -> Result<Child, Failure> {
+    let child = Command::new(std::env::current_exe()?)
+        .args(["demo-service", name])
+        .env("FREEHOLD_DEMO_URL", url.of(name))
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok(child)
+}

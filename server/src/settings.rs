@@ -1,0 +1,366 @@
+//! The settings of `freehold start`: flags, FREEHOLD_* variables and an optional TOML file, in
+//! that order of precedence; all of them are checked before anything is opened.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+
+/// What can be said on the command line, in the environment and in the file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Flags {
+    /// Folder of the node: journal, tables, identity. Made if it does not exist.
+    #[arg(long, env = "FREEHOLD_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address for PostgreSQL clients [default: 127.0.0.1:5432].
+    #[arg(long, env = "FREEHOLD_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// No passwords and no TLS; allowed on loopback only.
+    #[arg(long, env = "FREEHOLD_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    pub insecure: Option<bool>,
+    /// Password of the superuser `postgres`, set on the first start.
+    #[arg(long, env = "FREEHOLD_SUPERUSER_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    pub superuser_password: Option<String>,
+    /// PEM file with the server's certificate chain; TLS is offered when given.
+    #[arg(long, env = "FREEHOLD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    #[arg(long, env = "FREEHOLD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Most client connections at once [default: 1000].
+    #[arg(long, env = "FREEHOLD_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<u32>,
+    /// Time within which a client must have authenticated [default: 60s].
+    #[arg(long, env = "FREEHOLD_AUTHENTICATION_TIMEOUT", value_name = "TIME")]
+    pub authentication_timeout: Option<Time>,
+    /// Where tables are kept: lsm or sled [default: lsm]. Fixed on the first start.
+    #[arg(long, env = "FREEHOLD_TABLE_STORE", value_name = "KIND")]
+    pub table_store: Option<String>,
+    /// Block cache of the table store [default: 256MB].
+    #[arg(long, env = "FREEHOLD_CACHE_SIZE", value_name = "SIZE")]
+    pub cache_size: Option<Size>,
+    /// A checkpoint at the latest after this time [default: 30s].
+    #[arg(long, env = "FREEHOLD_CHECKPOINT_TIMEOUT", value_name = "TIME")]
+    pub checkpoint_timeout: Option<Time>,
+    /// The feed keeps entries for this time [default: 7d].
+    #[arg(long, env = "FREEHOLD_RETAIN_TIME", value_name = "TIME")]
+    pub retain_time: Option<Time>,
+    /// The journal keeps at most this much for the feed [default: 16GB].
+    #[arg(long, env = "FREEHOLD_RETAIN_SIZE", value_name = "SIZE")]
+    pub retain_size: Option<Size>,
+    /// Size of a journal segment [default: 64MB].
+    #[arg(long, env = "FREEHOLD_SEGMENT_SIZE", value_name = "SIZE")]
+    pub segment_size: Option<Size>,
+    /// Statements slower than this are logged; -1 for none, 0 for all, in milliseconds
+    /// [default: -1].
+    #[arg(long, env = "FREEHOLD_LOG_MIN_DURATION_STATEMENT", value_name = "MS",
+          allow_hyphen_values = true)]
+    pub log_min_duration_statement: Option<i64>,
+    /// Log lines as text or json [default: text].
+    #[arg(long, env = "FREEHOLD_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What to log: error, warn, info, debug, or filters such as `info,raft=debug`
+    /// [default: info].
+    #[arg(long, env = "FREEHOLD_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A number of bytes: `64MB`, `1GB`, `4096`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "Scalar")]
+pub struct Size(pub u64);
+
+/// A length of time: `500ms`, `30s`, `10min`, `12h`, `7d`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "Scalar")]
+pub struct Time(pub Duration);
+
+/// TOML gives a bare number or a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<Scalar> for Size {
+    type Error = String;
+    fn try_from(scalar: Scalar) -> Result<Size, String> {
+        match scalar {
+            Scalar::Number(bytes) => Ok(Size(bytes)),
+            Scalar::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl TryFrom<Scalar> for Time {
+    type Error = String;
+    fn try_from(scalar: Scalar) -> Result<Time, String> {
+        match scalar {
+            Scalar::Number(_) => Err("a time needs a unit: ms, s, min, h or d".into()),
+            Scalar::Text(text) => text.parse(),
+        }
+    }
+}
+
+/// A number and its unit, factor taken from `units`.
+fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = text[digits..].trim();
+    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1;
+    number.checked_mul(factor)
+}
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Size, String> {
+        let units =
+            [("", 1), ("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
+        parse_unit(text, &units)
+            .map(Size)
+            .ok_or_else(|| format!("\"{text}\" is not a size such as 64MB (units B, kB, MB, GB, TB)"))
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Time, String> {
+        let units =
+            [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        parse_unit(text, &units)
+            .map(|ms| Time(Duration::from_millis(ms)))
+            .ok_or_else(|| format!("\"{text}\" is not a time such as 30s (units ms, s, min, h, d)"))
+    }
+}
+
+/// Settings that passed the checks.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of the node.
+    pub data: PathBuf,
+    /// Address for clients.
+    pub listen: SocketAddr,
+    /// No passwords, no TLS.
+    pub insecure: bool,
+    /// Password of `postgres` for the first start.
+    pub superuser_password: Option<String>,
+    /// Certificate and key files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Most client connections.
+    pub connections_max: u32,
+    /// Time to authenticate.
+    pub authentication_timeout: Duration,
+    /// The table store's kind.
+    pub table_store: storage::StoreKind,
+    /// Block cache in bytes.
+    pub cache_bytes: u64,
+    /// Checkpoint interval.
+    pub checkpoint_timeout: Duration,
+    /// Feed retention by time.
+    pub retain_time: Duration,
+    /// Feed retention by bytes of the journal.
+    pub retain_bytes: u64,
+    /// Segment size in bytes.
+    pub segment_bytes: u64,
+    /// Slow statement limit in milliseconds; negative = off.
+    pub log_min_duration_ms: i64,
+    /// Look of the log lines.
+    pub log_format: LogFormat,
+    /// Filter of the log lines.
+    pub log: String,
+}
+
+/// A setting that can't be used: what, and what to do.
+#[derive(Debug)]
+pub struct Invalid(pub String);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+fn invalid(text: impl Into<String>) -> Invalid {
+    Invalid(text.into())
+}
+
+/// Smallest and largest sizes that work.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
+const CACHE_BYTES_MIN: u64 = 1 << 20;
+const CONNECTIONS_MAX: u32 = 100_000;
+
+impl Flags {
+    /// Fills what is not given here from the TOML file.
+    pub fn with_file(self, path: &Path) -> Result<Flags, Invalid> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| invalid(format!("--config {}: {e}", path.display())))?;
+        let file: Flags = toml::from_str(&text)
+            .map_err(|e| invalid(format!("--config {}: {e}", path.display())))?;
+        Ok(self.or(file))
+    }
+
+    fn or(self, file: Flags) -> Flags {
+        Flags {
+            data: self.data.or(file.data),
+            listen: self.listen.or(file.listen),
+            insecure: self.insecure.or(file.insecure),
+            superuser_password: self.superuser_password.or(file.superuser_password),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            max_connections: self.max_connections.or(file.max_connections),
+            authentication_timeout: self.authentication_timeout.or(file.authentication_timeout),
+            table_store: self.table_store.or(file.table_store),
+            cache_size: self.cache_size.or(file.cache_size),
+            checkpoint_timeout: self.checkpoint_timeout.or(file.checkpoint_timeout),
+            retain_time: self.retain_time.or(file.retain_time),
+            retain_size: self.retain_size.or(file.retain_size),
+            segment_size: self.segment_size.or(file.segment_size),
+            log_min_duration_statement: self
+                .log_min_duration_statement
+                .or(file.log_min_duration_statement),
+            log_format: self.log_format.or(file.log_format),
+            log: self.log.or(file.log),
+        }
+    }
+
+    /// Checks everything and fills the defaults.
+    pub fn check(self) -> Result<Settings, Invalid> {
+        let data = self.data.ok_or_else(|| invalid("--data DIR is required"))?;
+        let listen = resolve(self.listen.as_deref().unwrap_or("127.0.0.1:5432"))?;
+        let insecure = self.insecure.unwrap_or(false);
+        if insecure && !listen.ip().is_loopback() {
+            return Err(invalid(format!(
+                "--insecure is allowed on loopback only, and {listen} is not: \
+                 leave out --insecure, or listen on 127.0.0.1"
+            )));
+        }
+        let segment_bytes = self.segment_size.map_or(64 << 20, |s| s.0);
+        if !SEGMENT_BYTES.contains(&segment_bytes) {
+            return Err(invalid("--segment-size must lie between 1MB and 1GB"));
+        }
+        let cache_bytes = self.cache_size.map_or(256 << 20, |s| s.0);
+        if cache_bytes < CACHE_BYTES_MIN {
+            return Err(invalid("--cache-size must be at least 1MB"));
+        }
+        let connections_max = self.max_connections.unwrap_or(1000);
+        if !(1..=CONNECTIONS_MAX).contains(&connections_max) {
+            return Err(invalid("--max-connections must lie between 1 and 100000"));
+        }
+        Ok(Settings {
+            data,
+            listen,
+            insecure,
+            superuser_password: self.superuser_password,
+            tls: tls_files(self.tls_cert, self.tls_key)?,
+            connections_max,
+            authentication_timeout: time_or(self.authentication_timeout, 60),
+            table_store: store_kind(self.table_store.as_deref().unwrap_or("lsm"))?,
+            cache_bytes,
+            checkpoint_timeout: time_or(self.checkpoint_timeout, 30),
+            retain_time: time_or(self.retain_time, 7 * 86_400),
+            retain_bytes: self.retain_size.map_or(16 << 30, |s| s.0),
+            segment_bytes,
+            log_min_duration_ms: self.log_min_duration_statement.unwrap_or(-1),
+            log_format: self.log_format.unwrap_or_default(),
+            log: self.log.unwrap_or_else(|| "info".into()),
+        })
+    }
+}
+
+fn time_or(time: Option<Time>, seconds: u64) -> Duration {
+    time.map_or(Duration::from_secs(seconds), |t| t.0)
+}
+
+fn resolve(listen: &str) -> Result<SocketAddr, Invalid> {
+    use std::net::ToSocketAddrs as _;
+    let mut found = listen
+        .to_socket_addrs()
+        .map_err(|e| invalid(format!("--listen {listen}: {e}; give it as HOST:PORT")))?;
+    found.next().ok_or_else(|| invalid(format!("--listen {listen}: no such address")))
+}
+
+fn tls_files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, Invalid> {
+    match (cert, key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (Some(_), None) => Err(invalid("--tls-cert needs --tls-key")),
+        (None, Some(_)) => Err(invalid("--tls-key needs --tls-cert")),
+    }
+}
+
+/// `lsm` or `sled`.
+pub fn store_kind(text: &str) -> Result<storage::StoreKind, Invalid> {
+    match text {
+        "lsm" => Ok(storage::StoreKind::Lsm),
+        "sled" => Ok(storage::StoreKind::Sled),
+        _ => Err(invalid(format!("--table-store {text}: must be lsm or sled"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Flags {
+        Flags { data: Some("/tmp/x".into()), ..Flags::default() }
+    }
+
+    #[test]
+    fn sizes_and_times_are_read_with_their_units() {
+        assert_eq!("64MB".parse(), Ok(Size(64 << 20)));
+        assert_eq!("4096".parse(), Ok(Size(4096)));
+        assert_eq!("2 gb".parse(), Ok(Size(2 << 30)));
+        assert_eq!("10min".parse(), Ok(Time(Duration::from_secs(600))));
+        assert!("10".parse::<Time>().is_err());
+        assert!("-1MB".parse::<Size>().is_err());
+        assert!("99999999999TB".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn insecure_is_for_loopback_only() {
+        let open = |listen: &str| Flags {
+            listen: Some(listen.into()),
+            insecure: Some(true),
+            ..flags()
+        };
+        assert!(open("0.0.0.0:5432").check().is_err());
+        assert!(open("127.0.0.1:0").check().is_ok());
+        assert!(open("[::1]:0").check().is_ok());
+    }
+
+    #[test]
+    fn the_file_fills_what_flags_leave_open() {
+        let file = std::env::temp_dir().join(format!("freehold-{}.toml", std::process::id()));
+        std::fs::write(&file, "listen = \"127.0.0.1:7777\"\nretain-time = \"1h\"\n").unwrap();
+        let flags = Flags { listen: Some("127.0.0.1:8888".into()), ..flags() };
+        let settings = flags.with_file(&file).unwrap().check().unwrap();
+        assert_eq!(settings.listen.port(), 8888);
+        assert_eq!(settings.retain_time, Duration::from_secs(3600));
+        std::fs::write(&file, "listne = \"127.0.0.1:7777\"\n").unwrap();
+        assert!(Flags::default().with_file(&file).is_err(), "an unknown key is an error");
+        std::fs::remove_file(&file).unwrap();
+    }
+}
