@@ -1,1 +1,16 @@
-//! The Freehold program: sockets, lifecycle, cluster. Knows all, decides nothing.
+//! The Freehold program: sockets, lifecycle, commands. Knows all, decides nothing.
+
+mod authenticate;
+mod changes;
+mod connection;
+mod serve;
+mod system;
+
+pub mod demo;
+pub mod inspect;
+pub mod logging;
+pub mod settings;
+pub mod start;
+
+/// What ends the program, for the person in front of the terminal.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

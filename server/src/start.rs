@@ -1,0 +1,263 @@
+//! A node's life: open the journal, the tables and the groups, replay, listen, end in order.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::{GroupId, Journal, RealDisk};
+use sql::engine::{Engine, Limits, Parts};
+use storage::{Groups, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::authenticate::Login;
+use crate::changes;
+use crate::serve::Sessions;
+use crate::settings::Settings;
+use crate::system::{SystemClock, SystemRandom};
+
+/// Threads of Raft's runtime.
+const RAFT_THREADS: usize = 2;
+/// A checkpoint is written when the tables hold this much in memory.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Old versions of rows stay readable for this long, beyond what open snapshots hold.
+const HORIZON: Duration = Duration::from_secs(60);
+
+/// Runs a server until a signal asks it to end; prints where it listens once it is ready.
+pub fn main(settings: Settings) -> Result<(), Failure> {
+    let runtime = runtime(settings.connections_max)?;
+    runtime.block_on(async {
+        let node = Node::start(&settings).await?;
+        let mut out = std::io::stdout();
+        writeln!(out, "freehold is ready on {}", node.address)?;
+        out.flush()?;
+        asked_to_end().await?;
+        tracing::info!("shutting down");
+        node.stop().await;
+        Ok(())
+    })
+}
+
+/// The runtime of connections and SQL. A statement that computes for long leaves its thread to
+/// it (`block_in_place`), so there may be as many of those as connections.
+pub fn runtime(connections_max: u32) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .thread_name("sql")
+        .max_blocking_threads(connections_max as usize + 64)
+        .enable_all()
+        .build()
+}
+
+/// SIGTERM or Ctrl-C.
+pub async fn asked_to_end() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    journal: Journal,
+    raft: Arc<raft::Node>,
+    raft_runtime: Option<Runtime>,
+    upkeep: tokio::task::JoinHandle<()>,
+    listening: tokio::task::JoinHandle<()>,
+    ending: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Starts a node; returns when clients can connect.
+    pub async fn start(settings: &Settings) -> Result<Node, Failure> {
+        let tls = match &settings.tls {
+            Some((certificates, key)) => Some(wire::tls::from_files(certificates, key)?),
+            None => None,
+        };
+        Node::start_with(settings, tls).await
+    }
+
+    /// The same with a TLS configuration that is at hand.
+    pub async fn start_with(
+        settings: &Settings,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<Node, Failure> {
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|e| format!("can't listen on {}: {e}", settings.listen))?;
+        let address = listener.local_addr()?;
+        let journal = open_journal(settings)?;
+        let groups = open_tables(settings)?;
+        let raft_runtime = Builder::new_multi_thread()
+            .thread_name("raft")
+            .worker_threads(RAFT_THREADS)
+            .enable_all()
+            .build()?;
+        let raft = raft::Node::new(
+            journal.clone(),
+            groups.clone(),
+            raft_options(settings),
+            raft_runtime.handle().clone(),
+        );
+        let engine = engine(settings, &journal, &groups, &raft)?;
+        raft.open().await?;
+        load(&engine, &groups)?;
+        bootstrap(&engine, &groups, settings).await?;
+
+        let (ending, ended) = watch::channel(false);
+        let sessions = Arc::new(Sessions::new(engine.clone()));
+        let login = Arc::new(Login::new(engine, settings.insecure));
+        let config = wire::Config {
+            tls,
+            connections_max: settings.connections_max as usize,
+            authentication_timeout: settings.authentication_timeout,
+            ..wire::Config::default()
+        };
+        let closing = sessions.clone();
+        let until = async move {
+            let mut ended = ended;
+            // An error means that the node is dropped: then it ends, too.
+            let _ = ended.wait_for(|ended| *ended).await;
+            closing.terminate_all();
+        };
+        let listening = tokio::spawn(wire::run(listener, config, login, sessions, until));
+        let keeper = raft.clone();
+        let upkeep = raft_runtime.spawn(async move {
+            if let Err(error) = keeper.keep().await {
+                tracing::error!(%error, "no checkpoint can be written, the process ends");
+                std::process::abort();
+            }
+        });
+        tracing::info!(%address, data = %settings.data.display(), "ready");
+        let raft_runtime = Some(raft_runtime);
+        Ok(Node { address, journal, raft, raft_runtime, upkeep, listening, ending })
+    }
+
+    /// Ends in order: tells the clients (57P01), writes a checkpoint, closes the journal.
+    pub async fn stop(mut self) {
+        self.ending.send_replace(true);
+        if let Err(error) = (&mut self.listening).await {
+            tracing::warn!(%error, "the listener did not end in order");
+        }
+        self.upkeep.abort();
+        if let Err(error) = self.raft.checkpoint().await {
+            tracing::warn!(%error, "no checkpoint at the end; the journal will be replayed");
+        }
+        self.raft.shutdown().await;
+        if let Some(runtime) = self.raft_runtime.take() {
+            runtime.shutdown_background();
+        }
+        let journal = self.journal.clone();
+        drop(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
+            tracing::warn!(%error, "the journal did not close in order");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.raft_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn open_journal(settings: &Settings) -> Result<Journal, Failure> {
+    let options = journal::Options {
+        segment_bytes: settings.segment_bytes,
+        ..journal::Options::default()
+    };
+    Ok(Journal::open(Arc::new(RealDisk), &journal_folder(&settings.data), options)?)
+}
+
+fn open_tables(settings: &Settings) -> Result<Arc<Groups>, Failure> {
+    let options = StoreOptions { cache_bytes: settings.cache_bytes, ..StoreOptions::default() };
+    let store = storage::open(settings.table_store, &tables_folder(&settings.data), options)?;
+    Ok(Groups::new(store, Arc::new(SystemClock)))
+}
+
+/// The journal within a node's folder.
+pub fn journal_folder(data: &Path) -> std::path::PathBuf {
+    data.join("journal")
+}
+
+/// The tables within a node's folder.
+pub fn tables_folder(data: &Path) -> std::path::PathBuf {
+    data.join("tables")
+}
+
+fn raft_options(settings: &Settings) -> raft::Options {
+    raft::Options {
+        checkpoint_timeout: settings.checkpoint_timeout,
+        checkpoint_bytes: CHECKPOINT_BYTES,
+        retain_time: settings.retain_time,
+        retain_bytes: settings.retain_bytes,
+        horizon: HORIZON,
+    }
+}
+
+fn engine(
+    settings: &Settings,
+    journal: &Journal,
+    groups: &Arc<Groups>,
+    raft: &Arc<raft::Node>,
+) -> Result<Arc<Engine>, Failure> {
+    let feed = feed::Feed::new(journal.clone(), groups.clone());
+    let engine = Engine::new(Parts {
+        groups: groups.clone(),
+        propose: raft.propose(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        relations: changes::relations(&feed, raft),
+        functions: changes::functions(&feed),
+        settings: vec![(
+            "log_min_duration_statement".into(),
+            settings.log_min_duration_ms.to_string(),
+        )],
+        limits: Limits::default(),
+    })?;
+    groups.observe(engine.observer());
+    Ok(engine)
+}
+
+/// Reads the catalogs of all groups, the directory's first.
+fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
+    engine.load(GroupId::DIRECTORY)?;
+    for group in groups.all() {
+        if group.id() != GroupId::DIRECTORY {
+            engine.load(group.id())?;
+        }
+    }
+    Ok(())
+}
+
+/// On the first start: the superuser, with its password if one is given.
+async fn bootstrap(engine: &Engine, groups: &Groups, settings: &Settings) -> Result<(), Failure> {
+    let verifier = settings
+        .superuser_password
+        .as_deref()
+        .map(|password| wire::scram::Verifier::from_password(password).to_string());
+    let first = engine.bootstrap(verifier.clone()).map_err(|stop| format!("{stop:?}"))?;
+    let Some(position) = first else { return Ok(()) };
+    if verifier.is_none() && !settings.insecure {
+        tracing::warn!(
+            "the superuser postgres has no password, so nobody can log in: start once with \
+             --superuser-password, on an empty folder"
+        );
+    }
+    let directory = groups.get(GroupId::DIRECTORY).ok_or("there is no directory")?;
+    let (done, told) = tokio::sync::oneshot::channel();
+    directory.when(position, Box::new(move |outcome| drop(done.send(outcome))));
+    match told.await? {
+        storage::Outcome::Applied => Ok(()),
+        outcome => Err(format!("the first entry was not committed: {outcome:?}").into()),
+    }
+}
