@@ -74,21 +74,17 @@ impl Node {
             .map(|id| journal.state(id).greatest)
             .max()
             .unwrap_or_default();
-        let inboxes = Arc::new(Inboxes::default());
         let node = Arc::new(Node {
             journal,
             groups,
             options,
             runtime,
             members: RwLock::default(),
-            inboxes: inboxes.clone(),
+            inboxes: Arc::default(),
             floor,
             upkeep: tokio::sync::Mutex::default(),
         });
-        node.groups.attach(Arc::new(Way {
-            inboxes,
-            node: Arc::downgrade(&node),
-        }));
+        node.groups.attach(node.propose());
         node
     }
 
@@ -110,6 +106,14 @@ impl Node {
             Ok(())
         });
         opening.await.map_err(|e| Error::Task(e.to_string()))?
+    }
+
+    /// The way from storage and SQL into the log.
+    pub fn propose(self: &Arc<Self>) -> Arc<dyn Propose> {
+        Arc::new(Way {
+            inboxes: self.inboxes.clone(),
+            node: Arc::downgrade(self),
+        })
     }
 
     /// The groups as the rest of the program sees them.

@@ -1,8 +1,10 @@
 //! The Freehold program: sockets, lifecycle, commands. Knows all, decides nothing.
 
+mod answer;
 mod authenticate;
 mod changes;
 mod connection;
+mod report;
 mod serve;
 mod system;
 

@@ -216,8 +216,8 @@ fn engine(
         propose: raft.propose(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
-        relations: changes::relations(&feed, raft),
-        functions: changes::functions(&feed),
+        relations: changes::relations(&feed, groups),
+        functions: changes::functions(&feed, groups),
         settings: vec![(
             "log_min_duration_statement".into(),
             settings.log_min_duration_ms.to_string(),

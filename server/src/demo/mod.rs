@@ -16,6 +16,10 @@ use tokio_postgres::{Client, NoTls};
 
 pub use services::ServiceFlags;
 
+use crate::settings::{Flags, LogFormat};
+use crate::start::{self, Node};
+use crate::{Failure, logging};
+
 /// What the demo takes.
 #[derive(Args, Clone, Debug)]
 pub struct DemoFlags {
@@ -32,9 +36,6 @@ pub struct DemoFlags {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
-
-/// What went wrong, for the person in front of the terminal.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The three services; each name is a role, an owner and a private schema.
 pub const SERVICES: [&str; 3] = ["customers", "orders", "billing"];
@@ -66,6 +67,86 @@ pub async fn connect(url: &str) -> Result<Client, Failure> {
     // An error of the connection reaches the client's next call.
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// `freehold demo`.
+pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
+    logging::start(LogFormat::Text, "warn")?;
+    let runtime = start::runtime(CONNECTIONS_MAX)?;
+    runtime.block_on(async {
+        let folder = Folder::of(flags.data.clone())?;
+        let password = format!("{:016x}", rand::random::<u64>());
+        let settings = Flags {
+            data: Some(folder.path.clone()),
+            listen: Some(flags.listen.clone()),
+            superuser_password: Some(password.clone()),
+            max_connections: Some(CONNECTIONS_MAX),
+            ..Flags::default()
+        }
+        .check()?;
+        let node = Node::start_with(&settings, Some(self_signed()?)).await?;
+        println!("a server listens on {}, its data is in {}", node.address, folder.path.display());
+        let url = Url { port: node.address.port(), password };
+        let told = run(flags, &url).await;
+        if told.is_ok() && !flags.once {
+            println!("\nlook around with psql (Ctrl-C ends the demo):");
+            for role in ["postgres"].iter().chain(&SERVICES) {
+                println!("  psql {}", url.of(role));
+            }
+            start::asked_to_end().await?;
+        }
+        node.stop().await;
+        told
+    })
+}
+
+/// `freehold demo-service NAME`.
+pub fn service(flags: ServiceFlags) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(services::serve(flags));
+    // Standard input is read by a thread that can't be woken.
+    runtime.shutdown_background();
+    served
+}
+
+/// Clients of the demo.
+const CONNECTIONS_MAX: u32 = 100;
+
+/// The server's folder; a temporary one is removed with the value.
+struct Folder {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Folder {
+    fn of(data: Option<PathBuf>) -> Result<Folder, Failure> {
+        match data {
+            Some(path) if path.join("journal").exists() => {
+                Err(format!("{} holds a node already: give the demo a folder of its own", path.display()).into())
+            }
+            Some(path) => Ok(Folder { path, temporary: false }),
+            None => {
+                let name = format!("freehold-demo-{}", std::process::id());
+                Ok(Folder { path: std::env::temp_dir().join(name), temporary: true })
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary && let Err(error) = std::fs::remove_dir_all(&self.path) {
+            eprintln!("{} is left: {error}", self.path.display());
+        }
+    }
+}
+
+/// A certificate for this run: psql encrypts by itself when the server offers it.
+fn self_signed() -> Result<std::sync::Arc<rustls::ServerConfig>, Failure> {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names)?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    Ok(wire::tls::from_pem(certificate.as_bytes(), key.as_bytes())?)
 }
 
 /// Tells the whole story against a running server.

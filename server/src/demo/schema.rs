@@ -3,7 +3,8 @@
 
 use tokio_postgres::Client;
 
-use super::{Failure, SERVICES, Url};
+use super::{SERVICES, Url};
+use crate::Failure;
 
 /// The service `customers`.
 const CUSTOMERS: &str = "

@@ -8,7 +8,8 @@ use clap::Args;
 use tokio::io::AsyncReadExt as _;
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::{Failure, connect};
+use super::connect;
+use crate::Failure;
 
 /// `freehold demo-service NAME`, started by the demo.
 #[derive(Args, Clone, Debug)]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::{Failure, Url};
+use super::Url;
+use crate::Failure;
 
 /// Time within which billing must have caught up after the last order.
 const CATCH_UP_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,94 @@
+//! The feed crate's entries behind the trait that SQL's feed asks for.
+
+use std::sync::Arc;
+
+use feed::{Feed, FeedEntry, Unit, Units};
+use sql::changes::{Changes, FeedRelation, Log, LogChanges, LogEntry};
+use sql::{Error, state};
+use storage::{Clock, Entry, GroupId, Groups, Position};
+
+use crate::system::SystemClock;
+
+/// `freehold.feed`.
+pub fn relations(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::system::SystemRelation>> {
+    vec![Arc::new(FeedRelation::new(log(feed), groups.clone()))]
+}
+
+/// `freehold.changes`.
+pub fn functions(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::plan::SystemFunction>> {
+    vec![Arc::new(Changes::new(log(feed), groups.clone()))]
+}
+
+fn log(feed: &Feed) -> Arc<dyn Log> {
+    Arc::new(JournalLog(feed.clone()))
+}
+
+struct JournalLog(Feed);
+
+/// What a reader of the feed is told.
+fn error(error: feed::Error) -> Error {
+    match error {
+        feed::Error::Behind { oldest, .. } => Error::new(
+            state::BEHIND_RETENTION,
+            "the cursor is behind what the feed retains",
+        )
+        .detail(format!("Entries up to {oldest} may be gone."))
+        .hint(
+            "Read the tables in a REPEATABLE READ transaction and go on from \
+             freehold.snapshot_position() of the same transaction.",
+        ),
+        feed::Error::Unknown(_) | feed::Error::Journal(_) | feed::Error::Storage(_) => {
+            Error::new(state::IO_ERROR, format!("the journal can't be read: {error}"))
+        }
+    }
+}
+
+impl Log for JournalLog {
+    fn read(
+        &self,
+        groups: &[GroupId],
+        after: Option<Position>,
+    ) -> Result<Box<dyn sql::changes::Units>, Error> {
+        let units = self.0.read(groups, after).map_err(error)?;
+        Ok(Box::new(JournalUnits(units)))
+    }
+
+    fn now(&self) -> u64 {
+        SystemClock.unix_micros()
+    }
+}
+
+struct JournalUnits(Units);
+
+impl sql::changes::Units for JournalUnits {
+    fn closed(&self) -> Position {
+        self.0.closed()
+    }
+
+    fn next(&mut self) -> Result<Option<sql::changes::Unit>, Error> {
+        let Some(Unit { position, entries }) = self.0.next().map_err(error)? else {
+            return Ok(None);
+        };
+        let boxed = |entry| Box::new(JournalEntry(entry)) as Box<dyn LogEntry>;
+        let entries = entries.into_iter().map(boxed).collect();
+        Ok(Some(sql::changes::Unit { position, entries }))
+    }
+}
+
+struct JournalEntry(FeedEntry);
+
+impl LogEntry for JournalEntry {
+    fn group(&self) -> GroupId {
+        self.0.group()
+    }
+
+    fn entry(&self) -> &Entry {
+        self.0.entry()
+    }
+
+    fn into_changes(self: Box<Self>) -> Result<LogChanges, Error> {
+        let mut changes = self.0.into_changes().map_err(error)?;
+        let next = move || changes.next().map_err(error).transpose();
+        Ok(Box::new(std::iter::from_fn(next)))
+    }
+}

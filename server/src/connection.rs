@@ -1,0 +1,511 @@
+//! One client: its messages to the session, the session's answers to it, and what lies between:
+//! awaiting what a call of the session asks for, notifications to an idle client, timeouts,
+//! cancel, the end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sql::engine::Engine;
+use sql::session::{Session, Status, Step, Waiting};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use wire::{
+    Connection, Error, ErrorFields, Format, Frontend, Key, Severity, Target, TransactionStatus,
+};
+
+use crate::answer::{Answer, Frame};
+use crate::report;
+
+/// The end of a connection's service: a reason to close, or the peer's own.
+type Served<T> = Result<T, End>;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The socket broke, or the peer broke the protocol.
+    #[error(transparent)]
+    Wire(#[from] Error),
+    /// The server ends it with a FATAL.
+    #[error("{0}")]
+    Fatal(Box<ErrorFields>),
+    /// The peer said goodbye or went away.
+    #[error("the client has left")]
+    Left,
+}
+
+/// A connected client.
+pub struct Client {
+    engine: Arc<Engine>,
+    connection: Connection,
+    session: Session,
+    frame: Frame,
+    /// Rings on notifications, cancel and terminate.
+    bell: Arc<Notify>,
+}
+
+/// A call of the session that may have to be repeated after a wait.
+#[derive(Clone, Copy)]
+enum Call<'a> {
+    /// The query string goes on.
+    Next,
+    /// A portal is executed.
+    Execute(&'a str, u64),
+    /// The implicit transaction ends.
+    Sync,
+    /// COPY data is taken.
+    CopyData(&'a [u8]),
+    /// COPY data is at its end.
+    CopyDone,
+}
+
+impl Client {
+    /// A client whose session is open.
+    pub fn new(engine: Arc<Engine>, connection: Connection, session: Session) -> Client {
+        let bell = Arc::new(Notify::new());
+        let ring = bell.clone();
+        session.activity().on_interrupt(Arc::new(move || ring.notify_one()));
+        let ring = bell.clone();
+        session.activity().mailbox().on_arrival(Arc::new(move || ring.notify_one()));
+        Client { engine, connection, session, frame: Frame::default(), bell }
+    }
+
+    /// Serves until the client leaves or must.
+    pub async fn run(mut self, key: Key) -> Result<(), End> {
+        match self.serve(key).await {
+            Err(End::Left) => Ok(()),
+            Err(End::Fatal(fields)) => Ok(self.connection.end(&fields).await?),
+            Err(End::Wire(error)) => match error.fields() {
+                Some(fields) => {
+                    let fields = fields.clone();
+                    Ok(self.connection.end(&fields).await?)
+                }
+                None => Err(error.into()),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn serve(&mut self, key: Key) -> Served<()> {
+        self.session.report(&mut Answer::new(&mut self.connection, &mut self.frame));
+        self.connection.backend_key(key.pid(), key.secret());
+        self.ready();
+        self.connection.flush().await?;
+        loop {
+            let message = match self.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Err(End::Left),
+                Err(End::Wire(error)) if !error.is_fatal() => {
+                    self.refuse(&error).await?;
+                    continue;
+                }
+                Err(end) => return Err(end),
+            };
+            self.handle(message).await?;
+        }
+    }
+
+    /// A message that could not be read: the protocol goes on as after any other error.
+    async fn refuse(&mut self, error: &Error) -> Served<()> {
+        if let Some(fields) = error.fields() {
+            let fields = fields.clone();
+            self.connection.error(&fields);
+        }
+        if error.skips_to_sync() {
+            self.connection.skip_to_sync();
+            Ok(())
+        } else {
+            self.end_of_turn().await
+        }
+    }
+
+    /// The next message. An idle client gets its notifications meanwhile.
+    async fn message(&mut self) -> Served<Option<Frontend>> {
+        loop {
+            if self.connection.buffered() {
+                return Ok(self.connection.next().await?);
+            }
+            self.check_terminated()?;
+            let deadline = self.session.idle_deadline();
+            let at = deadline.as_ref().map(|(micros, _)| self.instant(*micros));
+            let bell = self.bell.clone();
+            tokio::select! {
+                biased;
+                message = self.connection.next() => return Ok(message?),
+                () = bell.notified() => {}
+                () = sleep_until(at) => {
+                    if let Some((_, error)) = deadline {
+                        return Err(fatal(&error));
+                    }
+                }
+            }
+            if self.session.status() == Status::Idle && self.notify() {
+                self.connection.flush().await?;
+            }
+        }
+    }
+
+    /// Appends what has arrived; true if something has.
+    fn notify(&mut self) -> bool {
+        let arrived = self.session.activity().mailbox().take();
+        for n in &arrived {
+            self.connection.notification(n.process, &n.channel, &n.payload);
+        }
+        !arrived.is_empty()
+    }
+
+    fn check_terminated(&self) -> Served<()> {
+        let activity = self.session.activity();
+        if activity.is_terminated() { Err(fatal(&activity.interrupted())) } else { Ok(()) }
+    }
+
+    /// One message, one method.
+    async fn handle(&mut self, message: Frontend) -> Served<()> {
+        match message {
+            Frontend::Query(sql) => self.query(&sql).await,
+            Frontend::Parse { name, sql, parameter_types } => {
+                let parsed = self.session.parse(&name, &sql, &parameter_types);
+                self.extended(parsed, |out, ()| out.parse_complete())
+            }
+            Frontend::Bind {
+                portal,
+                statement,
+                parameter_formats,
+                parameters,
+                result_formats,
+            } => {
+                let values = parameters.iter().map(|value| value.as_deref());
+                let bound = self.session.bind(
+                    &portal,
+                    &statement,
+                    &parameter_formats,
+                    values,
+                    &result_formats,
+                );
+                self.extended(bound, |out, ()| out.bind_complete())
+            }
+            Frontend::Describe { target: Target::Statement, name } => {
+                let described = self.session.describe_statement(&name);
+                self.extended(described, |out, described| {
+                    out.parameter_description(&described.parameters);
+                    describe(out, described.columns.as_deref());
+                })
+            }
+            Frontend::Describe { target: Target::Portal, name } => {
+                let described = self.session.describe_portal(&name);
+                self.extended(described, |out, columns| describe(out, columns.as_deref()))
+            }
+            Frontend::Execute { portal, rows_max } => {
+                self.execute(&portal, u64::from(rows_max)).await
+            }
+            Frontend::Close { target, name } => {
+                match target {
+                    Target::Statement => self.session.close_statement(&name),
+                    Target::Portal => self.session.close_portal(&name),
+                }
+                self.connection.close_complete();
+                Ok(())
+            }
+            Frontend::Flush => Ok(self.connection.flush().await?),
+            Frontend::Sync => self.sync().await,
+            // What is left of a COPY that has failed.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
+            Frontend::FunctionCall => {
+                let fields = ErrorFields::error("0A000", "the function call protocol is not supported")
+                    .with_hint("Call the function with SELECT.");
+                self.connection.error(&fields);
+                self.end_of_turn().await
+            }
+            Frontend::Terminate => Err(End::Left),
+        }
+    }
+
+    /// The answer to a message of the extended protocol that needs no waiting.
+    fn extended<T>(
+        &mut self,
+        result: sql::Result<T>,
+        answer: impl FnOnce(&mut wire::Output, T),
+    ) -> Served<()> {
+        match result {
+            Ok(value) => answer(&mut self.connection, value),
+            Err(error) => self.fail(&error)?,
+        }
+        Ok(())
+    }
+
+    /// An error of the extended protocol: everything up to Sync is skipped.
+    fn fail(&mut self, error: &sql::Error) -> Served<()> {
+        self.check_terminated()?;
+        self.connection.error(&report::fields(Severity::Error, error));
+        self.connection.skip_to_sync();
+        Ok(())
+    }
+
+    async fn query(&mut self, sql: &str) -> Served<()> {
+        if let Err(error) = self.query_string(sql).await? {
+            self.check_terminated()?;
+            self.connection.error(&report::fields(Severity::Error, &error));
+        }
+        self.end_of_turn().await
+    }
+
+    async fn query_string(&mut self, sql: &str) -> Served<sql::Result<()>> {
+        if let Err(error) = self.session.query(sql) {
+            return Ok(Err(error));
+        }
+        loop {
+            match self.call(Call::Next).await? {
+                Ok(Step::End) => return Ok(Ok(())),
+                Ok(step) => {
+                    if let Err(error) = self.answer(step).await? {
+                        return Ok(Err(error));
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    async fn execute(&mut self, portal: &str, rows_max: u64) -> Served<()> {
+        loop {
+            match self.call(Call::Execute(portal, rows_max)).await? {
+                Ok(Step::CopyOut { binary, columns }) => self.copy_out(binary, columns),
+                Ok(step) => {
+                    if let Err(error) = self.answer(step).await? {
+                        self.fail(&error)?;
+                    }
+                    return Ok(());
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    async fn sync(&mut self) -> Served<()> {
+        match self.call(Call::Sync).await? {
+            Ok(_) => {}
+            Err(error) => {
+                self.check_terminated()?;
+                self.connection.error(&report::fields(Severity::Error, &error));
+            }
+        }
+        self.end_of_turn().await
+    }
+
+    /// What a finished or suspended step is answered with.
+    async fn answer(&mut self, step: Step) -> Served<sql::Result<()>> {
+        match step {
+            Step::Done { tag } => {
+                if std::mem::take(&mut self.frame.copying) {
+                    self.connection.copy_done();
+                }
+                match tag.as_str() {
+                    "" => self.connection.empty_query(),
+                    tag => self.connection.command_complete(tag),
+                }
+            }
+            Step::Suspended => self.connection.portal_suspended(),
+            Step::CopyIn { binary, columns } => return self.copy_in(binary, columns).await,
+            Step::CopyOut { binary, columns } => self.copy_out(binary, columns),
+            Step::Wait(_) | Step::More | Step::End => {}
+        }
+        Ok(Ok(()))
+    }
+
+    fn copy_out(&mut self, binary: bool, columns: u16) {
+        let (overall, formats) = copy_formats(binary, columns);
+        self.connection.copy_out_response(overall, &formats);
+        self.frame.copying = true;
+    }
+
+    /// COPY FROM STDIN: the client's data until it says that this is all.
+    async fn copy_in(&mut self, binary: bool, columns: u16) -> Served<sql::Result<()>> {
+        let (overall, formats) = copy_formats(binary, columns);
+        self.connection.copy_in_response(overall, &formats);
+        self.connection.flush().await?;
+        loop {
+            let call = match self.copy_message().await? {
+                Frontend::CopyData(data) => self.call(Call::CopyData(&data)).await?,
+                Frontend::CopyDone => {
+                    return match self.call(Call::CopyDone).await? {
+                        Ok(step) => Box::pin(self.answer(step)).await,
+                        Err(error) => Ok(Err(error)),
+                    };
+                }
+                Frontend::CopyFail(reason) => return Ok(Err(self.session.copy_fail(&reason))),
+                Frontend::Flush | Frontend::Sync => continue,
+                Frontend::Terminate => return Err(End::Left),
+                other => {
+                    let fields = ErrorFields::fatal(
+                        "08P01",
+                        format!("unexpected message during COPY from stdin: {}", name_of(&other)),
+                    );
+                    return Err(End::Fatal(Box::new(fields)));
+                }
+            };
+            if let Err(error) = call {
+                return Ok(Err(error));
+            }
+        }
+    }
+
+    /// A message during COPY; cancel and terminate interrupt the waiting for it.
+    async fn copy_message(&mut self) -> Served<Frontend> {
+        loop {
+            let bell = self.bell.clone();
+            tokio::select! {
+                biased;
+                message = self.connection.next() => return message?.ok_or(End::Left),
+                () = bell.notified() => self.check_terminated()?,
+            }
+            if let Err(error) = self.session.activity().check_interrupt() {
+                return Ok(Frontend::CopyFail(error.to_string()));
+            }
+        }
+    }
+
+    /// Calls the session until it has an answer, awaiting what it asks for in between.
+    async fn call(&mut self, call: Call<'_>) -> Served<sql::Result<Step>> {
+        let mut entry = None;
+        loop {
+            let step = self.step(call);
+            match step {
+                Ok(Step::Wait(waiting)) => {
+                    if waiting.rechecks() && entry.is_none() {
+                        // What it waits for may have come before the waker was in place.
+                        entry = Some(wake(&waiting));
+                        continue;
+                    }
+                    let woken = entry.take().unwrap_or_else(|| wake(&waiting));
+                    self.wait(&waiting, woken).await?;
+                }
+                Ok(Step::More) => self.connection.flush().await?,
+                step => return Ok(step),
+            }
+        }
+    }
+
+    fn step(&mut self, call: Call<'_>) -> sql::Result<Step> {
+        let (session, heavy) = (&mut self.session, matches!(call, Call::CopyData(_) | Call::CopyDone));
+        let heavy = heavy || session.is_heavy();
+        let mut answer = Answer::new(&mut self.connection, &mut self.frame);
+        let mut run = || match call {
+            Call::Next => session.next(&mut answer),
+            Call::Execute(portal, rows_max) => session.execute(portal, rows_max, &mut answer),
+            Call::Sync => session.sync(&mut answer),
+            Call::CopyData(data) => session.copy_data(data, &mut answer),
+            Call::CopyDone => session.copy_done(&mut answer),
+        };
+        if heavy { tokio::task::block_in_place(run) } else { run() }
+    }
+
+    /// Until the waiting is over, its time has come, or somebody interrupts; a client that has
+    /// gone interrupts, too.
+    async fn wait(&mut self, waiting: &Waiting, woken: oneshot::Receiver<()>) -> Served<()> {
+        let at = waiting.until().map(|micros| self.instant(micros));
+        let peer = self.connection.watch_peer();
+        let bell = self.bell.clone();
+        tokio::pin!(woken);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut woken => return Ok(()),
+                () = sleep_until(at) => return Ok(()),
+                () = bell.notified() => {
+                    if self.session.activity().check_interrupt().is_err() {
+                        return Ok(());
+                    }
+                }
+                () = peer.gone() => {
+                    self.session.activity().terminate();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// ReadyForQuery with what precedes it; sent at once unless the client has more for us.
+    async fn end_of_turn(&mut self) -> Served<()> {
+        self.frame.copying = false;
+        self.check_terminated()?;
+        self.session.report(&mut Answer::new(&mut self.connection, &mut self.frame));
+        if self.session.status() == Status::Idle {
+            self.notify();
+        }
+        self.ready();
+        if self.connection.buffered() {
+            self.connection.relieve().await?;
+        } else {
+            self.connection.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self) {
+        self.session.idle();
+        self.connection.ready(match self.session.status() {
+            Status::Idle => TransactionStatus::Idle,
+            Status::InTransaction => TransactionStatus::InTransaction,
+            Status::Failed => TransactionStatus::Failed,
+        });
+    }
+
+    /// The moment of a time in microseconds since 1970.
+    fn instant(&self, micros: u64) -> Instant {
+        let now = self.engine.clock().unix_micros();
+        Instant::now() + Duration::from_micros(micros.saturating_sub(now))
+    }
+}
+
+/// A receiver that is told when the waiting is over.
+fn wake(waiting: &Waiting) -> oneshot::Receiver<()> {
+    let (over, woken) = oneshot::channel();
+    waiting.on_ready(Box::new(move || drop(over.send(()))));
+    woken
+}
+
+fn sleep_until(at: Option<Instant>) -> impl Future<Output = ()> {
+    async move {
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn fatal(error: &sql::Error) -> End {
+    End::Fatal(Box::new(report::fields(Severity::Fatal, error)))
+}
+
+fn describe(out: &mut wire::Output, columns: Option<&[sql::session::Field]>) {
+    match columns {
+        Some(columns) => {
+            let fields: Vec<wire::Field> = columns.iter().map(report::field).collect();
+            out.row_description(&fields);
+        }
+        None => out.no_data(),
+    }
+}
+
+fn copy_formats(binary: bool, columns: u16) -> (Format, Vec<Format>) {
+    let format = if binary { Format::Binary } else { Format::Text };
+    (format, vec![format; usize::from(columns)])
+}
+
+fn name_of(message: &Frontend) -> &'static str {
+    match message {
+        Frontend::Query(_) => "Query",
+        Frontend::Parse { .. } => "Parse",
+        Frontend::Bind { .. } => "Bind",
+        Frontend::Describe { .. } => "Describe",
+        Frontend::Execute { .. } => "Execute",
+        Frontend::Close { .. } => "Close",
+        Frontend::Flush => "Flush",
+        Frontend::Sync => "Sync",
+        Frontend::CopyData(_) => "CopyData",
+        Frontend::CopyDone => "CopyDone",
+        Frontend::CopyFail(_) => "CopyFail",
+        Frontend::FunctionCall => "FunctionCall",
+        Frontend::Terminate => "Terminate",
+    }
+}
