@@ -445,7 +445,7 @@ impl Client {
         self.session.idle();
         self.connection.ready(match self.session.status() {
             Status::Idle => TransactionStatus::Idle,
-            Status::InTransaction => TransactionStatus::InTransaction,
+            Status::InTransaction => TransactionStatus::Transaction,
             Status::Failed => TransactionStatus::Failed,
         });
     }

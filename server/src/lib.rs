@@ -9,7 +9,6 @@ mod serve;
 mod system;
 
 pub mod demo;
-pub mod inspect;
 pub mod logging;
 pub mod settings;
 pub mod start;

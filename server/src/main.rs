@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use server::demo::{self, DemoFlags, ServiceFlags};
 use server::settings::Flags;
-use server::{Failure, inspect, logging, start};
+use server::{Failure, logging, start};
 
 /// Freehold: just The Database.
 #[derive(Parser)]
@@ -31,10 +31,6 @@ enum Command {
     /// One service of the demo.
     #[command(hide = true)]
     DemoService(ServiceFlags),
-    /// Prints journal, tables and Raft state of a stopped node; never writes.
-    Dump(inspect::DumpFlags),
-    /// Checks a stopped node: every checksum, and that the tables are what the journal says.
-    Check(inspect::CheckFlags),
 }
 
 fn main() -> ExitCode {
@@ -42,8 +38,6 @@ fn main() -> ExitCode {
         Command::Start { flags, config } => run_start(*flags, config),
         Command::Demo(flags) => demo::main(&flags),
         Command::DemoService(flags) => demo::service(flags),
-        Command::Dump(flags) => inspect::dump(&flags),
-        Command::Check(flags) => inspect::check(&flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
