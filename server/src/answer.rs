@@ -46,7 +46,8 @@ impl Output for Answer<'_> {
     }
 
     fn notice(&mut self, severity: &'static str, notice: &sql::Error) {
-        self.out.notice(&report::fields(report::severity(severity), notice));
+        self.out
+            .notice(&report::fields(report::severity(severity), notice));
     }
 
     fn parameter(&mut self, name: &str, value: &str) {

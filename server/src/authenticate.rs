@@ -18,7 +18,11 @@ pub struct Login {
 impl Login {
     /// Against the engine's roles.
     pub fn new(engine: Arc<Engine>, insecure: bool) -> Login {
-        Login { engine, insecure, secret: rand::random() }
+        Login {
+            engine,
+            insecure,
+            secret: rand::random(),
+        }
     }
 }
 
@@ -30,6 +34,8 @@ impl Authenticate for Login {
         // Made for everybody, so that a known user takes as long as an unknown one.
         let mock = Verifier::mock(&self.secret, &startup.user);
         let stored = self.engine.verifier(&startup.user);
-        Ok(Method::Scram(stored.and_then(|text| text.parse().ok()).unwrap_or(mock)))
+        Ok(Method::Scram(
+            stored.and_then(|text| text.parse().ok()).unwrap_or(mock),
+        ))
     }
 }

@@ -53,8 +53,6 @@ enum Call<'a> {
     Execute(&'a str, u64),
     /// The implicit transaction ends.
     Sync,
-    /// COPY data is taken.
-    CopyData(&'a [u8]),
     /// COPY data is at its end.
     CopyDone,
 }
@@ -64,10 +62,21 @@ impl Client {
     pub fn new(engine: Arc<Engine>, connection: Connection, session: Session) -> Client {
         let bell = Arc::new(Notify::new());
         let ring = bell.clone();
-        session.activity().on_interrupt(Arc::new(move || ring.notify_one()));
+        session
+            .activity()
+            .on_interrupt(Arc::new(move || ring.notify_one()));
         let ring = bell.clone();
-        session.activity().mailbox().on_arrival(Arc::new(move || ring.notify_one()));
-        Client { engine, connection, session, frame: Frame::default(), bell }
+        session
+            .activity()
+            .mailbox()
+            .on_arrival(Arc::new(move || ring.notify_one()));
+        Client {
+            engine,
+            connection,
+            session,
+            frame: Frame::default(),
+            bell,
+        }
     }
 
     /// Serves until the client leaves or must.
@@ -87,7 +96,8 @@ impl Client {
     }
 
     async fn serve(&mut self, key: Key) -> Served<()> {
-        self.session.report(&mut Answer::new(&mut self.connection, &mut self.frame));
+        self.session
+            .report(&mut Answer::new(&mut self.connection, &mut self.frame));
         self.connection.backend_key(key.pid(), key.secret());
         self.ready();
         self.connection.flush().await?;
@@ -149,21 +159,30 @@ impl Client {
     fn notify(&mut self) -> bool {
         let arrived = self.session.activity().mailbox().take();
         for n in &arrived {
-            self.connection.notification(n.process, &n.channel, &n.payload);
+            self.connection
+                .notification(n.process, &n.channel, &n.payload);
         }
         !arrived.is_empty()
     }
 
     fn check_terminated(&self) -> Served<()> {
         let activity = self.session.activity();
-        if activity.is_terminated() { Err(fatal(&activity.interrupted())) } else { Ok(()) }
+        if activity.is_terminated() {
+            Err(fatal(&activity.interrupted()))
+        } else {
+            Ok(())
+        }
     }
 
     /// One message, one method.
     async fn handle(&mut self, message: Frontend) -> Served<()> {
         match message {
             Frontend::Query(sql) => self.query(&sql).await,
-            Frontend::Parse { name, sql, parameter_types } => {
+            Frontend::Parse {
+                name,
+                sql,
+                parameter_types,
+            } => {
                 let parsed = self.session.parse(&name, &sql, &parameter_types);
                 self.extended(parsed, |out, ()| out.parse_complete())
             }
@@ -184,14 +203,20 @@ impl Client {
                 );
                 self.extended(bound, |out, ()| out.bind_complete())
             }
-            Frontend::Describe { target: Target::Statement, name } => {
+            Frontend::Describe {
+                target: Target::Statement,
+                name,
+            } => {
                 let described = self.session.describe_statement(&name);
                 self.extended(described, |out, described| {
                     out.parameter_description(&described.parameters);
                     describe(out, described.columns.as_deref());
                 })
             }
-            Frontend::Describe { target: Target::Portal, name } => {
+            Frontend::Describe {
+                target: Target::Portal,
+                name,
+            } => {
                 let described = self.session.describe_portal(&name);
                 self.extended(described, |out, columns| describe(out, columns.as_deref()))
             }
@@ -211,8 +236,9 @@ impl Client {
             // What is left of a COPY that has failed.
             Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
             Frontend::FunctionCall => {
-                let fields = ErrorFields::error("0A000", "the function call protocol is not supported")
-                    .with_hint("Call the function with SELECT.");
+                let fields =
+                    ErrorFields::error("0A000", "the function call protocol is not supported")
+                        .with_hint("Call the function with SELECT.");
                 self.connection.error(&fields);
                 self.end_of_turn().await
             }
@@ -236,7 +262,8 @@ impl Client {
     /// An error of the extended protocol: everything up to Sync is skipped.
     fn fail(&mut self, error: &sql::Error) -> Served<()> {
         self.check_terminated()?;
-        self.connection.error(&report::fields(Severity::Error, error));
+        self.connection
+            .error(&report::fields(Severity::Error, error));
         self.connection.skip_to_sync();
         Ok(())
     }
@@ -244,7 +271,8 @@ impl Client {
     async fn query(&mut self, sql: &str) -> Served<()> {
         if let Err(error) = self.query_string(sql).await? {
             self.check_terminated()?;
-            self.connection.error(&report::fields(Severity::Error, &error));
+            self.connection
+                .error(&report::fields(Severity::Error, &error));
         }
         self.end_of_turn().await
     }
@@ -286,7 +314,8 @@ impl Client {
             Ok(_) => {}
             Err(error) => {
                 self.check_terminated()?;
-                self.connection.error(&report::fields(Severity::Error, &error));
+                self.connection
+                    .error(&report::fields(Severity::Error, &error));
             }
         }
         self.end_of_turn().await
@@ -325,26 +354,46 @@ impl Client {
         self.connection.flush().await?;
         loop {
             let call = match self.copy_message().await? {
-                Frontend::CopyData(data) => self.call(Call::CopyData(&data)).await?,
+                Frontend::CopyData(data) => self.copy_data(&data).await?,
                 Frontend::CopyDone => {
                     return match self.call(Call::CopyDone).await? {
                         Ok(step) => Box::pin(self.answer(step)).await,
                         Err(error) => Ok(Err(error)),
                     };
                 }
-                Frontend::CopyFail(reason) => return Ok(Err(self.session.copy_fail(&reason))),
+                Frontend::CopyFail(reason) => return Ok(self.session.copy_fail(&reason).map(drop)),
                 Frontend::Flush | Frontend::Sync => continue,
                 Frontend::Terminate => return Err(End::Left),
                 other => {
                     let fields = ErrorFields::fatal(
                         "08P01",
-                        format!("unexpected message during COPY from stdin: {}", name_of(&other)),
+                        format!(
+                            "unexpected message during COPY from stdin: {}",
+                            name_of(&other)
+                        ),
                     );
                     return Err(End::Fatal(Box::new(fields)));
                 }
             };
             if let Err(error) = call {
                 return Ok(Err(error));
+            }
+        }
+    }
+
+    /// Rows of one CopyData; a row that meets a lock makes the rest of them wait.
+    async fn copy_data(&mut self, data: &[u8]) -> Served<sql::Result<()>> {
+        let mut data = data;
+        loop {
+            let session = &mut self.session;
+            match tokio::task::block_in_place(|| session.copy_data(data)) {
+                Ok(Step::Wait(waiting)) => {
+                    let woken = wake(&waiting);
+                    self.wait(&waiting, woken).await?;
+                    data = &[];
+                }
+                Ok(_) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
             }
         }
     }
@@ -386,17 +435,20 @@ impl Client {
     }
 
     fn step(&mut self, call: Call<'_>) -> sql::Result<Step> {
-        let (session, heavy) = (&mut self.session, matches!(call, Call::CopyData(_) | Call::CopyDone));
-        let heavy = heavy || session.is_heavy();
+        let session = &mut self.session;
+        let heavy = session.is_heavy();
         let mut answer = Answer::new(&mut self.connection, &mut self.frame);
         let mut run = || match call {
             Call::Next => session.next(&mut answer),
             Call::Execute(portal, rows_max) => session.execute(portal, rows_max, &mut answer),
             Call::Sync => session.sync(&mut answer),
-            Call::CopyData(data) => session.copy_data(data, &mut answer),
             Call::CopyDone => session.copy_done(&mut answer),
         };
-        if heavy { tokio::task::block_in_place(run) } else { run() }
+        if heavy {
+            tokio::task::block_in_place(run)
+        } else {
+            run()
+        }
     }
 
     /// Until the waiting is over, its time has come, or somebody interrupts; a client that has
@@ -428,7 +480,8 @@ impl Client {
     async fn end_of_turn(&mut self) -> Served<()> {
         self.frame.copying = false;
         self.check_terminated()?;
-        self.session.report(&mut Answer::new(&mut self.connection, &mut self.frame));
+        self.session
+            .report(&mut Answer::new(&mut self.connection, &mut self.frame));
         if self.session.status() == Status::Idle {
             self.notify();
         }

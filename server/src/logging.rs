@@ -10,7 +10,9 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), Invalid> {
     let filter = format!("openraft=warn,lsm_tree=warn,sled=warn,{filter}");
     let filter =
         EnvFilter::try_new(&filter).map_err(|e| Invalid(format!("--log {filter}: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

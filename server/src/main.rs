@@ -57,4 +57,3 @@ fn run_start(flags: Flags, config: Option<PathBuf>) -> Result<(), Failure> {
     logging::start(settings.log_format, &settings.log)?;
     start::main(settings)
 }
-

@@ -20,19 +20,29 @@ pub struct Sessions {
 impl Sessions {
     /// Nobody is connected yet.
     pub fn new(engine: Arc<Engine>) -> Sessions {
-        Sessions { engine, keys: Mutex::default() }
+        Sessions {
+            engine,
+            keys: Mutex::default(),
+        }
     }
 
     /// Every session ends with 57P01.
     pub fn terminate_all(&self) {
-        self.engine.activities().all().iter().for_each(|activity| activity.terminate());
+        self.engine
+            .activities()
+            .all()
+            .iter()
+            .for_each(|activity| activity.terminate());
     }
 
     fn open(&self, startup: &Startup) -> Result<Session, sql::Error> {
-        let settings = startup.settings().map_err(|fields| {
-            sql::Error::new(sql::state::SYNTAX_ERROR, fields.message.clone())
-        })?;
-        let own = startup.parameters.iter().filter(|(name, _)| *name != "options");
+        let settings = startup
+            .settings()
+            .map_err(|fields| sql::Error::new(sql::state::SYNTAX_ERROR, fields.message.clone()))?;
+        let own = startup
+            .parameters
+            .iter()
+            .filter(|(name, _)| *name != "options");
         let own = own.map(|(name, value)| (name.clone(), value.clone()));
         self.engine.session(&Login {
             user: startup.user.clone(),
@@ -50,13 +60,17 @@ impl Serve for Sessions {
             Ok(session) => session,
             Err(error) => {
                 // The peer may be gone already; then nobody needs to know.
-                let _ = connection.end(&report::fields(Severity::Fatal, &error)).await;
+                let _ = connection
+                    .end(&report::fields(Severity::Fatal, &error))
+                    .await;
                 return;
             }
         };
         let key = Key::random(session.activity().process());
         self.keys.lock().insert(key.pid(), key);
-        let ended = Client::new(self.engine.clone(), connection, session).run(key).await;
+        let ended = Client::new(self.engine.clone(), connection, session)
+            .run(key)
+            .await;
         self.keys.lock().remove(&key.pid());
         if let Err(error) = ended {
             tracing::debug!(pid = key.pid(), %error, "connection lost");
@@ -64,7 +78,11 @@ impl Serve for Sessions {
     }
 
     fn cancel(&self, pid: i32, secret: i32) {
-        let admitted = self.keys.lock().get(&pid).is_some_and(|key| key.admits(pid, secret));
+        let admitted = self
+            .keys
+            .lock()
+            .get(&pid)
+            .is_some_and(|key| key.admits(pid, secret));
         if admitted && let Some(activity) = self.engine.activities().get(pid) {
             activity.cancel();
         }

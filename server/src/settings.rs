@@ -24,7 +24,12 @@ pub struct Flags {
     #[arg(long, env = "FREEHOLD_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: Option<bool>,
     /// Password of the superuser `postgres`, set on the first start.
-    #[arg(long, env = "FREEHOLD_SUPERUSER_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "FREEHOLD_SUPERUSER_PASSWORD",
+        value_name = "TEXT",
+        hide_env_values = true
+    )]
     pub superuser_password: Option<String>,
     /// PEM file with the server's certificate chain; TLS is offered when given.
     #[arg(long, env = "FREEHOLD_TLS_CERT", value_name = "FILE")]
@@ -58,8 +63,12 @@ pub struct Flags {
     pub segment_size: Option<Size>,
     /// Statements slower than this are logged; -1 for none, 0 for all, in milliseconds
     /// [default: -1].
-    #[arg(long, env = "FREEHOLD_LOG_MIN_DURATION_STATEMENT", value_name = "MS",
-          allow_hyphen_values = true)]
+    #[arg(
+        long,
+        env = "FREEHOLD_LOG_MIN_DURATION_STATEMENT",
+        value_name = "MS",
+        allow_hyphen_values = true
+    )]
     pub log_min_duration_statement: Option<i64>,
     /// Log lines as text or json [default: text].
     #[arg(long, env = "FREEHOLD_LOG_FORMAT", value_name = "FORMAT")]
@@ -122,29 +131,45 @@ impl TryFrom<Scalar> for Time {
 /// A number and its unit, factor taken from `units`.
 fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let unit = text[digits..].trim();
-    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1;
+    let factor = units
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))?
+        .1;
     number.checked_mul(factor)
 }
 
 impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Size, String> {
-        let units =
-            [("", 1), ("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
-        parse_unit(text, &units)
-            .map(Size)
-            .ok_or_else(|| format!("\"{text}\" is not a size such as 64MB (units B, kB, MB, GB, TB)"))
+        let units = [
+            ("", 1),
+            ("B", 1),
+            ("kB", 1 << 10),
+            ("MB", 1 << 20),
+            ("GB", 1 << 30),
+            ("TB", 1 << 40),
+        ];
+        parse_unit(text, &units).map(Size).ok_or_else(|| {
+            format!("\"{text}\" is not a size such as 64MB (units B, kB, MB, GB, TB)")
+        })
     }
 }
 
 impl FromStr for Time {
     type Err = String;
     fn from_str(text: &str) -> Result<Time, String> {
-        let units =
-            [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let units = [
+            ("ms", 1),
+            ("s", 1000),
+            ("min", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+        ];
         parse_unit(text, &units)
             .map(|ms| Time(Duration::from_millis(ms)))
             .ok_or_else(|| format!("\"{text}\" is not a time such as 30s (units ms, s, min, h, d)"))
@@ -296,7 +321,9 @@ fn resolve(listen: &str) -> Result<SocketAddr, Invalid> {
     let mut found = listen
         .to_socket_addrs()
         .map_err(|e| invalid(format!("--listen {listen}: {e}; give it as HOST:PORT")))?;
-    found.next().ok_or_else(|| invalid(format!("--listen {listen}: no such address")))
+    found
+        .next()
+        .ok_or_else(|| invalid(format!("--listen {listen}: no such address")))
 }
 
 fn tls_files(
@@ -316,7 +343,9 @@ pub fn store_kind(text: &str) -> Result<storage::StoreKind, Invalid> {
     match text {
         "lsm" => Ok(storage::StoreKind::Lsm),
         "sled" => Ok(storage::StoreKind::Sled),
-        _ => Err(invalid(format!("--table-store {text}: must be lsm or sled"))),
+        _ => Err(invalid(format!(
+            "--table-store {text}: must be lsm or sled"
+        ))),
     }
 }
 
@@ -325,7 +354,10 @@ mod tests {
     use super::*;
 
     fn flags() -> Flags {
-        Flags { data: Some("/tmp/x".into()), ..Flags::default() }
+        Flags {
+            data: Some("/tmp/x".into()),
+            ..Flags::default()
+        }
     }
 
     #[test]
@@ -355,12 +387,18 @@ mod tests {
     fn the_file_fills_what_flags_leave_open() {
         let file = std::env::temp_dir().join(format!("freehold-{}.toml", std::process::id()));
         std::fs::write(&file, "listen = \"127.0.0.1:7777\"\nretain-time = \"1h\"\n").unwrap();
-        let flags = Flags { listen: Some("127.0.0.1:8888".into()), ..flags() };
+        let flags = Flags {
+            listen: Some("127.0.0.1:8888".into()),
+            ..flags()
+        };
         let settings = flags.with_file(&file).unwrap().check().unwrap();
         assert_eq!(settings.listen.port(), 8888);
         assert_eq!(settings.retain_time, Duration::from_secs(3600));
         std::fs::write(&file, "listne = \"127.0.0.1:7777\"\n").unwrap();
-        assert!(Flags::default().with_file(&file).is_err(), "an unknown key is an error");
+        assert!(
+            Flags::default().with_file(&file).is_err(),
+            "an unknown key is an error"
+        );
         std::fs::remove_file(&file).unwrap();
     }
 }

@@ -137,7 +137,15 @@ impl Node {
         });
         tracing::info!(%address, data = %settings.data.display(), "ready");
         let raft_runtime = Some(raft_runtime);
-        Ok(Node { address, journal, raft, raft_runtime, upkeep, listening, ending })
+        Ok(Node {
+            address,
+            journal,
+            raft,
+            raft_runtime,
+            upkeep,
+            listening,
+            ending,
+        })
     }
 
     /// Ends in order: tells the clients (57P01), writes a checkpoint, closes the journal.
@@ -175,12 +183,23 @@ fn open_journal(settings: &Settings) -> Result<Journal, Failure> {
         segment_bytes: settings.segment_bytes,
         ..journal::Options::default()
     };
-    Ok(Journal::open(Arc::new(RealDisk), &journal_folder(&settings.data), options)?)
+    Ok(Journal::open(
+        Arc::new(RealDisk),
+        &journal_folder(&settings.data),
+        options,
+    )?)
 }
 
 fn open_tables(settings: &Settings) -> Result<Arc<Groups>, Failure> {
-    let options = StoreOptions { cache_bytes: settings.cache_bytes, ..StoreOptions::default() };
-    let store = storage::open(settings.table_store, &tables_folder(&settings.data), options)?;
+    let options = StoreOptions {
+        cache_bytes: settings.cache_bytes,
+        ..StoreOptions::default()
+    };
+    let store = storage::open(
+        settings.table_store,
+        &tables_folder(&settings.data),
+        options,
+    )?;
     Ok(Groups::new(store, Arc::new(SystemClock)))
 }
 
@@ -245,7 +264,9 @@ async fn bootstrap(engine: &Engine, groups: &Groups, settings: &Settings) -> Res
         .superuser_password
         .as_deref()
         .map(|password| wire::scram::Verifier::from_password(password).to_string());
-    let first = engine.bootstrap(verifier.clone()).map_err(|stop| format!("{stop:?}"))?;
+    let first = engine
+        .bootstrap(verifier.clone())
+        .map_err(|stop| format!("{stop:?}"))?;
     let Some(position) = first else { return Ok(()) };
     if verifier.is_none() && !settings.insecure {
         tracing::warn!(
@@ -253,7 +274,9 @@ async fn bootstrap(engine: &Engine, groups: &Groups, settings: &Settings) -> Res
              --superuser-password, on an empty folder"
         );
     }
-    let directory = groups.get(GroupId::DIRECTORY).ok_or("there is no directory")?;
+    let directory = groups
+        .get(GroupId::DIRECTORY)
+        .ok_or("there is no directory")?;
     let (done, told) = tokio::sync::oneshot::channel();
     directory.when(position, Box::new(move |outcome| drop(done.send(outcome))));
     match told.await? {

@@ -8,7 +8,9 @@ pub struct SystemClock;
 impl storage::Clock for SystemClock {
     fn unix_micros(&self) -> u64 {
         // A clock before 1970 reads as 1970: positions then go on by counting.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 }

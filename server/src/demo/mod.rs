@@ -52,7 +52,10 @@ pub struct Url {
 impl Url {
     /// The connection string of a role, as any PostgreSQL driver takes it.
     pub fn of(&self, role: &str) -> String {
-        format!("postgresql://{role}:{}@127.0.0.1:{}/freehold", self.password, self.port)
+        format!(
+            "postgresql://{role}:{}@127.0.0.1:{}/freehold",
+            self.password, self.port
+        )
     }
 
     /// Connects as a role.
@@ -85,8 +88,15 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
         }
         .check()?;
         let node = Node::start_with(&settings, Some(self_signed()?)).await?;
-        println!("a server listens on {}, its data is in {}", node.address, folder.path.display());
-        let url = Url { port: node.address.port(), password };
+        println!(
+            "a server listens on {}, its data is in {}",
+            node.address,
+            folder.path.display()
+        );
+        let url = Url {
+            port: node.address.port(),
+            password,
+        };
         let told = run(flags, &url).await;
         if told.is_ok() && !flags.once {
             println!("\nlook around with psql (Ctrl-C ends the demo):");
@@ -102,7 +112,9 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
 
 /// `freehold demo-service NAME`.
 pub fn service(flags: ServiceFlags) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let served = runtime.block_on(services::serve(flags));
     // Standard input is read by a thread that can't be woken.
     runtime.shutdown_background();
@@ -121,13 +133,21 @@ struct Folder {
 impl Folder {
     fn of(data: Option<PathBuf>) -> Result<Folder, Failure> {
         match data {
-            Some(path) if path.join("journal").exists() => {
-                Err(format!("{} holds a node already: give the demo a folder of its own", path.display()).into())
-            }
-            Some(path) => Ok(Folder { path, temporary: false }),
+            Some(path) if path.join("journal").exists() => Err(format!(
+                "{} holds a node already: give the demo a folder of its own",
+                path.display()
+            )
+            .into()),
+            Some(path) => Ok(Folder {
+                path,
+                temporary: false,
+            }),
             None => {
                 let name = format!("freehold-demo-{}", std::process::id());
-                Ok(Folder { path: std::env::temp_dir().join(name), temporary: true })
+                Ok(Folder {
+                    path: std::env::temp_dir().join(name),
+                    temporary: true,
+                })
             }
         }
     }
@@ -135,7 +155,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.temporary && let Err(error) = std::fs::remove_dir_all(&self.path) {
+        if self.temporary
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
             eprintln!("{} is left: {error}", self.path.display());
         }
     }
@@ -195,7 +217,12 @@ impl Running {
     }
 
     fn child(&mut self, name: &str) -> &mut Child {
-        &mut self.0.iter_mut().find(|(n, _)| *n == name).expect("one of SERVICES").1
+        &mut self
+            .0
+            .iter_mut()
+            .find(|(n, _)| *n == name)
+            .expect("one of SERVICES")
+            .1
     }
 
     async fn kill_and_restart(&mut self, name: &'static str, url: &Url) -> Result<(), Failure> {
@@ -209,7 +236,11 @@ impl Running {
         let child = self.child(name);
         drop(child.stdin.take());
         let status = child.wait().await?;
-        if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}").into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("{name} ended with {status}").into())
+        }
     }
 }
 

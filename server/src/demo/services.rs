@@ -52,9 +52,16 @@ async fn customers(client: &mut Client, turn: i64) -> Result<(), Failure> {
     let work = client.transaction().await?;
     let name = format!("customer {turn}");
     let email = format!("{turn}@example.com");
-    work.execute("INSERT INTO customer VALUES ($1, $2, $3, 'pays late')", &[&turn, &name, &email])
-        .await?;
-    work.execute("INSERT INTO public.customer_v1 VALUES ($1, $2)", &[&turn, &name]).await?;
+    work.execute(
+        "INSERT INTO customer VALUES ($1, $2, $3, 'pays late')",
+        &[&turn, &name, &email],
+    )
+    .await?;
+    work.execute(
+        "INSERT INTO public.customer_v1 VALUES ($1, $2)",
+        &[&turn, &name],
+    )
+    .await?;
     if turn % 5 == 4 {
         let renamed = format!("customer {} (renamed)", turn - 1);
         for table in ["customer", "public.customer_v1"] {
@@ -100,7 +107,12 @@ async fn orders(client: &mut Client, turn: i64) -> Result<(), Failure> {
     }
     work.commit().await?;
     if turn % 3 == 2 {
-        change(client, "UPDATE \"order\" SET state = 'paid' WHERE id = $1", id).await?;
+        change(
+            client,
+            "UPDATE \"order\" SET state = 'paid' WHERE id = $1",
+            id,
+        )
+        .await?;
     }
     if turn % 7 == 6 {
         change(client, "DELETE FROM \"order\" WHERE id = $1", id).await?;
@@ -119,13 +131,16 @@ async fn change(client: &mut Client, statement: &str, id: i64) -> Result<(), Fai
 
 /// Translates one private order into every version of the contract that exists.
 async fn publish(work: &Transaction<'_>, id: i64) -> Result<(), Failure> {
-    let v2 = work.query_one("SELECT to_regclass('public.order_v2') IS NOT NULL", &[]).await?;
+    let v2 = work
+        .query_one("SELECT to_regclass('public.order_v2') IS NOT NULL", &[])
+        .await?;
     let mut versions = vec![("public.order_v1", "amount", "cents / 100.0")];
     if v2.get(0) {
         versions.push(("public.order_v2", "amount_cents", "cents"));
     }
     for (table, column, amount) in versions {
-        work.execute(&format!("DELETE FROM {table} WHERE id = $1"), &[&id]).await?;
+        work.execute(&format!("DELETE FROM {table} WHERE id = $1"), &[&id])
+            .await?;
         let insert = format!(
             "INSERT INTO {table} (id, customer_id, {column}, state) \
              SELECT id, customer_id, {amount}, state FROM \"order\" WHERE id = $1"
@@ -148,14 +163,19 @@ async fn billing(client: &mut Client) -> Result<(), Failure> {
             &[&PAGE_ROWS],
         )
         .await?;
-    let Some(last) = page.last() else { return Ok(()) };
+    let Some(last) = page.last() else {
+        return Ok(());
+    };
     let work = client.transaction().await?;
     for row in &page {
         effect(&work, row).await?;
     }
     let position: String = last.get("position");
-    work.execute("UPDATE feed_cursor SET position = $1::text::pg_lsn WHERE id = 1", &[&position])
-        .await?;
+    work.execute(
+        "UPDATE feed_cursor SET position = $1::text::pg_lsn WHERE id = 1",
+        &[&position],
+    )
+    .await?;
     work.commit().await?;
     Ok(())
 }
@@ -167,20 +187,29 @@ async fn effect(work: &Transaction<'_>, row: &Row) -> Result<(), Failure> {
             work.execute(
                 "INSERT INTO invoice SELECT $1, c.name, $3::text::numeric, $4 \
                  FROM public.customer_v1 AS c WHERE c.id = $2",
-                &[&id, &row.get::<_, i64>("customer"), &row.get::<_, String>("amount"),
-                  &row.get::<_, String>("state")],
+                &[
+                    &id,
+                    &row.get::<_, i64>("customer"),
+                    &row.get::<_, String>("amount"),
+                    &row.get::<_, String>("state"),
+                ],
             )
             .await?;
         }
         "update" => {
             work.execute(
                 "UPDATE invoice SET amount = $2::text::numeric, state = $3 WHERE order_id = $1",
-                &[&id, &row.get::<_, String>("amount"), &row.get::<_, String>("state")],
+                &[
+                    &id,
+                    &row.get::<_, String>("amount"),
+                    &row.get::<_, String>("state"),
+                ],
             )
             .await?;
         }
         "delete" => {
-            work.execute("DELETE FROM invoice WHERE order_id = $1", &[&id]).await?;
+            work.execute("DELETE FROM invoice WHERE order_id = $1", &[&id])
+                .await?;
         }
         // Changes of the schema, and marks of progress, have no effect on invoices.
         _ => {}

@@ -28,14 +28,25 @@ impl Counts {
                 &[],
             )
             .await?;
-        Ok(Counts { customers: row.get(0), orders: row.get(1), invoices: row.get(2) })
+        Ok(Counts {
+            customers: row.get(0),
+            orders: row.get(1),
+            invoices: row.get(2),
+        })
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { customers, orders, invoices } = self;
-        write!(f, "{customers} customers, {orders} orders, {invoices} invoices")
+        let Counts {
+            customers,
+            orders,
+            invoices,
+        } = self;
+        write!(
+            f,
+            "{customers} customers, {orders} orders, {invoices} invoices"
+        )
     }
 }
 
@@ -82,13 +93,20 @@ pub async fn tell(admin: &Client, url: &Url) -> Result<(), Failure> {
     for (claim, query) in CLAIMS {
         let row = admin.query_one(*query, &[]).await?;
         let (differences, seen): (i64, i64) = (row.get(0), row.get(1));
-        println!("  {} {claim} ({seen} rows)", if differences == 0 { "ok " } else { "BAD" });
+        println!(
+            "  {} {claim} ({seen} rows)",
+            if differences == 0 { "ok " } else { "BAD" }
+        );
         if differences != 0 || seen == 0 {
             wrong.push(*claim);
         }
     }
     refusals(url).await?;
-    if wrong.is_empty() { Ok(()) } else { Err(format!("not true: {}", wrong.join("; ")).into()) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not true: {}", wrong.join("; ")).into())
+    }
 }
 
 /// Each query gives the number of rows that contradict the claim, and of those looked at.
@@ -140,7 +158,12 @@ async fn refusals(url: &Url) -> Result<(), Failure> {
         }
     }
     // Version 2 came later, and the pattern grant `order_*` covers it.
-    let row = billing.query_one("SELECT count(*) FROM public.order_v2", &[]).await?;
-    println!("\nbilling reads order_v2 by the grant on order_*: {} rows", row.get::<_, i64>(0));
+    let row = billing
+        .query_one("SELECT count(*) FROM public.order_v2", &[])
+        .await?;
+    println!(
+        "\nbilling reads order_v2 by the grant on order_*: {} rows",
+        row.get::<_, i64>(0)
+    );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! PREPARE, EXECUTE and cursors.
 
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use super::job::{Job, Phase};
@@ -79,7 +79,7 @@ impl Session {
             parameters: declared.into(),
             from_sql: true,
             created: self.engine.now(),
-            fresh: RefCell::new(None),
+            fresh: Mutex::new(None),
         };
         self.infer(&mut prepared)?;
         self.statements
@@ -183,7 +183,7 @@ impl Session {
             parameters: Arc::clone(&job.prepared.parameters),
             from_sql: true,
             created: self.engine.now(),
-            fresh: RefCell::new(None),
+            fresh: Mutex::new(None),
         };
         let formats = if declare.binary { vec![1] } else { Vec::new() };
         let mut inner = Job::new(Arc::new(prepared), Arc::clone(&job.parameters), formats);

@@ -1,7 +1,7 @@
 //! The extended protocol: Parse, Bind, Describe, Execute, Close, Sync. After an error the server
 //! skips to Sync.
 
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use super::finish::Chain;
@@ -78,7 +78,7 @@ impl Session {
             parameters: declared.into(),
             from_sql: false,
             created: self.engine.now(),
-            fresh: RefCell::new(None),
+            fresh: Mutex::new(None),
         };
         if self.failed && !ends_failure(prepared.statement()) {
             return Err(aborted());
@@ -112,7 +112,7 @@ impl Session {
         let planned = self.plan_text(&text, &query, &declared, &catalog)?;
         prepared.parameters = planned.parameters.clone().into();
         if matches!(prepared.statement(), Statement::Query(_)) {
-            *prepared.fresh.borrow_mut() = Some(super::prepared::Fresh {
+            *prepared.fresh.lock() = Some(super::prepared::Fresh {
                 catalog,
                 role: self.user.current,
                 login: self.user.session,
@@ -177,7 +177,7 @@ impl Session {
                     None => (self.engine.catalog(), false),
                 };
                 self.resolve_path(&catalog, own_ddl);
-                if let Some(fresh) = prepared.fresh.borrow().as_ref()
+                if let Some(fresh) = prepared.fresh.lock().as_ref()
                     && Arc::ptr_eq(&fresh.catalog, &catalog)
                     && fresh.role == self.user.current
                 {

@@ -1,5 +1,6 @@
 //! One execution of one statement, from its first attempt to its tag.
 
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use super::finish::Holding;
@@ -106,7 +107,7 @@ impl Job {
             parameters: Arc::from([]),
             from_sql: false,
             created: 0,
-            fresh: std::cell::RefCell::new(None),
+            fresh: Mutex::new(None),
         };
         let mut job = Job::new(Arc::new(prepared), Arc::from([]), Vec::new());
         job.begun = now;

@@ -1,6 +1,6 @@
 //! Prepared statements: text, tree, and the types that Describe reports.
 
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, RoleId, SchemaId};
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     /// Microseconds since 2000-01-01 UTC.
     pub created: i64,
     /// Its last plan.
-    pub fresh: RefCell<Option<Fresh>>,
+    pub fresh: Mutex<Option<Fresh>>,
 }
 
 static EMPTY: Statement = Statement::Empty;

@@ -1,5 +1,6 @@
 //! Running one statement: attempts, rows, the end of its transaction, its answer.
 
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use storage::GroupId;
@@ -230,7 +231,7 @@ impl Session {
     ) -> Result<Arc<Planned>> {
         let (role, login) = (self.user.current, self.user.session);
         let format = self.effective.format_key;
-        if let Some(fresh) = job.prepared.fresh.borrow().as_ref()
+        if let Some(fresh) = job.prepared.fresh.lock().as_ref()
             && Arc::ptr_eq(&fresh.catalog, catalog)
             && Arc::ptr_eq(&fresh.path, &self.path.schemas)
             && (fresh.role, fresh.login, fresh.format) == (role, login, format)
@@ -240,7 +241,7 @@ impl Session {
         let text = Arc::clone(&job.prepared.text);
         let types = Arc::clone(&job.prepared.parameters);
         let planned = self.plan_text(&text, query, &types, catalog)?;
-        *job.prepared.fresh.borrow_mut() = Some(Fresh {
+        *job.prepared.fresh.lock() = Some(Fresh {
             catalog: Arc::clone(catalog),
             role,
             login,

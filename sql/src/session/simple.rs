@@ -1,7 +1,7 @@
 //! The simple protocol: a query string of any number of statements. Statements that are not in a
 //! block of their own are one implicit transaction, as in PostgreSQL.
 
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 use super::job::Job;
@@ -103,7 +103,7 @@ impl Session {
             parameters: Arc::from([]),
             from_sql: false,
             created: 0,
-            fresh: RefCell::new(None),
+            fresh: Mutex::new(None),
         };
         let mut job = Job::new(Arc::new(prepared), Arc::from([]), Vec::new());
         job.announce = true;

@@ -113,6 +113,12 @@ impl Waiting {
         }
     }
 
+    /// Must the session be called once more after [`Waiting::on_ready`], because what it waits for
+    /// may have come in between? Only new entries are like that.
+    pub fn rechecks(&self) -> bool {
+        matches!(self.what, What::Entry(_))
+    }
+
     /// What became of what was awaited, where that matters.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.what {
