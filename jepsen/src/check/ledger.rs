@@ -1,6 +1,7 @@
 //! What one client knows of its own rows, compared with what is there after a fault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::finding::{Finding, Kind};
 
@@ -121,6 +122,8 @@ pub struct Slot {
     pub beat: i64,
     /// The highest value of the counter that anyone has read.
     pub beat_seen: i64,
+    /// Keys of the newest bulk of rows.
+    pub bulk: Range<i64>,
     /// The transaction whose end is unknown.
     pub pending: Option<Pending>,
     trail: BTreeSet<i64>,
@@ -147,6 +150,7 @@ impl Slot {
             live: BTreeMap::new(),
             beat: 0,
             beat_seen: 0,
+            bulk: 0..0,
             pending: None,
             trail: BTreeSet::new(),
             failed: BTreeSet::new(),
@@ -174,6 +178,14 @@ impl Slot {
     pub fn fail(&mut self, done: Pending) {
         self.failed.insert(done.tx);
         self.failed_ids.extend(done.xid);
+    }
+
+    /// Rows of the newest bulk that are there.
+    pub fn live_bulk(&self) -> Vec<i64> {
+        self.live
+            .range(self.bulk.clone())
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Transaction ids worth asking about: the unknown one, and the newest of each other kind.

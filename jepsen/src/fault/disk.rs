@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::error::{Error, Result};
 
 /// Size of the loop file; it is sparse.
-const BYTES: u64 = 2 << 30;
+const BYTES: u64 = 8 << 30;
 
 /// EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH (linux/fs/ext4/ext4.h), asked for in another
 /// process, for there is no safe binding of it.

@@ -370,32 +370,56 @@ impl Client {
         self.end(pending, outcome)
     }
 
-    /// Some thousand rows in one statement.
+    /// Some thousand rows come in one statement, or go in one if they are there.
     async fn bulk(&mut self, link: &Link) -> Outcome {
+        let there = self.slot.live_bulk();
+        let (changes, sql) = if there.is_empty() {
+            self.bulk_insert()
+        } else {
+            self.bulk_delete(&there)
+        };
+        let pending = Pending {
+            trail: true,
+            ..Pending::new(self.slot.last_tx, changes)
+        };
+        self.invoke(&pending);
+        let statements = vec![sql, self.trail_sql()];
+        self.block(link, pending, statements, Ending::Commit).await
+    }
+
+    fn bulk_insert(&mut self) -> (Vec<Change>, String) {
         let count = self.rng.random_range(500..=BULK_ROWS_MAX);
         let (tx, first) = (self.slot.last_tx, self.slot.next_id);
-        let body = "b".repeat(BULK_BODY);
-        let row = Row { tx, body };
         let ids = first..first + count;
+        let row = Row {
+            tx,
+            body: "b".repeat(BULK_BODY),
+        };
         let changes = ids
+            .clone()
             .map(|id| Change::Insert {
                 id,
                 row: row.clone(),
             })
             .collect();
         self.slot.next_id += count;
-        let pending = Pending {
-            trail: true,
-            ..Pending::new(tx, changes)
-        };
-        self.invoke(&pending);
+        self.slot.bulk = ids;
         let sql = format!(
             "INSERT INTO item SELECT g, {tx}, repeat('b', {BULK_BODY}) FROM \
              generate_series({first}::bigint, {}::bigint) AS g",
             first + count - 1,
         );
-        let statements = vec![sql, self.trail_sql()];
-        self.block(link, pending, statements, Ending::Commit).await
+        (changes, sql)
+    }
+
+    fn bulk_delete(&self, there: &[i64]) -> (Vec<Change>, String) {
+        let changes = there.iter().map(|id| Change::Delete { id: *id }).collect();
+        let ids = &self.slot.bulk;
+        let sql = format!(
+            "DELETE FROM item WHERE id >= {} AND id < {}",
+            ids.start, ids.end
+        );
+        (changes, sql)
     }
 
     /// Changes of several rows between BEGIN and its end.
