@@ -33,7 +33,7 @@ struct Plant {
 }
 
 /// All of them. A new fault of the server's sabotage build gets a line here.
-const PLANTS: [Plant; 7] = [
+const PLANTS: [Plant; 10] = [
     plant(
         "no-fsync",
         Kind::Freehold,
@@ -81,6 +81,27 @@ const PLANTS: [Plant; 7] = [
         Kind::Postgres,
         How::Weaken,
         Workload::Bank,
+        Fault::None,
+    ),
+    plant(
+        "freehold.fault=drop-deletes",
+        Kind::Postgres,
+        How::Setting("freehold.fault=drop-deletes"),
+        Workload::Feed,
+        Fault::None,
+    ),
+    plant(
+        "freehold.fault=early-position",
+        Kind::Postgres,
+        How::Setting("freehold.fault=early-position"),
+        Workload::Feed,
+        Fault::None,
+    ),
+    plant(
+        "freehold.fault=torn",
+        Kind::Postgres,
+        How::Setting("freehold.fault=torn"),
+        Workload::Feed,
         Fault::None,
     ),
 ];

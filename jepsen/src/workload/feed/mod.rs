@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{Workload, too_few};
+use super::{Workload, create_owners, too_few};
 use crate::check::consumer::{Consumer, Copy, Transactions, judge_copies, judge_whole};
 use crate::error::Result;
 use crate::field::Field;
@@ -46,6 +46,28 @@ const SNAPSHOT_PAUSE: Duration = Duration::from_millis(700);
 /// The integration table of an owner.
 fn table(owner: &str) -> String {
     format!("{owner}_v1")
+}
+
+/// A feed made of triggers, for PostgreSQL in Freehold's place.
+const STAND_IN: &str = include_str!("stand_in.sql");
+
+/// Puts the triggers of the stand-in on a table.
+async fn stand_in(link: &Link, table: &str) -> Result<()> {
+    let transitions = [
+        ("INSERT", "NEW TABLE AS news"),
+        ("UPDATE", "OLD TABLE AS olds NEW TABLE AS news"),
+        ("DELETE", "OLD TABLE AS olds"),
+    ];
+    for (event, tables) in transitions {
+        let sql = format!(
+            "CREATE TRIGGER note_{event} AFTER {event} ON public.{table} REFERENCING {tables} \
+             FOR EACH STATEMENT EXECUTE FUNCTION freehold.note()"
+        );
+        link.must(&sql).await?;
+    }
+    link.must(&format!("GRANT SELECT ON public.{table} TO {READER}"))
+        .await?;
+    Ok(())
 }
 
 /// What tasks give back.
@@ -84,13 +106,13 @@ impl Workload for Feed {
     }
 
     async fn prepare(&mut self, field: &Field) -> Result<()> {
+        let roles: Vec<&str> = OWNERS.iter().copied().chain([READER]).collect();
+        create_owners(field, self.kind, &roles).await?;
         if self.kind == Kind::Postgres {
-            let what = "PostgreSQL has no feed to be judged by".into();
-            return Err(crate::error::Error::Setup(what));
-        }
-        let link = Link::demand(&field.address, "postgres").await?;
-        for role in OWNERS.iter().copied().chain([READER]) {
-            link.must(&format!("CREATE ROLE {role} LOGIN")).await?;
+            Link::demand(&field.address, "postgres")
+                .await?
+                .must(STAND_IN)
+                .await?;
         }
         for owner in OWNERS {
             let link = Link::demand(&field.address, owner).await?;
@@ -99,8 +121,13 @@ impl Workload for Feed {
                 .await?;
             link.must("CREATE TABLE secret (tx bigint PRIMARY KEY)")
                 .await?;
-            link.must(&format!("GRANT READ ON {owner}_* TO {READER}"))
-                .await?;
+            match self.kind {
+                Kind::Freehold => {
+                    link.must(&format!("GRANT READ ON {owner}_* TO {READER}"))
+                        .await?;
+                }
+                Kind::Postgres => stand_in(&link, &table(owner)).await?,
+            }
         }
         self.writers = (0..self.clients)
             .map(|number| Writer::new(number, self.began))

@@ -16,7 +16,7 @@ use crate::finding::Kind as FindingKind;
 use crate::link::{Failure, Link, Protocol, Texts, integer, text};
 
 /// The columns that a consumer asks for.
-const COLUMNS: &str = "position::text, tx::text, seq::bigint, last_in_tx, owner, table_name, op, \
+const COLUMNS: &str = "position::text AS place, tx::text, seq::bigint, last_in_tx, owner, table_name, op, \
                        key::text, new::text";
 
 /// Pages between two losses of a restarting consumer's place.
