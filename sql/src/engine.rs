@@ -127,7 +127,7 @@ impl Engine {
         let mut relations = crate::system::relations();
         relations.extend(parts.relations);
         Ok(Arc::new_cyclic(|engine| {
-            relations.extend(crate::session::system::relations(engine.clone()));
+            relations.extend(crate::session::system::relations(engine));
             let base = Catalog::base(&relations);
             let sequences = Arc::new(Sequences::default());
             Engine {

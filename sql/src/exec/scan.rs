@@ -393,6 +393,7 @@ impl SystemScan {
             path: cx.path,
             equal: &values,
             above: &[],
+            environment: cx.evaluation.environment,
         })?;
         Ok(SystemScan { plan, frame, rows })
     }

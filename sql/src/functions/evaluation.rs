@@ -101,6 +101,18 @@ pub trait Environment: System {
     /// `current_setting(name)`; `None` = no such setting.
     fn setting(&self, name: &str) -> Option<String>;
 
+    /// The stored value of a setting, in its unit (`pg_settings.setting`).
+    fn raw_setting(&self, name: &str) -> Option<String> {
+        self.setting(name)
+    }
+
+    /// Rows of a system relation that are this session's own (`pg_cursors`,
+    /// `pg_prepared_statements`).
+    fn session_rows(&self, relation: &str) -> Vec<Vec<Datum>> {
+        let _ = relation;
+        Vec::new()
+    }
+
     /// Checked now and then by long computations and waits.
     ///
     /// # Errors

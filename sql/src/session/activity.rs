@@ -1,6 +1,6 @@
 //! The registry of sessions: what pg_stat_activity shows, and where cancel and terminate land.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 
@@ -195,6 +195,8 @@ impl Activity {
 #[derive(Default)]
 pub struct Activities {
     sessions: Mutex<BTreeMap<i32, Arc<Activity>>>,
+    /// Which session holds locks under which transaction id.
+    holders: Mutex<HashMap<TxId, i32>>,
     next: AtomicI32,
     started: AtomicU64,
 }
@@ -249,8 +251,23 @@ impl Activities {
         self.all().iter().filter(|a| a.role() == login).count()
     }
 
+    /// A transaction of a session may hold locks from now on.
+    pub fn hold(&self, id: TxId, process: i32) {
+        self.holders.lock().insert(id, process);
+    }
+
+    /// It holds none any more.
+    pub fn release(&self, id: TxId) {
+        self.holders.lock().remove(&id);
+    }
+
+    /// Whose transaction it is.
+    pub fn process_of(&self, id: TxId) -> Option<i32> {
+        self.holders.lock().get(&id).copied()
+    }
+
     /// Is the transaction open in any session?
     pub fn is_open(&self, id: TxId) -> bool {
-        self.all().iter().any(|a| a.shown().txid == Some(id))
+        self.process_of(id).is_some()
     }
 }

@@ -15,7 +15,7 @@ fn unknown(resolved: &Resolved) -> Error {
     Error::unsupported(format!("function {}", resolved.function.signature()))
 }
 
-fn system_cx<'a>(cx: &Surroundings<'a>) -> SystemCx<'a> {
+fn system_cx<'a>(cx: &'a Surroundings<'a>) -> SystemCx<'a> {
     SystemCx {
         catalog: cx.catalog,
         role: cx.user.current,
@@ -23,6 +23,7 @@ fn system_cx<'a>(cx: &Surroundings<'a>) -> SystemCx<'a> {
         path: cx.path,
         equal: &[],
         above: &[],
+        environment: cx,
     }
 }
 

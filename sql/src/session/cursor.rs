@@ -25,9 +25,9 @@ pub(super) struct Cursor {
     /// SCROLL: rows that were fetched are kept.
     scroll: bool,
     /// BINARY.
-    pub binary: bool,
+    binary: bool,
     /// Its text.
-    pub text: Arc<str>,
+    text: Arc<str>,
     kept: Vec<Row>,
     kept_bytes: usize,
     /// Rows before the present place (0 = before the first).
@@ -36,18 +36,30 @@ pub(super) struct Cursor {
     complete: bool,
 }
 
+impl Portal {
+    /// Its row of pg_cursors.
+    pub(super) fn row(&self, name: &str) -> Vec<Datum> {
+        let cursor = self.cursor.as_ref();
+        let text = match (cursor, &self.job) {
+            (Some(cursor), _) => Arc::clone(&cursor.text),
+            (None, Some(job)) => Arc::clone(&job.prepared.text),
+            (None, None) => "".into(),
+        };
+        vec![
+            Datum::text(name),
+            Datum::Text(text),
+            Datum::Bool(cursor.is_some_and(|c| c.hold)),
+            Datum::Bool(cursor.is_some_and(|c| c.binary)),
+            Datum::Bool(cursor.is_some_and(|c| c.scroll)),
+            Datum::Timestamptz(self.created),
+        ]
+    }
+}
+
 impl Cursor {
     /// Does it outlive its transaction?
     pub fn is_held(&self) -> bool {
         self.held
-    }
-
-    pub fn is_holdable(&self) -> bool {
-        self.hold
-    }
-
-    pub fn is_scrollable(&self) -> bool {
-        self.scroll
     }
 }
 
@@ -190,6 +202,12 @@ impl Session {
         inner.begun = job.begun;
         // It opens here, so that it reads at this statement's snapshot.
         inner.phase = self.begin_query(&mut inner, &declare.query)?;
+        if let Phase::Rows(rows) = &mut inner.phase
+            && rows.mark.take().is_some()
+            && let Some(tx) = self.transaction.as_mut()
+        {
+            tx.unmark();
+        }
         self.suspend_snapshot(&mut inner);
         let cursor = Cursor {
             hold: declare.hold,
@@ -421,7 +439,7 @@ impl Session {
             job.phase = Phase::Done(String::new());
             return Ok(Vec::new());
         };
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut job.stash);
         let mut ended = false;
         let activity = Arc::clone(&self.activity);
         let result = self.exec(job, |cx| {

@@ -3,15 +3,16 @@
 //! from its start and finds the answer remembered.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use storage::{GroupId, LockKey, LockMode, Locked, Policy, TxId};
 
 use super::activity::Activity;
-use super::sequence;
+use super::prepared::Prepared;
 use super::user::User;
+use super::{Portal, sequence};
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
@@ -112,6 +113,8 @@ pub(super) struct Surroundings<'a> {
     pub text: &'a str,
     /// In a read-only transaction: no sequences, no notifications.
     pub read_only: bool,
+    pub statements: &'a HashMap<String, Arc<Prepared>>,
+    pub portals: &'a HashMap<String, Portal>,
 }
 
 /// The error that carries a need out of an expression; the session never shows it.
@@ -691,6 +694,40 @@ impl Environment for Surroundings<'_> {
 
     fn setting(&self, name: &str) -> Option<String> {
         self.session_setting(name)
+    }
+
+    fn raw_setting(&self, name: &str) -> Option<String> {
+        let special = ["transaction_isolation", "transaction_read_only"];
+        match crate::settings::find(name) {
+            Some(setting) if !special.contains(&name) => {
+                Some(self.values.get(self.engine.settings(), setting).to_owned())
+            }
+            _ => self.session_setting(name),
+        }
+    }
+
+    fn session_rows(&self, relation: &str) -> Vec<Vec<Datum>> {
+        match relation {
+            "pg_prepared_statements" => {
+                let mut names: Vec<&String> = self.statements.keys().collect();
+                names.retain(|name| !name.is_empty());
+                names.sort();
+                names
+                    .into_iter()
+                    .map(|name| self.statements[name].row(name))
+                    .collect()
+            }
+            "pg_cursors" => {
+                let mut names: Vec<&String> = self.portals.keys().collect();
+                names.retain(|name| !name.is_empty());
+                names.sort();
+                names
+                    .into_iter()
+                    .map(|name| self.portals[name].row(name))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn check_interrupt(&self) -> Result<()> {

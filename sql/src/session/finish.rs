@@ -9,7 +9,7 @@ use super::notify::Notification;
 use super::signal::Signal;
 use super::step::Waiting;
 use super::{Saved, Session, sequence};
-use crate::catalog::TREE_SEQUENCES;
+use crate::catalog::{Privilege, TREE_SEQUENCES};
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait};
 use crate::{Error, Result, state};
 
@@ -73,7 +73,9 @@ impl Session {
     }
 
     pub(super) fn open_transaction(&mut self, isolation: Isolation, read_only: bool, block: bool) {
-        self.transaction = Some(Transaction::new(&self.engine, isolation, read_only, block));
+        let mut tx = Transaction::new(&self.engine, isolation, read_only, block);
+        tx.set_process(self.activity.process());
+        self.transaction = Some(tx);
         self.block = block;
         self.failed = false;
         self.saved.clear();
@@ -270,13 +272,14 @@ impl Session {
             return;
         }
         for (channel, payload) in std::mem::take(&mut holding.notifications) {
-            notifier.send(
+            notifier.send_to(
                 &Notification {
                     process,
                     channel,
                     payload,
                 },
                 false,
+                |_| true,
             );
         }
         let Some((group, position)) = holding.own else {
@@ -287,18 +290,20 @@ impl Session {
             let table = catalog
                 .table_of_tree(group, tree)
                 .and_then(|id| catalog.table(id));
-            if let Some(table) = table {
-                let channel = table.name.clone();
-                let payload = position.to_string();
-                notifier.send(
-                    &Notification {
-                        process,
-                        channel,
-                        payload,
-                    },
-                    true,
-                );
-            }
+            let Some(table) = table else { continue };
+            let (channel, payload) = (table.name.clone(), position.to_string());
+            notifier.send_to(
+                &Notification {
+                    process,
+                    channel,
+                    payload,
+                },
+                true,
+                |process| {
+                    let role = self.engine.activities().get(process).map(|a| a.role());
+                    role.is_some_and(|r| catalog.has_privilege(r, table, Privilege::Select, None))
+                },
+            );
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Job {
     pub returns_rows: bool,
     /// The tag of a utility statement that returns rows.
     pub utility_tag: Option<String>,
+    /// A cursor's rows that were fetched by an attempt that had to wait.
+    pub stash: Vec<crate::exec::Row>,
 }
 
 /// Where a job stands.
@@ -93,6 +95,7 @@ impl Job {
             announce: false,
             returns_rows: false,
             utility_tag: None,
+            stash: Vec::new(),
         }
     }
 

@@ -113,18 +113,25 @@ impl Notifier {
         self.channels.lock().is_empty()
     }
 
-    /// Delivers a notification to all who listen.
-    pub fn send(&self, notification: &Notification, latest: bool) {
-        let mailboxes: Vec<Arc<Mailbox>> = {
+    /// Delivers a notification to all who listen and may hear it.
+    pub fn send_to(
+        &self,
+        notification: &Notification,
+        latest: bool,
+        may_hear: impl Fn(i32) -> bool,
+    ) {
+        let listeners: Vec<(i32, Arc<Mailbox>)> = {
             let channels = self.channels.lock();
             let Some(listeners) = channels.get(&notification.channel) else {
                 return;
             };
-            listeners
-                .iter()
-                .filter_map(|l| l.mailbox.upgrade())
-                .collect()
+            let live = |l: &Listener| Some((l.process, l.mailbox.upgrade()?));
+            listeners.iter().filter_map(live).collect()
         };
+        let mailboxes = listeners
+            .into_iter()
+            .filter(|(p, _)| may_hear(*p))
+            .map(|(_, m)| m);
         for mailbox in mailboxes {
             mailbox.push(notification.clone(), latest);
         }
@@ -150,14 +157,14 @@ mod tests {
         notifier.listen("c", 7, &mailbox);
         notifier.listen("c", 7, &mailbox);
         for payload in ["1", "2", "3"] {
-            notifier.send(&note(payload), false);
+            notifier.send_to(&note(payload), false, |p| p == 7);
         }
         assert_eq!(mailbox.take(), [note("2"), note("3")]);
-        notifier.send(&note("1"), true);
-        notifier.send(&note("2"), true);
+        notifier.send_to(&note("1"), true, |_| true);
+        notifier.send_to(&note("2"), true, |_| true);
         assert_eq!(mailbox.take(), [note("2")]);
         notifier.unlisten(None, 7);
-        notifier.send(&note("4"), false);
+        notifier.send_to(&note("4"), false, |_| true);
         assert!(mailbox.take().is_empty() && notifier.is_idle());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::parse::{Parsed, Statement};
 use crate::plan::Planned;
-use crate::types::Type;
+use crate::types::{Array, Datum, Type};
 
 /// A plan with everything that it is good for.
 pub(super) struct Fresh {
@@ -43,6 +43,21 @@ pub(super) struct Prepared {
 static EMPTY: Statement = Statement::Empty;
 
 impl Prepared {
+    /// Its row of pg_prepared_statements.
+    pub fn row(&self, name: &str) -> Vec<Datum> {
+        let types = self.parameters.iter().map(|t| Datum::Oid(t.oid)).collect();
+        let regtype = Type::new(crate::types::kind::oid::REGTYPE);
+        vec![
+            Datum::text(name),
+            Datum::Text(Arc::clone(&self.text)),
+            Datum::Timestamptz(self.created),
+            Datum::array(Array::of(regtype, types)),
+            Datum::Bool(self.from_sql),
+            Datum::Int8(0),
+            Datum::Int8(0),
+        ]
+    }
+
     /// What it says.
     pub fn statement(&self) -> &Statement {
         match (&self.inner, self.at) {

@@ -324,6 +324,8 @@ impl Session {
                 database: &self.database,
                 text: &text,
                 read_only: tx.read_only(),
+                statements: &self.statements,
+                portals: &self.portals,
             };
             let mut cx = ExecCx {
                 transaction: tx,

@@ -64,6 +64,8 @@ pub struct SystemCx<'a> {
     pub equal: &'a [(usize, Datum)],
     /// `column > value` or `column >= value`, likewise.
     pub above: &'a [(usize, Datum)],
+    /// The asking session: its settings, prepared statements and cursors.
+    pub environment: &'a dyn crate::functions::Environment,
 }
 
 impl SystemCx<'_> {

@@ -53,6 +53,7 @@ fn rows_as(catalog: &Arc<Catalog>, role: RoleId, relation: &dyn SystemRelation) 
         path: &path,
         equal: &[],
         above: &[],
+        environment: &crate::functions::evaluation::Bare::default(),
     };
     let rows = relation.rows(&cx).expect("catalog rows need nothing else");
     rows.map(|r| r.expect("catalog rows do not wait")).collect()
@@ -236,6 +237,7 @@ fn ask(f: &Fixture, role: &str, function: &str, arguments: &[Datum]) -> Datum {
         path: &path,
         equal: &[],
         above: &[],
+        environment: &crate::functions::evaluation::Bare::default(),
     };
     let function = functions_named(function)
         .find(|f| f.arguments.len() == arguments.len())

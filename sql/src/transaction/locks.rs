@@ -113,6 +113,7 @@ impl Transaction {
     pub(super) fn release_all(&mut self) {
         for member in std::mem::take(&mut self.members).into_values() {
             member.group.locks().release(member.txid);
+            self.engine.activities().release(member.txid);
         }
     }
 }

@@ -116,6 +116,8 @@ pub struct Transaction {
     /// Reserved names that it uses, and for whom.
     names: BTreeMap<(SchemaId, String), RoleId>,
     row_ids: u32,
+    /// Process id of the session, for pg_locks.
+    process: i32,
     /// Start in microseconds since 1970.
     started: u64,
 }
@@ -147,6 +149,7 @@ impl Transaction {
             record_outcome: false,
             names: BTreeMap::new(),
             row_ids: 0,
+            process: 0,
             started: engine.clock().unix_micros(),
         }
     }
@@ -174,6 +177,11 @@ impl Transaction {
     /// BEGIN inside an implicit transaction makes it a block.
     pub fn make_block(&mut self) {
         self.block = true;
+    }
+
+    /// Says whose it is.
+    pub fn set_process(&mut self, process: i32) {
+        self.process = process;
     }
 
     /// When it began, in microseconds since 1970.

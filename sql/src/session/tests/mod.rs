@@ -2,4 +2,6 @@
 
 mod anomalies;
 mod basic;
+mod held;
+mod locks;
 mod node;

@@ -188,6 +188,11 @@ impl Client {
         Some(self.result.join("; "))
     }
 
+    /// Calls the session whatever it waits for (the server was told of an interrupt).
+    pub fn stop_waiting(&mut self) {
+        self.waiting = None;
+    }
+
     /// Runs a query string that must not wait: its tags, or its error.
     pub fn run(&mut self, sql: &str) -> String {
         self.start(sql).unwrap_or_else(|| panic!("waits: {sql}"))

@@ -1,0 +1,137 @@
+//! Answers are held until what they rest on is committed (PROTOCOLS A, "nothing unproven ends").
+
+use super::node::{Client, Node};
+
+fn node() -> (Node, storage::GroupId, Client, Client) {
+    let node = Node::new();
+    node.client("postgres").ok("create role app login");
+    let mut owner = node.client("app");
+    owner.ok("create table t (id int primary key, n int); insert into t values (1, 1)");
+    let group = node.group("app");
+    let other = node.client("app");
+    (node, group, owner, other)
+}
+
+#[test]
+fn a_commit_is_told_when_it_is_applied() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 2 where id = 1"), None);
+    assert_eq!(
+        b.rows("select n from t"),
+        "1",
+        "autocommit reads see committed state, at once"
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("UPDATE 1"));
+    assert_eq!(b.rows("select n from t"), "2");
+}
+
+#[test]
+fn a_hot_row_does_not_wait_for_the_disk_between_transactions() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = n + 1 where id = 1"), None);
+    // The second one is based on the first, which is pending: placed at once, told later.
+    assert_eq!(
+        b.start("update t set n = n + 1 where id = 1 returning n"),
+        None
+    );
+    assert_eq!(node.local.held(group), 2);
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("UPDATE 1"));
+    assert_eq!(b.go_on().as_deref(), Some("UPDATE 1"));
+    assert_eq!(b.shown(), "3");
+}
+
+#[test]
+fn an_error_caused_by_a_pending_row_is_held() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("insert into t values (5, 5)"), None);
+    assert_eq!(
+        b.start("insert into t values (5, 6)"),
+        None,
+        "the duplicate may vanish"
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("INSERT 0 1"));
+    assert!(b.go_on().expect("told").starts_with("ERROR 23505"));
+}
+
+#[test]
+fn a_rollback_waits_for_what_was_read() {
+    let (node, group, mut a, mut b) = node();
+    b.ok("begin");
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+    assert_eq!(
+        b.rows("select n from t where id = 1"),
+        "7",
+        "rows of an open transaction leave at once"
+    );
+    assert_eq!(b.start("rollback"), None);
+    node.local.release(group).unwrap();
+    assert_eq!(b.go_on().as_deref(), Some("ROLLBACK"));
+    assert_eq!(a.go_on().as_deref(), Some("UPDATE 1"));
+}
+
+#[test]
+fn what_is_refused_is_told_as_40001_and_nothing_of_it_is_there() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+    assert_eq!(b.start("update t set n = n + 1 where id = 1"), None);
+    node.local.refuse(group, 1);
+    node.local.release(group).unwrap();
+    assert!(a.go_on().expect("told").starts_with("ERROR 40001"));
+    assert!(
+        b.go_on().expect("told").starts_with("ERROR 40001"),
+        "it was computed on the lost one"
+    );
+    assert_eq!(a.rows("select n from t"), "1");
+    assert_eq!(a.run("update t set n = 3 where id = 1"), "UPDATE 1");
+}
+
+#[test]
+fn an_unknown_outcome_is_08007() {
+    let (node, group, mut a, _b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+    node.local.step_down(group);
+    node.local.groups().get(group).unwrap().give_up();
+    let result = a.go_on().expect("told");
+    assert!(result.starts_with("ERROR 08007"), "{result}");
+}
+
+#[test]
+fn an_open_transaction_ends_with_its_leader() {
+    let (node, group, mut a, mut b) = node();
+    a.ok("begin; update t set n = 7 where id = 1");
+    node.local.step_down(group);
+    node.local.lead(group).unwrap();
+    let result = a.run("update t set n = 8 where id = 1");
+    assert!(result.starts_with("ERROR 40001"), "{result}");
+    assert_eq!(a.run("commit"), "ROLLBACK");
+    assert_eq!(
+        b.run("update t set n = 9 where id = 1"),
+        "UPDATE 1",
+        "its locks are gone"
+    );
+}
+
+#[test]
+fn a_read_only_transaction_reads_committed_state() {
+    let (node, group, mut a, mut b) = node();
+    b.ok("begin read only");
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+    assert_eq!(b.rows("select n from t"), "1");
+    assert_eq!(b.run("commit"), "COMMIT");
+    assert!(
+        b.run("begin read only; update t set n = 0")
+            .contains("ERROR 25006")
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("UPDATE 1"));
+}
