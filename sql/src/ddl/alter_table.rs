@@ -377,7 +377,19 @@ impl Draft<'_> {
 
     fn rename_constraint(&mut self, id: TableId, old: &str, new: String) -> Done<()> {
         let table = self.table(id)?;
-        let constraint = find_constraint(&table, old)?;
+        let constraint = table
+            .constraints
+            .iter()
+            .find(|c| c.name() == old)
+            .ok_or_else(|| {
+                Error::new(
+                    state::UNDEFINED_OBJECT,
+                    format!(
+                        "constraint \"{old}\" for table \"{}\" does not exist",
+                        table.name
+                    ),
+                )
+            })?;
         super::constraint::constraint_free(&table, &new)?;
         match constraint.index() {
             Some(index) => self.rename_index(&table, index, new),
@@ -602,6 +614,21 @@ impl Draft<'_> {
                 state::INVALID_COLUMN_DEFINITION,
                 "cannot specify USING when altering type of generated column",
             )
+            .into());
+        }
+        let generated = table.live_columns().find(|c| {
+            let text = c.generated.as_deref();
+            text.is_some_and(|t| columns_in(table, t).contains(&column.id))
+        });
+        if let Some(generated) = generated {
+            return Err(Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                "cannot alter type of a column used by a generated column",
+            )
+            .detail(format!(
+                "Column \"{}\" is used by generated column \"{}\".",
+                column.name, generated.name
+            ))
             .into());
         }
         if let Some(view) = self.view_using(table.id, column.id) {

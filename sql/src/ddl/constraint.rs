@@ -348,6 +348,13 @@ impl Draft<'_> {
             .check_expression(&catalog, &table, &expression, None, Use::Check)?;
         let name = match name {
             Some(name) => {
+                if fresh && table.constraints.iter().any(|c| c.name() == name) {
+                    return Err(Error::new(
+                        state::DUPLICATE_OBJECT,
+                        format!("check constraint \"{name}\" already exists"),
+                    )
+                    .into());
+                }
                 constraint_free(&table, &name)?;
                 name
             }

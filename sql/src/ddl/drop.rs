@@ -197,6 +197,7 @@ impl Draft<'_> {
                 found.push((dependent, id));
             }
         }
+        found.sort_by_key(|(dependent, _)| self.dependent_oid(dependent));
         if !found.is_empty() {
             self.judge(ids, &found, cascade)?;
         }
@@ -222,6 +223,19 @@ impl Draft<'_> {
             self.remove_relation(id)?;
         }
         Ok(())
+    }
+
+    /// By which PostgreSQL lists what depends.
+    fn dependent_oid(&self, dependent: &Dependent) -> u32 {
+        match dependent {
+            Dependent::View(view) => view.0,
+            Dependent::Foreign(_, constraint) => *constraint,
+            Dependent::Default(table, column) => self
+                .catalog
+                .table(*table)
+                .and_then(|t| t.column_by_id(*column))
+                .map_or(0, |c| c.default_id),
+        }
     }
 
     /// RESTRICT: the error. CASCADE: the notice, unless another owner's object is in the way.
@@ -618,7 +632,7 @@ impl Draft<'_> {
                 .foreign_keys()
                 .find(|k| k.id == *constraint && k.referenced_columns.contains(&column.id));
             if let Some(key) = key
-                && child.id != table.id
+                && !(child.id == table.id && key.columns.contains(&column.id))
             {
                 keys.push((child.clone(), key.name.clone()));
             }
@@ -730,6 +744,27 @@ impl Draft<'_> {
         let ids: Vec<TableId> = inside.iter().map(|t| t.id).collect();
         for table in &inside {
             self.ground.lock(table, TableMode::AccessExclusive)?;
+        }
+        let lines: Vec<String> = inside
+            .iter()
+            .map(|t| {
+                format!(
+                    "drop cascades to {} {}",
+                    crate::catalog::kind(t),
+                    self.display(t)
+                )
+            })
+            .collect();
+        match lines.as_slice() {
+            [] => {}
+            [one] => self.notice(Error::new(state::SUCCESSFUL_COMPLETION, one.clone())),
+            many => self.notice(
+                Error::new(
+                    state::SUCCESSFUL_COMPLETION,
+                    format!("drop cascades to {} other objects", many.len()),
+                )
+                .detail(many.join("\n")),
+            ),
         }
         self.drop_all(&ids, true)?;
         let group = self.ground.group_for(schema.owner)?;

@@ -573,6 +573,27 @@ pub(crate) fn columns_of(table: &Table, expr: &Expr) -> Vec<ColumnId> {
     found.into_iter().collect()
 }
 
+/// Does an expression name any column? (`CURRENT_DATE` and its kin are none.)
+pub(super) fn names_columns(expr: &Expr) -> bool {
+    visit_expressions(expr, |e| match e {
+        Expr::Identifier(i) => {
+            let name = i.value.to_ascii_lowercase();
+            let value = i.quote_style.is_none()
+                && (name.starts_with("current_")
+                    || ["localtime", "localtimestamp", "session_user", "user"]
+                        .contains(&name.as_str()));
+            if value {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        }
+        Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
 /// The columns that stored text names; none if it cannot be read.
 pub(crate) fn columns_in(table: &Table, text: &str) -> Vec<ColumnId> {
     parse_expression(text).map_or_else(|_| Vec::new(), |e| columns_of(table, &e))

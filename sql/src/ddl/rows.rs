@@ -10,12 +10,16 @@ use sqlparser::ast;
 use storage::Direction;
 
 use super::draft::Done;
-use crate::catalog::{Catalog, ColumnId, Constraint, Index, IndexKey, Key, Table, TableId};
+use crate::catalog::{
+    Catalog, Column, ColumnId, Constraint, Index, IndexKey, Key, SequenceOptions, Table, TableId,
+    TableKind,
+};
 use crate::exec::{ExecCx, RowReader, TableWriter, Writer};
 use crate::expr::{Expr, Frame};
 use crate::plan::{self, BindCx};
 use crate::transaction::{IndexWrite, RowChange, RowScan, Stop};
 use crate::types::key::encode_key;
+use crate::types::kind::oid;
 use crate::types::{CastContext, Datum};
 use crate::{Error, state};
 
@@ -423,31 +427,29 @@ pub(super) fn fill_column(
     };
     let writer = plan::writer(catalog, table.id)?;
     let target = &table.columns[at];
-    let text = match (&target.default, target.identity) {
-        (Some(text), _) => Some(text.clone()),
-        (None, Some(identity)) => Some(super::expression::nextval(identity.sequence.0)),
-        (None, None) => None,
-    };
-    let default = match text {
-        Some(text) => {
+    let mut numbers = numbers_of(catalog, &table, target);
+    let default = match &target.default {
+        Some(text) if numbers.is_none() => {
             let place = "DEFAULT expressions";
             Some(plan::stored_expression(
                 catalog,
                 &table,
-                &text,
+                text,
                 Some(target),
                 place,
                 false,
             )?)
         }
-        None => None,
+        _ => None,
     };
     let frame = no_frame();
     let mut rows = scan(&table, cx)?;
     while let Some((key, old)) = rows.next().transpose()? {
         cx.tick()?;
         let mut row = writer.read(&old)?;
-        if let Some(default) = &default {
+        if let Some(numbers) = &mut numbers {
+            row[at] = numbers.next(target)?;
+        } else if let Some(default) = &default {
             row[at] = default.eval(&[], &frame, cx)?;
         }
         writer.complete(&mut row, cx)?;
@@ -460,7 +462,62 @@ pub(super) fn fill_column(
         };
         cx.transaction.write(table.group, table.tree, change)?;
     }
+    if let Some(numbers) = numbers
+        && let Some(last) = numbers.last
+    {
+        let (group, sequence) = (numbers.sequence.group, numbers.sequence.id);
+        super::run::set_sequence(group, sequence, Some((last, true)), cx)?;
+    }
     Ok(())
+}
+
+/// Numbers for old rows out of the sequence that came with a new column.
+struct Numbers {
+    sequence: Arc<Table>,
+    options: SequenceOptions,
+    last: Option<i64>,
+}
+
+fn numbers_of(catalog: &Catalog, table: &Table, column: &Column) -> Option<Numbers> {
+    let sequence = catalog.tables().find(|t| match &t.kind {
+        TableKind::Sequence(o) => o.owned_by == Some((table.id, column.id)),
+        _ => false,
+    })?;
+    match &sequence.kind {
+        TableKind::Sequence(options) => Some(Numbers {
+            sequence: Arc::clone(sequence),
+            options: options.clone(),
+            last: None,
+        }),
+        _ => None,
+    }
+}
+
+impl Numbers {
+    fn next(&mut self, column: &Column) -> Done<Datum> {
+        let next = match self.last {
+            None => self.options.start,
+            Some(last) => last
+                .checked_add(self.options.increment)
+                .filter(|n| (self.options.min..=self.options.max).contains(n))
+                .ok_or_else(|| {
+                    Error::new(
+                        state::SEQUENCE_LIMIT_EXCEEDED,
+                        format!(
+                            "nextval: reached end of sequence \"{}\"",
+                            self.sequence.name
+                        ),
+                    )
+                })?,
+        };
+        self.last = Some(next);
+        let out_of_range = || Error::new(state::NUMERIC_VALUE_OUT_OF_RANGE, "integer out of range");
+        Ok(match column.ty.oid {
+            oid::INT2 => Datum::Int2(i16::try_from(next).map_err(|_| out_of_range())?),
+            oid::INT4 => Datum::Int4(i32::try_from(next).map_err(|_| out_of_range())?),
+            _ => Datum::Int8(next),
+        })
+    }
 }
 
 /// The rows of CREATE TABLE AS; how many.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use storage::{GroupId, Position};
 
 use super::draft::{Described, Done, Draft, Ground, Use, Work};
+use super::expression::names_columns;
 use super::rows;
 use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
 use crate::exec::ExecCx;
@@ -198,7 +199,22 @@ impl Ground for Outside<'_, '_, '_> {
         expected: Option<&Column>,
         what: Use,
     ) -> Done<()> {
+        if what == Use::Default && names_columns(&crate::parse::parse_expression(text)?) {
+            return Err(Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                "cannot use column reference in DEFAULT expression",
+            )
+            .into());
+        }
         let expr = self.compile(catalog, table, text, expected, what)?;
+        if expr.has_subquery() {
+            let place = place(what).trim_end_matches('s');
+            return Err(Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                format!("cannot use subquery in {place}"),
+            )
+            .into());
+        }
         let mutable = match what {
             Use::Generated => Some("generation expression is not immutable"),
             Use::Index => Some("functions in index expression must be marked IMMUTABLE"),

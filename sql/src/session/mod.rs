@@ -26,7 +26,7 @@ mod simple;
 mod step;
 pub(crate) mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod token;
 mod user;
 mod utility;

@@ -5,3 +5,5 @@ mod basic;
 mod held;
 mod locks;
 mod node;
+
+pub(crate) use node::{Client, Node};

@@ -23,7 +23,7 @@ impl Random for Seeded {
 }
 
 /// A node with its clock in the test's hand.
-pub struct Node {
+pub(crate) struct Node {
     pub local: Arc<Local>,
     pub engine: Arc<Engine>,
     pub clock: Arc<ManualClock>,
@@ -88,7 +88,7 @@ impl Node {
 
 /// What a client was sent.
 #[derive(Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
     pub copied: Vec<u8>,
@@ -139,7 +139,7 @@ impl Output for Answer {
 }
 
 /// A client whose statements can be left waiting.
-pub struct Client {
+pub(crate) struct Client {
     pub session: Session,
     clock: Arc<ManualClock>,
     pub answer: Answer,
