@@ -6,8 +6,10 @@ mod log;
 mod machine;
 mod network;
 mod node;
+mod replay;
 mod types;
 mod writer;
 
 pub use error::{Error, Result};
 pub use node::{GroupStatus, Node, Options};
+pub use replay::{describe, describe_state, replay};

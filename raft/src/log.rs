@@ -74,7 +74,8 @@ impl GroupLog {
         Ok(entries)
     }
 
-    fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
+    /// As many entries of `[from, to)` as one read hands out.
+    pub(crate) fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
         let records = self
             .journal
             .read(self.group, Index(from), Index(to), READ_BYTES_MAX)

@@ -21,6 +21,8 @@ type Meta = openraft::alias::SnapshotMetaOf<Types>;
 /// A snapshot is the last checkpoint, named by its metadata. The groups of one voter that this
 /// version makes have nobody to send one to, so it carries no data.
 type Snapshot = openraft::alias::SnapshotOf<Types, ()>;
+/// What an entry of the log holds.
+type Content = EntryPayload<Command, u64, ()>;
 
 /// Leads the group when both are true, in either order: this replica won the election of a term,
 /// and the first entry of that term is applied (so everything before it is, too).
@@ -111,49 +113,14 @@ impl Machine {
         })
     }
 
-    fn apply_entry(&mut self, id: LogId, command: &Command) -> io::Result<()> {
-        let (term, index) = (Term(term_of(&id)), Index(id.index));
-        if command.kind == Kind::Part {
-            self.group
-                .apply_part(term, index, &command.payload)
-                .map_err(io::Error::other)?;
-            return Ok(());
+    fn apply_one(&mut self, id: LogId, payload: Content) -> io::Result<()> {
+        let begins = matches!(payload, EntryPayload::Blank);
+        if let Some(membership) = apply(&self.group, &self.journal, id, payload)? {
+            self.group.set_sole(is_sole(&membership));
+            self.membership = membership;
         }
-        let large = self.group.parts_floor().is_some();
-        let mut parts = JournalParts {
-            group: &self.group,
-            journal: &self.journal,
-        };
-        let mut apply = || self.group.apply(term, index, &command.payload, &mut parts);
-        // A large entry takes seconds: the other groups of this thread go on elsewhere.
-        let verdict = if large {
-            tokio::task::block_in_place(apply)
-        } else {
-            apply()
-        };
-        match verdict.map_err(io::Error::other)? {
-            Verdict::Applied(_) | Verdict::Repeated => {}
-            Verdict::Broken(position) => {
-                tracing::warn!(group = %self.group.id(), %position, "entry off the chain, no effect");
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_one(&mut self, id: LogId, payload: EntryPayload<Command, u64, ()>) -> io::Result<()> {
-        let (term, index) = (Term(term_of(&id)), Index(id.index));
-        match payload {
-            EntryPayload::Blank => {
-                self.group.apply_raft(term, index, None);
-                self.leadership.begun(term.0);
-            }
-            EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(id), membership);
-                self.group.set_sole(is_sole(&self.membership));
-                let state = encode_stored_membership(&self.membership);
-                self.group.apply_raft(term, index, Some(state));
-            }
-            EntryPayload::Normal(command) => self.apply_entry(id, &command)?,
+        if begins {
+            self.leadership.begun(term_of(&id));
         }
         Ok(())
     }
@@ -164,6 +131,58 @@ impl Machine {
             .into_iter()
             .find(|c| c.group == self.group.id())
     }
+}
+
+/// Applies one committed entry of the log to its group. Returns the membership, if it is one.
+pub(crate) fn apply(
+    group: &Group,
+    journal: &Journal,
+    id: LogId,
+    payload: Content,
+) -> io::Result<Option<StoredMembership>> {
+    let (term, index) = (Term(term_of(&id)), Index(id.index));
+    match payload {
+        EntryPayload::Blank => group.apply_raft(term, index, None),
+        EntryPayload::Membership(membership) => {
+            let membership = StoredMembership::new(Some(id), membership);
+            let state = encode_stored_membership(&membership);
+            group.apply_raft(term, index, Some(state));
+            return Ok(Some(membership));
+        }
+        EntryPayload::Normal(command) => apply_command(group, journal, term, index, &command)?,
+    }
+    Ok(None)
+}
+
+fn apply_command(
+    group: &Group,
+    journal: &Journal,
+    term: Term,
+    index: Index,
+    command: &Command,
+) -> io::Result<()> {
+    if command.kind == Kind::Part {
+        group
+            .apply_part(term, index, &command.payload)
+            .map_err(io::Error::other)?;
+        return Ok(());
+    }
+    let large = group.parts_floor().is_some();
+    let mut parts = JournalParts { group, journal };
+    let mut apply = || group.apply(term, index, &command.payload, &mut parts);
+    // A large entry takes seconds: the other groups of this thread go on elsewhere.
+    let verdict = if large {
+        tokio::task::block_in_place(apply)
+    } else {
+        apply()
+    };
+    match verdict.map_err(io::Error::other)? {
+        Verdict::Applied(_) | Verdict::Repeated => {}
+        Verdict::Broken(position) => {
+            tracing::warn!(group = %group.id(), %position, "entry off the chain, no effect");
+        }
+    }
+    Ok(())
 }
 
 fn membership(state: &[u8]) -> io::Result<StoredMembership> {

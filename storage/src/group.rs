@@ -16,6 +16,7 @@ mod queue;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ pub use large::PART_BYTES_MAX;
 pub(crate) use log::OpenParts;
 pub(crate) use shared::AtomicPosition;
 pub use shared::Pin;
+pub use verify::Sums;
 
 /// A range of keys.
 pub type Range = (Bound<Bytes>, Bound<Bytes>);
@@ -243,6 +245,7 @@ impl Group {
             raft: meta.raft,
             parts: meta.parts,
             drops: [].into(),
+            sums: meta.sums,
         };
         let group = Group {
             shared: Arc::new(Shared::new(id, store, visible)),
@@ -645,6 +648,7 @@ impl Group {
     pub(crate) fn meta(&self, state: &LogState) -> meta::Meta {
         let (shown, blocked) = self.publish.state(self.shared.id);
         let (top, parts, raft) = (state.top, state.parts.clone(), state.raft.clone());
+        let sums = state.sums.clone();
         let broken = self.broken.read().clone();
         meta::Meta {
             broken,
@@ -652,6 +656,7 @@ impl Group {
             shown,
             blocked,
             parts,
+            sums,
             raft,
         }
     }

@@ -15,6 +15,7 @@ mod propose;
 mod publish;
 mod row;
 mod store;
+mod sums;
 pub mod system;
 
 pub use clock::{Clock, ManualClock};
@@ -25,7 +26,7 @@ pub use entry::{
 pub use error::{Error, Result};
 pub use group::{
     Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome, PART_BYTES_MAX,
-    Pin, Range, Refused, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
+    Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
 };
 pub use groups::Groups;
 pub use journal::{GroupId, Index, Position, Term};
@@ -39,5 +40,7 @@ pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, Ra
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{
     Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
-    StoreKind, StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, open,
+    StoreKind, StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, kind_of, open,
+    read_checkpoint,
 };
+pub use sums::TableSum;

@@ -4,7 +4,9 @@
 //! ```text
 //! version u8 | top u64 | shown u64 | blocked: count u32, (position u64, deps u32, (group u32, position u64)*)*
 //! | parts: count u32, (txid u64, epoch u64, changes u64, indexes u32, index u64 *)*
-//! | broken: count u32, position u64 * | raft: the rest
+//! | broken: count u32, position u64 *
+//! | sums: count u32, (tree u32, rows u64, checksum u64)* | indexes: count u32, tree u32 *
+//! | raft: the rest
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,6 +16,7 @@ use journal::{GroupId, Index, Position, Term};
 
 use crate::group::OpenParts;
 use crate::publish::Deps;
+use crate::sums::{Sums, TableSum};
 use crate::{Error, RaftState, Result, TxId};
 
 const VERSION: u8 = 1;
@@ -31,6 +34,8 @@ pub(crate) struct Meta {
     pub parts: BTreeMap<TxId, OpenParts>,
     /// Entries of the log that had no effect.
     pub broken: BTreeSet<Position>,
+    /// What the tables hold.
+    pub sums: Sums,
     pub raft: RaftState,
 }
 
@@ -64,6 +69,7 @@ impl Meta {
         self.broken
             .iter()
             .for_each(|position| out.put_u64_le(position.0));
+        self.sums.encode(&mut out);
         out.put(self.raft.clone());
         out.freeze()
     }
@@ -123,6 +129,7 @@ fn decode(rest: &mut Bytes) -> Result<Meta, bytes::TryGetError> {
     for _ in 0..rest.try_get_u32_le()? {
         meta.broken.insert(Position(rest.try_get_u64_le()?));
     }
+    meta.sums = Sums::decode(rest)?;
     meta.raft = rest.copy_to_bytes(rest.remaining());
     Ok(meta)
 }
@@ -131,6 +138,11 @@ impl crate::GroupCheckpoint {
     /// What Raft keeps with the checkpoint (last membership). Errors: `Corrupt`.
     pub fn raft_state(&self) -> Result<RaftState> {
         Ok(Meta::decode(&self.raft)?.raft)
+    }
+
+    /// What the tables hold that it speaks of, by tree. Errors: `Corrupt`.
+    pub fn tables(&self) -> Result<Vec<(u32, TableSum)>> {
+        Ok(Meta::decode(&self.raft)?.sums.tables().collect())
     }
 }
 
@@ -144,12 +156,23 @@ mod tests {
             indexes: vec![Index(7), Index(9)],
             changes: 5,
         };
+        let mut sums = Sums::default();
+        sums.note(&[crate::Change {
+            tree: 1000,
+            new: Some(Bytes::from_static(b"row")),
+            index: vec![crate::IndexWrite {
+                tree: 1001,
+                ..crate::IndexWrite::default()
+            }],
+            ..crate::Change::default()
+        }]);
         Meta {
             top: Position(100),
             shown: Position(90),
             blocked: [(Position(95), vec![(GroupId(2), Position(94))])].into(),
             parts: [(TxId(77), parts)].into(),
             broken: [Position(50)].into(),
+            sums,
             raft: Bytes::from_static(b"members"),
         }
     }
@@ -165,7 +188,7 @@ mod tests {
         for length in 0..bytes.len() {
             if let Ok(read) = Meta::decode(&bytes.slice(..length)) {
                 assert!(length >= bytes.len() - 7, "{length}");
-                assert_eq!(read.parts, meta().parts);
+                assert_eq!((read.parts, read.sums), (meta().parts, meta().sums));
             }
         }
     }

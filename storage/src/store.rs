@@ -230,6 +230,19 @@ impl Default for StoreOptions {
     }
 }
 
+/// Which implementation the tables in `dir` belong to; `None` if there are none yet. Reads one
+/// file, takes no lock and writes nothing. Errors: `Corrupt`, `Format`, `Disk`.
+pub fn kind_of(dir: &Path) -> Result<Option<StoreKind>> {
+    Ok(folder::read(dir)?.map(|record| record.kind))
+}
+
+/// The last completed checkpoint of the tables in `dir`, by group; empty if there is none yet.
+/// Reads one file, takes no lock and writes nothing. Errors: `Corrupt`, `Format`, `Disk`.
+pub fn read_checkpoint(dir: &Path) -> Result<Vec<GroupCheckpoint>> {
+    let groups = folder::read(dir)?.map(|record| record.groups);
+    Ok(groups.unwrap_or_default().into_values().collect())
+}
+
 /// Opens the tables in `dir`, creating them in an empty folder. The folder remembers its kind
 /// and is locked while it is open; the other kind or a second opener gets `Error::Format`.
 pub fn open(kind: StoreKind, dir: &Path, options: StoreOptions) -> Result<Arc<dyn TableStore>> {

@@ -9,6 +9,7 @@ use parking_lot::MutexGuard;
 
 use super::overlay::TreeWrite;
 use super::{Group, Verdict};
+use crate::sums::Sums;
 use crate::{
     Applied, Change, Entry, Header, Part, PartHeader, PartSource, RaftState, Result, TxId, system,
 };
@@ -32,6 +33,8 @@ pub(crate) struct LogState {
     pub parts: BTreeMap<TxId, OpenParts>,
     /// Dropped as of a position, but perhaps still read below it; ascending.
     pub drops: VecDeque<(Position, u32)>,
+    /// What the tables hold as of `applied`.
+    pub sums: Sums,
 }
 
 impl LogState {
@@ -72,18 +75,19 @@ impl Group {
             self.decided(term, position, false).call();
             return Ok(Verdict::Broken(position));
         }
+        let mut sums = Sums::default();
         let state = if entry.header.parts.is_some() {
             let indexes = state
                 .parts
                 .get(&entry.header.txid)
                 .map(|parts| parts.indexes.clone());
             drop(state);
-            self.write_parts(position, indexes.unwrap_or_default(), source)?;
+            self.write_parts(position, indexes.unwrap_or_default(), source, &mut sums)?;
             self.log.lock()
         } else {
             state
         };
-        self.finish_entry(state, term, index, entry)?;
+        self.finish_entry(state, term, index, entry, sums)?;
         Ok(Verdict::Applied(position))
     }
 
@@ -95,23 +99,28 @@ impl Group {
         position: Position,
         indexes: Vec<Index>,
         source: &mut dyn PartSource,
+        sums: &mut Sums,
     ) -> Result<()> {
         for index in indexes {
             let part = Part::decode(&source.part(index)?)?;
+            sums.note(&part.changes);
             let _state = self.log.lock();
             self.write(position, tree_writes(part.changes, Vec::new()))?;
         }
         Ok(())
     }
 
-    /// Writes what is in the entry itself and makes the whole of it visible.
+    /// Writes what is in the entry itself and makes the whole of it visible. `sums`: what its
+    /// parts have moved.
     fn finish_entry(
         &self,
         mut state: MutexGuard<'_, LogState>,
         term: Term,
         index: Index,
         entry: Entry,
+        mut sums: Sums,
     ) -> Result<()> {
+        sums.note(&entry.changes);
         let Header {
             position,
             txid,
@@ -152,6 +161,11 @@ impl Group {
             .parts
             .retain(|txid, _| !entry.abandoned.contains(txid));
         state.applied.position = position;
+        state.sums.merge(sums);
+        entry
+            .dropped_trees
+            .iter()
+            .for_each(|tree| state.sums.forget(*tree));
         state.top = position.max(state.top);
         self.chain.set(position);
         if let Some(observer) = &self.observer

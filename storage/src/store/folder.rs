@@ -5,7 +5,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::horizon::Horizons;
@@ -94,10 +93,19 @@ impl Folder {
     }
 }
 
+/// The record of a folder; `None` if there is none. Writes nothing.
+pub(super) fn read(path: &Path) -> Result<Option<Record>> {
+    let file = path.join(RECORD_FILE);
+    match fs::read(&file) {
+        Ok(bytes) => Record::decode(&bytes, &file.display().to_string()).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn read_or_create(path: &Path, kind: StoreKind) -> Result<Record> {
     let file = path.join(RECORD_FILE);
-    if file.exists() {
-        let record = Record::decode(&Bytes::from(fs::read(&file)?), &file.display().to_string())?;
+    if let Some(record) = read(path)? {
         if record.kind != kind {
             return Err(Error::Format(format!(
                 "tables in {} belong to the table store \"{}\", not \"{}\"",
