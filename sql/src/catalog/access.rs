@@ -244,11 +244,13 @@ impl Catalog {
         if granted && table.is_inbox() && privilege == Privilege::Insert {
             return Ok(());
         }
-        let owner = self.role_name(table.owner);
-        let error = denied(table).detail(format!(
-            "Only its owner \"{owner}\" writes table \"{}\".",
-            table.name
-        ));
+        let error = match self.owner_shown(role, table) {
+            Some(owner) => denied(table).detail(format!(
+                "Only its owner \"{owner}\" writes table \"{}\".",
+                table.name
+            )),
+            None => denied(table),
+        };
         if table.is_inbox() {
             return Err(error);
         }
@@ -285,12 +287,21 @@ impl Catalog {
         if self.has_role(role, table.owner) {
             return Ok(());
         }
-        let owner = self.role_name(table.owner);
-        Err(Error::new(
+        let error = Error::new(
             state::INSUFFICIENT_PRIVILEGE,
             format!("must be owner of {} {}", kind(table), table.name),
-        )
-        .detail(format!("Its owner is \"{owner}\".")))
+        );
+        Err(match self.owner_shown(role, table) {
+            Some(owner) => error.detail(format!("Its owner is \"{owner}\".")),
+            None => error,
+        })
+    }
+
+    /// The owner's name for an error: only for those who may read (some of) the table.
+    fn owner_shown(&self, role: RoleId, table: &Table) -> Option<String> {
+        let select = Privilege::Select;
+        let reads = self.has_privilege(role, table, select, Some(&[]));
+        reads.then(|| self.role_name(table.owner))
     }
 }
 

@@ -13,6 +13,8 @@ mod history;
 mod id;
 mod object;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use access::Seen;
 pub(crate) use access::kind;

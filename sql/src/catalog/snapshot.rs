@@ -376,10 +376,10 @@ impl Catalog {
             } else {
                 self.schema_by_name(element)
             };
-            if let Some(schema) = found.filter(|s| self.uses_schema(role, s)) {
-                if !path.contains(&schema.id) {
-                    path.push(schema.id);
-                }
+            if let Some(schema) = found.filter(|s| self.uses_schema(role, s))
+                && !path.contains(&schema.id)
+            {
+                path.push(schema.id);
             }
         }
         if !path.contains(&SchemaId::PG_CATALOG) {

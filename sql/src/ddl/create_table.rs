@@ -136,8 +136,11 @@ impl Draft<'_> {
                     if serial {
                         return Err(several("default values", &name, table).into());
                     }
-                    column.default = Some(self.stored(expr)?);
-                    column.default_id = self.oid(table.group)?;
+                    // As PostgreSQL: a plain NULL is no default.
+                    if !matches!(expr, ast::Expr::Value(v) if v.value == ast::Value::Null) {
+                        column.default = Some(self.stored(expr)?);
+                        column.default_id = self.oid(table.group)?;
+                    }
                 }
                 ColumnOption::Generated {
                     generated_as,

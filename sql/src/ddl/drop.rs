@@ -362,10 +362,6 @@ impl Draft<'_> {
             }
         }
         let is_sequence = matches!(table.kind, TableKind::Sequence(_));
-        let owned_by = match &table.kind {
-            TableKind::Sequence(o) => o.owned_by,
-            _ => None,
-        };
         for other in self.catalog.tables() {
             if matches!(other.kind, TableKind::System) {
                 continue;
@@ -381,10 +377,7 @@ impl Draft<'_> {
                     .default
                     .as_deref()
                     .is_some_and(|text| relations_in(text).contains(&id.0));
-                // A serial's own default goes with the column that owns the sequence.
-                if uses && owned_by != Some((other.id, column.id)) {
-                    out.push(Dependent::Default(other.id, column.id));
-                } else if uses {
+                if uses {
                     out.push(Dependent::Default(other.id, column.id));
                 }
             }

@@ -18,7 +18,7 @@ use crate::catalog::{ColumnId, Relation, Table, TableId};
 use crate::parse::{fold, parse_expression};
 
 /// Functions whose text argument names a sequence.
-const SEQUENCE_FUNCTIONS: [&str; 4] = ["nextval", "currval", "setval", "pg_get_serial_sequence"];
+const SEQUENCE_FUNCTIONS: [&str; 3] = ["nextval", "currval", "setval"];
 
 impl Draft<'_> {
     /// The text to store for an expression: `'name'::regclass` holds the OID instead of the name.
@@ -52,15 +52,12 @@ impl Draft<'_> {
                 }
             }
             Expr::Function(function) if is_sequence_function(&function.name) => {
-                if let FunctionArguments::List(list) = &mut function.args {
-                    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) =
+                if let FunctionArguments::List(list) = &mut function.args
+                    && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) =
                         list.args.first_mut()
-                    {
-                        if let Some(name) = string_of(first) {
-                            let oid = self.oid_of(&name)?;
-                            *first = regclass(oid);
-                        }
-                    }
+                    && let Some(name) = string_of(first)
+                {
+                    *first = regclass(self.oid_of(&name)?);
                 }
             }
             _ => {}
@@ -161,7 +158,7 @@ impl VisitorMut for Names {
 
 fn is_sequence_function(function: &ObjectName) -> bool {
     let last = function.0.last().and_then(|p| p.as_ident()).map(fold);
-    last.is_some_and(|n| SEQUENCE_FUNCTIONS[..3].contains(&n.as_str()))
+    last.is_some_and(|n| SEQUENCE_FUNCTIONS.contains(&n.as_str()))
 }
 
 fn string_of(expr: &Expr) -> Option<String> {

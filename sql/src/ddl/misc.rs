@@ -249,12 +249,12 @@ impl Draft<'_> {
 
 /// ALTER TABLE may name views and sequences too; the others are exact.
 fn expect_kind(table: &Table, kind: ObjectKind) -> Result<()> {
-    let fits = match (&table.kind, kind) {
-        (_, ObjectKind::Table) => true,
-        (TableKind::View(_), ObjectKind::View) => true,
-        (TableKind::Sequence(_), ObjectKind::Sequence) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (&table.kind, kind),
+        (_, ObjectKind::Table)
+            | (TableKind::View(_), ObjectKind::View)
+            | (TableKind::Sequence(_), ObjectKind::Sequence)
+    );
     if fits {
         return Ok(());
     }

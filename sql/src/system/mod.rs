@@ -2,6 +2,8 @@
 //! filtered by what the asking role may see.
 
 mod cell;
+#[cfg(test)]
+mod clients;
 mod database;
 pub(crate) mod definition;
 mod deparse;

@@ -57,7 +57,7 @@ pub fn call(
         return privileges::call(cx, function, arguments);
     }
     if let Some(kind) = name.strip_prefix("to_reg") {
-        return Ok(to_reg(cx, kind, string(arguments, 0))?);
+        return to_reg(cx, kind, string(arguments, 0));
     }
     if name.starts_with("pg_get_") {
         return get(cx, function, arguments);
@@ -137,6 +137,7 @@ pub fn call(
             "can_exclude" => Datum::Bool(false),
             _ => Datum::Null,
         },
+        "pg_tablespace_location" => Datum::text(""),
         "pg_my_temp_schema" => Datum::Oid(0),
         "pg_is_other_temp_schema" => Datum::Bool(false),
         "pg_collation_actual_version" | "pg_database_collation_actual_version" => Datum::Null,

@@ -67,13 +67,6 @@ impl<'a> SystemCx<'a> {
             .collect()
     }
 
-    /// Does every relation that a view reads exist for the role? Its text is NULL otherwise.
-    pub(super) fn sees_definition(&self, view: &Table) -> bool {
-        view.depends_on
-            .iter()
-            .all(|(on, _)| self.catalog.table(*on).is_some_and(|t| self.sees(t)))
-    }
-
     /// A relation by OID, if it exists for the role.
     pub(super) fn table(&self, id: TableId) -> Option<&'a Arc<Table>> {
         self.catalog.table(id).filter(|t| self.sees(t))

@@ -1,5 +1,7 @@
 //! `pg_class`, `pg_attribute` and what describes tables beside them.
 
+use std::sync::Arc;
+
 use super::cell::{NULL, Oid, acl_items, int2s, int2vector, oids, oidvector, row, texts};
 use super::shape::{shape_of, static_rows};
 use super::{SystemCx, SystemRow, definition};
@@ -35,7 +37,7 @@ struct Class<'a> {
     options: Datum,
 }
 
-fn class(cx: &SystemCx<'_>, c: Class<'_>) -> SystemRow {
+fn class(c: Class<'_>) -> SystemRow {
     let t = c.table;
     let is_table = c.kind == b'r';
     let checks = t
@@ -79,12 +81,6 @@ fn class(cx: &SystemCx<'_>, c: Class<'_>) -> SystemRow {
         c.options,
         NULL,
     ]
-    .into_iter()
-    .map(|cell| {
-        let _ = cx;
-        cell
-    })
-    .collect()
 }
 
 fn options(map: &std::collections::BTreeMap<String, String>) -> Datum {
@@ -112,36 +108,30 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
         } else {
             acl(cx.catalog, table.acl.as_ref())
         };
-        out.push(class(
-            cx,
-            Class {
-                oid: table.id.0,
-                name: &table.name,
-                table,
-                access: if kind == b'r' { HEAP } else { 0 },
-                kind,
-                columns: table.columns.len() as i16,
-                acl: item,
-                options: options(&table.options),
-            },
-        ));
+        out.push(class(Class {
+            oid: table.id.0,
+            name: &table.name,
+            table,
+            access: if kind == b'r' { HEAP } else { 0 },
+            kind,
+            columns: table.columns.len() as i16,
+            acl: item,
+            options: options(&table.options),
+        }));
         if !cx.sees_all(table) {
             continue;
         }
         for index in &table.indexes {
-            out.push(class(
-                cx,
-                Class {
-                    oid: index.id,
-                    name: &index.name,
-                    table,
-                    access: if index.method == "hash" { HASH } else { BTREE },
-                    kind: b'i',
-                    columns: (index.columns.len() + index.include.len()) as i16,
-                    acl: Datum::Null,
-                    options: options(&index.options),
-                },
-            ));
+            out.push(class(Class {
+                oid: index.id,
+                name: &index.name,
+                table,
+                access: if index.method == "hash" { HASH } else { BTREE },
+                kind: b'i',
+                columns: (index.columns.len() + index.include.len()) as i16,
+                acl: Datum::Null,
+                options: options(&index.options),
+            }));
         }
     }
 }
@@ -226,7 +216,7 @@ pub(super) fn pg_attribute(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             .iter()
             .filter(|i| wanted.is_none_or(|w| w == i.id))
         {
-            index_attributes(table, index, out);
+            index_attributes(cx, table, index, out);
         }
     }
 }
@@ -263,7 +253,12 @@ fn table_attributes(cx: &SystemCx<'_>, table: &Table, out: &mut Vec<SystemRow>) 
     }
 }
 
-fn index_attributes(table: &Table, index: &Index, out: &mut Vec<SystemRow>) {
+fn index_attributes(
+    cx: &SystemCx<'_>,
+    table: &Arc<Table>,
+    index: &Index,
+    out: &mut Vec<SystemRow>,
+) {
     let keys = index.columns.iter().map(|c| match &c.what {
         IndexKey::Column(id) => Some(*id),
         IndexKey::Expression(_) => None,
@@ -278,13 +273,23 @@ fn index_attributes(table: &Table, index: &Index, out: &mut Vec<SystemRow>) {
         out.push(attribute(Attribute {
             relation: index.id,
             name: &name,
-            ty: column.map_or(Type::TEXT, |c| c.ty),
+            ty: column.map_or_else(|| expression_type(cx, table, index, at), |c| c.ty),
             number: at as i16 + 1,
             not_null: false,
             column: None,
             acl: Datum::Null,
         }));
     }
+}
+
+/// The type of an index column that is an expression.
+fn expression_type(cx: &SystemCx<'_>, table: &Arc<Table>, index: &Index, at: usize) -> Type {
+    let Some(IndexKey::Expression(text)) = index.columns.get(at).map(|c| &c.what) else {
+        return Type::TEXT;
+    };
+    let place = "index expressions";
+    crate::plan::stored_expression(cx.catalog, table, text, None, place, false)
+        .map_or(Type::TEXT, |expr| expr.ty())
 }
 
 pub(super) fn pg_attrdef(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
@@ -343,12 +348,12 @@ pub(super) fn pg_index(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     };
     for table in tables.into_iter().filter(|t| cx.sees_all(t)) {
         for index in &table.indexes {
-            out.push(index_row(table, index));
+            out.push(index_row(cx, table, index));
         }
     }
 }
 
-fn index_row(table: &Table, index: &Index) -> SystemRow {
+fn index_row(cx: &SystemCx<'_>, table: &Arc<Table>, index: &Index) -> SystemRow {
     let column = |key: &IndexKey| match key {
         IndexKey::Column(id) => table.column_by_id(*id),
         IndexKey::Expression(_) => None,
@@ -364,7 +369,10 @@ fn index_row(table: &Table, index: &Index) -> SystemRow {
     let types: Vec<Type> = index
         .columns
         .iter()
-        .map(|c| column(&c.what).map_or(Type::TEXT, |c| c.ty))
+        .enumerate()
+        .map(|(at, c)| {
+            column(&c.what).map_or_else(|| expression_type(cx, table, index, at), |c| c.ty)
+        })
         .collect();
     let collation = |ty: &Type| {
         if ty.row().is_some_and(|t| t.collation == DEFAULT_COLLATION) {

@@ -6,4 +6,5 @@ mod golden;
 pub(crate) use fixture::Fixture;
 mod grants;
 mod matrix;
+mod matrix_sql;
 mod tables;
