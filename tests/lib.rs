@@ -1,1 +1,11 @@
-//! Shared pieces of the black-box tests.
+//! What the black-box tests stand on: the program under test, a PostgreSQL 15 beside it, a client
+//! that shows every message, and the rule for tools that are not installed.
+
+mod fixture;
+
+pub use fixture::oracle::Oracle;
+pub use fixture::place::{DATABASE, Place, SUPERUSER, SUPERUSER_PASSWORD, Security};
+pub use fixture::program::{Program, program_file};
+pub use fixture::report::report;
+pub use fixture::session::{Answer, Column, End, Failure, Login, Session};
+pub use fixture::tool::{node_modules, postgres_tool, python, run, skipped, tool};
