@@ -1,5 +1,6 @@
 //! The one test binary: what is tested against the running program, and the rules of the house.
 
-mod drivers;
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
 mod fixtures;
 mod tidy;

@@ -13,7 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sql", &["storage", "journal"]),
     ("raft", &["journal", "storage"]),
     ("feed", &["journal", "storage"]),
-    ("server", &["wire", "sql", "raft", "feed", "journal", "storage"]),
+    (
+        "server",
+        &["wire", "sql", "raft", "feed", "journal", "storage"],
+    ),
 ];
 
 /// Libraries that live in one crate only.
@@ -27,7 +30,10 @@ const ROOMS: &[(&str, &str)] = &[
 
 /// The folder of the workspace.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace exists")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace exists")
 }
 
 /// The names under `[dependencies]` of a crate's manifest.
@@ -115,13 +121,22 @@ fn every_file_says_what_it_is_for() {
 #[test]
 fn nothing_is_left_over() {
     // Spelt in two halves, so that this file does not find itself.
-    let leftovers =
-        [["to", "do!("], ["unimple", "mented!("], ["FIX", "ME"], ["dbg", "!("], ["XX", "X "]];
+    let leftovers = [
+        ["to", "do!("],
+        ["unimple", "mented!("],
+        ["FIX", "ME"],
+        ["dbg", "!("],
+        ["XX", "X "],
+    ];
     for (path, text) in rust_files() {
         for leftover in leftovers.map(|halves| halves.concat()) {
             assert!(!text.contains(&leftover), "{}: {leftover}", path.display());
         }
-        assert!(!text.contains(&["#[ign", "ore"].concat()), "{}: an ignored test", path.display());
+        assert!(
+            !text.contains(&["#[ign", "ore"].concat()),
+            "{}: an ignored test",
+            path.display()
+        );
     }
 }
 
@@ -146,10 +161,17 @@ fn documents_name_files_that_exist() {
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         documents.push(entry.unwrap().path());
     }
-    for document in documents.iter().filter(|path| path.extension().is_some_and(|e| e == "md")) {
+    for document in documents
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
         let text = fs::read_to_string(document).unwrap();
         for path in paths_in(&text) {
-            assert!(root().join(&path).exists(), "{}: no file `{path}`", document.display());
+            assert!(
+                root().join(&path).exists(),
+                "{}: no file `{path}`",
+                document.display()
+            );
         }
     }
 }
@@ -160,10 +182,15 @@ fn promises_name_tests_that_exist() {
     let sources: String = rust_files().into_values().collect();
     let mut named = 0;
     for word in text.split('`').skip(1).step_by(2) {
-        let Some(name) = word.strip_suffix("()") else { continue };
+        let Some(name) = word.strip_suffix("()") else {
+            continue;
+        };
         named += 1;
         let name = name.rsplit("::").next().expect("rsplit gives at least one");
-        assert!(sources.contains(&format!("fn {name}(")), "docs/promises.md: no test `{word}`");
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "docs/promises.md: no test `{word}`"
+        );
     }
     assert!(named >= 7, "docs/promises.md names {named} tests");
 }

@@ -430,7 +430,6 @@ public class Pgjdbc {
             p.setInt(1, 5);
             equal(List.of("2"), rows(p.executeQuery()));
         }
-        run(c, "DO $$ BEGIN NULL; END $$");
         SQLWarning none = c.getWarnings();
         equal(null, none);
         try (Statement s = c.createStatement()) {
