@@ -101,6 +101,10 @@ struct Watch {
 
 impl Observer for Watch {
     fn system(&self, group: GroupId, position: Position, changes: &[Change]) {
+        for change in changes.iter().filter(|c| c.tree == catalog::TREE_SEQUENCES) {
+            self.sequences
+                .observe(group, &change.key, change.new.as_deref());
+        }
         let rows = changes
             .iter()
             .map(|c| (c.tree, c.key.as_ref(), c.new.as_deref()));

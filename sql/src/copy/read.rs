@@ -125,7 +125,7 @@ impl Reader {
     ///
     /// # Errors
     /// 22P04.
-    pub fn next(&mut self) -> Result<Option<&Record>> {
+    pub fn record(&mut self) -> Result<Option<&Record>> {
         if self.ended {
             return Ok(None);
         }

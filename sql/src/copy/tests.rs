@@ -19,7 +19,7 @@ fn read(format: &Format, data: &[u8], size: usize) -> crate::Result<Vec<Vec<Opti
     let mut portions = data.chunks(size);
     let mut finished = false;
     loop {
-        while let Some(record) = reader.next()? {
+        while let Some(record) = reader.record()? {
             let field = |i| {
                 record
                     .field(i)

@@ -192,9 +192,7 @@ fn fetch(words: &mut Words<'_>, discard: bool) -> Result<Statement> {
     };
     // A cursor may be called like a direction: `FETCH next` alone means the cursor.
     let alone = matches!(words.peek_nth(1), Token::EOF | Token::SemiColon);
-    let direction = if alone {
-        D::Forward(1)
-    } else if words.eat("NEXT") {
+    let direction = if alone || words.eat("NEXT") {
         D::Forward(1)
     } else if words.eat("PRIOR") {
         D::Forward(-1)

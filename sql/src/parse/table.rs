@@ -71,9 +71,10 @@ fn cut_tail(words: &mut Words<'_>) -> bool {
         let cut = if tail(3, "WITH") && tail(2, "NO") && tail(1, "DATA") {
             with_data = false;
             3
-        } else if tail(2, "WITH") && tail(1, "DATA") || tail(2, "WITHOUT") && tail(1, "OIDS") {
-            2
-        } else if tail(2, "TABLESPACE") {
+        } else if (tail(2, "WITH") && tail(1, "DATA"))
+            || (tail(2, "WITHOUT") && tail(1, "OIDS"))
+            || tail(2, "TABLESPACE")
+        {
             2
         } else {
             break;
@@ -176,11 +177,8 @@ fn like(words: &Words<'_>, tokens: &[TokenWithSpan], after_columns: usize) -> Re
     words.need("LIKE")?;
     let table = words.object()?;
     let mut including = Including::default();
-    loop {
-        let on = match words.eat_one(&["INCLUDING", "EXCLUDING"]) {
-            Some(word) => word == "INCLUDING",
-            None => break,
-        };
+    while let Some(word) = words.eat_one(&["INCLUDING", "EXCLUDING"]) {
+        let on = word == "INCLUDING";
         let all = Including {
             comments: on,
             constraints: on,

@@ -7,7 +7,7 @@ use storage::GroupId;
 use super::environment::Memory;
 use super::finish::Chain;
 use super::job::Phase;
-use super::{Output, Saved, Session};
+use super::{Output, Session};
 use crate::engine::Engine;
 use crate::parse::TransactionStatement as Tx;
 use crate::transaction::Stop;

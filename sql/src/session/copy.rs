@@ -505,7 +505,7 @@ fn next_row(copy: &mut CopyIn, settings: &FormatSettings) -> Result<Option<Row>>
             header,
             ..
         } = copy;
-        let result = reader.next();
+        let result = reader.record();
         let record = match result {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),

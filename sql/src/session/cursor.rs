@@ -30,6 +30,8 @@ pub(super) struct Cursor {
     text: Arc<str>,
     kept: Vec<Row>,
     kept_bytes: usize,
+    /// Rows that went by before the first one kept (WITH HOLD without SCROLL).
+    skipped: usize,
     /// Rows before the present place (0 = before the first).
     at: usize,
     /// Everything was fetched from the portal.
@@ -217,6 +219,7 @@ impl Session {
             text: declare.text.as_str().into(),
             kept: Vec::new(),
             kept_bytes: 0,
+            skipped: 0,
             at: 0,
             complete: false,
         };
@@ -266,7 +269,7 @@ impl Session {
         }
         job.returns_rows = true;
         job.utility_tag = Some(format!("FETCH {}", rows.len()));
-        let operator = Given::new(rows);
+        let operator = Given::rows(rows);
         let rows = super::job::Rows {
             operator,
             buffered: false,
@@ -291,6 +294,7 @@ impl Session {
             text: "".into(),
             kept: Vec::new(),
             kept_bytes: 0,
+            skipped: 0,
             at: 0,
             complete: false,
         });
@@ -328,6 +332,11 @@ impl Session {
         out: &mut dyn Output,
     ) -> std::result::Result<Vec<Row>, Stop> {
         use FetchDirection as D;
+        let skipped = portal.cursor.as_ref().map_or(0, |c| c.skipped) as i64;
+        let direction = match direction {
+            D::Absolute(n) if n > 0 => D::Absolute((n - skipped).max(0)),
+            other => other,
+        };
         let at = portal.cursor.as_ref().map_or(0, |c| c.at) as i64;
         let need = match direction {
             D::Forward(n) | D::Relative(n) if n > 0 => at.saturating_add(n),
@@ -475,6 +484,11 @@ impl Session {
             let Some(mut portal) = self.portals.remove(&name) else {
                 continue;
             };
+            if let Some(cursor) = portal.cursor.as_mut()
+                && !cursor.scroll
+            {
+                cursor.skipped = std::mem::take(&mut cursor.at);
+            }
             let result = self.keep_until(&mut portal, usize::MAX, &mut Silent);
             if let Some(cursor) = portal.cursor.as_mut() {
                 cursor.held = true;

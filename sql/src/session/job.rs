@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::finish::Holding;
 use super::prepared::Prepared;
 use super::step::Step;
+use crate::Error;
 use crate::exec::Operator;
 use crate::plan::{OutputColumn, Planned};
 use crate::transaction::{Mark, Snapshot};
 use crate::types::Datum;
-use crate::{Error, catalog::Catalog};
 
 /// One execution of one statement.
 pub(super) struct Job {
@@ -19,8 +19,6 @@ pub(super) struct Job {
     /// Result formats as the client gave them: none, one for all, or one per column.
     pub formats: Vec<i16>,
     pub planned: Option<Arc<Planned>>,
-    /// The catalog that `planned` is good for.
-    pub catalog: Option<Arc<Catalog>>,
     pub columns: Arc<[OutputColumn]>,
     pub phase: Phase,
     /// Positions that a suspended portal reads at.
@@ -82,7 +80,6 @@ impl Job {
             parameters,
             formats,
             planned: None,
-            catalog: None,
             columns: Arc::from([]),
             phase: Phase::Start,
             snapshot: Snapshot::default(),

@@ -1,6 +1,5 @@
 //! Running one statement: attempts, rows, the end of its transaction, its answer.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 use storage::GroupId;
@@ -671,7 +670,7 @@ impl Session {
         }
         if let Wait::Again = wait {
             job.attempts += 1;
-            if job.attempts % ATTEMPTS_MAX != 0 {
+            if !job.attempts.is_multiple_of(ATTEMPTS_MAX) {
                 return None;
             }
         }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use storage::{Group, GroupId, Meta, Position as LogPosition};
+use storage::{Group, GroupId, Meta, Outcome, Position as LogPosition};
 
 use super::environment::{Surroundings, read_only};
+use super::signal::Signal;
 use crate::catalog::{
     Privilege, SequenceOptions, SystemWrite, TREE_SEQUENCES, Table, TableId, TableKind,
 };
@@ -105,9 +106,7 @@ struct Hand {
     /// The rows that it has written last.
     rows: VecDeque<Position>,
     /// The range in hand rests on this entry, which was not applied when it was taken.
-    early: Option<LogPosition>,
-    /// The newest position when it was reserved: tells whether its era lasts.
-    base: LogPosition,
+    early: Option<(LogPosition, Signal)>,
     size: i64,
     handed: Option<i64>,
     rule: Option<(i64, i64, i64, bool)>,
@@ -179,19 +178,29 @@ impl Sequences {
                 ..Hand::default()
             };
         }
-        if let Some(value) = take(&mut hand) {
-            let unsure = hand.early.filter(|at| group.applied() < *at);
-            if unsure.is_some() && !group.alive(hand.base) {
-                // The leader has changed: the range may be lost.
+        let outcome = hand
+            .early
+            .as_ref()
+            .map(|(at, signal)| (*at, signal.outcome()));
+        let unsure = match outcome {
+            None => None,
+            Some((_, Some(Outcome::Applied))) => {
+                hand.early = None;
+                None
+            }
+            Some((_, Some(Outcome::Lost | Outcome::Unknown))) => {
+                // The range went with its leader.
                 *hand = Hand {
                     rule: Some(rule),
                     ..Hand::default()
                 };
-            } else if unsure.is_none() || early {
-                return Ok((value, unsure));
-            } else if let Some(at) = unsure {
-                return Err(Stop::Wait(Wait::Position(group.id(), at)));
+                None
             }
+            Some((at, None)) if early => Some(at),
+            Some((at, None)) => return Err(Stop::Wait(Wait::Position(group.id(), at))),
+        };
+        if let Some(value) = take(&mut hand) {
+            return Ok((value, unsure));
         }
         if let Some((range, row, position)) = hand.pending.take() {
             if group.applied() < position {
@@ -209,7 +218,10 @@ impl Sequences {
         let position = reserve(engine, group, table, options, &mut hand)?;
         if early && let Some((range, _, at)) = hand.pending.take() {
             hand.range = Some(range);
-            hand.early = Some(at);
+            let signal = Signal::default();
+            let told = signal.clone();
+            group.when(at, Box::new(move |outcome| told.finish(outcome)));
+            hand.early = Some((at, signal));
             if let Some(value) = take(&mut hand) {
                 return Ok((value, Some(at)));
             }
@@ -253,6 +265,10 @@ fn reserve(
         value: Some(row.encode()),
     };
     let at = engine.side_entry(group, vec![write], seen, Meta::default())?;
+    if hand.rows.len() >= ROWS_MAX {
+        hand.rows.pop_front();
+    }
+    hand.rows.push_back(row);
     let range = Range {
         next: first,
         left,

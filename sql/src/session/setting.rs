@@ -96,7 +96,7 @@ impl Session {
                 return self.settings_touched();
             }
             "transaction_isolation" => {
-                let isolation = first.map(|f| isolation_of(f)).transpose()?;
+                let isolation = first.map(isolation_of).transpose()?;
                 let isolation = isolation.unwrap_or(self.effective.isolation);
                 let modes = Modes {
                     isolation: Some(isolation),

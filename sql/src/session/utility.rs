@@ -18,7 +18,7 @@ use crate::{Error, Result, state};
 pub(super) struct Given(std::vec::IntoIter<Row>);
 
 impl Given {
-    pub fn new(rows: Vec<Row>) -> Box<dyn Operator> {
+    pub fn rows(rows: Vec<Row>) -> Box<dyn Operator> {
         Box::new(Given(rows.into_iter()))
     }
 }
@@ -141,7 +141,7 @@ impl Session {
         job.columns = columns.into();
         job.returns_rows = true;
         job.utility_tag = Some(tag.to_owned());
-        let operator = Given::new(rows);
+        let operator = Given::rows(rows);
         Phase::Rows(Rows {
             operator,
             buffered: false,

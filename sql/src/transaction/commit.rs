@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused, RowMode};
 
-use super::{Stop, Transaction, Wait, leader_changed, too_large};
+use super::{Stop, Transaction, leader_changed, too_large};
 use crate::catalog::{RoleId, SchemaId};
 use crate::{Error, state};
 
@@ -225,16 +225,4 @@ fn refusal(refused: Refused, max: u64) -> Error {
         Refused::TooLarge => too_large(max),
         Refused::Storage(error) => error.into(),
     }
-}
-
-/// A wait for the first of these positions that is not applied yet.
-pub(crate) fn first_pending(
-    groups: &storage::Groups,
-    hold: &[(GroupId, Position)],
-) -> Option<Wait> {
-    let pending =
-        |(id, at): &&(GroupId, Position)| groups.get(*id).is_none_or(|group| group.applied() < *at);
-    hold.iter()
-        .find(pending)
-        .map(|(id, at)| Wait::Position(*id, *at))
 }

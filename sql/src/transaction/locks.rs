@@ -88,13 +88,6 @@ impl Transaction {
         }
     }
 
-    /// Says that this transaction and a session's advisory locks belong to one actor.
-    pub(crate) fn attach(&mut self, group: GroupId, session: storage::TxId) -> Result<(), Stop> {
-        let member = self.member(group)?;
-        member.group.locks().attach(member.txid, session);
-        Ok(())
-    }
-
     pub(super) fn lock_marks(&self) -> BTreeMap<GroupId, storage::Mark> {
         let mark = |m: &super::Member| m.group.locks().mark(m.txid);
         self.members.iter().map(|(id, m)| (*id, mark(m))).collect()

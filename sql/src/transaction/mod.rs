@@ -19,7 +19,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub(crate) use commit::first_pending;
 pub use commit::{Committed, Identity};
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub use side::Allocations;

@@ -2,8 +2,12 @@
 
 mod anomalies;
 mod basic;
+mod copying;
 mod held;
 mod locks;
 mod node;
+mod owners;
+mod protocol;
+mod settings;
 
 pub(crate) use node::{Client, Node};

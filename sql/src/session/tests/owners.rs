@@ -1,0 +1,149 @@
+//! Owners: one per transaction, who may act for them, and what the entry says.
+
+use super::node::Node;
+
+#[test]
+fn a_transaction_writes_one_owner() {
+    let node = Node::new();
+    let mut root = node.client("postgres");
+    root.ok("create role a login; create role b login");
+    node.client("a").ok("create table ta (id int primary key)");
+    node.client("b").ok("create table tb (id int primary key)");
+    root.ok("begin; insert into a.ta values (1)");
+    let result = root.run("insert into b.tb values (1)");
+    assert!(
+        result.starts_with("ERROR 0A000: a transaction can write the tables of one owner only DETAIL: It has written tables of owner \"a\" and now writes tables of owner \"b\"."),
+        "{result}"
+    );
+    root.ok("rollback");
+    root.ok("insert into a.ta values (1)");
+    root.ok("insert into b.tb values (2)");
+    assert_eq!(root.rows("select a.ta.id, b.tb.id from a.ta, b.tb"), "1|2");
+}
+
+#[test]
+fn what_a_role_may_not_see_does_not_exist() {
+    let node = Node::new();
+    let mut root = node.client("postgres");
+    root.ok("create role a login; create role b login; create role m login; grant a to m");
+    node.client("a")
+        .ok("create table secret (id int primary key); insert into secret values (1)");
+    let mut b = node.client("b");
+    for sql in [
+        "select * from a.secret",
+        "insert into a.secret values (2)",
+        "drop table a.secret",
+        "copy a.secret to stdout",
+    ] {
+        let result = b.run(sql);
+        assert!(result.starts_with("ERROR 42P01"), "{sql}: {result}");
+    }
+    let mut m = node.client("m");
+    assert_eq!(
+        m.run("insert into a.secret values (2)"),
+        "INSERT 0 1",
+        "a member acts for the owner"
+    );
+    m.ok("set role a");
+    assert_eq!(
+        m.rows("select current_user, session_user, id from secret order by id"),
+        "a|m|1\na|m|2"
+    );
+    m.ok("reset role");
+    assert!(m.run("set role b").starts_with("ERROR 42501"));
+    assert!(
+        m.run("set session authorization a")
+            .starts_with("ERROR 42501")
+    );
+    root.ok("set session authorization b");
+    assert_eq!(root.rows("select current_user"), "b");
+    assert!(
+        root.run("select * from a.secret")
+            .starts_with("ERROR 42P01")
+    );
+    root.ok("reset session authorization");
+    assert_eq!(root.rows("select current_user"), "postgres");
+}
+
+#[test]
+fn ddl_and_rows_are_one_transaction() {
+    let node = Node::new();
+    node.client("postgres").ok("create role a login");
+    let mut a = node.client("a");
+    let mut other = node.client("a");
+    a.ok("begin; create table t (id serial primary key, v text); insert into t (v) values ('x'), ('y')");
+    assert_eq!(a.rows("select id, v from t order by id"), "1|x\n2|y");
+    assert!(other.run("select * from t").starts_with("ERROR 42P01"));
+    a.ok("rollback");
+    assert!(a.run("select * from t").starts_with("ERROR 42P01"));
+    a.ok("begin; create table t (id serial primary key, v text); insert into t (v) values ('x'), ('y'); commit");
+    assert_eq!(
+        other.rows("insert into t (v) values ('z') returning id"),
+        "3",
+        "the sequence goes on"
+    );
+    a.ok("begin; savepoint s; alter table t add column w int; update t set w = 1; rollback to s");
+    assert!(a.run("select w from t").starts_with("ERROR 42703"));
+    a.ok("rollback");
+}
+
+#[test]
+fn sequences() {
+    let node = Node::new();
+    node.client("postgres").ok("create role a login");
+    let (mut a, mut b) = (node.client("a"), node.client("a"));
+    a.ok("create sequence s start 5");
+    assert!(a.run("select currval('s')").starts_with("ERROR 55000"));
+    assert_eq!(
+        a.rows("select nextval('s'), nextval('s'), currval('s')"),
+        "5|6|6"
+    );
+    assert_eq!(b.rows("select nextval('s')"), "7");
+    assert_eq!(a.rows("select lastval()"), "6");
+    assert_eq!(a.rows("select setval('s', 100)"), "100");
+    assert_eq!(b.rows("select nextval('s')"), "101");
+    a.ok("begin; select nextval('s'); rollback");
+    assert_eq!(
+        b.rows("select nextval('s')"),
+        "103",
+        "numbers are never taken back"
+    );
+    a.ok("alter sequence s restart with 7");
+    assert_eq!(b.rows("select nextval('s')"), "7");
+    let many = b.rows("select nextval('s') from generate_series(1, 1000)");
+    let expected: Vec<String> = (8..1008).map(|n| n.to_string()).collect();
+    assert_eq!(many, expected.join("\n"));
+    a.ok("create sequence small maxvalue 2");
+    assert_eq!(
+        a.rows("select nextval('small') from generate_series(1, 2)"),
+        "1\n2"
+    );
+    assert!(a.run("select nextval('small')").starts_with("ERROR 2200H"));
+    a.ok("create sequence round minvalue 1 maxvalue 3 cycle");
+    assert_eq!(
+        a.rows("select nextval('round') from generate_series(1, 5)"),
+        "1\n2\n3\n1\n2"
+    );
+    assert!(
+        a.run("begin read only; select nextval('s')")
+            .contains("ERROR 25006")
+    );
+}
+
+#[test]
+fn a_sequence_survives_refused_reservations() {
+    let node = Node::new();
+    node.client("postgres").ok("create role a login");
+    let mut a = node.client("a");
+    a.ok("create sequence s; create table t (id bigint default nextval('s') primary key)");
+    a.ok("insert into t default values");
+    let group = node.group("a");
+    node.local.step_down(group);
+    node.local.lead(group).unwrap();
+    a.ok("insert into t default values");
+    a.ok("insert into t default values");
+    let ids = a.rows("select id from t order by id");
+    let ids: Vec<i64> = ids.lines().map(|l| l.parse().unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids.windows(2).all(|w| w[0] < w[1]), "{ids:?}");
+}
