@@ -156,6 +156,13 @@ impl Tally {
         Kind::ALL.iter().any(|kind| self.of(*kind) > 0)
     }
 
+    /// Whether what was found can be a planted fault's doing: more than a wrong error.
+    pub fn is_caught(&self) -> bool {
+        Kind::ALL
+            .iter()
+            .any(|kind| *kind != Kind::Unexpected && self.of(*kind) > 0)
+    }
+
     /// The closing table, in Markdown.
     pub fn table(&self) -> String {
         let head = "| runs | kills | power cuts | acknowledged | lost | anomalies | feed faults \

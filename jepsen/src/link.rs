@@ -32,7 +32,7 @@ pub enum Failure {
     Refused {
         /// SQLSTATE.
         state: String,
-        /// Primary message.
+        /// Primary message and detail.
         message: String,
     },
     /// The connection broke.
@@ -54,7 +54,10 @@ impl Failure {
         match error.as_db_error() {
             Some(db) => Failure::Refused {
                 state: db.code().code().to_owned(),
-                message: db.message().to_owned(),
+                message: match db.detail() {
+                    Some(detail) => format!("{} ({detail})", db.message()),
+                    None => db.message().to_owned(),
+                },
             },
             None => Failure::Lost(error.to_string()),
         }

@@ -90,6 +90,7 @@ async fn play(options: Options) -> Result<ExitCode> {
         options,
         program,
         sabotage: None,
+        tracer: None,
         until_found: false,
     };
     let (tally, _) = runs::play(&setup).await?;

@@ -16,7 +16,7 @@ use crate::finding::{Finding, Findings, Kind, Tally};
 use crate::history::History;
 use crate::options::{self, Options};
 use crate::seed::Seed;
-use crate::victim::{Plan, Victim};
+use crate::victim::{Plan, Tracer, Victim};
 use crate::workload::{ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Feed, Workload};
 
 /// Attempts beyond the asked runs before too many of them are invalid.
@@ -34,6 +34,9 @@ const LOAD_GRACE: Duration = Duration::from_secs(20);
 /// Findings of a run that are printed; the history has more.
 const PRINTED_MAX: usize = 8;
 
+/// Characters of a finding that are printed.
+const PRINTED_CHARS_MAX: usize = 400;
+
 /// What to play, and against what.
 pub struct Setup {
     /// The command line.
@@ -42,7 +45,9 @@ pub struct Setup {
     pub program: PathBuf,
     /// The fault built into it.
     pub sabotage: Option<String>,
-    /// Whether the first finding ends the call.
+    /// The command under which the server runs, if any.
+    pub tracer: Option<Tracer>,
+    /// Whether the first finding, wrong errors aside, ends the call.
     pub until_found: bool,
 }
 
@@ -70,13 +75,13 @@ async fn play_as<W: Workload>(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
             report.print(&setup.options, seed, run, tally.runs + 1);
             tally.add(&report.tally);
             findings.extend(report.findings);
-            let found = tally.is_broken() && setup.until_found;
+            let found = tally.is_caught() && setup.until_found;
             if report.is_over || found || tally.runs >= asked {
                 break;
             }
         }
         folder_number += 1;
-        if tally.is_broken() && setup.until_found {
+        if tally.is_caught() && setup.until_found {
             break;
         }
     }
@@ -111,7 +116,12 @@ impl Report {
             self.failed,
         );
         for finding in self.findings.iter().take(PRINTED_MAX) {
-            println!("  {finding}");
+            let text: String = finding
+                .to_string()
+                .chars()
+                .take(PRINTED_CHARS_MAX)
+                .collect();
+            println!("  {text}");
         }
         if !self.findings.is_empty() {
             println!("  history: {}", self.history.display());
@@ -163,7 +173,8 @@ impl<'a, W: Workload> Folder<'a, W> {
         };
         let log = out.join("server.log");
         std::fs::write(&log, "")?;
-        let victim = Victim::new(plan, data, log);
+        let mut victim = Victim::new(plan, data, log);
+        victim.trace(setup.tracer.clone());
         victim.create().await?;
         let workload = W::new(options.victim, options.clients);
         let (is_prepared, log_read) = (false, 0);
@@ -210,7 +221,8 @@ impl<'a, W: Workload> Folder<'a, W> {
         }
         history.note("end", json!({"invalid": invalid, "findings": found.len()}));
         history.flush();
-        is_over |= !found.is_empty();
+        // A wrong error leaves the folder as the clients know it; anything else does not.
+        is_over |= found.iter().any(|finding| finding.kind != Kind::Unexpected);
         self.settle_evidence(run, !found.is_empty())?;
         // A finding counts whether or not the run's load was enough.
         if found.is_empty() && invalid.is_some() {
@@ -421,6 +433,9 @@ impl<'a, W: Workload> Folder<'a, W> {
 
     /// Copies the folder as the fault left it.
     fn keep_evidence(&self, run: u64) -> Result<()> {
+        if !self.victim.data().exists() {
+            return Err(Error::Victim("nothing is left of the data folder".into()));
+        }
         let target = self.evidence(run);
         if target.exists() {
             std::fs::remove_dir_all(&target)?;
@@ -486,7 +501,7 @@ fn server_options(options: &Options, seed: Seed) -> Vec<String> {
     if options.victim == crate::victim::Kind::Freehold {
         all.extend(["--max-connections".to_owned(), "1200".to_owned()]);
         if seed.0.is_multiple_of(2) {
-            all.extend(["--checkpoint-timeout", "1s", "--segment-size", "1MB"].map(String::from));
+            all.extend(["--checkpoint-timeout", "1s", "--segment-size", "4MB"].map(String::from));
         }
     }
     all.extend(options.victim_options.iter().cloned());

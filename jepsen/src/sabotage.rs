@@ -2,11 +2,11 @@
 
 use crate::error::Result;
 use crate::fault::Fault;
-use crate::finding::Tally;
+use crate::finding::{Kind as FindingKind, Tally};
 use crate::options::{Options, Workload};
 use crate::program::{self, Build};
 use crate::runs::{Setup, play};
-use crate::victim::Kind;
+use crate::victim::{Kind, Tracer};
 
 /// Runs in which a planted fault must be caught.
 const RUNS_MAX: u64 = 6;
@@ -16,6 +16,8 @@ const RUNS_MAX: u64 = 6;
 enum How {
     /// FREEHOLD_SABOTAGE of a sabotage build.
     Built,
+    /// The kernel says yes to every fsync and does none, by strace.
+    Unsynced,
     /// A setting of the server.
     Setting(&'static str),
     /// The load claims less than it is judged by.
@@ -33,11 +35,18 @@ struct Plant {
 }
 
 /// All of them. A new fault of the server's sabotage build gets a line here.
-const PLANTS: [Plant; 10] = [
+const PLANTS: [Plant; 11] = [
     plant(
         "no-fsync",
         Kind::Freehold,
         How::Built,
+        Workload::Acknowledged,
+        Fault::Power,
+    ),
+    plant(
+        "fsync-ignored",
+        Kind::Freehold,
+        How::Unsynced,
         Workload::Acknowledged,
         Fault::Power,
     ),
@@ -137,7 +146,7 @@ pub async fn play_all(only: Option<&str>, options: &Options) -> Result<bool> {
             None => program.insert(program::find(options, Build::Sabotage)?),
         };
         let (tally, first) = play_plant(plant, options, program.clone()).await?;
-        all_caught &= tally.is_broken();
+        all_caught &= tally.is_caught();
         rows.push(row(plant, &tally, first.as_deref()));
     }
     println!("\n| planted | workload | fault | runs | caught | by |\n|---|---|---|---:|---|---|");
@@ -164,9 +173,10 @@ async fn play_plant(
     options.runs = RUNS_MAX;
     options.seconds = plant.seconds;
     options.out = options.out.join("sabotage").join(plant.name);
-    let mut sabotage = None;
+    let (mut sabotage, mut tracer) = (None, None);
     match plant.how {
         How::Built => sabotage = Some(plant.name.to_owned()),
+        How::Unsynced => tracer = Some(unsynced()),
         How::Setting(setting) => options.victim_options.push(setting.to_owned()),
         How::Weaken => options.weaken = true,
     }
@@ -175,14 +185,39 @@ async fn play_plant(
         options,
         program,
         sabotage,
+        tracer,
         until_found: true,
     };
     let (tally, findings) = play(&setup).await?;
-    Ok((tally, findings.first().map(ToString::to_string)))
+    let telling = findings
+        .iter()
+        .find(|finding| finding.kind != FindingKind::Unexpected);
+    Ok((tally, telling.map(ToString::to_string)))
+}
+
+/// Runs a program whose fsyncs do nothing.
+fn unsynced() -> Tracer {
+    let calls = "fsync,fdatasync,sync_file_range,syncfs,sync";
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:retval=0"));
+    let command = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+        "-o",
+        "/dev/null",
+        "--",
+    ];
+    Tracer {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+    }
 }
 
 fn row(plant: &Plant, tally: &Tally, first: Option<&str>) -> String {
-    let caught = if tally.is_broken() { "yes" } else { "NO" };
+    let caught = if tally.is_caught() { "yes" } else { "NO" };
     let by: String = first
         .unwrap_or("")
         .lines()

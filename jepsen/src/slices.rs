@@ -118,6 +118,7 @@ async fn play_slices(
             options: slice.options(options),
             program: program.clone(),
             sabotage: None,
+            tracer: None,
             until_found: false,
         };
         match play(&setup).await {

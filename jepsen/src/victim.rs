@@ -244,7 +244,7 @@ impl Victim {
         let new = String::from_utf8_lossy(new);
         let is_complaint = |line: &&str| {
             self.plan.kind == Kind::Freehold
-                && (line.contains("panicked at") || line.contains(" ERROR "))
+                && (line.contains("panicked at") || line.contains("ERROR"))
         };
         let lines = new
             .lines()
@@ -305,6 +305,7 @@ impl Victim {
         command
             .args(["--table-store", self.plan.store.word()])
             .args(&self.plan.options);
+        command.env("NO_COLOR", "1");
         if let Some(name) = &self.plan.sabotage {
             command.env("FREEHOLD_SABOTAGE", name);
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::{Workload, create_owners, too_few};
 use crate::check::append::{Micro, Steps};
 use crate::error::Result;
-use crate::field::Field;
+use crate::field::{CONFLICTS, Field};
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer, text};
@@ -218,8 +218,13 @@ impl Client {
         };
         self.shared.add(self.process, step, &micros);
         let value: Value = micros.iter().map(Micro::json).collect();
-        self.field
-            .ended(self.process, "transaction", &outcome, &[], json!(value));
+        self.field.ended(
+            self.process,
+            "transaction",
+            &outcome,
+            &CONFLICTS,
+            json!(value),
+        );
         outcome
     }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{Workload, create_owners, too_few};
 use crate::check::books::{Books, End, Snapshot, Transfer};
 use crate::error::Result;
-use crate::field::Field;
+use crate::field::{CONFLICTS, Field};
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer};
 use crate::victim::Kind;
@@ -37,6 +37,9 @@ const WHOLE_EVERY: u64 = 20;
 
 /// Snapshots that a run must have judged to say anything.
 const OBSERVED_MIN: u64 = 20;
+
+/// What a transfer may end with: a conflict, or an account that is too low.
+const EXPECTED: [&str; 3] = [CONFLICTS[0], CONFLICTS[1], "23514"];
 
 /// The owner of the accounts.
 const OWNER: &str = "bank";
@@ -250,13 +253,8 @@ impl Payer {
             .lock()
             .expect("no task panics while it holds the books")
             .enter(number, transfer, end);
-        self.field.ended(
-            self.process,
-            "transfer",
-            &outcome,
-            &["23514"],
-            json!(number),
-        );
+        self.field
+            .ended(self.process, "transfer", &outcome, &EXPECTED, json!(number));
         outcome
     }
 
@@ -328,7 +326,7 @@ impl Reader {
             match self.look(&link, looks).await {
                 Ok(()) => drop(self.field.progress.observed.fetch_add(1, Ordering::Relaxed)),
                 Err(failure) => {
-                    self.field.judge(&failure, "look", &[]);
+                    self.field.judge(&failure, "look", &CONFLICTS);
                     if failure.is_end() {
                         return;
                     }
