@@ -26,6 +26,7 @@ public class Pgjdbc {
         Properties p = new Properties();
         p.setProperty("user", USER);
         p.setProperty("password", System.getenv("PGPASSWORD"));
+        p.setProperty("socketTimeout", "40"); // what takes longer has hung
         p.setProperty("sslmode", System.getenv("PGSSLMODE"));
         if (System.getenv("PGSSLROOTCERT") != null) p.setProperty("sslrootcert", System.getenv("PGSSLROOTCERT"));
         for (int i = 0; i < options.length; i += 2) p.setProperty(options[i], options[i + 1]);

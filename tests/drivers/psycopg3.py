@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import ipaddress
 import os
+import signal
 import sys
 import threading
 import time
@@ -551,10 +552,17 @@ def settings_as_sessions_use_them(conn):
     assert conn.execute("SELECT pid FROM pg_stat_activity WHERE pid = pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
 
 
+def hung(_signal, _frame):
+    raise TimeoutError("hung for 40 s")
+
+
 def main():
     failed = 0
+    signal.signal(signal.SIGALRM, hung)
     for function in CHECKS:
         try:
+            # Again and again, for what the end of the connection waits for, too.
+            signal.setitimer(signal.ITIMER_REAL, 40, 5)
             with connect() as conn:
                 function(conn)
             print(f"ok {function.__name__}", flush=True)
