@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod drivers;
 mod fixtures;
+mod psql;
 mod tidy;
+mod wire;
