@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
-mod drivers;
 mod fixtures;
 mod psql;
 mod tidy;

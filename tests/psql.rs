@@ -80,6 +80,10 @@ fn psql_describes_as_on_postgresql() {
         ) else {
             return;
         };
+        assert!(
+            !right.contains("could not"),
+            "PostgreSQL is out of reach: {right}"
+        );
         if right != got {
             failed += &format!("--- {command}: PostgreSQL\n{right}--- Freehold\n{got}\n");
         }
