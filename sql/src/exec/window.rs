@@ -84,7 +84,7 @@ impl Window {
         while let Some(first) = pending.first().copied() {
             let (together, later): (Vec<usize>, Vec<usize>) = pending
                 .into_iter()
-                .partition(|at| same_window(&calls[first], &calls[*at]));
+                .partition(|at| *at == first || same_window(&calls[first], &calls[*at]));
             pending = later;
             let mut placed = self.place(rows, &calls[first], cx)?;
             for at in together {
