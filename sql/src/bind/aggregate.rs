@@ -46,6 +46,11 @@ impl Grouping {
         }
     }
 
+    /// Whether there is a GROUP BY.
+    pub(super) fn is_grouped(&self) -> bool {
+        !self.groups.exprs.is_empty() || self.groups.sets.is_some()
+    }
+
     /// Whether the query aggregates at all.
     pub(super) fn needed(&self) -> bool {
         self.aggregates

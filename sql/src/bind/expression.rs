@@ -1301,10 +1301,12 @@ impl Binder<'_> {
         clause: Clause,
     ) -> Result<Expr> {
         if *op == UnaryOperator::Minus
-            && let ast::Expr::Value(value) = operand
-            && let ast::Value::Number(text, _) = &value.value
+            && let Some(text) = literal_number(operand)
         {
-            return number(text, true);
+            return match text.strip_prefix('-') {
+                Some(positive) => number(positive, false),
+                None => number(&text, true),
+            };
         }
         let bound = self.expr(operand, scope, clause)?;
         let name = match op {
@@ -1447,6 +1449,28 @@ fn number(text: &str, negative: bool) -> Result<Expr> {
     ))
 }
 
+/// A number, possibly in brackets and with signs: PostgreSQL's parser negates it as text.
+fn literal_number(expr: &ast::Expr) -> Option<String> {
+    match expr {
+        ast::Expr::Nested(inner) => literal_number(inner),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(text, _) => Some(text.clone()),
+            _ => None,
+        },
+        ast::Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => {
+            let text = literal_number(expr)?;
+            Some(
+                text.strip_prefix('-')
+                    .map_or_else(|| format!("-{text}"), str::to_owned),
+            )
+        }
+        _ => None,
+    }
+}
+
 /// An untyped string literal.
 pub(super) fn literal_text(text: &str) -> Expr {
     Expr::constant(Datum::text(text), Type::TEXT)
@@ -1565,7 +1589,7 @@ pub(super) fn missing_table(name: &str, scope: &Scope<'_>) -> Error {
             state::UNDEFINED_TABLE,
             format!("invalid reference to FROM-clause entry for table \"{name}\""),
         )
-        .detail(format!(
+        .hint(format!(
             "There is an entry for table \"{name}\", but it cannot be referenced from this part \
              of the query."
         ));

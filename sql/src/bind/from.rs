@@ -326,7 +326,17 @@ impl Binder<'_> {
         {
             return Ok(item);
         }
-        let table = self.table(name)?;
+        let table = match self.table(name) {
+            Ok(table) => table,
+            Err(error) => {
+                if let [single] = parts.as_slice()
+                    && let Some(item) = self.keyword_item(single, alias)?
+                {
+                    return Ok(item);
+                }
+                return Err(error);
+            }
+        };
         let shown = match alias {
             Some(alias) => fold(&alias.name),
             None => table.name.clone(),

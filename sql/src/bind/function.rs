@@ -79,6 +79,15 @@ impl Binder<'_> {
                 .map_err(|e| self.at(e, name_span(&function.name)))?;
         }
         let given = self.given(&function.args, scope, inner)?;
+        if given.star
+            && let ast::FunctionArguments::List(list) = &function.args
+            && list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct)
+        {
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                "syntax error at or near \"*\"",
+            ));
+        }
         self.called(schema, name, given, function, scope, clause)
             .map_err(|error| self.at(error, name_span(&function.name)))
     }
@@ -534,6 +543,26 @@ impl Binder<'_> {
             .table_call(schema.as_deref(), &last, given, alias)
             .map_err(|error| self.at(error, name_span(name)))?;
         self.function_item(vec![call], &last, ordinality, alias)
+    }
+
+    /// `FROM current_date`.
+    pub(super) fn keyword_item(
+        &mut self,
+        name: &str,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<Option<FromItem>> {
+        let Some(expr) = self.keyword_function(name)? else {
+            return Ok(None);
+        };
+        let label = alias.map_or_else(|| name.to_owned(), |alias| fold(&alias.name));
+        let columns = vec![(label, expr.ty())];
+        self.function_item(
+            vec![(TableCall::Scalar(expr), columns, true)],
+            name,
+            false,
+            alias,
+        )
+        .map(Some)
     }
 
     /// The call and the names and types of its columns; `true`: a single scalar column.

@@ -37,10 +37,6 @@ fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
         },
         ast::Expr::TypedString(typed) => Some((type_label(&typed.data_type)?, false)),
         ast::Expr::Interval(_) => Some(("interval".to_owned(), false)),
-        ast::Expr::Value(value) => match value.value {
-            ast::Value::Boolean(_) => Some(("bool".to_owned(), false)),
-            _ => None,
-        },
         ast::Expr::Case { else_result, .. } => {
             match else_result.as_ref().and_then(|otherwise| figure(otherwise)) {
                 Some((name, true)) => Some((name, true)),

@@ -10,7 +10,7 @@ use super::syntax::LOCK;
 use super::{Binder, BoundQuery, Clause, TARGETS_MAX};
 use crate::catalog::{Privilege, TableKind};
 use crate::error::{Error, Result, state};
-use crate::expr::{ColumnRef, Expr, SortKey, same};
+use crate::expr::{ColumnRef, Expr, SortKey, contains, same};
 use crate::plan::{Rel, RelColumn, RowLock, SetKind};
 use crate::transaction::{Policy, RowMode, TableMode};
 use crate::types::{CastContext, Datum, Type};
@@ -27,6 +27,18 @@ struct LockSpec {
     mode: RowMode,
     policy: Policy,
     tables: Vec<String>,
+}
+
+impl LockSpec {
+    /// As written.
+    fn words(&self) -> &'static str {
+        match self.mode {
+            RowMode::KeyShare => "FOR KEY SHARE",
+            RowMode::Share => "FOR SHARE",
+            RowMode::NoKeyUpdate => "FOR NO KEY UPDATE",
+            RowMode::Update => "FOR UPDATE",
+        }
+    }
 }
 
 impl Binder<'_> {
@@ -140,15 +152,6 @@ impl Binder<'_> {
         let item = self.from(&select.from, scope)?;
         let level = Scope::of(&item, Some(scope));
         let FromItem { mut rel, .. } = item;
-        if let Some(condition) = &select.selection {
-            let condition = self.condition(condition, &level, Clause::Where)?;
-            let mut conditions = Vec::new();
-            condition.conjuncts(&mut conditions);
-            rel = Rel::Filter {
-                input: Box::new(rel),
-                conditions,
-            };
-        }
         self.windows.push(select.named_window.clone());
         let mut targets = self.targets(&select.projection, &level, Clause::Select)?;
         if settle {
@@ -158,7 +161,15 @@ impl Binder<'_> {
             }
         }
         let shown = targets.len();
-        let groups = self.group_by(&select.group_by, &level, &targets)?;
+        if let Some(condition) = &select.selection {
+            let condition = self.condition(condition, &level, Clause::Where)?;
+            let mut conditions = Vec::new();
+            condition.conjuncts(&mut conditions);
+            rel = Rel::Filter {
+                input: Box::new(rel),
+                conditions,
+            };
+        }
         let having = match &select.having {
             Some(having) => Some(self.condition(having, &level, Clause::Having)?),
             None => None,
@@ -166,9 +177,13 @@ impl Binder<'_> {
         let distinct_on = self.distinct_on(select.distinct.as_ref(), &level, &mut targets)?;
         let distinct = matches!(select.distinct, Some(ast::Distinct::Distinct));
         let keys = self.order_by(order, &level, &mut targets, shown, distinct)?;
+        let groups = self.group_by(&select.group_by, &level, &targets[..shown])?;
         self.windows.pop();
         let mut grouping = Grouping::new(&level, groups, having, &mut targets);
-        let plain = !grouping.needed();
+        let (plain, grouped) = (!grouping.needed(), grouping.is_grouped());
+        let windowed = targets
+            .iter()
+            .any(|target| contains(&target.expr, &mut |e| matches!(e, Expr::Window(_))));
         rel = self.aggregate(&mut grouping, rel, &level, &mut targets)?;
         rel = self.extract_windows(rel, &mut targets)?;
         rel = self.extract_sets(rel, &mut targets)?;
@@ -201,10 +216,22 @@ impl Binder<'_> {
             };
         }
         if !locks.is_empty() {
-            let allowed = plain && select.distinct.is_none();
-            rel = self.locked(rel, locks, &level, allowed)?;
+            let refused = if select.distinct.is_some() {
+                Some("DISTINCT clause")
+            } else if grouped {
+                Some("GROUP BY clause")
+            } else if select.having.is_some() {
+                Some("HAVING clause")
+            } else if !plain {
+                Some("aggregate functions")
+            } else if windowed {
+                Some("window functions")
+            } else {
+                None
+            };
+            rel = self.locked(rel, locks, &level, refused)?;
         }
-        rel = self.limited(rel, query, keys, scope)?;
+        rel = self.limited(rel, query, keys, &level)?;
         let outputs = targets
             .into_iter()
             .take(shown)
@@ -232,6 +259,13 @@ impl Binder<'_> {
                 ast::SelectItem::UnnamedExpr(expr) => {
                     let name = output_name(expr);
                     targets.push(self.target(expr, name, level, clause)?);
+                }
+                ast::SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\'') => {
+                    let error = Error::new(
+                        state::SYNTAX_ERROR,
+                        format!("syntax error at or near \"'{}'\"", alias.value),
+                    );
+                    return Err(self.at(error, alias.span));
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     targets.push(self.target(expr, fold(alias), level, clause)?);
@@ -663,6 +697,16 @@ impl Binder<'_> {
     fn row_count(&mut self, expr: &ast::Expr, word: &str, scope: &Scope<'_>) -> Result<Expr> {
         let own = Scope::empty(Some(scope));
         let bound = self.expr(expr, &own, Clause::Limit)?;
+        let mut used = Vec::new();
+        bound.free_columns(&mut used);
+        let columns = scope.own_columns();
+        if used.iter().any(|column| columns.contains(column)) {
+            let error = Error::new(
+                state::INVALID_COLUMN_REFERENCE,
+                format!("argument of {word} must not contain variables"),
+            );
+            return Err(self.at(error, span_of(expr)));
+        }
         let assigned = self.coerce_in(bound, Type::INT8, CastContext::Assignment)?;
         assigned.map_err(|bound| {
             Error::new(
@@ -966,13 +1010,12 @@ impl Binder<'_> {
         mut rel: Rel,
         specs: Vec<LockSpec>,
         level: &Scope<'_>,
-        allowed: bool,
+        refused: Option<&str>,
     ) -> Result<Rel> {
-        if !allowed {
+        if let Some(place) = refused {
             return Err(Error::new(
                 state::FEATURE_NOT_SUPPORTED,
-                "FOR UPDATE is not allowed with DISTINCT, GROUP BY, HAVING, aggregate or window \
-                 functions",
+                format!("{} is not allowed with {place}", specs[0].words()),
             ));
         }
         self.locks_rows = true;

@@ -140,6 +140,14 @@ impl Dialect for QueryDialect {
         supports_alter_column_type_using() -> bool;
         supports_left_associative_joins_without_parens() -> bool;
         supports_notnull_operator() -> bool;
+        supports_interval_options() -> bool;
+        supports_insert_table_alias() -> bool;
+        supports_create_table_like_parenthesized() -> bool;
+        supports_select_wildcard_with_alias() -> bool;
+        supports_comma_separated_trim() -> bool;
+        supports_xml_expressions() -> bool;
+        supports_aliased_function_args() -> bool;
+        supports_comment_optimizer_hint() -> bool;
     }
 }
 
@@ -223,7 +231,7 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
     let interesting = tokens.iter().any(|token| {
         matches!(
             word(token),
-            Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE)
+            Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE | Keyword::TABLE)
         )
     });
     if !interesting {
@@ -242,7 +250,8 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
         let used = reader
             .lock(at, tokens)
             .or_else(|| reader.arbiter(at, tokens))
-            .or_else(|| reader.exclude(at, tokens));
+            .or_else(|| reader.exclude(at, tokens))
+            .or_else(|| reader.table(at, tokens));
         match used {
             Some(next) => at = next,
             None => {
@@ -355,6 +364,24 @@ impl Reader<'_> {
             out.push(TokenWithSpan { token, span });
         }
         Some(end)
+    }
+
+    /// `TABLE x` as a query (sqlparser eats what follows it) is `SELECT * FROM x`.
+    fn table(&mut self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let begins = at == 0
+            || matches!(self.token(at - 1).map(|t| &t.token), Some(Token::LParen))
+            || ["union", "all", "intersect", "except", "distinct"]
+                .iter()
+                .any(|word| self.is_word(at - 1, word));
+        if !begins || !self.is_word(at, "table") {
+            return None;
+        }
+        let span = self.input[self.solid[at]].span;
+        let select = keyword("SELECT", Keyword::SELECT);
+        for token in [select, Token::Mul, keyword("FROM", Keyword::FROM)] {
+            out.push(TokenWithSpan { token, span });
+        }
+        Some(at + 1)
     }
 
     /// A frame's `EXCLUDE NO OTHERS` is the default and left out.

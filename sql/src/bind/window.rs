@@ -304,24 +304,29 @@ impl Bounds<'_, '_> {
             }
             _ => ty.plain(),
         };
-        let offset = binder.coerce(offset, offset_type)?;
-        let op = if preceding != key.descending {
-            "-"
-        } else {
-            "+"
-        };
-        let base = Expr::Local { depth: 0, ty };
-        let moved = typed_operator(op, base, offset.clone()).map_err(|_| {
+        let unsupported = |offset: Type| {
             Error::new(
                 state::FEATURE_NOT_SUPPORTED,
                 format!(
                     "RANGE with offset PRECEDING/FOLLOWING is not supported for column type {} \
                      and offset type {}",
                     ty.plain().name(),
-                    offset_type.name()
+                    offset.plain().name()
                 ),
             )
-        })?;
+        };
+        let given = offset.ty();
+        let offset = binder
+            .coerce(offset, offset_type)
+            .map_err(|_| unsupported(given))?;
+        let op = if preceding != key.descending {
+            "-"
+        } else {
+            "+"
+        };
+        let base = Expr::Local { depth: 0, ty };
+        let moved =
+            typed_operator(op, base, offset.clone()).map_err(|_| unsupported(offset_type))?;
         let moved = if moved.ty().oid == ty.oid {
             moved
         } else {

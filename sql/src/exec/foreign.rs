@@ -67,8 +67,24 @@ impl DeferredCheck {
 /// What a statement still has to do for foreign keys once its rows are written.
 #[derive(Default)]
 pub(super) struct After {
-    queue: VecDeque<DeferredCheck>,
+    queue: VecDeque<Work>,
     depth: usize,
+}
+
+/// One thing to do, in the order of rows and constraints.
+enum Work {
+    Check(DeferredCheck),
+    Action(Box<Action>),
+}
+
+/// What a foreign key does when a referenced key is gone.
+struct Action {
+    parent: Arc<Table>,
+    child: Arc<Table>,
+    key: ForeignKey,
+    action: ReferentialAction,
+    before: Vec<Datum>,
+    now: Option<Vec<Datum>>,
 }
 
 /// How deep referential actions may follow one another.
@@ -98,21 +114,15 @@ impl After {
         if nulls > 0 && (!key.full || nulls == values.len()) {
             return;
         }
-        self.queue.push_back(DeferredCheck::Parent {
+        self.queue.push_back(Work::Check(DeferredCheck::Parent {
             child: child.clone(),
             key: key.clone(),
             values,
-        });
+        }));
     }
 
     /// A row was replaced.
-    pub(super) fn updated(
-        &mut self,
-        writer: &Writer,
-        old: &[Datum],
-        new: &[Datum],
-        cx: &mut ExecCx<'_>,
-    ) -> Result<(), Stop> {
+    pub(super) fn updated(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
         for (key, _) in &writer.foreign {
             let slots = slots(writer.table(), &key.columns);
             if slots.iter().any(|slot| old[*slot] != new[*slot]) {
@@ -124,26 +134,19 @@ impl After {
             if slots.iter().any(|slot| old[*slot] != new[*slot]) {
                 let (before, now) = (pick(old, &slots), pick(new, &slots));
                 let action = reference.key.on_update;
-                self.act(writer, reference, action, before, Some(now), cx)?;
+                self.act(writer, reference, action, before, Some(now));
             }
         }
-        Ok(())
     }
 
     /// A row was removed.
-    pub(super) fn deleted(
-        &mut self,
-        writer: &Writer,
-        old: &[Datum],
-        cx: &mut ExecCx<'_>,
-    ) -> Result<(), Stop> {
+    pub(super) fn deleted(&mut self, writer: &Writer, old: &[Datum]) {
         for reference in &writer.referenced {
             let slots = slots(writer.table(), &reference.key.referenced_columns);
             let before = pick(old, &slots);
             let action = reference.key.on_delete;
-            self.act(writer, reference, action, before, None, cx)?;
+            self.act(writer, reference, action, before, None);
         }
-        Ok(())
     }
 
     fn act(
@@ -153,46 +156,51 @@ impl After {
         action: ReferentialAction,
         before: Vec<Datum>,
         now: Option<Vec<Datum>>,
-        cx: &mut ExecCx<'_>,
-    ) -> Result<(), Stop> {
+    ) {
         if before.iter().any(Datum::is_null) {
+            return;
+        }
+        let (parent, child) = (writer.table().clone(), reference.table.clone());
+        let key = reference.key.clone();
+        self.queue.push_back(match action {
+            ReferentialAction::NoAction => Work::Check(DeferredCheck::Children {
+                parent,
+                child,
+                key,
+                values: before,
+            }),
+            ReferentialAction::Restrict
+            | ReferentialAction::Cascade
+            | ReferentialAction::SetNull
+            | ReferentialAction::SetDefault => Work::Action(Box::new(Action {
+                parent,
+                child,
+                key,
+                action,
+                before,
+                now,
+            })),
+        });
+    }
+
+    fn carry_out(&self, action: &Action, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        let (child, key, before) = (&action.child, &action.key, &action.before);
+        if action.action == ReferentialAction::Restrict {
+            if !referencing(child, key, before, 1, cx)?.is_empty() {
+                let error = still_referenced(&action.parent, child, key, before, cx);
+                return Err(Stop::Error(error));
+            }
             return Ok(());
         }
-        let (child, key) = (&reference.table, &reference.key);
-        match action {
-            ReferentialAction::NoAction => {
-                self.queue.push_back(DeferredCheck::Children {
-                    parent: writer.table().clone(),
-                    child: child.clone(),
-                    key: key.clone(),
-                    values: before,
-                });
-                Ok(())
-            }
-            ReferentialAction::Restrict => {
-                if !referencing(child, key, &before, 1, cx)?.is_empty() {
-                    return Err(Stop::Error(still_referenced(
-                        writer.table(),
-                        child,
-                        key,
-                        &before,
-                        cx,
-                    )));
-                }
-                Ok(())
-            }
-            ReferentialAction::Cascade
-            | ReferentialAction::SetNull
-            | ReferentialAction::SetDefault => {
-                self.depth += 1;
-                if self.depth > ACTIONS_DEPTH_MAX {
-                    return Err(Stop::Error(crate::bind::too_deep()));
-                }
-                let result = self.follow(child, key, action, &before, now, cx);
-                self.depth -= 1;
-                result
-            }
+        if self.depth >= ACTIONS_DEPTH_MAX {
+            return Err(Stop::Error(crate::bind::too_deep()));
         }
+        let mut below = After {
+            queue: VecDeque::new(),
+            depth: self.depth + 1,
+        };
+        below.follow(child, key, action.action, before, action.now.as_deref(), cx)?;
+        crate::expr::deep(|| below.run(cx))
     }
 
     /// CASCADE, SET NULL, SET DEFAULT on the referencing rows.
@@ -202,7 +210,7 @@ impl After {
         key: &ForeignKey,
         action: ReferentialAction,
         before: &[Datum],
-        now: Option<Vec<Datum>>,
+        now: Option<&[Datum]>,
         cx: &mut ExecCx<'_>,
     ) -> Result<(), Stop> {
         let writer = crate::plan::writer(cx.catalog, child.id)?;
@@ -218,14 +226,14 @@ impl After {
             let old = writer.read(&bytes)?;
             if action == ReferentialAction::Cascade && now.is_none() {
                 writer.delete(&row_key, &bytes, &old, cx)?;
-                self.deleted(&writer, &old, cx)?;
+                self.deleted(&writer, &old);
                 continue;
             }
             let mut new = old.clone();
-            self.referenced_values(&writer, key, action, &columns, now.as_deref(), &mut new, cx)?;
+            self.referenced_values(&writer, key, action, &columns, now, &mut new, cx)?;
             writer.complete(&mut new, cx)?;
             writer.update(&row_key, &bytes, &old, &new, cx)?;
-            self.updated(&writer, &old, &new, cx)?;
+            self.updated(&writer, &old, &new);
         }
         Ok(())
     }
@@ -270,12 +278,12 @@ impl After {
 
     /// Runs what is due at the end of the statement; deferred checks go to the transaction.
     pub(super) fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-        while let Some(check) = self.queue.pop_front() {
+        while let Some(work) = self.queue.pop_front() {
             cx.tick()?;
-            if is_deferred(check.key(), cx) {
-                cx.deferred.push(check);
-            } else {
-                check.run(cx)?;
+            match work {
+                Work::Check(check) if is_deferred(check.key(), cx) => cx.deferred.push(check),
+                Work::Check(check) => check.run(cx)?,
+                Work::Action(action) => self.carry_out(&action, cx)?,
             }
         }
         Ok(())

@@ -177,7 +177,7 @@ impl Modify {
     ) -> Result<Row, Stop> {
         writer.complete(&mut new, cx)?;
         writer.update(key, bytes, old, &new, cx)?;
-        self.after.updated(writer, old, &new, cx)?;
+        self.after.updated(writer, old, &new);
         Ok(new)
     }
 
@@ -247,7 +247,7 @@ impl Modify {
             return Ok(None);
         };
         plan.writer.delete(&key, &bytes, &old, cx)?;
-        self.after.deleted(&plan.writer, &old, cx)?;
+        self.after.deleted(&plan.writer, &old);
         Ok(Some(vec![Datum::Null; plan.table.columns.len()]))
     }
 }

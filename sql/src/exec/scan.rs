@@ -54,14 +54,37 @@ impl Scan {
                 (pieces(range, &frame, cx)?, tree, range.indirect)
             }
         };
-        Ok(Scan {
+        let mut scan = Scan {
             plan,
             frame,
             pieces,
             running: None,
             tree,
             indirect,
-        })
+        };
+        // A range is opened at once, so that it shows the moment before this statement's writes.
+        if matches!(scan.pieces.front(), Some(Piece::Range(..))) {
+            scan.start(cx)?;
+        }
+        Ok(scan)
+    }
+
+    /// Opens the next range.
+    fn start(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        let scan = scan_of(&self.plan);
+        let group = scan.table.group;
+        let direction = if scan.backward {
+            Direction::Backward
+        } else {
+            Direction::Forward
+        };
+        if let Some(Piece::Range(from, to)) = self.pieces.pop_front() {
+            let rows = cx
+                .transaction
+                .scan(group, self.tree, (from, to), direction)?;
+            self.running = Some(rows);
+        }
+        Ok(())
     }
 
     /// The next key and row bytes.
@@ -86,10 +109,13 @@ impl Scan {
                     None => self.running = None,
                 }
             }
-            let backward = scan_of(&self.plan).backward;
-            match self.pieces.pop_front() {
+            match self.pieces.front() {
                 None => return Ok(None),
-                Some(Piece::Key(key)) => {
+                Some(Piece::Range(..)) => self.start(cx)?,
+                Some(Piece::Key(_)) => {
+                    let Some(Piece::Key(key)) = self.pieces.pop_front() else {
+                        continue;
+                    };
                     if let Some(row) = cx.transaction.get(group, self.tree, &key)? {
                         if self.indirect {
                             if let Some(found) = cx.transaction.get(group, table_tree, &row)? {
@@ -99,18 +125,6 @@ impl Scan {
                         }
                         return Ok(Some((Bytes::from(key), row)));
                     }
-                }
-                Some(Piece::Range(from, to)) => {
-                    let direction = if backward {
-                        Direction::Backward
-                    } else {
-                        Direction::Forward
-                    };
-                    self.running =
-                        Some(
-                            cx.transaction
-                                .scan(group, self.tree, (from, to), direction)?,
-                        );
                 }
             }
         }

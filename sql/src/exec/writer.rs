@@ -724,7 +724,8 @@ impl TableWriter {
         let before = self.writer.read(old)?;
         self.writer.complete(new, cx)?;
         self.writer.update(key, old, &before, new, cx)?;
-        self.after.updated(&self.writer, &before, new, cx)
+        self.after.updated(&self.writer, &before, new);
+        Ok(())
     }
 
     /// Removes a row whose lock is held.
@@ -734,7 +735,8 @@ impl TableWriter {
     pub fn delete(&mut self, key: &[u8], old: &Bytes, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let before = self.writer.read(old)?;
         self.writer.delete(key, old, &before, cx)?;
-        self.after.deleted(&self.writer, &before, cx)
+        self.after.deleted(&self.writer, &before);
+        Ok(())
     }
 
     /// Runs the checks that wait for the end of the statement (foreign keys).

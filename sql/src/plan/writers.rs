@@ -229,7 +229,7 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
 
 /// The foreign keys that reference a table.
 fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
-    table
+    let mut all: Vec<Referenced> = table
         .referenced_by
         .iter()
         .filter_map(|(id, constraint)| {
@@ -240,5 +240,8 @@ fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
                 key: key.clone(),
             })
         })
-        .collect()
+        .collect();
+    // PostgreSQL's triggers fire in the order of their names, which is that of creation.
+    all.sort_by_key(|reference| reference.key.id);
+    all
 }

@@ -26,7 +26,10 @@ fn statements(script: &str) -> Vec<String> {
             out.push(std::mem::take(&mut current));
         }
     }
-    assert!(current.trim().is_empty(), "the last statement has no semicolon: {current}");
+    assert!(
+        current.trim().is_empty(),
+        "the last statement has no semicolon: {current}"
+    );
     out
 }
 

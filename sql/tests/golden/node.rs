@@ -165,7 +165,8 @@ impl Client {
                 Ok(Step::More) => {}
                 Ok(other) => panic!("{sql}: {other:?}"),
                 Err(error) => {
-                    self.show(&mut out);
+                    // psql prints an answer when it is whole.
+                    self.answer = Answer::default();
                     out.push_str(&told(&error));
                     break;
                 }
@@ -183,9 +184,14 @@ impl Client {
         }
         out.push_str(&answer.columns.join("|"));
         out.push('\n');
+        if answer.columns.is_empty() {
+            return;
+        }
         for row in answer.rows {
-            let fields: Vec<String> =
-                row.into_iter().map(|field| field.unwrap_or_else(|| "\\N".to_owned())).collect();
+            let fields: Vec<String> = row
+                .into_iter()
+                .map(|field| field.unwrap_or_else(|| "\\N".to_owned()))
+                .collect();
             out.push_str(&fields.join("|"));
             out.push('\n');
         }

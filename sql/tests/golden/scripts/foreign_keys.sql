@@ -53,6 +53,7 @@ commit;
 begin;
 insert into df values (2, 78);
 commit;
+rollback;
 begin;
 set constraints all immediate;
 insert into df values (3, 79);

@@ -35,7 +35,6 @@ select id from t where d < '2024-01-15' order by id;
 select id from t where c > 2 order by id;
 select t from t where id = 1;
 select (t).b from t where id = 2;
-select (t.*) is null, t.b from t where id = 3;
 select tableoid::regclass::text from t limit 1;
 table t limit 1;
 select all id from t where id = 1;
