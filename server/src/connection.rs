@@ -233,8 +233,13 @@ impl Client {
             }
             Frontend::Flush => Ok(self.connection.flush().await?),
             Frontend::Sync => self.sync().await,
-            // What is left of a COPY that has failed.
-            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => Ok(()),
+            // What is left of a COPY that has failed: its answer may wait for it to pass.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => {
+                if !self.connection.buffered() {
+                    self.connection.flush().await?;
+                }
+                Ok(())
+            }
             Frontend::FunctionCall => {
                 let fields =
                     ErrorFields::error("0A000", "the function call protocol is not supported")
