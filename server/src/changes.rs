@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use feed::{Feed, FeedEntry, Unit, Units};
-use sql::changes::{Changes, FeedRelation, Log, LogChanges, LogEntry};
+use sql::changes::{
+    Changes, FeedRelation, Log, LogChanges, LogEntry, PositionAt, SnapshotPosition,
+};
 use sql::{Error, state};
 use storage::{Clock, Entry, GroupId, Groups, Position};
 
@@ -14,9 +16,13 @@ pub fn relations(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::system::
     vec![Arc::new(FeedRelation::new(log(feed), groups.clone()))]
 }
 
-/// `freehold.changes`.
+/// `freehold.changes`, `freehold.snapshot_position`, `freehold.position_at`.
 pub fn functions(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::plan::SystemFunction>> {
-    vec![Arc::new(Changes::new(log(feed), groups.clone()))]
+    vec![
+        Arc::new(Changes::new(log(feed), groups.clone())),
+        Arc::new(SnapshotPosition),
+        Arc::new(PositionAt::default()),
+    ]
 }
 
 fn log(feed: &Feed) -> Arc<dyn Log> {

@@ -11,6 +11,7 @@ mod filter;
 mod function;
 mod json;
 mod page;
+mod position;
 mod relation;
 mod rows;
 
@@ -20,6 +21,7 @@ use crate::Error;
 
 pub use columns::COLUMNS;
 pub use function::Changes;
+pub use position::{PositionAt, SnapshotPosition};
 pub use relation::FeedRelation;
 
 /// Committed entries in order, from the journal.

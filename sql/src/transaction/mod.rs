@@ -119,6 +119,10 @@ pub struct Transaction {
     process: i32,
     /// Start in microseconds since 1970.
     started: u64,
+    /// Statements begun.
+    statements: u32,
+    /// The one position of the snapshot, if it was asked for.
+    positioned: Option<Position>,
 }
 
 impl Transaction {
@@ -150,6 +154,8 @@ impl Transaction {
             row_ids: 0,
             process: 0,
             started: engine.clock().unix_micros(),
+            statements: 0,
+            positioned: None,
         }
     }
 
@@ -241,6 +247,7 @@ impl Transaction {
         writes: Option<GroupId>,
     ) -> Result<(), Stop> {
         self.check_alive()?;
+        self.statements += 1;
         if self.isolation.keeps_snapshot() && !self.snapshot.is_empty() {
             return Ok(());
         }
@@ -270,9 +277,35 @@ impl Transaction {
         };
         self.snapshot = snapshot;
         if !Arc::ptr_eq(&self.base_catalog, &engine.catalog()) {
+            // The same statement begins once more.
+            self.statements -= 1;
             return Err(Stop::again());
         }
         Ok(())
+    }
+
+    /// Moves the snapshot to one position of all groups, and answers it: everything at or below
+    /// is seen, nothing above. Under READ COMMITTED only the position means something.
+    ///
+    /// # Errors
+    /// 25001 when a snapshot of the transaction has been used before.
+    pub fn snapshot_position(&mut self) -> Result<Position, Stop> {
+        if let Some(position) = self.positioned {
+            return Ok(position);
+        }
+        let (snapshot, position) = Snapshot::closed(self.engine.groups());
+        if self.isolation.keeps_snapshot() {
+            if self.statements > 1 {
+                return Err(Error::new(
+                    state::ACTIVE_SQL_TRANSACTION,
+                    "freehold.snapshot_position() must be called before any query",
+                )
+                .into());
+            }
+            self.snapshot = snapshot;
+            self.positioned = Some(position);
+        }
+        Ok(position)
     }
 
     /// The newest catalog with own DDL on top.

@@ -102,6 +102,34 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Every group as of one position: the greatest up to which all of them are closed.
+    pub(super) fn closed(groups: &Groups) -> (Snapshot, Position) {
+        let all = groups.all();
+        // Pins first: the horizon cannot pass what is read at below.
+        let pins: Vec<Pin> = all.iter().map(|group| group.pin_applied()).collect();
+        let newest = all.iter().map(|group| group.applied()).max();
+        let newest = newest.unwrap_or_default();
+        let closed = all.iter().map(|group| group.close_up_to(newest)).min();
+        let closed = closed.unwrap_or_default();
+        let mut snapshot = Snapshot::default();
+        for group in all {
+            // A group that is closed beyond what it has applied has nothing in between.
+            let pin = group.pin(group.applied().min(closed));
+            let id = group.id();
+            let pending = false;
+            snapshot.at.push((
+                id,
+                At {
+                    group,
+                    pin,
+                    pending,
+                },
+            ));
+        }
+        drop(pins);
+        (snapshot, closed)
+    }
+
     /// Adds a group that the statement did not name beforehand, as of now.
     pub(super) fn ensure(&mut self, groups: &Groups, id: GroupId) -> Result<&At, Stop> {
         let found = self.at.iter().position(|(seen, _)| *seen == id);
