@@ -341,7 +341,7 @@ impl Client {
             Step::Suspended => self.connection.portal_suspended(),
             Step::CopyIn { binary, columns } => return self.copy_in(binary, columns).await,
             Step::CopyOut { binary, columns } => self.copy_out(binary, columns),
-            Step::Wait(_) | Step::More | Step::End => {}
+            Step::Wait(_) | Step::More | Step::Heavy | Step::End => {}
         }
         Ok(Ok(()))
     }
@@ -434,26 +434,60 @@ impl Client {
                     self.wait(&waiting, woken).await?;
                 }
                 Ok(Step::More) => self.connection.flush().await?,
+                Ok(Step::Heavy) => match self.heavy_step(call) {
+                    Ok(Step::Wait(waiting)) => {
+                        let woken = wake(&waiting);
+                        self.wait(&waiting, woken).await?;
+                    }
+                    Ok(Step::More) => self.connection.flush().await?,
+                    step => return Ok(step),
+                },
                 step => return Ok(step),
             }
         }
     }
 
+    /// One call on this thread, or on one of its own if a large transaction ends.
     fn step(&mut self, call: Call<'_>) -> sql::Result<Step> {
+        if self.session.is_heavy() {
+            self.heavy_step(call)
+        } else {
+            self.run_step(call)
+        }
+    }
+
+    fn run_step(&mut self, call: Call<'_>) -> sql::Result<Step> {
         let session = &mut self.session;
-        let heavy = session.is_heavy();
         let mut answer = Answer::new(&mut self.connection, &mut self.frame);
-        let mut run = || match call {
+        match call {
             Call::Next => session.next(&mut answer),
             Call::Execute(portal, rows_max) => session.execute(portal, rows_max, &mut answer),
             Call::Sync => session.sync(&mut answer),
             Call::CopyDone => session.copy_done(&mut answer),
-        };
-        if heavy {
-            tokio::task::block_in_place(run)
-        } else {
-            run()
         }
+    }
+
+    /// A call that may compute for long: other connections go on elsewhere, and a task beside it
+    /// interrupts it when its time is over or its client has gone.
+    fn heavy_step(&mut self, call: Call<'_>) -> sql::Result<Step> {
+        let now = self.engine.clock().unix_micros();
+        let deadline = self
+            .session
+            .statement_deadline(now)
+            .map(|at| self.instant(at));
+        let activity = self.session.activity().clone();
+        let peer = self.connection.watch_peer();
+        let guard = tokio::spawn(async move {
+            tokio::select! {
+                () = sleep_until(deadline) => activity.time_out(),
+                () = peer.gone() => activity.terminate(),
+            }
+        });
+        self.session.give_room(true);
+        let step = tokio::task::block_in_place(|| self.run_step(call));
+        self.session.give_room(false);
+        guard.abort();
+        step
     }
 
     /// Until the waiting is over, its time has come, or somebody interrupts; a client that has

@@ -361,7 +361,7 @@ impl Session {
             }
         };
         match &step {
-            Step::Wait(_) | Step::More | Step::CopyOut { .. } => {
+            Step::Wait(_) | Step::More | Step::Heavy | Step::CopyOut { .. } => {
                 self.current = Some((name.to_owned(), job));
             }
             Step::CopyIn { .. } => {

@@ -1,5 +1,6 @@
 //! One execution of one statement, from its first attempt to its tag.
 
+use crate::parse::Statement;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -93,6 +94,29 @@ impl Job {
             returns_rows: false,
             utility_tag: None,
             stash: Vec::new(),
+        }
+    }
+
+    /// May the next phase take long? Statements by key never do; whoever computes over tables,
+    /// changes the schema or copies may.
+    pub fn is_heavy(&self, phase: &Phase) -> bool {
+        match phase {
+            Phase::Start => matches!(
+                self.prepared.statement(),
+                Statement::Ddl(_)
+                    | Statement::Explain(_)
+                    | Statement::Copy(_)
+                    | Statement::Execute(_)
+                    | Statement::Declare(_)
+                    | Statement::Fetch(_)
+                    | Statement::Vacuum(_)
+            ),
+            Phase::Rows(_) => !self.planned.as_ref().is_some_and(|planned| planned.keyed),
+            Phase::Made(_)
+            | Phase::Flush(_)
+            | Phase::Announce(..)
+            | Phase::Holding(..)
+            | Phase::Done(_) => false,
         }
     }
 

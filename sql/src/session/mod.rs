@@ -131,6 +131,8 @@ pub struct Session {
     ending: Option<Holding>,
     copy: Option<Box<copy::CopyIn>>,
     idle_since: u64,
+    /// The present call may keep its thread busy.
+    roomy: bool,
 }
 
 /// `search_path` as the present catalog resolves it.
@@ -231,6 +233,7 @@ impl Engine {
             ending: None,
             copy: None,
             idle_since: self.clock().unix_micros(),
+            roomy: false,
         })
     }
 
@@ -357,6 +360,11 @@ impl Session {
     pub fn statement_deadline(&self, begun: u64) -> Option<u64> {
         let timeout = self.effective.statement_timeout;
         (timeout > 0).then(|| begun + timeout)
+    }
+
+    /// Says whether the next calls may keep their thread busy ([`Step::Heavy`]).
+    pub fn give_room(&mut self, roomy: bool) {
+        self.roomy = roomy;
     }
 
     /// May the next call keep its thread busy or block it (a large commit)?

@@ -58,6 +58,10 @@ impl Session {
         job.sent = 0;
         loop {
             let phase = std::mem::replace(&mut job.phase, Phase::Start);
+            if !self.roomy && job.is_heavy(&phase) {
+                job.phase = phase;
+                return Ok(Step::Heavy);
+            }
             let step = match phase {
                 Phase::Start => match self.begin(job, out) {
                     Ok(phase) => {

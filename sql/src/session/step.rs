@@ -22,6 +22,9 @@ pub enum Step {
     Wait(Waiting),
     /// Flush the output, then call again.
     More,
+    /// What follows may keep its thread busy for long: call again after
+    /// [`super::Session::give_room`], on a thread that others don't need.
+    Heavy,
     /// COPY FROM STDIN begins: send CopyInResponse, then give the data to `copy_data`.
     CopyIn {
         /// Overall format.
