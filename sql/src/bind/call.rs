@@ -63,11 +63,6 @@ impl Binder<'_> {
     }
 }
 
-/// `left = right` for the executor's own use (locals, partitions), when both have one type.
-pub(crate) fn equality(left: Expr, right: Expr) -> Result<Expr> {
-    typed_operator("=", left, right)
-}
-
 /// An operator over operands that have types already.
 pub(crate) fn typed_operator(name: &str, left: Expr, right: Expr) -> Result<Expr> {
     let found = resolve_operator(name, Some(left.ty()), right.ty())?;

@@ -356,6 +356,3 @@ pub(super) fn unchanged(
     let _ = Isolation::ReadCommitted;
     Ok(newest == seen)
 }
-
-/// Rows waiting in memory.
-pub(super) type Buffer = VecDeque<Row>;

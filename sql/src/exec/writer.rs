@@ -748,22 +748,6 @@ impl TableWriter {
     }
 }
 
-/// The primary key or unique constraint behind an index, for messages.
-pub(super) fn constraint_of(table: &Table, index: u32) -> Option<&str> {
-    table
-        .constraints
-        .iter()
-        .find_map(|constraint| match constraint {
-            Constraint::Unique {
-                index: own, name, ..
-            }
-            | Constraint::Primary {
-                index: own, name, ..
-            } if *own == index => Some(name.as_str()),
-            _ => None,
-        })
-}
-
 /// A table by its OID in the statement's catalog.
 pub(super) fn table_of(id: TableId, cx: &ExecCx<'_>) -> Result<Arc<Table>, Stop> {
     cx.catalog

@@ -519,8 +519,3 @@ fn json_step<'j>(json: &'j Json, index: &Datum) -> Option<&'j Json> {
         _ => None,
     }
 }
-
-/// The type whose order `ORDER BY` over an expression uses.
-pub fn order_type(expr: &Expr) -> Type {
-    expr.ty()
-}
