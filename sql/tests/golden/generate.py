@@ -243,8 +243,81 @@ def casts():
                        f"CAST({literal(source, text)} AS {target})")
 
 
+DATE_FORMATS = [
+    "YYYY-MM-DD HH24:MI:SS", "Day, DD  HH12:MI:SS", "FMDay, FMDD  FMHH12:MI:SS", "DAY Day day DY Dy dy MONTH Month month RM MON Mon mon",
+    "FMDAY FMDay FMday FMMONTH FMMonth FMmonth FMRM", "Y,YYY YYYY YYY YY Y CC Q MM WW DDD DD D J", "FMY,YYY FMYYYY FMYYY FMYY FMY FMCC FMQ FMMM FMWW FMDDD FMDD FMD FMJ",
+    "HH HH12 HH24 MI SS SSSS", "\"HH:MI:SS is\" HH:MI:SS \"\\\"text between quote marks\\\"\"", "HH24--text--MI--text--SS", "YYYYTH YYYYth Jth", "YYYY A.D. YYYY a.d. YYYY bc HH:MI:SS P.M. HH:MI:SS p.m. HH:MI:SS pm",
+    "IYYY IYY IY I IW IDDD ID", "FMIYYY FMIYY FMIY FMI FMIW FMIDDD FMID", "MS US FF1 FF2 FF3 FF4 FF5 FF6", "TZ tz OF TZH:TZM", "rm W AM am", "DDth Mon", "T-\\\"x", "ssss hh24 yyyy", "Q th YYYYth"]
+NUM_FORMATS = ["9G999G999", "9G999G999D999G999", "9999999999999999.999999999999999PR", "9999999999999999.999999999999999S", "S9999999999999999.999999999999999MI",
+    "MI9999999999999999.999999999999999", "FM9999999999999999.999999999999999THPR", "SG9999999999999999.999999999999999th", "0999999999999999.999999999999999", "S0999999999999999.999999999999999",
+    "FM0999999999999999.999999999999999", "FM9999999999999990.999999999999999", "FM9999990999999999.999999999999999", "FM9999999999999999.099999999999999", "L9999999999999999.099999999999999",
+    "9 9 9 9 . 9 9", "FM9.9", "9.9", "99", "000", "S999", "999S", "999PR", "RN", "FMRN", "rn", "99V99", "9.99EEEE", "0.9", ".99", "FM.99", "999th", "FM999TH", "99,99,9.0", "9", "FM999.0", "$999.99", "MI99", "99MI", "PL99", "99PL", "SG9", "9SG", "B99", "L99", "FM90.99", "\"txt\"9", "999.", "FM9999.9999", "0000.00", "S99.9", "99.9S", "9EEEE", ",9,9"]
+NUMBERS = ["0", "1", "-1", "0.5", "-0.5", "12", "-12.34", "1234567.891", "485", "0.001", "-999.9", "NaN", "100", "3999", "4000", "99.99", "1e10"]
+PARSE_DATE = [("2000-01-02", "YYYY-MM-DD"), ("05 Dec 2000", "DD Mon YYYY"), ("20001231", "YYYYMMDD"), ("2000    JUN", "YYYY MON"), ("0097/Feb/16 --> 08:14:30", "YYYY/Mon/DD --> HH:MI:SS"),
+    ("97/2/16 8:14:30", "FMYYYY/FMMM/FMDD FMHH:FMMI:FMSS"), ("2011$03!18 23_38_15", "YYYY-MM-DD HH24:MI:SS"), ("1985 January 12", "YYYY FMMonth DD"), ("1997 AD 11 16", "YYYY BC MM DD"), ("1997 BC 11 16", "YYYY BC MM DD"),
+    ("9-1116", "Y-MMDD"), ("95-1116", "YY-MMDD"), ("995-1116", "YYY-MMDD"), ("2005426", "YYYYWWD"), ("2005300", "YYYYDDD"), ("2005527", "IYYYIWID"), ("005527", "IYYIWID"), ("2005300", "IYYYIDDD"),
+    ("2000-13-01", "YYYY-MM-DD"), ("2001-02-29", "YYYY-MM-DD"), ("", "YYYY"), ("2000 01 02", "YYYYMMDD"), ("12:34 PM", "HH:MI AM"), ("13:34 PM", "HH:MI AM"), ("2018-11-02 12:34:56.025", "YYYY-MM-DD HH24:MI:SS.MS"), ("2018-11-02 12:34:56.1234", "YYYY-MM-DD HH24:MI:SS.US"),
+    ("2011-12-18 11:38 +05:20", "YYYY-MM-DD HH12:MI TZH:TZM"), ("2011-12-18 11:38 -05", "YYYY-MM-DD HH12:MI TZH"), ("2000-06-06 x", "YYYY-MM-DD"), ("abc", "YYYY"), ("2000-1", "YYYY-MM"), ("1", "J"), ("2451545", "J"), ("Monday 5", "Day DD"), ("IV 2000", "RM YYYY"), ("2,001 05", "Y,YYY MM"),
+    ("44 20", "YY CC"), ("2000-Foo", "YYYY-Mon"), ("10 20", "HH24 HH24"), ("1999 TZ", "YYYY TZ"), ("20 1 5", "CC MM DD"), ("2020 3 W", "YYYY W"), ("150 2003", "DDD YYYY"), ("86399", "SSSS"), ("2000-01-01 25:00", "YYYY-MM-DD HH24:MI"), ("2005 52 2005", "IYYY IW YYYY"), ("  2000   01 ", "YYYY MM"), ("2nd 2000", "DDth YYYY")]
+PARSE_NUMBER = [("12,454.8-", "99G999D9S"), ("-34,338,492", "99G999G999"), ("-34,338,492.654,878", "99G999G999D999G999"), ("<564646.654564>", "999999.999999PR"), ("0.00001-", "9.999999S"), ("5.01-", "FM9.999999S"), ("5 4 4 4 4 8 . 7 8", "9 9 9 9 9 9 . 9 9"), (".01", "FM9.99"), (".0", "99999999.99999999"), ("0", "99.99"), (".-01", "S99.99"), (".01-", "99.99S"), ("123456", "999G999"), ("$1234.56", "L9,999.99"), ("42nd", "99th"), ("abc", "999"), ("", "999"), ("12", "9"), ("123.456", "999.99"), ("1234", "99V99"), ("+12", "S99"), ("-5", "MI9"), (" 12 ", "999")]
+
+
+PATHS = ["$", "$.a", "$.*", "$[*]", "$.a[0]", "$.b.c[*]", "strict $.a", "strict $.x", "$.**", "$.**{1}", "$.**{1 to 2}", "$.**{last}", "$[0 to 1]", "$[last]", "$[last - 1]",
+    "$.a ? (@ > 1)", "$[*] ? (@ > 1)", "$[*] ? (@ >= 2 && @ < 3)", "$.b ? (exists(@.c))", "$.a == 1", "$[*] > 2", "1 + 2 * 3", "(1 + 2) * 3", "-$.a", "$.a + 1", "$.type()", "$[*].type()", "$.size()", "$.b.c.size()",
+    "$[*].a", "$.keyvalue().key", "$.a.double()", "$.a.abs()", "$[*] ? (@ starts with \"t\")", "$ ? (@ like_regex \"^x\")", "$ ? (@ like_regex \"^X\" flag \"i\")", "!($.a == 1)", "($.a == 1) is unknown",
+    "$x", "$[10]", "strict $[10]", "$.a / 0", "$.\"a b\"", "lax $.b.*", "$.a.floor()", "$[*] ? (@.a == 1).a", "$ ? (@.a == 1 || @.bb == 1)", "true", "null", "\"s\"", "$.a ? (@ == \"x\")", "$[0, 2]", "$.a.size()", "strict $.a.size()", "$[*] % 2", "+$.a", "$.b.c[1 to last]", "@", "last", "$.", "", "$ ?", "$[", "1.5e3", "$.a.b.c", "$.a >", "$a.b", "(1).type()", "$.ceiling()", "not_a_path", "$ ? (@ <> null)"]
+
+
+def paths():
+    for path in PATHS:
+        yield f"jsonpath\t{escape(path)}", f"CAST({quote(path)} AS jsonpath)"
+
+
+def path_calls():
+    for path in PATHS:
+        for value in POOL["jsonb"]:
+            for operator in ["@?", "@@"]:
+                yield (f"{operator}\t{field('jsonb', value)}\t{field('jsonpath', path)}",
+                       f"{literal('jsonb', value)} {operator} {literal('jsonpath', path)}")
+
+
+def path_queries():
+    for path in PATHS:
+        for value in POOL["jsonb"]:
+            yield from one("4007", "jsonb_path_query_array", [("jsonb", value), ("jsonpath", path), ("jsonb", "{\"x\": 7}"), ("boolean", "f")])
+
+
+def formats():
+    stamp = ["2002-04-20 17:30:00.123456", "1997-06-10 02:03:04", "0001-01-01 00:00:00 BC", "0044-03-15 12:00:00 BC", "2005-01-01 23:59:59.999", "12345-12-31 05:06:07"]
+    for pattern in DATE_FORMATS:
+        for value in stamp:
+            yield from one("2049", "to_char", [("timestamp without time zone", value), ("text", pattern)])
+            yield from one("1770", "to_char", [("timestamp with time zone", value), ("text", pattern)])
+        for value in ["1 year 2 mons 3 days 04:05:06.789", "-1 days -02:03:00", "30:00:00", "0"]:
+            yield from one("1768", "to_char", [("interval", value), ("text", pattern)])
+    for pattern in NUM_FORMATS:
+        for value in NUMBERS:
+            yield from one("1772", "to_char", [("numeric", value), ("text", pattern)])
+            if value != "1e10":
+                yield from one("1776", "to_char", [("double precision", value), ("text", pattern)])
+            if "." not in value and value[-1].isdigit() and value != "1e10":
+                yield from one("1773", "to_char", [("integer", value), ("text", pattern)])
+                yield from one("1774", "to_char", [("bigint", value), ("text", pattern)])
+    for text, pattern in PARSE_DATE:
+        yield from one("1780", "to_date", [("text", text), ("text", pattern)])
+        yield from one("1778", "to_timestamp", [("text", text), ("text", pattern)])
+    for text, pattern in PARSE_NUMBER:
+        yield from one("1777", "to_number", [("text", text), ("text", pattern)])
+
+
+def one(oid, name, arguments):
+    line = "\t".join([oid] + [field(k, t) for k, t in arguments])
+    yield line, f"{name}(" + ", ".join(literal(k, t) for k, t in arguments) + ")"
+
+
 if __name__ == "__main__":
-    ask(inputs(), "input.golden")
+    ask(itertools.chain(formats(), path_queries()), "formats.golden")
+    ask(itertools.chain(inputs(), paths()), "input.golden")
     ask(casts(), "casts.golden")
-    ask(operators(), "operators.golden")
+    ask(itertools.chain(operators(), path_calls()), "operators.golden")
     ask(calls(), "calls.golden")

@@ -199,6 +199,9 @@ fn fill(value: &Datum, element: Type, a: &[Datum]) -> Result<Datum> {
             .detail("Dimension array must be one dimensional."));
         }
     }
+    if lengths.values.iter().any(Datum::is_null) {
+        return Err(no_null());
+    }
     if lowers.is_some_and(|lowers| {
         lowers.len() != lengths.len() && !lowers.values.iter().any(Datum::is_null)
     }) {

@@ -278,15 +278,19 @@ fn part(e: &Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
 }
 
 /// Days since 2000-01-01 of a date in its parts; negative years are BC.
-fn make_date(shown: i32, month: i32, day: i32) -> Result<i64> {
+fn make_date(given: i32, month: i32, day: i32) -> Result<i64> {
+    let shown = given;
     let year = if shown < 0 { shown.saturating_add(1) } else { shown };
+    // In messages 1 BC is the year 0, unless the year has no opposite.
+    let shown = if shown < 0 && shown > i32::MIN { year } else { shown };
     let refused = |what: &str| {
         Err(Error::new(
             state::DATETIME_FIELD_OVERFLOW,
             format!("{what} out of range: {shown}-{month:02}-{day:02}"),
         ))
     };
-    let valid = shown != 0
+    let valid = given != 0
+        && given != i32::MIN
         && (1..=12).contains(&month)
         && day >= 1
         && day <= days_in_month(year, month);
@@ -694,8 +698,6 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         if is_infinite(us) {
             return Ok(Datum::Timestamptz(us));
         }
-        // A wrong unit is told before a wrong zone.
-        compute::truncate_timestamptz(us, &word, &Zone::UTC)?;
         let zone = zone_of(arg::text(a, 2)?)?;
         compute::truncate_timestamptz(us, &word, &zone).map(Datum::Timestamptz)
     }),
@@ -770,10 +772,11 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         to_zone(us, &zone_of(arg::text(a, 0)?)?)
     }),
     ("timestamptz_izone", |_, _, a| {
-        to_zone(
-            arg::timestamptz(a, 1)?,
-            &zone_of_interval(&arg::interval(a, 0)?)?,
-        )
+        let us = arg::timestamptz(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamp(us));
+        }
+        to_zone(us, &zone_of_interval(&arg::interval(a, 0)?)?)
     }),
     ("timestamp_zone", |_, _, a| {
         let us = arg::timestamp(a, 1)?;
@@ -783,10 +786,11 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         from_zone(us, &zone_of(arg::text(a, 0)?)?)
     }),
     ("timestamp_izone", |_, _, a| {
-        from_zone(
-            arg::timestamp(a, 1)?,
-            &zone_of_interval(&arg::interval(a, 0)?)?,
-        )
+        let us = arg::timestamp(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamptz(us));
+        }
+        from_zone(us, &zone_of_interval(&arg::interval(a, 0)?)?)
     }),
     ("timetz_zone", |e, _, a| {
         let zone = zone_of(arg::text(a, 0)?)?;

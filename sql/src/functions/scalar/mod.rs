@@ -6,6 +6,7 @@ mod binary;
 mod compare;
 mod datetime;
 mod float;
+mod format;
 mod integer;
 pub(in crate::functions) mod like;
 mod number;
@@ -27,6 +28,7 @@ static TABLE: LazyLock<HashMap<&'static str, ScalarFunction>> = LazyLock::new(||
         binary::TABLE,
         datetime::TABLE,
         float::TABLE,
+        format::TABLE,
         integer::TABLE,
         like::TABLE,
         number::TABLE,
