@@ -7,6 +7,7 @@ mod compare;
 mod datetime;
 mod float;
 mod format;
+mod in_range;
 mod integer;
 pub(in crate::functions) mod like;
 mod number;
@@ -29,6 +30,7 @@ static TABLE: LazyLock<HashMap<&'static str, ScalarFunction>> = LazyLock::new(||
         datetime::TABLE,
         float::TABLE,
         format::TABLE,
+        in_range::TABLE,
         integer::TABLE,
         like::TABLE,
         number::TABLE,

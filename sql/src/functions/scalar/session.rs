@@ -227,6 +227,9 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("pg_num_nulls", |_, call, a| num_nulls(call, a, true)),
     ("pg_num_nonnulls", |_, call, a| num_nulls(call, a, false)),
+    ("text_regclass", |e, _, a| {
+        Datum::from_text(arg::text(a, 0)?, Type::REGCLASS, e.format)
+    }),
     ("booland_statefunc", |_, _, a| {
         Ok(Datum::Bool(arg::boolean(a, 0)? && arg::boolean(a, 1)?))
     }),

@@ -1,4 +1,4 @@
-//! Replays what PostgreSQL 15 answered (`golden/*.golden`, written by `golden/generate.py`): text
+//! Replays what PostgreSQL 15 answered (`values/*.golden`, written by `values/generate.py`): text
 //! input, casts, operators and functions must give the same text, or the same error.
 
 use sql::functions::evaluation::Bare;
@@ -118,7 +118,7 @@ fn report(error: &Error) -> String {
 /// as skipped.
 fn replay(name: &str, list: &str, answer: fn(&[&str]) -> Answer) {
     let known: Vec<&str> =
-        include_str!("golden/known.txt").lines().filter(|line| !line.starts_with('#')).collect();
+        include_str!("values/known.txt").lines().filter(|line| !line.starts_with('#')).collect();
     let (mut same, mut skipped) = (0, 0);
     let mut differences = Vec::new();
     for line in list.lines() {
@@ -157,25 +157,25 @@ fn replay(name: &str, list: &str, answer: fn(&[&str]) -> Answer) {
 
 #[test]
 fn text_input_is_postgresqls() {
-    replay("input", include_str!("golden/input.golden"), input);
+    replay("input", include_str!("values/input.golden"), input);
 }
 
 #[test]
 fn casts_are_postgresqls() {
-    replay("casts", include_str!("golden/casts.golden"), casts);
+    replay("casts", include_str!("values/casts.golden"), casts);
 }
 
 #[test]
 fn operators_are_postgresqls() {
-    replay("operators", include_str!("golden/operators.golden"), operators);
+    replay("operators", include_str!("values/operators.golden"), operators);
 }
 
 #[test]
 fn functions_are_postgresqls() {
-    replay("calls", include_str!("golden/calls.golden"), calls);
+    replay("calls", include_str!("values/calls.golden"), calls);
 }
 
 #[test]
 fn formatting_is_postgresqls() {
-    replay("formats", include_str!("golden/formats.golden"), calls);
+    replay("formats", include_str!("values/formats.golden"), calls);
 }
