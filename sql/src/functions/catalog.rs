@@ -67,6 +67,8 @@ pub struct AggregateRow {
 
 struct Catalog {
     functions: Vec<Function>,
+    /// How many of them are in `pg_catalog`; those of `information_schema` follow.
+    builtin: usize,
     by_oid: HashMap<u32, usize>,
     by_name: HashMap<&'static str, Vec<usize>>,
     operators: Vec<Operator>,
@@ -104,6 +106,7 @@ fn load() -> Catalog {
         .collect();
     let functions: Vec<Function> = include_str!("static/pg_proc.tsv")
         .lines()
+        .chain(include_str!("static/information_schema.tsv").lines())
         .map(|line| function_row(line, &aggregates, &comparisons))
         .collect();
     let mut by_name: HashMap<&'static str, Vec<usize>> = HashMap::new();
@@ -138,6 +141,7 @@ fn load() -> Catalog {
             .map(|(at, c)| ((c.source, c.target), at))
             .collect(),
         functions,
+        builtin: include_str!("static/pg_proc.tsv").lines().count(),
         by_name,
         operators,
         operators_by_name,
@@ -309,9 +313,9 @@ fn aggregate_row(line: &'static str) -> AggregateRow {
     }
 }
 
-/// All functions, by name.
+/// All functions of the schema `pg_catalog`, by name.
 pub fn functions() -> &'static [Function] {
-    &CATALOG.functions
+    &CATALOG.functions[..CATALOG.builtin]
 }
 
 /// The function of an OID.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result, state};
 use crate::functions::scalar::{arg, regexp, string};
 use crate::functions::{Evaluation, Resolved, SetFunction};
-use crate::types::{Datum, FormatSettings, Interval, Numeric};
+use crate::types::datetime::zone::{self, Abbreviation};
+use crate::types::{Datum, FormatSettings, Interval, Numeric, Record, Shape, Zone};
 
 /// The rows of a set-returning function: one value each, a record for several columns.
 pub type Rows = Box<dyn Iterator<Item = Result<Datum>> + Send>;
@@ -23,6 +24,11 @@ pub(super) fn by_source(source: &str) -> Option<SetFunction> {
         "text_to_table" | "text_to_table_null" => text_to_table,
         "regexp_matches" | "regexp_matches_no_flags" => regexp_matches,
         "regexp_split_to_table" | "regexp_split_to_table_no_flags" => regexp_split,
+        "_pg_expandarray" => expand_array,
+        "pg_get_keywords" => keywords,
+        "pg_timezone_abbrevs" => zone_abbreviations,
+        "pg_timezone_names" => zone_names,
+        "pg_options_to_table" => options,
         _ => return super::json::set_by_source(source),
     })
 }
@@ -251,4 +257,79 @@ fn regexp_split(_: &mut Evaluation<'_>, _: &Resolved, a: &[Datum]) -> Result<Row
         text_at(a, 2).unwrap_or(""),
     )?;
     rows(parts.into_iter().map(Datum::from).collect())
+}
+
+/// Rows of several columns, named as the function's OUT parameters.
+fn records(call: &Resolved, values: Vec<Vec<Datum>>) -> Result<Rows> {
+    let (names, types) =
+        call.columns().into_iter().map(|(name, kind)| (Arc::from(name), kind)).unzip();
+    let shape = Arc::new(Shape { names, types });
+    rows(
+        values
+            .into_iter()
+            .map(|row| Datum::Record(Arc::new(Record::new(shape.clone(), row))))
+            .collect(),
+    )
+}
+
+/// `information_schema._pg_expandarray`: elements with their positions from 1 on.
+fn expand_array(_: &mut Evaluation<'_>, call: &Resolved, a: &[Datum]) -> Result<Rows> {
+    let array = arg::array(a, 0)?;
+    let row = |(index, value): (usize, &Datum)| vec![value.clone(), Datum::Int4(index as i32 + 1)];
+    records(call, array.values.iter().enumerate().map(row).collect())
+}
+
+fn keywords(_: &mut Evaluation<'_>, call: &Resolved, _: &[Datum]) -> Result<Rows> {
+    let row = |keyword: &crate::types::kind::Keyword| {
+        vec![
+            Datum::text(keyword.word),
+            Datum::Char(keyword.category),
+            Datum::Bool(keyword.bare_label),
+            Datum::text(keyword.description),
+            Datum::text(keyword.label_description),
+        ]
+    };
+    records(call, crate::types::kind::keywords().iter().map(row).collect())
+}
+
+fn seconds(east: i64) -> Datum {
+    Datum::Interval(Interval::new(0, 0, east * 1_000_000))
+}
+
+fn zone_abbreviations(e: &mut Evaluation<'_>, call: &Resolved, _: &[Datum]) -> Result<Rows> {
+    let now = e.format.transaction_start;
+    let row = |(name, meaning): (&'static str, Abbreviation)| {
+        let (east, summer) = match meaning {
+            Abbreviation::Fixed(east, summer) => (i64::from(east), summer),
+            Abbreviation::Dynamic(zone) => {
+                let zone = Zone::Named(zone);
+                (zone.offset_at(now), zone.is_summer(now))
+            }
+        };
+        vec![Datum::from(name.to_uppercase()), seconds(east), Datum::Bool(summer)]
+    };
+    records(call, zone::abbreviations().into_iter().map(row).collect())
+}
+
+fn zone_names(e: &mut Evaluation<'_>, call: &Resolved, _: &[Datum]) -> Result<Rows> {
+    let now = e.format.transaction_start;
+    let row = |zone: Zone| {
+        vec![
+            Datum::text(zone.name()),
+            Datum::from(zone.abbreviation_at(now)),
+            seconds(zone.offset_at(now)),
+            Datum::Bool(zone.is_summer(now)),
+        ]
+    };
+    records(call, zone::named().map(row).collect())
+}
+
+/// `{name=value, ...}` as rows.
+fn options(_: &mut Evaluation<'_>, call: &Resolved, a: &[Datum]) -> Result<Rows> {
+    let array = arg::array(a, 0)?;
+    let row = |option: &str| match option.split_once('=') {
+        Some((name, value)) => vec![Datum::text(name), Datum::text(value)],
+        None => vec![Datum::text(option), Datum::Null],
+    };
+    records(call, array.values.iter().filter_map(Datum::as_str).map(row).collect())
 }

@@ -83,16 +83,8 @@ pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
         && let (Some(a), Some(b)) = (from.element(), to.element())
         && let Some(cast) = cast_function(a, b)
     {
-        let method = match cast.method {
-            CastMethod::Text => CastMethod::Text,
-            CastMethod::Relabel if a.oid == b.oid => CastMethod::Relabel,
-            _ => CastMethod::Elements,
-        };
-        let method = if a.oid == b.oid {
-            CastMethod::Relabel
-        } else {
-            method
-        };
+        let same = a.oid == b.oid;
+        let method = if same { CastMethod::Relabel } else { CastMethod::Elements };
         return Some(Cast {
             context: cast.context,
             method,
@@ -187,7 +179,8 @@ fn convert(
         CastMethod::Text => through_text(value, from, to, evaluation),
         CastMethod::Elements => elements(value, from, to, context, evaluation),
         CastMethod::Function(function) => {
-            by_function(function, value, from, to, context, evaluation)
+            let converted = by_function(function, value, from, to, context, evaluation)?;
+            Ok(relabel(&converted, to))
         }
     }
 }

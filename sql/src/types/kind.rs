@@ -644,9 +644,44 @@ fn parse_qualified(name: &str, modifiers: &[&str], whole: &str) -> Result<Type> 
     super::typmod::apply_modifiers(base, modifiers)
 }
 
+/// A key word of SQL, as `pg_get_keywords()` shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyword {
+    /// The word, in lower case.
+    pub word: &'static str,
+    /// `U` unreserved, `C` column name, `T` type or function name, `R` reserved.
+    pub category: u8,
+    /// Whether it can be a column label without AS.
+    pub bare_label: bool,
+    /// The category in words.
+    pub description: &'static str,
+    /// `bare_label` in words.
+    pub label_description: &'static str,
+}
+
+/// PostgreSQL's key words, by word.
+pub fn keywords() -> &'static [Keyword] {
+    static WORDS: LazyLock<Vec<Keyword>> = LazyLock::new(|| {
+        include_str!("keywords.tsv")
+            .lines()
+            .map(|line| {
+                let fields: Vec<&'static str> = line.split('\t').collect();
+                Keyword {
+                    word: fields[0],
+                    category: fields[1].as_bytes()[0],
+                    bare_label: fields[2] == "t",
+                    description: fields[3],
+                    label_description: fields[4],
+                }
+            })
+            .collect()
+    });
+    &WORDS
+}
+
 /// True for key words that an identifier must be quoted for (all but the unreserved ones).
 pub fn is_reserved(word: &str) -> bool {
-    static WORDS: LazyLock<Vec<&'static str>> =
-        LazyLock::new(|| include_str!("reserved.txt").split_whitespace().collect());
-    WORDS.binary_search(&word).is_ok()
+    let words = keywords();
+    let found = words.binary_search_by_key(&word, |keyword| keyword.word);
+    found.is_ok_and(|at| words[at].category != b'U')
 }

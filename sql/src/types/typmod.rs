@@ -224,7 +224,9 @@ pub(crate) fn interval_suffix(modifier: i32) -> String {
 /// # Errors
 /// 22001 for a string too long, 22003 for a number out of range, 22026 for bits of wrong length.
 pub fn apply(value: Datum, kind: Type, explicit: bool) -> Result<Datum> {
-    if kind.modifier < 0 || value.is_null() {
+    let sized = matches!(kind.oid, oid::VARCHAR | oid::BPCHAR | oid::NUMERIC);
+    // Modifiers of these types carry 4 on top; below that there is none.
+    if kind.modifier < 0 || value.is_null() || (sized && kind.modifier < 4) {
         return Ok(value);
     }
     match (value, kind.oid) {

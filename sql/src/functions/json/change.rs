@@ -79,31 +79,45 @@ enum Edit {
     },
 }
 
-fn path(value: &Datum) -> Result<Vec<Arc<str>>> {
+/// The steps of a path; one may be NULL as long as it is not reached.
+type Path = [Option<Arc<str>>];
+
+fn path(value: &Datum) -> Result<Vec<Option<Arc<str>>>> {
     let array = arg::array(std::slice::from_ref(value), 0)?;
     if array.dimensions.len() > 1 {
-        return Err(Error::new(
-            state::ARRAY_SUBSCRIPT_ERROR,
-            "wrong number of array subscripts",
-        ));
+        return Err(wrong_subscripts());
     }
-    array
-        .values
-        .iter()
-        .enumerate()
-        .map(|(index, item)| match item {
-            Datum::Text(text) => Ok(text.clone()),
-            _ => Err(Error::new(
-                state::NULL_VALUE_NOT_ALLOWED,
-                format!("path element at position {} is null", index + 1),
-            )),
-        })
-        .collect()
+    let step = |item: &Datum| match item {
+        Datum::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    Ok(array.values.iter().map(step).collect())
 }
 
-fn edit(value: &Json, path: &[Arc<str>], level: usize, new: &Json, how: Edit) -> Result<Json> {
+fn wrong_subscripts() -> Error {
+    Error::new(state::ARRAY_SUBSCRIPT_ERROR, "wrong number of array subscripts")
+}
+
+fn step_at(path: &Path, level: usize) -> Result<&Arc<str>> {
+    path[level].as_ref().ok_or_else(|| {
+        Error::new(
+            state::NULL_VALUE_NOT_ALLOWED,
+            format!("path element at position {} is null", level + 1),
+        )
+    })
+}
+
+fn is_empty(value: &Json) -> bool {
+    match value {
+        Json::Array(items) => items.is_empty(),
+        Json::Object(pairs) => pairs.is_empty(),
+        _ => false,
+    }
+}
+
+fn edit(value: &Json, path: &Path, level: usize, new: &Json, how: Edit) -> Result<Json> {
     let last = level + 1 == path.len();
-    let step = &path[level];
+    let step = step_at(path, level)?;
     match value {
         Json::Object(pairs) => {
             let mut pairs = pairs.clone();
@@ -137,19 +151,18 @@ fn edit(value: &Json, path: &[Arc<str>], level: usize, new: &Json, how: Edit) ->
 
 fn edit_array(
     items: &[Json],
-    path: &[Arc<str>],
+    path: &Path,
     level: usize,
     new: &Json,
     how: Edit,
 ) -> Result<Json> {
-    let step = path[level].trim();
-    let index: i32 = step.parse().map_err(|_| {
+    let step = step_at(path, level)?;
+    let index: i32 = step.trim().parse().map_err(|_| {
         Error::new(
             state::INVALID_TEXT_REPRESENTATION,
             format!(
-                "path element at position {} is not an integer: \"{}\"",
-                level + 1,
-                path[level]
+                "path element at position {} is not an integer: \"{step}\"",
+                level + 1
             ),
         )
     })?;
@@ -201,8 +214,7 @@ fn set(a: &[Datum], how: Edit) -> Result<Datum> {
     if value.is_scalar() {
         return Err(invalid("cannot set path in scalar"));
     }
-    let empty = matches!(value, Json::Array(items) if items.is_empty())
-        || matches!(value, Json::Object(pairs) if pairs.is_empty());
+    let empty = is_empty(value);
     if steps.is_empty() || (empty && how == (Edit::Set { create: false })) {
         return Ok(a[0].clone());
     }
@@ -220,17 +232,14 @@ fn set_lax(a: &[Datum]) -> Result<Datum> {
         return Ok(Datum::Null);
     }
     let treatment = a[4].as_str();
-    let known = [
-        "raise_exception",
-        "return_target",
-        "delete_key",
-        "use_json_null",
-    ];
-    if !treatment.is_some_and(|word| known.contains(&word)) {
-        return Err(invalid(
+    let refused = || {
+        Err(invalid(
             "null_value_treatment must be \"delete_key\", \"return_target\", \
              \"use_json_null\", or \"raise_exception\"",
-        ));
+        ))
+    };
+    if treatment.is_none() {
+        return refused();
     }
     let create = arg::boolean(a, 3)?;
     if !a[2].is_null() {
@@ -248,10 +257,11 @@ fn set_lax(a: &[Datum]) -> Result<Datum> {
         )),
         Some("return_target") => Ok(a[0].clone()),
         Some("delete_key") => delete_path(a),
-        _ => {
+        Some("use_json_null") => {
             let with_null = [a[0].clone(), a[1].clone(), Datum::jsonb(Json::Null)];
             set(&with_null, Edit::Set { create })
         }
+        _ => refused(),
     }
 }
 
@@ -261,7 +271,7 @@ fn delete_path(a: &[Datum]) -> Result<Datum> {
     if value.is_scalar() {
         return Err(invalid("cannot delete path in scalar"));
     }
-    if steps.is_empty() {
+    if steps.is_empty() || is_empty(value) {
         return Ok(a[0].clone());
     }
     Ok(Datum::jsonb(edit(
@@ -289,6 +299,9 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("jsonb_delete_array", |_, _, a| {
         let array = arg::array(a, 1)?;
+        if array.dimensions.len() > 1 {
+            return Err(wrong_subscripts());
+        }
         let keys: Vec<&str> = array.values.iter().filter_map(Datum::as_str).collect();
         Ok(Datum::jsonb(delete_key(arg::jsonb(a, 0)?, &keys)?))
     }),

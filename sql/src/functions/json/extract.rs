@@ -28,6 +28,14 @@ fn json_text(value: Option<&str>) -> Result<Datum> {
     })
 }
 
+/// The element at an index; a scalar counts as an array of itself.
+fn element(value: &Json, index: i32) -> Option<&Json> {
+    if value.is_scalar() {
+        return matches!(index, 0 | -1).then_some(value);
+    }
+    value.index(i64::from(index))
+}
+
 fn array_index(text: &str) -> Option<i64> {
     let trimmed = text.trim_start();
     let digits = trimmed.strip_prefix(['+', '-']).unwrap_or(trimmed);
@@ -184,10 +192,10 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         jsonb_text(arg::jsonb(a, 0)?.get(arg::text(a, 1)?))
     }),
     ("jsonb_array_element", |_, _, a| {
-        jsonb(arg::jsonb(a, 0)?.index(i64::from(arg::int4(a, 1)?)))
+        jsonb(element(arg::jsonb(a, 0)?, arg::int4(a, 1)?))
     }),
     ("jsonb_array_element_text", |_, _, a| {
-        jsonb_text(arg::jsonb(a, 0)?.index(i64::from(arg::int4(a, 1)?)))
+        jsonb_text(element(arg::jsonb(a, 0)?, arg::int4(a, 1)?))
     }),
     ("jsonb_extract_path", |_, _, a| match path_of(&a[1]) {
         None => Ok(Datum::Null),

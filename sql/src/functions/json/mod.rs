@@ -3,6 +3,7 @@
 mod build;
 mod change;
 mod extract;
+mod path;
 pub mod scan;
 mod set;
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::error::{Error, Result, state};
-use crate::functions::{Evaluation, Resolved, ScalarFunction};
+use crate::functions::{Resolved, ScalarFunction};
 use crate::types::datetime;
 use crate::types::json::write_string;
 use crate::types::kind::oid;
@@ -19,8 +20,8 @@ use crate::types::{Array, Datum, FormatSettings, Json, Record, Shape, Type};
 pub(super) use set::by_source as set_by_source;
 
 static TABLE: LazyLock<HashMap<&'static str, ScalarFunction>> = LazyLock::new(|| {
-    let tables: [&[(&'static str, ScalarFunction)]; 3] =
-        [build::TABLE, change::TABLE, extract::TABLE];
+    let tables: [&[(&'static str, ScalarFunction)]; 4] =
+        [build::TABLE, change::TABLE, extract::TABLE, path::TABLE];
     tables
         .iter()
         .flat_map(|table| table.iter().copied())
@@ -392,10 +393,4 @@ fn plain_text(json: &Json) -> Option<String> {
 /// The declared type of an argument.
 fn kind_of(call: &Resolved, index: usize) -> Type {
     call.parameter(index)
-}
-
-/// `jsonb_path_query(target, path, vars, silent)`.
-fn path_query(e: &Evaluation<'_>, a: &[Datum]) -> Result<Vec<Json>> {
-    let _ = (e, a);
-    Err(Error::unsupported("jsonpath"))
 }

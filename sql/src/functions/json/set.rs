@@ -87,9 +87,8 @@ pub(in crate::functions) fn by_source(source: &str) -> Option<SetFunction> {
                 Outer::Scalar => Err(invalid("cannot call json_object_keys on a scalar")),
             }
         },
-        "jsonb_path_query" | "jsonb_path_query_tz" => |e, _, a| {
-            rows(
-                super::path_query(e, a)?
+        "jsonb_path_query" | "jsonb_path_query_tz" => |_, _, a| {
+            rows(super::path::rows(a)?
                     .into_iter()
                     .map(Datum::jsonb)
                     .collect(),

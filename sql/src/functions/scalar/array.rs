@@ -57,7 +57,7 @@ fn push(base: Option<&Array>, element: Type, value: Datum, front: bool) -> Resul
     };
     if base.dimensions.len() > 1 {
         return Err(Error::new(
-            state::DATATYPE_MISMATCH,
+            crate::SqlState(*b"22000"),
             "argument must be empty or one-dimensional array",
         ));
     }
@@ -190,6 +190,27 @@ fn fill(value: &Datum, element: Type, a: &[Datum]) -> Result<Datum> {
             "dimension values cannot be null",
         )
     };
+    for bounds in std::iter::once(lengths).chain(lowers.map(|lowers| &**lowers)) {
+        if bounds.dimensions.len() > 1 {
+            return Err(Error::new(
+                state::ARRAY_SUBSCRIPT_ERROR,
+                "wrong number of array subscripts",
+            )
+            .detail("Dimension array must be one dimensional."));
+        }
+    }
+    if lengths.values.iter().any(Datum::is_null) {
+        return Err(no_null());
+    }
+    if lowers.is_some_and(|lowers| {
+        lowers.len() != lengths.len() && !lowers.values.iter().any(Datum::is_null)
+    }) {
+        return Err(Error::new(
+            state::ARRAY_SUBSCRIPT_ERROR,
+            "wrong number of array subscripts",
+        )
+        .detail("Low bound array has different size than dimensions array."));
+    }
     let mut dimensions = Vec::new();
     let mut total = 1usize;
     for (index, length) in lengths.values.iter().enumerate() {
@@ -198,13 +219,7 @@ fn fill(value: &Datum, element: Type, a: &[Datum]) -> Result<Datum> {
             None => 1,
             Some(lowers) => match lowers.values.get(index) {
                 Some(lower) => lower.as_i64().ok_or_else(no_null)? as i32,
-                None => {
-                    return Err(Error::new(
-                        state::ARRAY_SUBSCRIPT_ERROR,
-                        "wrong number of array subscripts",
-                    )
-                    .detail("Low bound array has different size than dimensions array."));
-                }
+                None => 1,
             },
         };
         total = usize::try_from(length)

@@ -94,6 +94,16 @@ fn bit_at(bytes: &[u8], index: i64) -> Result<(usize, u8)> {
         .ok_or_else(|| index_error(index, total))
 }
 
+/// The index of a bit in a bit string.
+fn bit_index(length: usize, index: i32) -> Result<usize> {
+    usize::try_from(index).ok().filter(|at| *at < length).ok_or_else(|| {
+        Error::new(
+            state::ARRAY_SUBSCRIPT_ERROR,
+            format!("bit index {index} out of valid range (0..{})", length as i64 - 1),
+        )
+    })
+}
+
 fn new_bit(value: i32) -> Result<bool> {
     match value {
         0 => Ok(false),
@@ -484,12 +494,12 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("bitgetbit", |_, _, a| {
         let text = arg::bits(a, 0)?.as_bytes();
-        let at = byte_at(text, i64::from(arg::int4(a, 1)?))?;
+        let at = bit_index(text.len(), arg::int4(a, 1)?)?;
         Ok(Datum::Int4(i32::from(text[at] == b'1')))
     }),
     ("bitsetbit", |_, _, a| {
         let mut text = arg::bits(a, 0)?.as_bytes().to_vec();
-        let at = byte_at(&text, i64::from(arg::int4(a, 1)?))?;
+        let at = bit_index(text.len(), arg::int4(a, 1)?)?;
         text[at] = if new_bit(arg::int4(a, 2)?)? {
             b'1'
         } else {

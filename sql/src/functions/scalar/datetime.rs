@@ -277,30 +277,28 @@ fn part(e: &Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
     }))
 }
 
-fn make_date(year: i32, month: i32, day: i32) -> Result<i64> {
-    // Negative years are BC.
-    let shown = year;
-    let year = if year < 0 {
-        year.saturating_add(1)
-    } else {
-        year
+/// Days since 2000-01-01 of a date in its parts; negative years are BC.
+fn make_date(given: i32, month: i32, day: i32) -> Result<i64> {
+    let shown = given;
+    let year = if shown < 0 { shown.saturating_add(1) } else { shown };
+    // In messages 1 BC is the year 0, unless the year has no opposite.
+    let shown = if shown < 0 && shown > i32::MIN { year } else { shown };
+    let refused = |what: &str| {
+        Err(Error::new(
+            state::DATETIME_FIELD_OVERFLOW,
+            format!("{what} out of range: {shown}-{month:02}-{day:02}"),
+        ))
     };
-    let valid = shown != 0
+    let valid = given != 0
+        && given != i32::MIN
         && (1..=12).contains(&month)
         && day >= 1
-        && (Fields {
-            year,
-            month,
-            day,
-            ..Fields::default()
-        })
-        .is_julian()
         && day <= days_in_month(year, month);
     if !valid {
-        return Err(Error::new(
-            state::DATETIME_FIELD_OVERFLOW,
-            format!("date field value out of range: {shown}-{month:02}-{day:02}"),
-        ));
+        return refused("date field value");
+    }
+    if !(Fields { year, month, day, ..Fields::default() }).is_julian() {
+        return refused("date");
     }
     Ok(date_of(year, month, day))
 }
@@ -309,19 +307,17 @@ fn make_time(hour: i32, minute: i32, second: f64) -> Result<i64> {
     let us = (second * 1_000_000.0).round_ties_even();
     let valid = (0..=24).contains(&hour)
         && (0..60).contains(&minute)
-        && second >= 0.0
-        && second <= 60.0
+        && (0.0..=60.0).contains(&second)
         && i64::from(hour) * datetime::HOUR_US + i64::from(minute) * MINUTE_US + us as i64
             <= DAY_US;
     if !valid {
-        let shown = if second < 10.0 && second >= 0.0 {
-            format!("0{second}")
-        } else {
-            second.to_string()
-        };
+        let mut shown = Vec::new();
+        // C's %02g: six digits, at least two characters.
+        crate::types::text::write_f64(second, -9, &mut shown);
+        let shown = String::from_utf8_lossy(&shown);
         return Err(Error::new(
             state::DATETIME_FIELD_OVERFLOW,
-            format!("time field value out of range: {hour}:{minute:02}:{shown}"),
+            format!("time field value out of range: {hour}:{minute:02}:{shown:0>2}"),
         ));
     }
     Ok(i64::from(hour) * datetime::HOUR_US + i64::from(minute) * MINUTE_US + us as i64)
@@ -333,26 +329,23 @@ fn make_timestamp(a: &[Datum]) -> Result<i64> {
     days.checked_mul(DAY_US)
         .and_then(|us| us.checked_add(time))
         .filter(|us| is_valid_timestamp(*us))
-        .ok_or_else(|| Error::new(state::DATETIME_FIELD_OVERFLOW, "timestamp out of range"))
+        .ok_or_else(timestamp_out_of_range)
 }
 
+/// Parts that do not fit wrap around, as they do in PostgreSQL 15.
 fn make_interval(a: &[Datum]) -> Result<Datum> {
-    let part = |index: usize| arg::int4(a, index).map(i64::from);
-    let months = part(0)? * 12 + part(1)?;
-    let days = part(2)? * 7 + part(3)?;
+    let months = arg::int4(a, 0)?.wrapping_mul(12).wrapping_add(arg::int4(a, 1)?);
+    let days = arg::int4(a, 2)?.wrapping_mul(7).wrapping_add(arg::int4(a, 3)?);
     let seconds = arg::float8(a, 6)?;
     if !seconds.is_finite() {
         return Err(interval_out_of_range());
     }
-    let us = part(4)? * datetime::HOUR_US
-        + part(5)? * MINUTE_US
-        + (seconds * 1_000_000.0).round_ties_even() as i64;
-    let narrow = |value: i64| i32::try_from(value).map_err(|_| interval_out_of_range());
-    Ok(Datum::Interval(Interval::new(
-        narrow(months)?,
-        narrow(days)?,
-        us,
-    )))
+    let us = (seconds * 1_000_000.0).round_ties_even();
+    let us = if us.abs() < 9.223_372_036_854_775e18 { us as i64 } else { i64::MIN };
+    let time = (i64::from(arg::int4(a, 4)?) * datetime::HOUR_US)
+        .wrapping_add(i64::from(arg::int4(a, 5)?) * MINUTE_US)
+        .wrapping_add(us);
+    Ok(Datum::Interval(Interval::new(months, days, time)))
 }
 
 fn from_epoch(seconds: f64) -> Result<Datum> {
@@ -701,8 +694,11 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("timestamptz_trunc_zone", |_, _, a| {
         let word = arg::text(a, 0)?.to_lowercase();
-        let zone = zone_of(arg::text(a, 2)?)?;
         let us = arg::timestamptz(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamptz(us));
+        }
+        let zone = zone_of(arg::text(a, 2)?)?;
         compute::truncate_timestamptz(us, &word, &zone).map(Datum::Timestamptz)
     }),
     ("interval_trunc", |_, _, a| {
@@ -769,22 +765,32 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         from_epoch(arg::float8(a, 0)?)
     }),
     ("timestamptz_zone", |_, _, a| {
-        to_zone(arg::timestamptz(a, 1)?, &zone_of(arg::text(a, 0)?)?)
+        let us = arg::timestamptz(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamp(us));
+        }
+        to_zone(us, &zone_of(arg::text(a, 0)?)?)
     }),
     ("timestamptz_izone", |_, _, a| {
-        to_zone(
-            arg::timestamptz(a, 1)?,
-            &zone_of_interval(&arg::interval(a, 0)?)?,
-        )
+        let us = arg::timestamptz(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamp(us));
+        }
+        to_zone(us, &zone_of_interval(&arg::interval(a, 0)?)?)
     }),
     ("timestamp_zone", |_, _, a| {
-        from_zone(arg::timestamp(a, 1)?, &zone_of(arg::text(a, 0)?)?)
+        let us = arg::timestamp(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamptz(us));
+        }
+        from_zone(us, &zone_of(arg::text(a, 0)?)?)
     }),
     ("timestamp_izone", |_, _, a| {
-        from_zone(
-            arg::timestamp(a, 1)?,
-            &zone_of_interval(&arg::interval(a, 0)?)?,
-        )
+        let us = arg::timestamp(a, 1)?;
+        if is_infinite(us) {
+            return Ok(Datum::Timestamptz(us));
+        }
+        from_zone(us, &zone_of_interval(&arg::interval(a, 0)?)?)
     }),
     ("timetz_zone", |e, _, a| {
         let zone = zone_of(arg::text(a, 0)?)?;

@@ -351,7 +351,7 @@ fn width_bucket(operand: f64, low: f64, high: f64, count: i32) -> Result<Datum> 
         } else if operand >= high {
             over()?
         } else {
-            scaled(operand - low, high - low).min(count - 1) + 1
+            scaled(operand - low, high - low) + 1
         }
     } else if low > high {
         if operand > low {
@@ -359,7 +359,7 @@ fn width_bucket(operand: f64, low: f64, high: f64, count: i32) -> Result<Datum> 
         } else if operand <= high {
             over()?
         } else {
-            scaled(low - operand, low - high).min(count - 1) + 1
+            scaled(low - operand, low - high) + 1
         }
     } else {
         return failed("lower bound cannot equal upper bound");

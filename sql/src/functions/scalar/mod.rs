@@ -6,6 +6,8 @@ mod binary;
 mod compare;
 mod datetime;
 mod float;
+mod format;
+mod in_range;
 mod integer;
 pub(in crate::functions) mod like;
 mod number;
@@ -27,6 +29,8 @@ static TABLE: LazyLock<HashMap<&'static str, ScalarFunction>> = LazyLock::new(||
         binary::TABLE,
         datetime::TABLE,
         float::TABLE,
+        format::TABLE,
+        in_range::TABLE,
         integer::TABLE,
         like::TABLE,
         number::TABLE,

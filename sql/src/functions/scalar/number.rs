@@ -87,10 +87,10 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     ("numeric_ceil", |_, _, a| done(arg::numeric(a, 0)?.ceil())),
     ("numeric_floor", |_, _, a| done(arg::numeric(a, 0)?.floor())),
     ("numeric_round", |_, _, a| {
-        done(arg::numeric(a, 0)?.round(rounding(arg::int4(a, 1)?)))
+        done(arg::numeric(a, 0)?.round(arg::int4(a, 1)?))
     }),
     ("numeric_trunc", |_, _, a| {
-        done(arg::numeric(a, 0)?.trunc(rounding(arg::int4(a, 1)?)))
+        done(arg::numeric(a, 0)?.trunc(arg::int4(a, 1)?))
     }),
     // round(x) and trunc(x) are SQL functions in PostgreSQL.
     ("round@1708", |_, _, a| done(arg::numeric(a, 0)?.round(0))),
@@ -158,8 +158,3 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         )
     }),
 ];
-
-/// `round` and `trunc` take at most 2000 places either way.
-fn rounding(places: i32) -> i32 {
-    places.clamp(-2_000, 2_000)
-}

@@ -834,11 +834,12 @@ fn replace_plain(a: &[Datum], flags: &str) -> Result<Datum> {
 fn replace_extended(a: &[Datum]) -> Result<Datum> {
     let text = arg::text(a, 0)?;
     let start = positive(int_or(a, 3, 1), "start")?;
-    let flags = Flags::parse(text_or(a, 5, ""))?;
-    let n = match a.get(4) {
-        Some(_) => not_negative(int_or(a, 4, 1), "n")?,
-        None => i32::from(!flags.global),
+    let given = match a.get(4) {
+        Some(_) => Some(not_negative(int_or(a, 4, 1), "n")?),
+        None => None,
     };
+    let flags = Flags::parse(text_or(a, 5, ""))?;
+    let n = given.unwrap_or(i32::from(!flags.global));
     let regex = compile(arg::text(a, 1)?, flags)?;
     if start as usize > length(text) + 1 {
         return Ok(a[0].clone());

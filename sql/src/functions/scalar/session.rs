@@ -38,24 +38,22 @@ fn random_uuid(e: &Evaluation<'_>) -> Datum {
 }
 
 fn lsn_numeric(value: &Numeric) -> Result<u64> {
-    if value.is_nan() {
+    if !value.is_finite() {
+        let word = if value.is_nan() { "NaN" } else { "infinity" };
         return Err(Error::new(
             state::FEATURE_NOT_SUPPORTED,
-            "cannot convert NaN to pg_lsn",
+            format!("cannot convert {word} to pg_lsn"),
         ));
     }
     value
         .to_i128()
         .and_then(|value| u64::try_from(value).ok())
-        .ok_or_else(|| Error::new(state::NUMERIC_VALUE_OUT_OF_RANGE, "pg_lsn out of range"))
+        .ok_or_else(|| Error::new(state::INVALID_PARAMETER_VALUE, "pg_lsn out of range"))
 }
 
-fn nan_operand(value: &Numeric, word: &str) -> Result<()> {
+fn nan_operand(value: &Numeric, phrase: &str) -> Result<()> {
     if value.is_nan() {
-        return Err(Error::new(
-            state::FEATURE_NOT_SUPPORTED,
-            format!("cannot {word} NaN to pg_lsn"),
-        ));
+        return Err(Error::new(state::FEATURE_NOT_SUPPORTED, format!("cannot {phrase} pg_lsn")));
     }
     Ok(())
 }
@@ -229,6 +227,9 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("pg_num_nulls", |_, call, a| num_nulls(call, a, true)),
     ("pg_num_nonnulls", |_, call, a| num_nulls(call, a, false)),
+    ("text_regclass", |e, _, a| {
+        Datum::from_text(arg::text(a, 0)?, Type::REGCLASS, e.format)
+    }),
     ("booland_statefunc", |_, _, a| {
         Ok(Datum::Bool(arg::boolean(a, 0)? && arg::boolean(a, 1)?))
     }),
@@ -244,15 +245,15 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         Ok(Datum::numeric(Numeric::from_parts(difference, 0)))
     }),
     ("pg_lsn_pli", |_, _, a| {
-        nan_operand(arg::numeric(a, 1)?, "add")?;
+        nan_operand(arg::numeric(a, 1)?, "add NaN to")?;
         lsn_plus(arg::lsn(a, 0)?, arg::numeric(a, 1)?)
     }),
     ("numeric_pl_pg_lsn@5023", |_, _, a| {
-        nan_operand(arg::numeric(a, 0)?, "add")?;
+        nan_operand(arg::numeric(a, 0)?, "add NaN to")?;
         lsn_plus(arg::lsn(a, 1)?, arg::numeric(a, 0)?)
     }),
     ("pg_lsn_mii", |_, _, a| {
-        nan_operand(arg::numeric(a, 1)?, "subtract")?;
+        nan_operand(arg::numeric(a, 1)?, "subtract NaN from")?;
         lsn_plus(arg::lsn(a, 0)?, &arg::numeric(a, 1)?.neg())
     }),
     ("numeric_pg_lsn", |_, _, a| {

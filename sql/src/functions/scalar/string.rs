@@ -201,7 +201,10 @@ fn overlay(text: &str, new: &str, start: i32, count: i32) -> Result<String> {
 fn chr(code: i32) -> Result<Datum> {
     let limit = |message: String| Err(Error::new(state::PROGRAM_LIMIT_EXCEEDED, message));
     if code < 0 {
-        return limit("character number must be positive".to_owned());
+        return Err(Error::new(
+            state::INVALID_PARAMETER_VALUE,
+            "character number must be positive",
+        ));
     }
     if code == 0 {
         return limit("null character not permitted".to_owned());
@@ -610,6 +613,10 @@ fn string_type(a: &[Datum], kind: u32) -> Result<Datum> {
 }
 
 fn clip(text: &str, count: i32, from_left: bool) -> &str {
+    // The smallest integer has no opposite: PostgreSQL then gives all of it from the right.
+    if count == i32::MIN && !from_left {
+        return text;
+    }
     let total = length(text) as i64;
     let count = i64::from(count);
     let keep = if count >= 0 {
@@ -883,9 +890,9 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         );
         Ok(Datum::text(String::from_utf8_lossy(&out)))
     }),
-    ("char_bpchar", |_, _, a| {
-        let byte = arg::char(a, 0)?;
-        Ok(Datum::text(char::from(byte).encode_utf8(&mut [0; 4])))
+    ("char_bpchar", |_, _, a| match arg::char(a, 0)? {
+        0 => Ok(Datum::text("")),
+        byte => Ok(Datum::text(char::from(byte).encode_utf8(&mut [0; 4]))),
     }),
     ("text_char", |_, _, a| {
         Datum::from_text(

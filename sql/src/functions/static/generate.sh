@@ -17,6 +17,13 @@ dump pg_proc "SELECT p.oid, proname, CASE WHEN lanname = 'internal' THEN prosrc 
   coalesce(pg_get_expr(proargdefaults, 0), ''), proleakproof, proparallel, procost, prorows
   FROM pg_proc p JOIN pg_language l ON l.oid = prolang
   WHERE pronamespace = 'pg_catalog'::regnamespace AND p.oid < 12000 ORDER BY proname, p.oid"
+dump information_schema "SELECT p.oid, proname, proname, lanname, prokind, proisstrict, proretset, provolatile,
+  provariadic, pronargdefaults, prorettype, proargtypes, array_to_string(proallargtypes, ' '),
+  array_to_string(proargmodes, ''), array_to_string(proargnames, ' '), '', proleakproof, proparallel,
+  procost, prorows FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+  WHERE pronamespace = 'information_schema'::regnamespace AND proname = '_pg_expandarray'"
+psql -XqAt -c "COPY (SELECT word, catcode, barelabel, catdesc, baredesc FROM pg_get_keywords()
+  ORDER BY word COLLATE \"C\") TO STDOUT" >../../types/keywords.tsv
 dump pg_operator "SELECT oid, oprname, oprkind, oprcanmerge, oprcanhash, oprleft, oprright, oprresult,
   oprcom, oprnegate, oprcode::oid, oprrest::oid, oprjoin::oid FROM pg_operator ORDER BY oprname COLLATE \"C\", oid"
 dump pg_cast "SELECT oid, castsource, casttarget, castfunc, castcontext, castmethod FROM pg_cast ORDER BY oid"

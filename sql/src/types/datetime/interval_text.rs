@@ -34,6 +34,7 @@ const SUBSECONDS: u32 = (1 << 1) | (1 << 2) | (1 << 3);
 
 #[derive(Default)]
 struct Sum {
+    years: i64,
     months: i64,
     days: i64,
     us: i64,
@@ -82,6 +83,12 @@ impl Sum {
     fn add_months(&mut self, value: i64, scale: i64) -> Step<()> {
         let part = value.checked_mul(scale).ok_or(Failure::Overflow)?;
         self.months = narrow(self.months.checked_add(part).ok_or(Failure::Overflow)?)?;
+        Ok(())
+    }
+
+    fn add_years(&mut self, value: i64, scale: i64) -> Step<()> {
+        let part = value.checked_mul(scale).ok_or(Failure::Overflow)?;
+        self.years = narrow(self.years.checked_add(part).ok_or(Failure::Overflow)?)?;
         Ok(())
     }
 
@@ -134,7 +141,7 @@ impl Sum {
                     Unit::Millennium => 1000,
                     _ => 1,
                 };
-                self.add_months(value, 12 * years)?;
+                self.add_years(value, years)?;
                 self.add_fraction_years(part, years as f64)?;
             }
             _ => return Err(Failure::Format),
@@ -144,7 +151,7 @@ impl Sum {
 
     fn interval(&self) -> Step<Interval> {
         Ok(Interval::new(
-            i32::try_from(self.months).map_err(|_| Failure::Overflow)?,
+            i32::try_from(self.years * 12 + self.months).map_err(|_| Failure::Total)?,
             i32::try_from(self.days).map_err(|_| Failure::Overflow)?,
             self.us,
         ))
@@ -362,7 +369,7 @@ fn decode_iso(text: &str) -> Step<Interval> {
         any = true;
         rest = &tail[1..];
     }
-    if !any {
+    if !any && !in_time {
         return Err(Failure::Format);
     }
     sum.interval()

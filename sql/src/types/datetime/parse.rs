@@ -24,6 +24,8 @@ pub(super) enum Failure {
     MonthDay,
     /// 22015.
     Interval,
+    /// 22008, an interval whose months do not fit together.
+    Total,
     /// 22009.
     Displacement,
     /// 22023, a zone that is not known.
@@ -50,6 +52,7 @@ impl Failure {
             Failure::Interval => {
                 Error::new(state::INTERVAL_FIELD_OVERFLOW, overflow("interval field"))
             }
+            Failure::Total => super::interval_out_of_range(),
             Failure::Displacement => Error::new(
                 state::INVALID_TIME_ZONE_DISPLACEMENT,
                 format!("time zone displacement out of range: \"{text}\""),

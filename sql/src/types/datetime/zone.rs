@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone as _};
-use chrono_tz::{OffsetName, TZ_VARIANTS, Tz};
+use chrono_tz::{OffsetComponents, OffsetName, TZ_VARIANTS, Tz};
 
 use super::{SECOND_US, UNIX_US};
 
@@ -71,6 +71,11 @@ pub fn abbreviations() -> Vec<(&'static str, Abbreviation)> {
         .collect();
     all.sort_by_key(|(name, _)| *name);
     all
+}
+
+/// All zones of the IANA database, by name.
+pub fn named() -> impl Iterator<Item = Zone> {
+    TZ_VARIANTS.iter().map(|zone| Zone::Named(*zone))
 }
 
 impl Zone {
@@ -155,6 +160,17 @@ impl Zone {
                     chrono::LocalResult::Ambiguous(_, latest) => seconds(&latest),
                     chrono::LocalResult::None => self.offset_at(us - 86_400 * SECOND_US),
                 }
+            }
+        }
+    }
+
+    /// Whether daylight saving time is on at an instant.
+    pub fn is_summer(&self, us: i64) -> bool {
+        match self {
+            Zone::Fixed { .. } => false,
+            Zone::Named(zone) => {
+                let offset = zone.offset_from_utc_datetime(&naive(us));
+                !offset.dst_offset().is_zero()
             }
         }
     }

@@ -20,12 +20,14 @@ const POWERS: [i128; 39] = {
     powers
 };
 
-/// `10^exponent`, or `i128::MAX` where that does not fit (a product with it then overflows).
-pub(super) fn small_power(exponent: u16) -> i128 {
-    POWERS
-        .get(usize::from(exponent))
-        .copied()
-        .unwrap_or(i128::MAX)
+/// `10^exponent`, where it fits.
+pub(super) fn small_power(exponent: u16) -> Option<i128> {
+    POWERS.get(usize::from(exponent)).copied()
+}
+
+/// `value * 10^exponent`, where it fits.
+pub(super) fn shifted(value: i128, exponent: u16) -> Option<i128> {
+    value.checked_mul(small_power(exponent)?)
 }
 
 /// `10^exponent`.
@@ -122,9 +124,9 @@ impl Numeric {
                 },
             ) => {
                 let (x, y) = if s >= t {
-                    (Some(*a), b.checked_mul(small_power(s - t)))
+                    (Some(*a), shifted(*b, s - t))
                 } else {
-                    (a.checked_mul(small_power(t - s)), Some(*b))
+                    (shifted(*a, t - s), Some(*b))
                 };
                 if let (Some(x), Some(y)) = (x, y)
                     && let Some(unscaled) = x.checked_add(y)
@@ -302,7 +304,7 @@ impl Numeric {
         if let (Numeric::Small { unscaled: a, .. }, Numeric::Small { unscaled: b, .. }) =
             (self, other)
             && shift >= 0
-            && let Some(numerator) = a.checked_mul(small_power(shift.min(99) as u16))
+            && let Some(numerator) = shifted(*a, shift.min(99) as u16)
             && let Ok(scale) = u16::try_from(scale)
             && b.unsigned_abs() < i128::MAX as u128 / 2
         {
@@ -386,7 +388,7 @@ impl Numeric {
         }
         if scale > own {
             if let Numeric::Small { unscaled, .. } = self
-                && let Some(unscaled) = unscaled.checked_mul(small_power((scale - own) as u16))
+                && let Some(unscaled) = shifted(*unscaled, (scale - own) as u16)
             {
                 return Ok(Numeric::Small {
                     unscaled,

@@ -77,7 +77,7 @@ impl Numeric {
             for digit in whole.bytes().chain(fraction.bytes()) {
                 unscaled = unscaled * 10 + i128::from(digit - b'0');
             }
-            unscaled *= super::arithmetic::small_power(shift as u16);
+            unscaled *= super::arithmetic::small_power(shift as u16).unwrap_or(1);
             let unscaled = if negative { -unscaled } else { unscaled };
             return Ok(Numeric::Small {
                 unscaled,

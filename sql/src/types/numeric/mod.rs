@@ -287,9 +287,9 @@ impl Ord for Numeric {
                 return a.signum().cmp(&b.signum());
             }
             let (x, y) = if s < t {
-                (a.checked_mul(arithmetic::small_power(t - s)), Some(*b))
+                (arithmetic::shifted(*a, t - s), Some(*b))
             } else {
-                (Some(*a), b.checked_mul(arithmetic::small_power(s - t)))
+                (Some(*a), arithmetic::shifted(*b, s - t))
             };
             if let (Some(x), Some(y)) = (x, y) {
                 return x.cmp(&y);

@@ -134,15 +134,10 @@ fn exp_fixed(x: &BigInt, digits: i64, extra: i64) -> (BigInt, i64) {
     let work = digits + extra.max(0) + GUARD + 8;
     let one = power_of_ten(work as u32);
     let scaled = x * power_of_ten((work - digits) as u32);
-    let magnitude = x
-        .to_f64()
-        .map_or(0.0, |x| (x / 10f64.powi(digits.min(300) as i32)).abs());
-    let halvings = if magnitude > 0.0 {
-        (magnitude.log2().ceil() as i32 + 8).max(0)
-    } else {
-        8
-    };
-    let reduced: BigInt = scaled >> halvings as usize;
+    // Halved until it is below 1/256.
+    let bits = x.bits() as f64 - digits as f64 * std::f64::consts::LOG2_10;
+    let halvings = (bits.ceil() as i64 + 8).max(8) as usize;
+    let reduced: BigInt = scaled >> halvings;
     let mut term = one.clone();
     let mut sum = one.clone();
     let mut n = 1u32;
@@ -281,7 +276,7 @@ impl Numeric {
         if exponent.is_integral()
             && let Some(n) = exponent.to_i64().and_then(|n| i32::try_from(n).ok())
         {
-            return self.power_integer(n, exponent.scale());
+            return self.power_integer(n);
         }
         if self.is_zero() {
             return Ok(Numeric::zero_at(SIGNIFICANT_DIGITS_MIN));
@@ -344,22 +339,15 @@ impl Numeric {
         }))
     }
 
-    fn power_integer(&self, n: i32, exponent_scale: i32) -> Result<Numeric> {
+    fn power_integer(&self, n: i32) -> Result<Numeric> {
         let (mantissa, shift) = leading(self);
         let weight = if self.is_zero() {
             0.0
         } else {
             f64::from(n) * (mantissa.abs().log10() + shift as f64)
         };
-        if weight > 131_072.0 + 4.0 {
-            return Err(overflow());
-        }
-        if weight + 1.0 < -f64::from(RESULT_SCALE_MAX) {
-            return Ok(Numeric::zero_at(RESULT_SCALE_MAX));
-        }
-        let scale = scale_for(weight as i64, &[self])
-            .max(exponent_scale)
-            .min(RESULT_SCALE_MAX);
+        // PostgreSQL 15 gives powers by integers at least 16 decimals.
+        let scale = SIGNIFICANT_DIGITS_MIN.max(self.scale()).min(RESULT_SCALE_MAX);
         match n {
             0 => return Numeric::ONE.round(scale),
             1 => return self.round(scale),
@@ -368,6 +356,12 @@ impl Numeric {
             _ => {}
         }
         if self.is_zero() {
+            return Ok(Numeric::zero_at(scale));
+        }
+        if weight > 3.0 * 32_767.0 * 4.0 {
+            return Err(overflow());
+        }
+        if weight + 1.0 < -f64::from(scale) {
             return Ok(Numeric::zero_at(scale));
         }
         let digits = weight.max(0.0) as i64 + i64::from(scale) + GUARD * 2;
