@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use journal::{
-    GroupId, Index, Journal, Kind, Options, Payload, Position, RealDisk, Record, Term,
-};
+use journal::{GroupId, Index, Journal, Kind, Options, Payload, Position, RealDisk, Record, Term};
 
 fn entry(group: u32, index: u64) -> Record {
     Record {

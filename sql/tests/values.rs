@@ -29,7 +29,10 @@ fn unescape(text: &str) -> String {
 }
 
 fn with_evaluation<T>(run: impl FnOnce(&mut Evaluation<'_>) -> T) -> T {
-    let format = FormatSettings { transaction_start: NOW, ..FormatSettings::default() };
+    let format = FormatSettings {
+        transaction_start: NOW,
+        ..FormatSettings::default()
+    };
     let bare = Bare::default();
     run(&mut Evaluation::new(&format, NOW, &bare))
 }
@@ -46,7 +49,10 @@ fn argument(field: &str) -> Result<(Type, Datum)> {
     if text == "\\N" {
         return Ok((kind, Datum::Null));
     }
-    Ok((kind, Datum::from_text(&unescape(text), kind, &FormatSettings::default())?))
+    Ok((
+        kind,
+        Datum::from_text(&unescape(text), kind, &FormatSettings::default())?,
+    ))
 }
 
 fn split_field(field: &str) -> (&str, &str) {
@@ -95,8 +101,13 @@ fn calls(fields: &[&str]) -> Answer {
     let oid = fields[0].parse().expect("the first field is an OID");
     let function = functions::function(oid).expect("the function is in the catalog");
     let (types, values) = arguments(&fields[1..])?;
-    let given: Vec<Argument<'_>> =
-        types.iter().map(|kind| Argument { name: None, kind: *kind }).collect();
+    let given: Vec<Argument<'_>> = types
+        .iter()
+        .map(|kind| Argument {
+            name: None,
+            kind: *kind,
+        })
+        .collect();
     let variadic = function.variadic != 0 && function.variadic != Type::ANY.oid;
     let resolved = functions::resolve_call(function.name, &given, variadic)?;
     with_evaluation(|e| call(&resolved, &types, values, e))
@@ -117,8 +128,10 @@ fn report(error: &Error) -> String {
 /// Replays a list; differences fail unless `known.txt` names the line and why. Lines about what is not supported count
 /// as skipped.
 fn replay(name: &str, list: &str, answer: fn(&[&str]) -> Answer) {
-    let known: Vec<&str> =
-        include_str!("values/known.txt").lines().filter(|line| !line.starts_with('#')).collect();
+    let known: Vec<&str> = include_str!("values/known.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
     let (mut same, mut skipped) = (0, 0);
     let mut differences = Vec::new();
     for line in list.lines() {
@@ -145,14 +158,24 @@ fn replay(name: &str, list: &str, answer: fn(&[&str]) -> Answer) {
         } else if known.contains(&asked.join("\t").as_str()) {
             skipped += 1;
         } else {
-            differences.push(format!("{}\n  expected {expected}\n  got      {got}", asked.join(" | ")));
+            differences.push(format!(
+                "{}\n  expected {expected}\n  got      {got}",
+                asked.join(" | ")
+            ));
         }
     }
-    println!("{name}: {same} same, {skipped} not supported, {} different", differences.len());
+    println!(
+        "{name}: {same} same, {skipped} not supported, {} different",
+        differences.len()
+    );
     for difference in &differences {
         println!("{difference}");
     }
-    assert!(differences.is_empty(), "{name}: {} lines differ", differences.len());
+    assert!(
+        differences.is_empty(),
+        "{name}: {} lines differ",
+        differences.len()
+    );
 }
 
 #[test]
@@ -167,7 +190,11 @@ fn casts_are_postgresqls() {
 
 #[test]
 fn operators_are_postgresqls() {
-    replay("operators", include_str!("values/operators.golden"), operators);
+    replay(
+        "operators",
+        include_str!("values/operators.golden"),
+        operators,
+    );
 }
 
 #[test]

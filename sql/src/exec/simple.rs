@@ -1,6 +1,5 @@
 //! The plain operators: values, filter, projection, set-returning projection, LIMIT, row locks.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Error, state};

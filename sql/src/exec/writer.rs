@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::catalog::{Constraint, ForeignKey, Index, Key, Table, TableId};
+use crate::catalog::{ForeignKey, Index, Key, Table, TableId};
 use crate::error::{Error, Result as SqlResult, state};
 use crate::exec::{ExecCx, Row, RowReader};
 use crate::expr::{Expr, Frame};

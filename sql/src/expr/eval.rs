@@ -8,7 +8,7 @@ use crate::expr::subplan::Shared;
 use crate::expr::{AnyArray, Case, Expr, RowCompare, RowOp, SubPlan, deep};
 use crate::functions::Evaluation;
 use crate::transaction::Stop;
-use crate::types::{Array, Datum, Json, Record, Type, cast, compare};
+use crate::types::{Array, Datum, Json, Record, cast, compare};
 
 /// The values that hold for a whole plan or subquery run.
 #[derive(Clone, Debug)]

@@ -261,8 +261,11 @@ fn regexp_split(_: &mut Evaluation<'_>, _: &Resolved, a: &[Datum]) -> Result<Row
 
 /// Rows of several columns, named as the function's OUT parameters.
 fn records(call: &Resolved, values: Vec<Vec<Datum>>) -> Result<Rows> {
-    let (names, types) =
-        call.columns().into_iter().map(|(name, kind)| (Arc::from(name), kind)).unzip();
+    let (names, types) = call
+        .columns()
+        .into_iter()
+        .map(|(name, kind)| (Arc::from(name), kind))
+        .unzip();
     let shape = Arc::new(Shape { names, types });
     rows(
         values
@@ -289,7 +292,10 @@ fn keywords(_: &mut Evaluation<'_>, call: &Resolved, _: &[Datum]) -> Result<Rows
             Datum::text(keyword.label_description),
         ]
     };
-    records(call, crate::types::kind::keywords().iter().map(row).collect())
+    records(
+        call,
+        crate::types::kind::keywords().iter().map(row).collect(),
+    )
 }
 
 fn seconds(east: i64) -> Datum {
@@ -306,7 +312,11 @@ fn zone_abbreviations(e: &mut Evaluation<'_>, call: &Resolved, _: &[Datum]) -> R
                 (zone.offset_at(now), zone.is_summer(now))
             }
         };
-        vec![Datum::from(name.to_uppercase()), seconds(east), Datum::Bool(summer)]
+        vec![
+            Datum::from(name.to_uppercase()),
+            seconds(east),
+            Datum::Bool(summer),
+        ]
     };
     records(call, zone::abbreviations().into_iter().map(row).collect())
 }
@@ -331,5 +341,13 @@ fn options(_: &mut Evaluation<'_>, call: &Resolved, a: &[Datum]) -> Result<Rows>
         Some((name, value)) => vec![Datum::text(name), Datum::text(value)],
         None => vec![Datum::text(option), Datum::Null],
     };
-    records(call, array.values.iter().filter_map(Datum::as_str).map(row).collect())
+    records(
+        call,
+        array
+            .values
+            .iter()
+            .filter_map(Datum::as_str)
+            .map(row)
+            .collect(),
+    )
 }

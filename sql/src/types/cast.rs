@@ -84,7 +84,11 @@ pub fn cast_function(from: Type, to: Type) -> Option<Cast> {
         && let Some(cast) = cast_function(a, b)
     {
         let same = a.oid == b.oid;
-        let method = if same { CastMethod::Relabel } else { CastMethod::Elements };
+        let method = if same {
+            CastMethod::Relabel
+        } else {
+            CastMethod::Elements
+        };
         return Some(Cast {
             context: cast.context,
             method,

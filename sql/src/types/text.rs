@@ -1111,7 +1111,11 @@ impl ArrayParser<'_> {
         self.skip_blanks();
         if self.rest.get(self.at) == Some(&b'}') {
             self.at += 1;
-            return if depth == 0 { Ok(()) } else { Err(self.unexpected(b'}')) };
+            return if depth == 0 {
+                Ok(())
+            } else {
+                Err(self.unexpected(b'}'))
+            };
         }
         loop {
             self.skip_blanks();

@@ -95,7 +95,10 @@ fn path(value: &Datum) -> Result<Vec<Option<Arc<str>>>> {
 }
 
 fn wrong_subscripts() -> Error {
-    Error::new(state::ARRAY_SUBSCRIPT_ERROR, "wrong number of array subscripts")
+    Error::new(
+        state::ARRAY_SUBSCRIPT_ERROR,
+        "wrong number of array subscripts",
+    )
 }
 
 fn step_at(path: &Path, level: usize) -> Result<&Arc<str>> {
@@ -149,13 +152,7 @@ fn edit(value: &Json, path: &Path, level: usize, new: &Json, how: Edit) -> Resul
     }
 }
 
-fn edit_array(
-    items: &[Json],
-    path: &Path,
-    level: usize,
-    new: &Json,
-    how: Edit,
-) -> Result<Json> {
+fn edit_array(items: &[Json], path: &Path, level: usize, new: &Json, how: Edit) -> Result<Json> {
     let step = step_at(path, level)?;
     let index: i32 = step.trim().parse().map_err(|_| {
         Error::new(

@@ -259,7 +259,10 @@ impl Evaluator<'_> {
                 None => from,
             };
             if !self.ignore && (from < 0 || from > to || to >= length) {
-                return Err(failed(OUT_OF_BOUNDS, "jsonpath array subscript is out of bounds"));
+                return Err(failed(
+                    OUT_OF_BOUNDS,
+                    "jsonpath array subscript is out of bounds",
+                ));
             }
             for index in from.max(0)..=to.min(length - 1) {
                 out.push(items[index as usize].clone());
@@ -278,7 +281,10 @@ impl Evaluator<'_> {
                 .to_i64()
                 .filter(|index| i32::try_from(*index).is_ok())
                 .ok_or_else(|| {
-                    failed(OUT_OF_BOUNDS, "jsonpath array subscript is out of integer range")
+                    failed(
+                        OUT_OF_BOUNDS,
+                        "jsonpath array subscript is out of integer range",
+                    )
                 }),
             _ => Err(failed(
                 OUT_OF_BOUNDS,
@@ -476,7 +482,10 @@ impl Evaluator<'_> {
             }
             Expression::LikeRegex(left, pattern, flags) => {
                 // XQuery's `s` lets the dot match newlines; without it the dot stops there.
-                let letters: String = flags.chars().filter(|flag| "imxq".contains(*flag)).collect();
+                let letters: String = flags
+                    .chars()
+                    .filter(|flag| "imxq".contains(*flag))
+                    .collect();
                 let newline = if flags.contains('s') { "" } else { "p" };
                 let regex = compile(pattern, Flags::parse(&format!("{newline}{letters}"))?)?;
                 self.pairs(left, None, item, |a, _| match a {
@@ -630,7 +639,9 @@ fn first(a: &[Datum]) -> Result<Datum> {
 }
 
 fn array(a: &[Datum]) -> Result<Datum> {
-    Ok(Datum::jsonb(Json::Array(query(a, is_silent(a), false)?.unwrap_or_default())))
+    Ok(Datum::jsonb(Json::Array(
+        query(a, is_silent(a), false)?.unwrap_or_default(),
+    )))
 }
 
 /// Path functions and operators.

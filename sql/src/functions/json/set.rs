@@ -88,7 +88,8 @@ pub(in crate::functions) fn by_source(source: &str) -> Option<SetFunction> {
             }
         },
         "jsonb_path_query" | "jsonb_path_query_tz" => |_, _, a| {
-            rows(super::path::rows(a)?
+            rows(
+                super::path::rows(a)?
                     .into_iter()
                     .map(Datum::jsonb)
                     .collect(),

@@ -42,7 +42,6 @@ accessors! {
     timestamp: Timestamp -> i64, "a timestamp";
     timestamptz: Timestamptz -> i64, "a timestamptz";
     interval: Interval -> Interval, "an interval";
-    uuid: Uuid -> [u8; 16], "a uuid";
     lsn: Lsn -> u64, "a pg_lsn";
     oid: Oid -> u32, "an oid";
     char: Char -> u8, "a \"char\"";

@@ -96,12 +96,18 @@ fn bit_at(bytes: &[u8], index: i64) -> Result<(usize, u8)> {
 
 /// The index of a bit in a bit string.
 fn bit_index(length: usize, index: i32) -> Result<usize> {
-    usize::try_from(index).ok().filter(|at| *at < length).ok_or_else(|| {
-        Error::new(
-            state::ARRAY_SUBSCRIPT_ERROR,
-            format!("bit index {index} out of valid range (0..{})", length as i64 - 1),
-        )
-    })
+    usize::try_from(index)
+        .ok()
+        .filter(|at| *at < length)
+        .ok_or_else(|| {
+            Error::new(
+                state::ARRAY_SUBSCRIPT_ERROR,
+                format!(
+                    "bit index {index} out of valid range (0..{})",
+                    length as i64 - 1
+                ),
+            )
+        })
 }
 
 fn new_bit(value: i32) -> Result<bool> {

@@ -280,9 +280,17 @@ fn part(e: &Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
 /// Days since 2000-01-01 of a date in its parts; negative years are BC.
 fn make_date(given: i32, month: i32, day: i32) -> Result<i64> {
     let shown = given;
-    let year = if shown < 0 { shown.saturating_add(1) } else { shown };
+    let year = if shown < 0 {
+        shown.saturating_add(1)
+    } else {
+        shown
+    };
     // In messages 1 BC is the year 0, unless the year has no opposite.
-    let shown = if shown < 0 && shown > i32::MIN { year } else { shown };
+    let shown = if shown < 0 && shown > i32::MIN {
+        year
+    } else {
+        shown
+    };
     let refused = |what: &str| {
         Err(Error::new(
             state::DATETIME_FIELD_OVERFLOW,
@@ -297,7 +305,14 @@ fn make_date(given: i32, month: i32, day: i32) -> Result<i64> {
     if !valid {
         return refused("date field value");
     }
-    if !(Fields { year, month, day, ..Fields::default() }).is_julian() {
+    if !(Fields {
+        year,
+        month,
+        day,
+        ..Fields::default()
+    })
+    .is_julian()
+    {
         return refused("date");
     }
     Ok(date_of(year, month, day))
@@ -334,14 +349,22 @@ fn make_timestamp(a: &[Datum]) -> Result<i64> {
 
 /// Parts that do not fit wrap around, as they do in PostgreSQL 15.
 fn make_interval(a: &[Datum]) -> Result<Datum> {
-    let months = arg::int4(a, 0)?.wrapping_mul(12).wrapping_add(arg::int4(a, 1)?);
-    let days = arg::int4(a, 2)?.wrapping_mul(7).wrapping_add(arg::int4(a, 3)?);
+    let months = arg::int4(a, 0)?
+        .wrapping_mul(12)
+        .wrapping_add(arg::int4(a, 1)?);
+    let days = arg::int4(a, 2)?
+        .wrapping_mul(7)
+        .wrapping_add(arg::int4(a, 3)?);
     let seconds = arg::float8(a, 6)?;
     if !seconds.is_finite() {
         return Err(interval_out_of_range());
     }
     let us = (seconds * 1_000_000.0).round_ties_even();
-    let us = if us.abs() < 9.223_372_036_854_775e18 { us as i64 } else { i64::MIN };
+    let us = if us.abs() < 9.223_372_036_854_775e18 {
+        us as i64
+    } else {
+        i64::MIN
+    };
     let time = (i64::from(arg::int4(a, 4)?) * datetime::HOUR_US)
         .wrapping_add(i64::from(arg::int4(a, 5)?) * MINUTE_US)
         .wrapping_add(us);

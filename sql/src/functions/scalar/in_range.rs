@@ -23,12 +23,19 @@ fn direction(a: &[Datum]) -> Result<(bool, bool)> {
 }
 
 fn answer(order: Ordering, less: bool) -> Result<Datum> {
-    Ok(Datum::Bool(if less { order.is_le() } else { order.is_ge() }))
+    Ok(Datum::Bool(if less {
+        order.is_le()
+    } else {
+        order.is_ge()
+    }))
 }
 
 fn integers(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
     let part = |index: usize| {
-        a[index].as_i64().map(i128::from).ok_or_else(|| Error::internal("in_range of no integer"))
+        a[index]
+            .as_i64()
+            .map(i128::from)
+            .ok_or_else(|| Error::internal("in_range of no integer"))
     };
     let (value, base, offset) = (part(0)?, part(1)?, part(2)?);
     if offset < 0 {
@@ -55,7 +62,11 @@ fn floats(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
         return answer(compare_f64(value, base), less);
     }
     // An infinite base less an infinite offset reaches everything.
-    let opposite = if sub { base == f64::INFINITY } else { base == f64::NEG_INFINITY };
+    let opposite = if sub {
+        base == f64::INFINITY
+    } else {
+        base == f64::NEG_INFINITY
+    };
     if offset.is_infinite() && opposite {
         return Ok(Datum::Bool(true));
     }
@@ -64,7 +75,11 @@ fn floats(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
 }
 
 fn numerics(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
-    let (value, base, offset) = (arg::numeric(a, 0)?, arg::numeric(a, 1)?, arg::numeric(a, 2)?);
+    let (value, base, offset) = (
+        arg::numeric(a, 0)?,
+        arg::numeric(a, 1)?,
+        arg::numeric(a, 2)?,
+    );
     if offset.is_nan() || offset.is_negative() {
         return Err(invalid_size());
     }
@@ -72,7 +87,11 @@ fn numerics(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
     if value.is_nan() || base.is_nan() {
         return answer(value.cmp(base), less);
     }
-    let sum: Numeric = if sub { base.sub(offset)? } else { base.add(offset)? };
+    let sum: Numeric = if sub {
+        base.sub(offset)?
+    } else {
+        base.add(offset)?
+    };
     if sum.is_nan() {
         return Ok(Datum::Bool(true));
     }
@@ -85,7 +104,9 @@ fn offset_of(a: &[Datum], sub: bool) -> Result<Interval> {
         return Err(invalid_size());
     }
     if sub {
-        offset.checked_neg().ok_or_else(datetime::interval_out_of_range)
+        offset
+            .checked_neg()
+            .ok_or_else(datetime::interval_out_of_range)
     } else {
         Ok(offset)
     }
@@ -120,9 +141,7 @@ fn times(_: &mut Evaluation<'_>, a: &[Datum]) -> Result<Datum> {
     let (sub, less) = direction(a)?;
     let shift = offset_of(a, sub)?.microseconds;
     let order = match (&a[0], &a[1]) {
-        (Datum::Time(value), Datum::Time(base)) => {
-            value.cmp(&base.saturating_add(shift))
-        }
+        (Datum::Time(value), Datum::Time(base)) => value.cmp(&base.saturating_add(shift)),
         (value @ Datum::Timetz(..), Datum::Timetz(base, west)) => {
             compare(value, &Datum::Timetz(base.saturating_add(shift), *west))
         }

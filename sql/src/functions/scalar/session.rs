@@ -53,7 +53,10 @@ fn lsn_numeric(value: &Numeric) -> Result<u64> {
 
 fn nan_operand(value: &Numeric, phrase: &str) -> Result<()> {
     if value.is_nan() {
-        return Err(Error::new(state::FEATURE_NOT_SUPPORTED, format!("cannot {phrase} pg_lsn")));
+        return Err(Error::new(
+            state::FEATURE_NOT_SUPPORTED,
+            format!("cannot {phrase} pg_lsn"),
+        ));
     }
     Ok(())
 }

@@ -124,8 +124,9 @@ pub enum Step {
     Datetime(Option<Arc<str>>),
 }
 
-const METHODS: [&str; 7] =
-    ["abs", "size", "type", "floor", "double", "ceiling", "keyvalue"];
+const METHODS: [&str; 7] = [
+    "abs", "size", "type", "floor", "double", "ceiling", "keyvalue",
+];
 
 /// The canonical text of a path.
 ///
@@ -147,7 +148,13 @@ pub fn parse(text: &str) -> Result<Path> {
         ));
     }
     let tokens = tokenize(text)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, in_filter: 0, in_subscript: 0 };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        in_filter: 0,
+        in_subscript: 0,
+    };
     let strict = parser.take_word("strict");
     if !strict {
         parser.take_word("lax");
@@ -330,7 +337,11 @@ impl Parser {
     }
 
     fn expect(&mut self, symbol: &str) -> Result<()> {
-        if self.take(symbol) { Ok(()) } else { Err(self.unexpected()) }
+        if self.take(symbol) {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
     }
 
     fn is_word(&self, word: &str) -> bool {
@@ -355,7 +366,10 @@ impl Parser {
     fn expression(&mut self) -> Result<Expression> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Error::new(state::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded"));
+            return Err(Error::new(
+                state::STATEMENT_TOO_COMPLEX,
+                "stack depth limit exceeded",
+            ));
         }
         let result = self.or();
         self.depth -= 1;
@@ -382,7 +396,11 @@ impl Parser {
 
     fn not(&mut self) -> Result<Expression> {
         if self.take("!") {
-            let inner = if self.is_word("exists") { self.not()? } else { self.parenthesized()? };
+            let inner = if self.is_word("exists") {
+                self.not()?
+            } else {
+                self.parenthesized()?
+            };
             return Ok(Expression::Not(Box::new(inner)));
         }
         self.comparison()
@@ -411,7 +429,11 @@ impl Parser {
         for (symbol, operator) in OPERATORS {
             if self.take(symbol) {
                 let right = self.sum()?;
-                return Ok(Expression::Binary(operator, Box::new(left), Box::new(right)));
+                return Ok(Expression::Binary(
+                    operator,
+                    Box::new(left),
+                    Box::new(right),
+                ));
             }
         }
         if self.take_word("starts") {
@@ -466,7 +488,11 @@ impl Parser {
                 "Unrecognized flag character \"{flag}\" in LIKE_REGEX predicate."
             )));
         }
-        Ok(Expression::LikeRegex(Box::new(left), Arc::from(pattern), Arc::from(flags)))
+        Ok(Expression::LikeRegex(
+            Box::new(left),
+            Arc::from(pattern),
+            Arc::from(flags),
+        ))
     }
 
     fn sum(&mut self) -> Result<Expression> {
@@ -527,16 +553,21 @@ impl Parser {
         while let Some(step) = self.step()? {
             steps.push(step);
         }
-        Ok(if steps.is_empty() { primary } else { Expression::Steps(Box::new(primary), steps) })
+        Ok(if steps.is_empty() {
+            primary
+        } else {
+            Expression::Steps(Box::new(primary), steps)
+        })
     }
 
     fn primary(&mut self) -> Result<Expression> {
         match self.next() {
             Token::Symbol("$") => Ok(Expression::Root),
             Token::Symbol("@") if self.in_filter > 0 => Ok(Expression::Current),
-            Token::Symbol("@") => {
-                Err(Error::new(state::SYNTAX_ERROR, "@ is not allowed in root expressions"))
-            }
+            Token::Symbol("@") => Err(Error::new(
+                state::SYNTAX_ERROR,
+                "@ is not allowed in root expressions",
+            )),
             Token::Symbol("(") => {
                 self.at -= 1;
                 self.parenthesized()
@@ -628,7 +659,11 @@ impl Parser {
         let mut list = Vec::new();
         loop {
             let from = self.expression()?;
-            let to = if self.take_word("to") { Some(self.expression()?) } else { None };
+            let to = if self.take_word("to") {
+                Some(self.expression()?)
+            } else {
+                None
+            };
             list.push((from, to));
             if !self.take(",") {
                 break;
@@ -660,7 +695,11 @@ impl Parser {
             return Ok(Step::Levels(Some(0), None));
         }
         let from = self.level()?;
-        let to = if self.take_word("to") { self.level()? } else { from };
+        let to = if self.take_word("to") {
+            self.level()?
+        } else {
+            from
+        };
         self.expect("}")?;
         Ok(Step::Levels(from, to))
     }

@@ -347,7 +347,9 @@ impl Numeric {
             f64::from(n) * (mantissa.abs().log10() + shift as f64)
         };
         // PostgreSQL 15 gives powers by integers at least 16 decimals.
-        let scale = SIGNIFICANT_DIGITS_MIN.max(self.scale()).min(RESULT_SCALE_MAX);
+        let scale = SIGNIFICANT_DIGITS_MIN
+            .max(self.scale())
+            .min(RESULT_SCALE_MAX);
         match n {
             0 => return Numeric::ONE.round(scale),
             1 => return self.round(scale),

@@ -33,7 +33,10 @@ fn ordinal(number: &str) -> &'static str {
 fn timestamp(a: &[Datum], zone: Option<&FormatSettings>) -> Result<Datum> {
     let (us, local) = match &a[0] {
         Datum::Timestamp(us) => (*us, *us),
-        Datum::Timestamptz(us) => (*us, zone.map_or(*us, |format| datetime::to_local(*us, format))),
+        Datum::Timestamptz(us) => (
+            *us,
+            zone.map_or(*us, |format| datetime::to_local(*us, format)),
+        ),
         _ => return Err(Error::internal("to_char of another value")),
     };
     let pattern = arg::text(a, 1)?;
@@ -52,7 +55,9 @@ fn parse(e: &Evaluation<'_>, a: &[Datum], as_date: bool) -> Result<Datum> {
 /// The formatting functions.
 pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     ("timestamp_to_char", |_, _, a| timestamp(a, None)),
-    ("timestamptz_to_char", |e, _, a| timestamp(a, Some(e.format))),
+    ("timestamptz_to_char", |e, _, a| {
+        timestamp(a, Some(e.format))
+    }),
     ("interval_to_char", |_, _, a| {
         let pattern = arg::text(a, 1)?;
         if pattern.is_empty() {
@@ -63,14 +68,22 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     }),
     ("to_date", |e, _, a| parse(e, a, true)),
     ("to_timestamp", |e, _, a| parse(e, a, false)),
-    ("numeric_to_char", |_, _, a| number::numeric(arg::numeric(a, 0)?, arg::text(a, 1)?)),
+    ("numeric_to_char", |_, _, a| {
+        number::numeric(arg::numeric(a, 0)?, arg::text(a, 1)?)
+    }),
     ("int4_to_char", |_, _, a| {
         number::integer(i64::from(arg::int4(a, 0)?), arg::text(a, 1)?, "integer")
     }),
-    ("int8_to_char", |_, _, a| number::integer(arg::int8(a, 0)?, arg::text(a, 1)?, "bigint")),
+    ("int8_to_char", |_, _, a| {
+        number::integer(arg::int8(a, 0)?, arg::text(a, 1)?, "bigint")
+    }),
     ("float4_to_char", |_, _, a| {
         number::float(f64::from(arg::float4(a, 0)?), 6, arg::text(a, 1)?)
     }),
-    ("float8_to_char", |_, _, a| number::float(arg::float8(a, 0)?, 15, arg::text(a, 1)?)),
-    ("numeric_to_number", |_, _, a| number::parse(arg::text(a, 0)?, arg::text(a, 1)?)),
+    ("float8_to_char", |_, _, a| {
+        number::float(arg::float8(a, 0)?, 15, arg::text(a, 1)?)
+    }),
+    ("numeric_to_number", |_, _, a| {
+        number::parse(arg::text(a, 0)?, arg::text(a, 1)?)
+    }),
 ];

@@ -61,11 +61,41 @@ fn syntax(message: &str) -> Error {
 }
 
 const NAMES: &[(&str, &str)] = &[
-    (",", ","), (".", "."), ("0", "0"), ("9", "9"), ("B", "B"), ("C", "C"), ("c", "C"), ("b", "B"), ("D", "D"),
-    ("d", "D"), ("EEEE", "E"), ("eeee", "E"), ("FM", "FM"), ("fm", "FM"), ("G", "G"),
-    ("g", "G"), ("L", "L"), ("l", "L"), ("MI", "MI"), ("mi", "MI"), ("PL", "PL"), ("pl", "PL"),
-    ("PR", "PR"), ("pr", "PR"), ("RN", "RN"), ("rn", "rn"), ("SG", "SG"), ("sg", "SG"),
-    ("SP", "SP"), ("sp", "SP"), ("S", "S"), ("s", "S"), ("TH", "TH"), ("th", "th"), ("V", "V"),
+    (",", ","),
+    (".", "."),
+    ("0", "0"),
+    ("9", "9"),
+    ("B", "B"),
+    ("C", "C"),
+    ("c", "C"),
+    ("b", "B"),
+    ("D", "D"),
+    ("d", "D"),
+    ("EEEE", "E"),
+    ("eeee", "E"),
+    ("FM", "FM"),
+    ("fm", "FM"),
+    ("G", "G"),
+    ("g", "G"),
+    ("L", "L"),
+    ("l", "L"),
+    ("MI", "MI"),
+    ("mi", "MI"),
+    ("PL", "PL"),
+    ("pl", "PL"),
+    ("PR", "PR"),
+    ("pr", "PR"),
+    ("RN", "RN"),
+    ("rn", "rn"),
+    ("SG", "SG"),
+    ("sg", "SG"),
+    ("SP", "SP"),
+    ("sp", "SP"),
+    ("S", "S"),
+    ("s", "S"),
+    ("TH", "TH"),
+    ("th", "th"),
+    ("V", "V"),
     ("v", "V"),
 ];
 
@@ -222,10 +252,12 @@ impl Picture {
                     || self.roman
                     || self.multi;
                 if others {
-                    return Err(syntax("\"EEEE\" is incompatible with other formats").detail(
-                        "\"EEEE\" may only be used together with digit and decimal point \
+                    return Err(
+                        syntax("\"EEEE\" is incompatible with other formats").detail(
+                            "\"EEEE\" may only be used together with digit and decimal point \
                          patterns.",
-                    ));
+                        ),
+                    );
                 }
                 self.exponent = true;
             }
@@ -256,9 +288,17 @@ fn align(printed: &str, picture: &Picture) -> Digits {
     if whole > picture.before {
         let hashes = "#".repeat(picture.before.max(0) as usize);
         let tail = "#".repeat(picture.after.max(0) as usize);
-        return Digits { negative, text: format!("{hashes}.{tail}"), lead: 0 };
+        return Digits {
+            negative,
+            text: format!("{hashes}.{tail}"),
+            lead: 0,
+        };
     }
-    Digits { negative, text, lead: picture.before - whole }
+    Digits {
+        negative,
+        text,
+        lead: picture.before - whole,
+    }
 }
 
 /// `to_char(numeric, text)`.
@@ -269,7 +309,14 @@ pub(super) fn numeric(value: &Numeric, pattern: &str) -> Result<Datum> {
     let picture = Picture::parse(pattern)?;
     if picture.roman {
         let text = roman(as_integer(value)?);
-        return Ok(Datum::from(write(&picture, &Digits { negative: false, text, lead: 0 })?));
+        return Ok(Datum::from(write(
+            &picture,
+            &Digits {
+                negative: false,
+                text,
+                lead: 0,
+            },
+        )?));
     }
     if picture.exponent {
         return Ok(Datum::from(scientific(value, &picture)));
@@ -293,7 +340,11 @@ pub(super) fn integer(value: i64, pattern: &str, kind: &str) -> Result<Datum> {
     let picture = Picture::parse(pattern)?;
     if picture.roman {
         let value = i32::try_from(value).map_err(|_| out_of_range("integer"))?;
-        let digits = Digits { negative: false, text: roman(i64::from(value)), lead: 0 };
+        let digits = Digits {
+            negative: false,
+            text: roman(i64::from(value)),
+            lead: 0,
+        };
         return Ok(Datum::from(write(&picture, &digits)?));
     }
     if picture.exponent {
@@ -307,7 +358,11 @@ pub(super) fn integer(value: i64, pattern: &str, kind: &str) -> Result<Datum> {
     if picture.multi {
         number = number.mul(&Numeric::from_i64(10).power(&Numeric::from(picture.multiply))?)?;
         number = number.round(0)?;
-        let limit = if kind == "integer" { i64::from(i32::MAX) } else { i64::MAX };
+        let limit = if kind == "integer" {
+            i64::from(i32::MAX)
+        } else {
+            i64::MAX
+        };
         if number.abs() > Numeric::from_i64(limit) {
             return Err(out_of_range(kind));
         }
@@ -330,7 +385,14 @@ pub(super) fn float(value: f64, precision: i32, pattern: &str) -> Result<Datum> 
             return Err(out_of_range("integer"));
         }
         let text = roman(rounded as i64);
-        return Ok(Datum::from(write(&picture, &Digits { negative: false, text, lead: 0 })?));
+        return Ok(Datum::from(write(
+            &picture,
+            &Digits {
+                negative: false,
+                text,
+                lead: 0,
+            },
+        )?));
     }
     if picture.exponent {
         return Ok(Datum::from(scientific_float(value, &picture)));
@@ -410,18 +472,24 @@ fn scientific(value: &Numeric, picture: &Picture) -> String {
     } else {
         Numeric::from_big(power(shift), 0).and_then(|unit| value.div_at_scale(&unit, 0))
     };
-    let digits = scaled.and_then(|scaled| scaled.round(0)).map_or_else(
-        |_| "0".to_owned(),
-        |rounded| rounded.abs().to_string(),
-    );
+    let digits = scaled
+        .and_then(|scaled| scaled.round(0))
+        .map_or_else(|_| "0".to_owned(), |rounded| rounded.abs().to_string());
     // A carry gives a digit more, which PostgreSQL keeps in front of the point.
     let split = digits.len().saturating_sub(after as usize).max(1);
     let padded = format!("{digits:0>width$}", width = after as usize + 1);
-    let split = if digits.len() <= after as usize { padded.len() - after as usize } else { split };
+    let split = if digits.len() <= after as usize {
+        padded.len() - after as usize
+    } else {
+        split
+    };
     let (whole, part) = padded.split_at(split);
     let sign = if value.is_negative() { "-" } else { "" };
-    let mantissa =
-        if after > 0 { format!("{sign}{whole}.{part}") } else { format!("{sign}{whole}") };
+    let mantissa = if after > 0 {
+        format!("{sign}{whole}.{part}")
+    } else {
+        format!("{sign}{whole}")
+    };
     exponent_form(&format!("{mantissa}e{exponent}"))
 }
 
@@ -431,8 +499,19 @@ fn roman(value: i64) -> String {
         return "#".repeat(15);
     }
     const STEPS: &[(i64, &str)] = &[
-        (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"),
-        (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+        (1000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
     ];
     let mut rest = value;
     let mut out = String::new();
@@ -514,8 +593,7 @@ impl Writer<'_> {
             if !self.negative && picture.fill {
                 self.bracket = false;
             }
-            self.sign_written =
-                !self.negative && picture.fill && self.anchor == Anchor::None;
+            self.sign_written = !self.negative && picture.fill && self.anchor == Anchor::None;
             if self.anchor == Anchor::Before && picture.before == picture.anchor_at {
                 self.anchor = Anchor::After;
             }
@@ -548,7 +626,11 @@ impl Writer<'_> {
             Part::Currency => self.out.push(' '),
             Part::Roman | Part::RomanLower => {
                 let text = String::from_utf8_lossy(self.digits).into_owned();
-                let text = if part == Part::RomanLower { text.to_lowercase() } else { text };
+                let text = if part == Part::RomanLower {
+                    text.to_lowercase()
+                } else {
+                    text
+                };
                 if fill {
                     self.out.push_str(&text);
                 } else {
@@ -632,8 +714,7 @@ impl Writer<'_> {
         }
         let (picture, fill) = (self.picture, self.picture.fill);
         self.inside = false;
-        let starts = self.current >= self.lead
-            || (picture.zero && self.zero_start == self.current);
+        let starts = self.current >= self.lead || (picture.zero && self.zero_start == self.current);
         if !self.sign_written && starts && (!self.is_blank_zero() || self.relevant_is_point()) {
             self.sign();
         }
@@ -647,9 +728,7 @@ impl Writer<'_> {
         } else {
             self.number(part);
         }
-        let mut end = self.count
-            + i32::from(self.lead != 0)
-            + i32::from(picture.decimal);
+        let mut end = self.count + i32::from(self.lead != 0) + i32::from(picture.decimal);
         if self.relevant.is_some_and(|relevant| relevant == self.at) {
             end = self.current;
         }
@@ -708,7 +787,10 @@ pub(super) fn parse(text: &str, pattern: &str) -> Result<Datum> {
         ));
     }
     if picture.roman {
-        return Err(Error::new(state::FEATURE_NOT_SUPPORTED, "\"RN\" not supported for input"));
+        return Err(Error::new(
+            state::FEATURE_NOT_SUPPORTED,
+            "\"RN\" not supported for input",
+        ));
     }
     let reader = Reader {
         text: text.as_bytes(),
@@ -785,7 +867,11 @@ impl Reader<'_> {
         let sign = if self.negative { "-" } else { "" };
         let digits = self.out.trim_end_matches('.');
         // PostgreSQL keeps a place for the sign.
-        if digits.is_empty() { " ".to_owned() } else { format!("{sign}{digits}") }
+        if digits.is_empty() {
+            " ".to_owned()
+        } else {
+            format!("{sign}{digits}")
+        }
     }
 
     /// Skips a character that cannot be part of a number.

@@ -115,10 +115,41 @@ impl Parser<'_> {
             None => true,
             Some(Node::Field(field)) => !matches!(
                 field.name,
-                "CC" | "DDD" | "DD" | "D" | "FF1" | "FF2" | "FF3" | "FF4" | "FF5" | "FF6"
-                    | "HH24" | "HH12" | "HH" | "IDDD" | "ID" | "IW" | "IYYY" | "IYY" | "IY" | "I"
-                    | "J" | "MI" | "MM" | "MS" | "Q" | "SSSSS" | "SSSS" | "SS" | "US" | "WW"
-                    | "W" | "Y,YYY" | "YYYY" | "YYY" | "YY" | "Y"
+                "CC" | "DDD"
+                    | "DD"
+                    | "D"
+                    | "FF1"
+                    | "FF2"
+                    | "FF3"
+                    | "FF4"
+                    | "FF5"
+                    | "FF6"
+                    | "HH24"
+                    | "HH12"
+                    | "HH"
+                    | "IDDD"
+                    | "ID"
+                    | "IW"
+                    | "IYYY"
+                    | "IYY"
+                    | "IY"
+                    | "I"
+                    | "J"
+                    | "MI"
+                    | "MM"
+                    | "MS"
+                    | "Q"
+                    | "SSSSS"
+                    | "SSSS"
+                    | "SS"
+                    | "US"
+                    | "WW"
+                    | "W"
+                    | "Y,YYY"
+                    | "YYYY"
+                    | "YYY"
+                    | "YY"
+                    | "Y"
             ),
             Some(Node::Text(c) | Node::Space(c) | Node::Separator(c)) => !c.is_ascii_digit(),
         }
@@ -130,7 +161,11 @@ impl Parser<'_> {
         let rest = self.input.rest();
         let copy: String = rest.chars().take(length).collect();
         let invalid = |detail: String| {
-            mismatch(format!("invalid value \"{copy}\" for \"{}\"", field.written)).detail(detail)
+            mismatch(format!(
+                "invalid value \"{copy}\" for \"{}\"",
+                field.written
+            ))
+            .detail(detail)
         };
         let (value, used) = if field.fill || self.ends_by_itself(index) {
             leading_integer(rest).ok_or_else(|| invalid("Value must be an integer.".to_owned()))?
@@ -144,9 +179,7 @@ impl Parser<'_> {
                     "Field requires {length} characters, but only {} remain.",
                     copy.len()
                 ))
-                .hint(
-                    "If your source string is not fixed-width, try using the \"FM\" modifier.",
-                ));
+                .hint("If your source string is not fixed-width, try using the \"FM\" modifier."));
             }
             let (value, used) = leading_integer(&copy)
                 .ok_or_else(|| invalid("Value must be an integer.".to_owned()))?;
@@ -161,7 +194,10 @@ impl Parser<'_> {
         let value = i32::try_from(value).map_err(|_| {
             Error::new(
                 state::DATETIME_FIELD_OVERFLOW,
-                format!("value for \"{}\" in source string is out of range", field.written),
+                format!(
+                    "value for \"{}\" in source string is out of range",
+                    field.written
+                ),
             )
             .detail("Value must be in the range -2147483648 to 2147483647.")
         })?;
@@ -172,7 +208,8 @@ impl Parser<'_> {
     fn word(&mut self, field: &Field, words: &[&str]) -> Result<i32> {
         let rest = self.input.rest();
         let found = words.iter().enumerate().filter(|(_, word)| {
-            rest.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+            rest.get(..word.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(word))
         });
         match found.max_by_key(|(_, word)| word.len()) {
             Some((index, word)) => {
@@ -180,10 +217,16 @@ impl Parser<'_> {
                 Ok(index as i32)
             }
             None => {
-                let shown: String =
-                    rest.split_ascii_whitespace().next().unwrap_or("").to_owned();
-                Err(mismatch(format!("invalid value \"{shown}\" for \"{}\"", field.written))
-                    .detail("The given value did not match any of the allowed values for this field."))
+                let shown: String = rest
+                    .split_ascii_whitespace()
+                    .next()
+                    .unwrap_or("")
+                    .to_owned();
+                Err(mismatch(format!(
+                    "invalid value \"{shown}\" for \"{}\"",
+                    field.written
+                ))
+                .detail("The given value did not match any of the allowed values for this field."))
             }
         }
     }
@@ -229,11 +272,10 @@ impl Parser<'_> {
             _ => return Ok(()),
         };
         match self.read.iso {
-            Some(other) if other != mode => {
-                Err(mismatch("invalid combination of date conventions").hint(
-                    "Do not mix Gregorian and ISO week date conventions in a formatting template.",
-                ))
-            }
+            Some(other) if other != mode => Err(mismatch(
+                "invalid combination of date conventions",
+            )
+            .hint("Do not mix Gregorian and ISO week date conventions in a formatting template.")),
             _ => {
                 self.read.iso = Some(mode);
                 Ok(())
@@ -281,13 +323,20 @@ impl Parser<'_> {
                 };
                 let (value, used) = self.number(field, index, digits)?;
                 let scale = 10i32.pow(6 - used.clamp(1, 6) as u32);
-                set(&mut self.read.microsecond, value.saturating_mul(scale), field)?;
+                set(
+                    &mut self.read.microsecond,
+                    value.saturating_mul(scale),
+                    field,
+                )?;
             }
             "SSSS" | "SSSSS" => store!(seconds_of_day, field.name.len()),
             "TZ" | "OF" => {
                 return Err(Error::new(
                     state::FEATURE_NOT_SUPPORTED,
-                    format!("formatting field \"{}\" is only supported in to_char", field.written),
+                    format!(
+                        "formatting field \"{}\" is only supported in to_char",
+                        field.written
+                    ),
                 ));
             }
             "TZH" => {
@@ -391,7 +440,9 @@ impl Parser<'_> {
         let units: i32 = tail[..digits].parse().map_err(|_| invalid())?;
         let used = rest.len() - tail.len() + digits;
         self.input.at += used;
-        let year = thousands.checked_mul(1000).and_then(|y| y.checked_add(units));
+        let year = thousands
+            .checked_mul(1000)
+            .and_then(|y| y.checked_add(units));
         set(&mut self.read.year, year.ok_or_else(invalid)?, field)?;
         self.read.year_digits = 4;
         Ok(())
@@ -415,7 +466,10 @@ pub(super) fn parse(
     let read = parser.read;
     let tm = assemble(&read, text)?;
     let out_of_range = |word: &str| {
-        Error::new(state::DATETIME_FIELD_OVERFLOW, format!("{word} out of range: \"{text}\""))
+        Error::new(
+            state::DATETIME_FIELD_OVERFLOW,
+            format!("{word} out of range: \"{text}\""),
+        )
     };
     if as_date {
         let days = date_of(tm.year, tm.month, tm.day);
@@ -453,7 +507,12 @@ fn field_range(text: &str) -> Error {
 
 /// Puts the fields together (`do_to_timestamp`).
 fn assemble(read: &Read, text: &str) -> Result<Fields> {
-    let mut tm = Fields { year: 0, month: 1, day: 1, ..Fields::default() };
+    let mut tm = Fields {
+        year: 0,
+        month: 1,
+        day: 1,
+        ..Fields::default()
+    };
     if read.seconds_of_day != 0 {
         tm.hour = read.seconds_of_day / 3600;
         tm.minute = read.seconds_of_day / 60 % 60;
@@ -470,8 +529,11 @@ fn assemble(read: &Read, text: &str) -> Result<Fields> {
     }
     if read.twelve {
         if tm.hour < 1 || tm.hour > 12 {
-            return Err(mismatch(format!("hour \"{}\" is invalid for the 12-hour clock", tm.hour))
-                .hint("Use the 24-hour clock, or give an hour between 1 and 12."));
+            return Err(mismatch(format!(
+                "hour \"{}\" is invalid for the 12-hour clock",
+                tm.hour
+            ))
+            .hint("Use the 24-hour clock, or give an hour between 1 and 12."));
         }
         match read.pm {
             Some(true) if tm.hour < 12 => tm.hour += 12,
@@ -505,11 +567,23 @@ fn year(read: &Read, tm: &mut Fields) {
             let century = if read.bc { -read.century } else { read.century };
             year = read.year % 100;
             if year != 0 {
-                year += if century >= 0 { (century - 1) * 100 } else { (century + 1) * 100 - year * 2 };
+                year += if century >= 0 {
+                    (century - 1) * 100
+                } else {
+                    (century + 1) * 100 - year * 2
+                };
             } else {
-                year = if century >= 0 { century * 100 } else { century * 100 + 99 };
+                year = if century >= 0 {
+                    century * 100
+                } else {
+                    century * 100 + 99
+                };
             }
-            tm.year = if century < 0 && year > 0 { 1 - year } else { year };
+            tm.year = if century < 0 && year > 0 {
+                1 - year
+            } else {
+                year
+            };
             return;
         }
         if read.bc {
@@ -522,7 +596,11 @@ fn year(read: &Read, tm: &mut Fields) {
         tm.year = year;
     } else if read.century != 0 {
         let century = if read.bc { -read.century } else { read.century };
-        tm.year = if century >= 0 { (century - 1) * 100 + 1 } else { century * 100 + 1 };
+        tm.year = if century >= 0 {
+            (century - 1) * 100 + 1
+        } else {
+            century * 100 + 1
+        };
     }
 }
 
@@ -534,7 +612,11 @@ fn date(read: &Read, tm: &mut Fields, day_of_year: &mut i32, text: &str) -> Resu
     if read.week_of_year != 0 {
         if read.iso == Some(true) {
             // Without a day it is the week's Monday.
-            let weekday = if read.day_of_week != 0 { (read.day_of_week + 5) % 7 } else { 0 };
+            let weekday = if read.day_of_week != 0 {
+                (read.day_of_week + 5) % 7
+            } else {
+                0
+            };
             let days = iso_week_start(tm.year, read.week_of_year) + i64::from(weekday);
             (tm.year, tm.month, tm.day) = from_julian(days + EPOCH_JULIAN);
             return Ok(());

@@ -97,7 +97,12 @@ pub(super) fn date(pattern: &str) -> Vec<Node> {
             if let Some(tail) = either(at, "SP", "sp") {
                 at = tail;
             }
-            nodes.push(Node::Field(Field { name, written, fill, ordinal }));
+            nodes.push(Node::Field(Field {
+                name,
+                written,
+                fill,
+                ordinal,
+            }));
             rest = at;
             continue;
         }

@@ -8,13 +8,31 @@ use crate::types::datetime::compute::iso_week;
 use crate::types::datetime::{self, Fields, date_of, day_of_week, split_timestamp, to_julian};
 
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
-pub(super) const DAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-pub(super) const ROMAN: [&str; 12] =
-    ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
+pub(super) const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
+pub(super) const ROMAN: [&str; 12] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII",
+];
 
 /// What is printed.
 pub(super) struct Value {
@@ -32,7 +50,13 @@ impl Value {
     pub fn of_timestamp(us: i64, zone: Option<(i64, String)>) -> Value {
         let tm = split_timestamp(us);
         let day_of_year = date_of(tm.year, tm.month, tm.day) - date_of(tm.year, 1, 1) + 1;
-        Value { tm, hour: i64::from(tm.hour), day_of_year, interval: false, zone }
+        Value {
+            tm,
+            hour: i64::from(tm.hour),
+            day_of_year,
+            interval: false,
+            zone,
+        }
     }
 
     /// An interval.
@@ -47,9 +71,14 @@ impl Value {
             second: p.seconds,
             microsecond: p.us,
         };
-        let day_of_year =
-            (i64::from(p.years) * 12 + i64::from(p.months)) * 30 + i64::from(p.days);
-        Value { tm, hour: p.hours, day_of_year, interval: true, zone: None }
+        let day_of_year = (i64::from(p.years) * 12 + i64::from(p.months)) * 30 + i64::from(p.days);
+        Value {
+            tm,
+            hour: p.hours,
+            day_of_year,
+            interval: true,
+            zone: None,
+        }
     }
 }
 
@@ -64,7 +93,11 @@ fn padded(value: i64, width: usize, fill: bool) -> String {
 
 /// As C's `%0*d`: the sign counts for the width.
 fn narrow(value: i64, width: usize, fill: bool) -> String {
-    let width = if value < 0 { width.saturating_sub(1) } else { width };
+    let width = if value < 0 {
+        width.saturating_sub(1)
+    } else {
+        width
+    };
     padded(value, width, fill)
 }
 
@@ -82,7 +115,11 @@ fn cased(name: &str, written: &str) -> String {
 
 fn word(name: &str, field: &Field, width: usize) -> String {
     let name = cased(name, &field.written);
-    if field.fill { name } else { format!("{name:<width$}") }
+    if field.fill {
+        name
+    } else {
+        format!("{name:<width$}")
+    }
 }
 
 /// Prints a value by a template.
@@ -102,7 +139,11 @@ fn with_ordinal(text: String, field: &Field) -> String {
         None => text,
         Some(upper) => {
             let ending = ordinal(&text);
-            let ending = if upper { ending.to_uppercase() } else { ending.to_owned() };
+            let ending = if upper {
+                ending.to_uppercase()
+            } else {
+                ending.to_owned()
+            };
             text + &ending
         }
     }
@@ -116,13 +157,21 @@ const NOT_FOR_INTERVALS: &[&str] = &[
 fn write_field(value: &Value, field: &Field) -> Result<String> {
     let tm = &value.tm;
     if value.interval && NOT_FOR_INTERVALS[..13].contains(&field.name) && field.name != "IW" {
-        return Err(mismatch("invalid format specification for an interval value")
-            .hint("Intervals are not tied to specific calendar dates."));
+        return Err(
+            mismatch("invalid format specification for an interval value")
+                .hint("Intervals are not tied to specific calendar dates."),
+        );
     }
     let number = |n: i64, width: usize| with_ordinal(padded(n, width, field.fill), field);
     let small = |n: i32, width: usize| number(i64::from(n), width);
     // 1 BC is the year 0.
-    let shown = |year: i32| if value.interval || year > 0 { year } else { 1 - year };
+    let shown = |year: i32| {
+        if value.interval || year > 0 {
+            year
+        } else {
+            1 - year
+        }
+    };
     let hour12 = || {
         let hour = value.hour % 12;
         if hour == 0 { 12 } else { hour }
@@ -161,8 +210,7 @@ fn write_field(value: &Value, field: &Field) -> Result<String> {
             with_ordinal(padded(i64::from(scaled), digits, false), field)
         }
         "SSSS" | "SSSSS" => {
-            let seconds =
-                value.hour * 3600 + i64::from(tm.minute) * 60 + i64::from(tm.second);
+            let seconds = value.hour * 3600 + i64::from(tm.minute) * 60 + i64::from(tm.second);
             with_ordinal(seconds.to_string(), field)
         }
         "TZ" => match &value.zone {
@@ -190,8 +238,10 @@ fn write_field(value: &Value, field: &Field) -> Result<String> {
             }
         }
         "MONTH" | "MON" if value.interval => {
-            return Err(mismatch("invalid format specification for an interval value")
-                .hint("Intervals are not tied to specific calendar dates."));
+            return Err(
+                mismatch("invalid format specification for an interval value")
+                    .hint("Intervals are not tied to specific calendar dates."),
+            );
         }
         "MONTH" => word(MONTHS[tm.month as usize - 1], field, 9),
         "MON" => cased(&MONTHS[tm.month as usize - 1][..3], &field.written),
@@ -236,9 +286,7 @@ fn write_field(value: &Value, field: &Field) -> Result<String> {
         "I" => small(shown(iso_year(tm)) % 10, 1),
         "RM" => roman(value, field),
         "W" => with_ordinal(((tm.day - 1) / 7 + 1).to_string(), field),
-        "J" => {
-            with_ordinal(to_julian(tm.year, tm.month, tm.day).to_string(), field)
-        }
+        "J" => with_ordinal(to_julian(tm.year, tm.month, tm.day).to_string(), field),
         _ => String::new(),
     })
 }
@@ -257,7 +305,11 @@ fn roman(value: &Value, field: &Field) -> String {
         tm.month
     };
     let name = cased(ROMAN[(month - 1).clamp(0, 11) as usize], &field.written);
-    if field.fill { name } else { format!("{name:<4}") }
+    if field.fill {
+        name
+    } else {
+        format!("{name:<4}")
+    }
 }
 
 fn weekday(tm: &Fields) -> usize {
