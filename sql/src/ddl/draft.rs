@@ -163,6 +163,8 @@ pub(crate) struct Draft<'a> {
     pub work: Vec<Work>,
     /// What to tell the client; the state says whether NOTICE (00000) or WARNING (01xxx).
     pub notices: Vec<Error>,
+    /// The names in `public` that the statement has reserved, and for whom.
+    pub reserved: Option<(Vec<(SchemaId, String)>, RoleId)>,
     /// Relations that the DDL event names, with their tags: (group, tree, qualified name).
     pub touched: Vec<(GroupId, Option<u32>, String)>,
 }
@@ -186,6 +188,7 @@ impl<'a> Draft<'a> {
             work: Vec::new(),
             notices: Vec::new(),
             touched: Vec::new(),
+            reserved: None,
         }
     }
 

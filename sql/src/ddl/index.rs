@@ -8,7 +8,7 @@ use sqlparser::ast::{self, Expr, IndexType, OrderBySort};
 use super::draft::{Done, Draft, Use, Work};
 use super::expression::plain_column;
 use super::name::{ident, parts};
-use crate::catalog::{Index, IndexColumn, IndexKey, IndexState, Table};
+use crate::catalog::{Index, IndexColumn, IndexKey, IndexState, Table, TableId};
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
 
@@ -16,9 +16,14 @@ use crate::{Error, Result, state};
 const INDEX_COLUMNS_MAX: usize = 32;
 
 impl Draft<'_> {
-    pub fn create_index(&mut self, create: &ast::CreateIndex) -> Done<()> {
+    /// Adds an index and the work of building it; `None` if it exists and that is fine.
+    pub fn create_index(
+        &mut self,
+        create: &ast::CreateIndex,
+        lock: TableMode,
+    ) -> Done<Option<(TableId, u32)>> {
         let table = self.own_table(&create.table_name)?;
-        self.ground.lock(&table, TableMode::Share)?;
+        self.ground.lock(&table, lock)?;
         let method = method(create.using.as_ref())?;
         if create.columns.len() + create.include.len() > INDEX_COLUMNS_MAX {
             return Err(Error::new(
@@ -52,7 +57,7 @@ impl Draft<'_> {
                         state::DUPLICATE_TABLE,
                         format!("relation \"{name}\" already exists, skipping"),
                     ));
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.must_be_free(table.schema, &name)?;
                 name
@@ -93,7 +98,7 @@ impl Draft<'_> {
             table: table.id,
             index: id,
         });
-        Ok(())
+        Ok(Some((table.id, id)))
     }
 
     fn index_column(

@@ -2,6 +2,7 @@
 //! then written with their work on rows into the transaction.
 
 mod alter_table;
+mod build;
 mod constraint;
 mod create_table;
 mod draft;
@@ -21,12 +22,14 @@ pub(crate) mod tests;
 mod truncate;
 mod view;
 
+pub(crate) use build::Progress;
 use draft::{Done, Draft};
 pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_name};
 pub use run::execute;
 use sqlparser::ast;
 
 use crate::parse::Ddl;
+use crate::transaction::TableMode;
 use crate::{Error, state};
 
 impl Draft<'_> {
@@ -77,7 +80,7 @@ impl Draft<'_> {
     fn decide_sql(&mut self, statement: &ast::Statement) -> Done<&'static str> {
         match statement {
             ast::Statement::CreateIndex(create) => {
-                self.create_index(create)?;
+                self.create_index(create, TableMode::Share)?;
                 Ok("CREATE INDEX")
             }
             ast::Statement::CreateView(create) => {

@@ -228,7 +228,9 @@ impl Draft<'_> {
             return Ok(());
         }
         let names: Vec<_> = names.iter().map(|n| (schema, (*n).to_owned())).collect();
-        self.ground.reserve(&names, owner)
+        self.ground.reserve(&names, owner)?;
+        self.reserved = Some((names, owner));
+        Ok(())
     }
 
     /// A relation of any kind.

@@ -96,7 +96,7 @@ fn put_entry(
 }
 
 /// `could not create unique index` (23505).
-fn duplicate(table: &Table, index: &Index, row: &[Datum], cx: &ExecCx<'_>) -> Error {
+pub(super) fn duplicate(table: &Table, index: &Index, row: &[Datum], cx: &ExecCx<'_>) -> Error {
     let mut names = Vec::new();
     let mut values = Vec::new();
     for key in &index.columns {

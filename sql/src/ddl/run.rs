@@ -8,7 +8,7 @@ use storage::{GroupId, Position};
 
 use super::draft::{Described, Done, Draft, Ground, Use, Work};
 use super::expression::names_columns;
-use super::rows;
+use super::{build, rows};
 use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
 use crate::exec::ExecCx;
 use crate::expr::Frame;
@@ -23,6 +23,11 @@ use crate::{Error, state};
 /// # Errors
 /// PostgreSQL's. A wait runs the whole statement again.
 pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<String, Stop> {
+    if let Ddl::Sql(sqlparser::ast::Statement::CreateIndex(create)) = ddl
+        && build::is_large(create, bind, cx)?
+    {
+        return build::create(create, bind, cx);
+    }
     let catalog = Arc::clone(cx.transaction.catalog());
     let (role, login, path) = (cx.role, cx.login, cx.path.to_vec());
     let mut outside = Outside { bind, cx };
@@ -129,9 +134,9 @@ pub(super) fn set_sequence(
 }
 
 /// The transaction as the deciding part sees it.
-struct Outside<'a, 'b, 'c> {
-    bind: &'a BindCx<'a>,
-    cx: &'b mut ExecCx<'c>,
+pub(super) struct Outside<'a, 'b, 'c> {
+    pub bind: &'a BindCx<'a>,
+    pub cx: &'b mut ExecCx<'c>,
 }
 
 impl Outside<'_, '_, '_> {

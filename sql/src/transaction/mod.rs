@@ -115,6 +115,8 @@ pub struct Transaction {
     /// Reserved names that it uses, and for whom.
     names: BTreeMap<(SchemaId, String), RoleId>,
     row_ids: u32,
+    /// An index that is being built beside the writers (`ddl`).
+    pub(crate) build: Option<Box<crate::ddl::Progress>>,
     /// Process id of the session, for pg_locks.
     process: i32,
     /// Start in microseconds since 1970.
@@ -152,6 +154,7 @@ impl Transaction {
             record_outcome: false,
             names: BTreeMap::new(),
             row_ids: 0,
+            build: None,
             process: 0,
             started: engine.clock().unix_micros(),
             statements: 0,

@@ -1,6 +1,7 @@
 //! DDL over a catalog alone: every statement is decided, written as rows of system trees, and
 //! read back, so that the derived catalog and the rebuilt one can be compared.
 
+mod build;
 mod fixture;
 mod golden;
 pub(crate) use fixture::Fixture;
