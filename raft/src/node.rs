@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use journal::{GroupId, Index, Journal, Position};
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::RwLock;
@@ -60,6 +62,8 @@ struct Member {
     _leadership: openraft::WatchChangeHandle<Types>,
 }
 
+/// What is awaited elsewhere is boxed here: the compiler makes the body of an `async fn` anew in the
+/// crate that awaits it, and ours have all of openraft in them.
 impl Node {
     /// A node over its journal; proposals of `groups` come here from now on. Raft runs on the
     /// given runtime, which nothing else should keep busy: a late tick costs a leadership.
@@ -91,7 +95,11 @@ impl Node {
     /// Opens every group that the journal holds, and the directory. Returns when this node leads
     /// them all and their tables contain everything that was committed. Observers are attached
     /// to the groups before.
-    pub async fn open(self: &Arc<Self>) -> Result<()> {
+    pub fn open(self: &Arc<Self>) -> BoxFuture<'_, Result<()>> {
+        self.open_all().boxed()
+    }
+
+    async fn open_all(self: &Arc<Self>) -> Result<()> {
         let mut ids: BTreeSet<GroupId> = self.journal.groups().into_iter().collect();
         ids.insert(GroupId::DIRECTORY);
         let node = self.clone();
@@ -188,7 +196,11 @@ impl Node {
 
     /// Writes a checkpoint of all tables, then lets the journal go as far as it need not be
     /// kept: for Raft up to the checkpoint, for the feed up to its retention.
-    pub async fn checkpoint(&self) -> Result<()> {
+    pub fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
+        self.checkpoint_all().boxed()
+    }
+
+    async fn checkpoint_all(&self) -> Result<()> {
         let _one = self.upkeep.lock().await;
         let (groups, journal) = (self.groups.clone(), self.journal.clone());
         let written = tokio::task::spawn_blocking(move || groups.checkpoint(&OnDisk(journal)));
@@ -251,7 +263,11 @@ impl Node {
     }
 
     /// Checkpoints for ever: when the time has come or memory asks for it.
-    pub async fn keep(self: Arc<Self>) -> Result<()> {
+    pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
+        self.checkpoint_in_turn().boxed()
+    }
+
+    async fn checkpoint_in_turn(self: Arc<Self>) -> Result<()> {
         const LOOK: Duration = Duration::from_millis(200);
         let mut begun = tokio::time::Instant::now();
         loop {
@@ -266,7 +282,11 @@ impl Node {
     }
 
     /// Ends Raft of every group; the journal is the caller's to close.
-    pub async fn shutdown(&self) {
+    pub fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.shutdown_all().boxed()
+    }
+
+    async fn shutdown_all(&self) {
         let members = std::mem::take(&mut *self.members.write());
         self.inboxes.0.write().clear();
         for (id, member) in members {

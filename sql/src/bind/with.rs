@@ -8,6 +8,7 @@ use super::scope::{FromItem, Output, Scope, fold};
 use super::{Binder, BoundQuery, Visible, with_ctes};
 use crate::error::{Error, Result, state};
 use crate::expr::{ColumnRef, Expr, Flow};
+use crate::parse::{Node, walk};
 use crate::plan::{Cte, Rel, RelColumn};
 
 /// A CTE with what decides whether it is put in place.
@@ -404,14 +405,14 @@ fn substitute(rel: &mut Rel, cte: &Cte) {
 /// Whether a query's text mentions a relation name (a cheap test for real recursion).
 fn mentions(query: &ast::Query, name: &str) -> bool {
     use std::ops::ControlFlow;
-    let found = ast::visit_relations(query, |relation| {
-        let hit = matches!(relation.0.as_slice(),
-            [ast::ObjectNamePart::Identifier(ident)] if fold(ident) == name);
-        if hit {
+    walk(query, &mut |node| match node {
+        Node::Relation(relation)
+            if matches!(relation.0.as_slice(),
+            [ast::ObjectNamePart::Identifier(ident)] if fold(ident) == name) =>
+        {
             ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
         }
-    });
-    found.is_break()
+        Node::Relation(_) | Node::Expr(_) => ControlFlow::Continue(()),
+    })
+    .is_break()
 }

@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query,
-    SelectItem, TableAlias, TableFactor, Value, VisitMut, VisitorMut, visit_expressions,
-    visit_expressions_mut, visit_relations,
+    SelectItem, TableAlias, TableFactor, Value, VisitMut,
 };
 
 use super::draft::{Done, Draft};
 use super::name::{self, parts};
 use crate::Result;
 use crate::catalog::{ColumnId, Relation, Table, TableId};
-use crate::parse::{fold, parse_expression};
+use crate::parse::{Node, NodeMut, fold, parse_expression, walk, walk_mut};
 
 /// Functions whose text argument names a sequence.
 const SEQUENCE_FUNCTIONS: [&str; 3] = ["nextval", "currval", "setval"];
@@ -28,15 +27,11 @@ impl Draft<'_> {
         Ok(expr.to_string())
     }
 
-    fn settle<V: VisitMut>(&self, tree: &mut V) -> Result<()> {
-        let done = visit_expressions_mut(tree, |e| match self.settle_one(e) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        });
-        match done {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(error) => Err(error),
-        }
+    fn settle(&self, tree: &mut impl VisitMut) -> Result<()> {
+        walk_mut(tree, &mut |node| match node {
+            NodeMut::Expr(expr) => self.settle_one(expr),
+            _ => Ok(()),
+        })
     }
 
     fn settle_one(&self, expr: &mut Expr) -> Result<()> {
@@ -79,48 +74,54 @@ impl Draft<'_> {
     pub fn stored_query(&self, query: &Query) -> Result<String> {
         let mut query = query.clone();
         self.settle(&mut query)?;
-        let mut ctes = CteNames::default();
-        let _ = query.visit(&mut ctes);
-        let mut qualify = Qualify {
+        let qualify = Qualify {
             draft: self,
-            ctes: ctes.0,
+            ctes: cte_names(&mut query)?,
         };
-        match query.visit(&mut qualify) {
-            ControlFlow::Continue(()) => Ok(query.to_string()),
-            ControlFlow::Break(error) => Err(error),
-        }
+        walk_mut(&mut query, &mut |node| match node {
+            NodeMut::Select(select) => {
+                qualify.select(select);
+                Ok(())
+            }
+            NodeMut::Relation(relation) => qualify.relation(relation),
+            _ => Ok(()),
+        })?;
+        Ok(query.to_string())
     }
 }
 
 impl Draft<'_> {
     /// The relations that a query names, each with those of its columns whose names appear: more
     /// than are read perhaps, never less.
-    pub fn reads_of(&self, query: &Query) -> Vec<(TableId, Vec<ColumnId>)> {
+    pub fn reads_of(&self, query: &Query) -> Result<Vec<(TableId, Vec<ColumnId>)>> {
         let mut query = query.clone();
-        let mut ctes = CteNames::default();
-        let _ = query.visit(&mut ctes);
+        let ctes = cte_names(&mut query)?;
         let mut tables: Vec<Arc<Table>> = Vec::new();
-        let _ = visit_relations(&query, |name| {
-            let cte = parts(name).is_ok_and(|p| p.len() == 1 && ctes.0.contains(&p[0]));
-            if let Ok(Some(Relation::Table(table))) = self.find(name)
-                && !cte
-                && !tables.iter().any(|t| t.id == table.id)
-            {
-                tables.push(table);
-            }
-            ControlFlow::<()>::Continue(())
-        });
         let mut names = Names::default();
-        let _ = query.visit(&mut names);
-        tables
-            .iter()
-            .map(|table| {
-                let columns = table
-                    .live_columns()
-                    .filter(|c| names.all || names.seen.contains(&c.name));
-                (table.id, columns.map(|c| c.id).collect())
-            })
-            .collect()
+        walk_mut(&mut query, &mut |node| {
+            match node {
+                NodeMut::Relation(name) => {
+                    let cte = parts(name).is_ok_and(|p| p.len() == 1 && ctes.contains(&p[0]));
+                    if let Ok(Some(Relation::Table(table))) = self.find(name)
+                        && !cte
+                        && !tables.iter().any(|t| t.id == table.id)
+                    {
+                        tables.push(table);
+                    }
+                }
+                NodeMut::Select(select) => names.select(select),
+                NodeMut::Expr(expr) => names.expr(expr),
+                NodeMut::Query(_) | NodeMut::TableFactor(_) => {}
+            }
+            Ok(())
+        })?;
+        let read = tables.iter().map(|table| {
+            let columns = table
+                .live_columns()
+                .filter(|c| names.all || names.seen.contains(&c.name));
+            (table.id, columns.map(|c| c.id).collect())
+        });
+        Ok(read.collect())
     }
 }
 
@@ -131,20 +132,17 @@ struct Names {
     all: bool,
 }
 
-impl VisitorMut for Names {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+impl Names {
+    fn select(&mut self, select: &ast::Select) {
         self.all |= select.projection.iter().any(|item| {
             matches!(
                 item,
                 SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
             )
         });
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn expr(&mut self, expr: &Expr) {
         match expr {
             Expr::Identifier(i) => {
                 self.seen.insert(fold(i));
@@ -152,7 +150,6 @@ impl VisitorMut for Names {
             Expr::CompoundIdentifier(is) => self.seen.extend(is.iter().map(fold)),
             _ => {}
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -230,19 +227,18 @@ pub(crate) fn split_name(text: &str) -> Result<Vec<String>> {
     }
 }
 
-#[derive(Default)]
-struct CteNames(BTreeSet<String>);
-
-impl VisitorMut for CteNames {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        if let Some(with) = &query.with {
-            self.0
-                .extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+/// The names of all CTEs within a query.
+fn cte_names(query: &mut Query) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    walk_mut(query, &mut |node| {
+        if let NodeMut::Query(query) = node
+            && let Some(with) = &query.with
+        {
+            names.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
-        ControlFlow::Continue(())
-    }
+        Ok(())
+    })?;
+    Ok(names)
 }
 
 struct Qualify<'a, 'b> {
@@ -250,12 +246,11 @@ struct Qualify<'a, 'b> {
     ctes: BTreeSet<String>,
 }
 
-impl VisitorMut for Qualify<'_, '_> {
-    type Break = crate::Error;
-
-    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<crate::Error> {
+impl Qualify<'_, '_> {
+    /// `*` is written out: columns that come later are not the view's.
+    fn select(&self, select: &mut ast::Select) {
         let Some(ranges) = self.ranges(&select.from) else {
-            return ControlFlow::Continue(());
+            return;
         };
         let mut projection = Vec::with_capacity(select.projection.len());
         for item in std::mem::take(&mut select.projection) {
@@ -279,27 +274,21 @@ impl VisitorMut for Qualify<'_, '_> {
             }
         }
         select.projection = projection;
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<crate::Error> {
-        let names = match parts(relation) {
-            Ok(names) => names,
-            Err(error) => return ControlFlow::Break(error),
-        };
+    fn relation(&self, relation: &mut ObjectName) -> Result<()> {
+        let names = parts(relation)?;
         if names.len() == 1 && self.ctes.contains(&names[0]) {
-            return ControlFlow::Continue(());
+            return Ok(());
         }
         // Table functions are relations here too: what is no relation stays as it is.
         if let Ok(Some(found)) = self.draft.find(relation) {
             let schema = self.draft.catalog.schema_name(found.table().schema);
             *relation = qualified(schema, found.name());
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
-}
 
-impl Qualify<'_, '_> {
     /// The tables of a FROM clause with the names that columns are qualified by, if `*` over it is
     /// just their columns (plain tables, joined without USING).
     fn ranges(&self, from: &[ast::TableWithJoins]) -> Option<Vec<(Ident, Arc<Table>)>> {
@@ -556,24 +545,24 @@ fn is_keyword(name: &str) -> bool {
 /// The columns of a table that an expression names.
 pub(crate) fn columns_of(table: &Table, expr: &Expr) -> Vec<ColumnId> {
     let mut found = BTreeSet::new();
-    let _ = visit_expressions(expr, |e| {
-        let name = match e {
-            Expr::Identifier(i) => Some(fold(i)),
-            Expr::CompoundIdentifier(is) => is.last().map(fold),
-            _ => None,
+    let _ = walk(expr, &mut |node| {
+        let name = match node {
+            Node::Expr(Expr::Identifier(i)) => Some(fold(i)),
+            Node::Expr(Expr::CompoundIdentifier(is)) => is.last().map(fold),
+            Node::Expr(_) | Node::Relation(_) => None,
         };
         if let Some(column) = name.and_then(|n| table.column(&n)) {
             found.insert(column.id);
         }
-        ControlFlow::<()>::Continue(())
+        ControlFlow::Continue(())
     });
     found.into_iter().collect()
 }
 
 /// Does an expression name any column? (`CURRENT_DATE` and its kin are none.)
 pub(super) fn names_columns(expr: &Expr) -> bool {
-    visit_expressions(expr, |e| match e {
-        Expr::Identifier(i) => {
+    walk(expr, &mut |node| match node {
+        Node::Expr(Expr::Identifier(i)) => {
             let name = i.value.to_ascii_lowercase();
             let value = i.quote_style.is_none()
                 && (name.starts_with("current_")
@@ -585,8 +574,8 @@ pub(super) fn names_columns(expr: &Expr) -> bool {
                 ControlFlow::Break(())
             }
         }
-        Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
+        Node::Expr(Expr::CompoundIdentifier(_)) => ControlFlow::Break(()),
+        Node::Expr(_) | Node::Relation(_) => ControlFlow::Continue(()),
     })
     .is_break()
 }
@@ -602,18 +591,18 @@ pub(crate) fn relations_in(text: &str) -> Vec<u32> {
         return Vec::new();
     };
     let mut found = Vec::new();
-    let _ = visit_expressions(&expr, |e| {
-        if let Expr::Cast {
+    let _ = walk(&expr, &mut |node| {
+        if let Node::Expr(Expr::Cast {
             expr: inner,
             data_type,
             ..
-        } = e
+        }) = node
             && data_type.to_string().eq_ignore_ascii_case("regclass")
             && let Some(oid) = string_of(inner).and_then(|s| s.parse().ok())
         {
             found.push(oid);
         }
-        ControlFlow::<()>::Continue(())
+        ControlFlow::Continue(())
     });
     found
 }
@@ -621,17 +610,17 @@ pub(crate) fn relations_in(text: &str) -> Vec<u32> {
 /// Stored text of one table's expression with a column renamed.
 pub(super) fn rename_column(text: &str, from: &str, to: &str) -> Result<String> {
     let mut expr = parse_expression(text)?;
-    let _ = visit_expressions_mut(&mut expr, |e| {
-        let last = match e {
-            Expr::Identifier(i) => Some(i),
-            Expr::CompoundIdentifier(is) => is.last_mut(),
+    walk_mut(&mut expr, &mut |node| {
+        let last = match node {
+            NodeMut::Expr(Expr::Identifier(i)) => Some(i),
+            NodeMut::Expr(Expr::CompoundIdentifier(is)) => is.last_mut(),
             _ => None,
         };
         if let Some(ident) = last.filter(|i| fold(i) == from) {
             *ident = quoted(to);
         }
-        ControlFlow::<()>::Continue(())
-    });
+        Ok(())
+    })?;
     Ok(expr.to_string())
 }
 
@@ -668,8 +657,22 @@ pub(super) fn rename_relation(
     to: (&str, &str),
 ) -> Result<String> {
     let mut query = parse_query(definition)?;
-    let mut rename = RenameRelation { from, to };
-    let _ = query.visit(&mut rename);
+    walk_mut(&mut query, &mut |node| {
+        if let NodeMut::TableFactor(TableFactor::Table { name, alias, .. }) = node
+            && parts(name).is_ok_and(|p| p == [from.0, from.1])
+        {
+            if alias.is_none() && from.1 != to.1 {
+                *alias = Some(TableAlias {
+                    explicit: false,
+                    name: quoted(from.1),
+                    columns: Vec::new(),
+                    at: None,
+                });
+            }
+            *name = qualified(to.0, to.1);
+        }
+        Ok(())
+    })?;
     Ok(query.to_string())
 }
 
@@ -682,33 +685,6 @@ pub(crate) fn parse_query(definition: &str) -> Result<Query> {
             _ => Err(crate::Error::internal("a stored view is no query")),
         },
         _ => Err(crate::Error::internal("a stored view is no query")),
-    }
-}
-
-struct RenameRelation<'a> {
-    from: (&'a str, &'a str),
-    to: (&'a str, &'a str),
-}
-
-impl VisitorMut for RenameRelation<'_> {
-    type Break = ();
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, alias, .. } = factor {
-            let is = parts(name).is_ok_and(|p| p == [self.from.0, self.from.1]);
-            if is {
-                if alias.is_none() && self.from.1 != self.to.1 {
-                    *alias = Some(TableAlias {
-                        explicit: false,
-                        name: quoted(self.from.1),
-                        columns: Vec::new(),
-                        at: None,
-                    });
-                }
-                *name = qualified(self.to.0, self.to.1);
-            }
-        }
-        ControlFlow::Continue(())
     }
 }
 

@@ -68,7 +68,7 @@ impl Draft<'_> {
             let column = new_column(&view, name, ty)?;
             view.columns.push(column);
         }
-        view.depends_on = self.reads_of(&create.query);
+        view.depends_on = self.reads_of(&create.query)?;
         view.options = self.view_options(&create.options)?;
         match replaced {
             None => {

@@ -14,11 +14,13 @@ mod statement;
 mod table;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod words;
 
 use lex::Text;
 use sqlparser::tokenizer::Token;
 pub use statement::*;
+pub(crate) use walk::{Node, NodeMut, walk, walk_mut};
 use words::Words;
 pub use words::{NAME_BYTES_MAX, boolean, fold, fold_name};
 

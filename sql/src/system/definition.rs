@@ -1,18 +1,19 @@
 //! Definitions as SQL text: what `pg_get_expr`, `pg_get_constraintdef`, `pg_get_indexdef` and
 //! `pg_get_viewdef` print.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr, FunctionArguments, Value, VisitMut, visit_expressions_mut};
+use sqlparser::ast::{Expr, FunctionArguments, Value, VisitMut};
 
 use super::deparse::Deparse;
 
+use crate::Result;
 use crate::catalog::{
     Catalog, Column, ColumnId, Constraint, ForeignKey, Index, IndexKey, ReferentialAction,
     Relation, RoleId, SchemaId, Table, TableKind,
 };
 use crate::ddl::{columns_in, parse_query, quote, relations_in};
+use crate::parse::{NodeMut, walk_mut};
 use crate::plan::stored_expression;
 
 /// A relation's name as `regclass` prints it: qualified unless the path finds it.
@@ -40,8 +41,10 @@ pub(crate) fn expression(catalog: &Catalog, path: &[SchemaId], text: &str) -> St
     let Ok(mut expr) = crate::parse::parse_expression(text) else {
         return text.to_owned();
     };
-    name_relations(catalog, path, &mut expr);
-    expr.to_string()
+    match name_relations(catalog, path, &mut expr) {
+        Ok(()) => expr.to_string(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// The text of a column's default or generation expression as `pg_attrdef.adbin` shows it: with
@@ -126,13 +129,13 @@ fn session_value(expr: &Expr) -> Option<&'static str> {
 }
 
 /// Puts names where `'oid'::regclass` stands.
-fn name_relations<V: VisitMut>(catalog: &Catalog, path: &[SchemaId], tree: &mut V) {
-    let _ = visit_expressions_mut(tree, |e| {
-        if let Expr::Cast {
+fn name_relations(catalog: &Catalog, path: &[SchemaId], tree: &mut impl VisitMut) -> Result<()> {
+    walk_mut(tree, &mut |node| {
+        if let NodeMut::Expr(Expr::Cast {
             expr: inner,
             data_type,
             ..
-        } = e
+        }) = node
             && data_type.to_string().eq_ignore_ascii_case("regclass")
             && let Expr::Value(value) = inner.as_mut()
             && let Value::SingleQuotedString(oid) = &value.value
@@ -140,8 +143,8 @@ fn name_relations<V: VisitMut>(catalog: &Catalog, path: &[SchemaId], tree: &mut 
         {
             value.value = Value::SingleQuotedString(relation_name(catalog, path, &relation));
         }
-        ControlFlow::<()>::Continue(())
-    });
+        Ok(())
+    })
 }
 
 /// The query of a view, NULL to who may not see all that it names.
@@ -157,7 +160,7 @@ pub(crate) fn view(catalog: &Catalog, role: RoleId, view: &Table) -> Option<Stri
         return None;
     }
     let mut query = parse_query(&definition.definition).ok()?;
-    name_relations(catalog, &[], &mut query);
+    name_relations(catalog, &[], &mut query).ok()?;
     Some(format!(" {query};"))
 }
 
