@@ -103,6 +103,11 @@ impl Dialect for QueryDialect {
         Some(self.between(parser, expr.clone(), negated, is_symmetric))
     }
 
+    // `name => value` and `name := value`: the name is an identifier, as in PostgreSQL 15.
+    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
+        true
+    }
+
     delegate! {
         identifier_quote_style(identifier: &str) -> Option<char>;
         is_delimited_identifier_start(ch: char) -> bool;
@@ -127,8 +132,6 @@ impl Dialect for QueryDialect {
         supports_bitwise_shift_operators() -> bool;
         supports_comment_on() -> bool;
         supports_load_extension() -> bool;
-        supports_named_fn_args_with_colon_operator() -> bool;
-        supports_named_fn_args_with_expr_name() -> bool;
         supports_empty_projections() -> bool;
         supports_nested_comments() -> bool;
         supports_string_escape_constant() -> bool;
