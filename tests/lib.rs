@@ -5,7 +5,7 @@ mod fixture;
 
 pub use fixture::oracle::Oracle;
 pub use fixture::place::{DATABASE, Place, SUPERUSER, SUPERUSER_PASSWORD, Security};
-pub use fixture::program::{Program, program_file};
+pub use fixture::program::{Program, command, program_file};
 pub use fixture::report::report;
 pub use fixture::session::{Answer, Column, End, Failure, Login, Session};
 pub use fixture::tool::{node_modules, postgres_tool, python, run, skipped, tool};

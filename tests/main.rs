@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod check;
+mod demo;
 mod fixtures;
 mod psql;
+mod start;
 mod tidy;
 mod wire;

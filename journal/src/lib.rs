@@ -22,7 +22,7 @@ mod segment;
 mod spare;
 mod writer;
 
-pub use disk::{Disk, FaultyDisk, MemoryDisk, RealDisk};
+pub use disk::{Disk, FaultyDisk, MemoryDisk, RealDisk, ShadowDisk};
 pub use erase::Erasure;
 pub use error::{Error, Result};
 pub use inspect::{Inspect, Inspected, inspect};

@@ -65,7 +65,7 @@ pub fn describe(record: &Record) -> Option<String> {
     Some(known.unwrap_or_else(|| "damaged".into()))
 }
 
-/// What a checkpoint keeps for Raft (`GroupCheckpoint::raft_state`), in words.
+/// What a checkpoint keeps for Raft (`GroupCheckpoint::raft_state()`), in words.
 pub fn describe_state(state: &[u8]) -> String {
     let Some(stored) = decode_stored_membership(state) else {
         return "damaged".into();

@@ -552,16 +552,18 @@ impl Client {
 /// A receiver that is told when the waiting is over.
 fn wake(waiting: &Waiting) -> oneshot::Receiver<()> {
     let (over, woken) = oneshot::channel();
-    waiting.on_ready(Box::new(move || drop(over.send(()))));
+    let tell = move || {
+        // The session may be gone.
+        let _ = over.send(());
+    };
+    waiting.on_ready(Box::new(tell));
     woken
 }
 
-fn sleep_until(at: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match at {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,11 +4,18 @@ mod answer;
 mod authenticate;
 mod changes;
 mod connection;
+mod explain;
 mod report;
 mod serve;
+mod stopped;
 mod system;
+mod temporary;
 
+pub use explain::explain;
+
+pub mod check;
 pub mod demo;
+pub mod dump;
 pub mod logging;
 pub mod settings;
 pub mod start;

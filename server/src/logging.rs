@@ -1,18 +1,22 @@
 //! Structured logs: one line an event, as text or JSON, on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Invalid, LogFormat};
 
 /// Starts logging for the process. `filter` is `info` or `info,raft=debug`.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), Invalid> {
-    // openraft tells at `info` what our own lines say better.
-    let filter = format!("openraft=warn,lsm_tree=warn,sled=warn,{filter}");
+    // What the libraries tell is about their insides: openraft warns of messages that an election
+    // made old, of which there is one with every start.
+    let filter = format!("openraft=error,lsm_tree=warn,sled=warn,{filter}");
     let filter =
         EnvFilter::try_new(&filter).map_err(|e| Invalid(format!("--log {filter}: {e}")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

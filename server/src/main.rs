@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use server::check::{self, CheckFlags};
 use server::demo::{self, DemoFlags, ServiceFlags};
+use server::dump::{self, DumpCommand};
 use server::settings::Flags;
-use server::{Failure, logging, start};
+use server::{Failure, explain, logging, start};
 
 /// Freehold: just The Database.
 #[derive(Parser)]
@@ -26,6 +28,12 @@ enum Command {
         #[arg(long, env = "FREEHOLD_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Checks a stopped node: every checksum, and its tables against its journal. Exit code 0:
+    /// nothing is wrong, 1: something is, 2: it could not be checked.
+    Check(CheckFlags),
+    /// Shows what a stopped node has on its disk. Exit codes as of `check`.
+    #[command(subcommand)]
+    Dump(DumpCommand),
     /// Shows the main job: three services, their tables, the feed, a killed consumer.
     Demo(DemoFlags),
     /// One service of the demo.
@@ -36,14 +44,28 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Freehold::parse().command {
         Command::Start { flags, config } => run_start(*flags, config),
+        Command::Check(flags) => return judged(check::main(&flags)),
+        Command::Dump(command) => return judged(dump::main(&command)),
         Command::Demo(flags) => demo::main(&flags),
         Command::DemoService(flags) => demo::service(flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("freehold: {error}");
+            eprintln!("freehold: {}", explain(&error));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// 0: all is well, 1: damage was found and printed, 2: nobody could look.
+fn judged(sound: Result<bool, Failure>) -> ExitCode {
+    match sound {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("freehold: {}", explain(&error));
+            ExitCode::from(2)
         }
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::start::{journal_folder, tables_folder};
+
 /// What can be said on the command line, in the environment and in the file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -291,6 +293,9 @@ impl Flags {
         if !(1..=CONNECTIONS_MAX).contains(&connections_max) {
             return Err(invalid("--max-connections must lie between 1 and 100000"));
         }
+        if self.superuser_password.as_deref() == Some("") {
+            return Err(invalid("--superuser-password must not be empty"));
+        }
         Ok(Settings {
             data,
             listen,
@@ -310,6 +315,52 @@ impl Flags {
             log: self.log.unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+impl Settings {
+    /// Can a node start in its folder? Looks, and makes nothing.
+    pub fn usable(&self) -> Result<(), Invalid> {
+        let data = &self.data;
+        // The nearest folder that exists decides whether the others can be made.
+        let nearest = data.ancestors().find(|path| path.exists());
+        if let Some(path) = nearest.filter(|path| !path.is_dir()) {
+            return Err(invalid(format!(
+                "--data {}: {} is not a folder",
+                data.display(),
+                path.display()
+            )));
+        }
+        if let Ok(Some(kind)) = storage::kind_of(&tables_folder(data))
+            && kind != self.table_store
+        {
+            return Err(invalid(format!(
+                "--table-store {}: the tables in {} were made with --table-store {}, \
+                 which is fixed on the first start",
+                self.table_store.name(),
+                data.display(),
+                kind.name()
+            )));
+        }
+        let first = !has_files(&journal_folder(data));
+        if first && !self.insecure && self.superuser_password.is_none() {
+            return Err(no_password());
+        }
+        Ok(())
+    }
+}
+
+/// Is there anything in a folder?
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
+/// The first start needs a password for the superuser, or nobody could ever log in.
+pub fn no_password() -> Invalid {
+    invalid(
+        "the first start needs a password for the superuser postgres: give one with \
+         FREEHOLD_SUPERUSER_PASSWORD or --superuser-password \
+         (or --insecure: no passwords at all, on loopback only)",
+    )
 }
 
 fn time_or(time: Option<Time>, seconds: u64) -> Duration {

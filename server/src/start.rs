@@ -17,13 +17,15 @@ use crate::Failure;
 use crate::authenticate::Login;
 use crate::changes;
 use crate::serve::Sessions;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::system::{SystemClock, SystemRandom};
 
 /// Threads of Raft's runtime.
 const RAFT_THREADS: usize = 2;
 /// A checkpoint is written when the tables hold this much in memory.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// The role that the first start makes.
+const SUPERUSER: &str = "postgres";
 /// Old versions of rows stay readable for this long, beyond what open snapshots hold.
 const HORIZON: Duration = Duration::from_secs(60);
 
@@ -78,7 +80,10 @@ impl Node {
     /// Starts a node; returns when clients can connect.
     pub async fn start(settings: &Settings) -> Result<Node, Failure> {
         let tls = match &settings.tls {
-            Some((certificates, key)) => Some(wire::tls::from_files(certificates, key)?),
+            Some((certificates, key)) => Some(
+                wire::tls::from_files(certificates, key)
+                    .map_err(|e| format!("--tls-cert, --tls-key: {e}"))?,
+            ),
             None => None,
         };
         Node::start_with(settings, tls).await
@@ -89,9 +94,11 @@ impl Node {
         settings: &Settings,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Node, Failure> {
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .map_err(|e| format!("can't listen on {}: {e}", settings.listen))?;
+        settings.usable()?;
+        let listener = TcpListener::bind(settings.listen).await.map_err(|e| {
+            let listen = settings.listen;
+            format!("can't listen on {listen}: {e}; choose another address with --listen")
+        })?;
         let address = listener.local_addr()?;
         let journal = open_journal(settings)?;
         let groups = open_tables(settings)?;
@@ -248,7 +255,7 @@ fn engine(
 }
 
 /// Reads the catalogs of all groups, the directory's first.
-fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
+pub fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
     engine.load(GroupId::DIRECTORY)?;
     for group in groups.all() {
         if group.id() != GroupId::DIRECTORY {
@@ -264,21 +271,29 @@ async fn bootstrap(engine: &Engine, groups: &Groups, settings: &Settings) -> Res
         .superuser_password
         .as_deref()
         .map(|password| wire::scram::Verifier::from_password(password).to_string());
-    let first = engine
-        .bootstrap(verifier.clone())
-        .map_err(|stop| format!("{stop:?}"))?;
-    let Some(position) = first else { return Ok(()) };
-    if verifier.is_none() && !settings.insecure {
+    let exists = engine.catalog().role_by_name(SUPERUSER).is_some();
+    if !exists && verifier.is_none() && !settings.insecure {
+        return Err(settings::no_password().into());
+    }
+    if exists && verifier.is_some() {
         tracing::warn!(
-            "the superuser postgres has no password, so nobody can log in: start once with \
-             --superuser-password, on an empty folder"
+            "--superuser-password is for the first start and changes nothing now; \
+             ALTER ROLE postgres PASSWORD '...' does"
         );
     }
+    let first = engine
+        .bootstrap(verifier)
+        .map_err(|stop| format!("{stop:?}"))?;
+    let Some(position) = first else { return Ok(()) };
     let directory = groups
         .get(GroupId::DIRECTORY)
         .ok_or("there is no directory")?;
     let (done, told) = tokio::sync::oneshot::channel();
-    directory.when(position, Box::new(move |outcome| drop(done.send(outcome))));
+    let tell = move |outcome| {
+        // Nobody waits any more: the start has failed elsewhere.
+        let _ = done.send(outcome);
+    };
+    directory.when(position, Box::new(tell));
     match told.await? {
         storage::Outcome::Applied => Ok(()),
         outcome => Err(format!("the first entry was not committed: {outcome:?}").into()),

@@ -40,7 +40,7 @@ pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, Ra
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use store::{
     Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
-    StoreKind, StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write, kind_of, open,
-    read_checkpoint,
+    StoreKind, StoreOptions, TableFile, TableStore, TreeId, VALUE_BYTES_MAX, Write, kind_of, open,
+    read_checkpoint, shadow, table_files,
 };
 pub use sums::TableSum;

@@ -13,6 +13,7 @@ mod names;
 mod range;
 mod record;
 mod scratch;
+mod shadow;
 mod sled;
 
 use std::ops::Bound;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{GroupId, Index, Position, Term};
+
+pub use lsm::files::{TableFile, table_files};
+pub use shadow::shadow;
 
 use crate::Result;
 

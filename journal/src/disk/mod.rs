@@ -1,8 +1,9 @@
 //! The disk as the journal sees it: two small traits, so that tests can own what a crash leaves.
-//! `RealDisk` here; `MemoryDisk` and `FaultyDisk` beside it.
+//! `RealDisk` here; `MemoryDisk` and `FaultyDisk` for tests and `ShadowDisk` for looking beside it.
 
 mod faulty;
 mod memory;
+mod shadow;
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use faulty::FaultyDisk;
 pub use memory::MemoryDisk;
+pub use shadow::ShadowDisk;
 
 /// Held while a folder is locked; dropping it unlocks.
 pub type Lock = Box<dyn Send + Sync>;
@@ -119,16 +121,7 @@ struct RealFile(fs::File);
 
 impl File for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match self.0.read_at(&mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(done)
+        read_at(&self.0, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -142,4 +135,18 @@ impl File for RealFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+}
+
+/// Reads up to the buffer's length; less only at the end of the file.
+fn read_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
 }

@@ -5,8 +5,8 @@ mod schema;
 mod services;
 mod story;
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ pub use services::ServiceFlags;
 
 use crate::settings::{Flags, LogFormat};
 use crate::start::{self, Node};
-use crate::{Failure, logging};
+use crate::temporary::Temporary;
+use crate::{Failure, explain, logging};
 
 /// What the demo takes.
 #[derive(Args, Clone, Debug)]
@@ -80,7 +81,7 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
         let folder = Folder::of(flags.data.clone())?;
         let password = format!("{:016x}", rand::random::<u64>());
         let settings = Flags {
-            data: Some(folder.path.clone()),
+            data: Some(folder.path().to_owned()),
             listen: Some(flags.listen.clone()),
             superuser_password: Some(password.clone()),
             max_connections: Some(CONNECTIONS_MAX),
@@ -91,18 +92,26 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
         println!(
             "a server listens on {}, its data is in {}",
             node.address,
-            folder.path.display()
+            folder.path().display()
         );
         let url = Url {
             port: node.address.port(),
             password,
         };
-        let told = run(flags, &url).await;
+        let told = tokio::select! {
+            biased;
+            ended = start::asked_to_end() => match ended {
+                Ok(()) => Err("asked to end before the story was told".into()),
+                Err(error) => Err(error.into()),
+            },
+            told = run(flags, &url) => told,
+        };
         if told.is_ok() && !flags.once {
             println!("\nlook around with psql (Ctrl-C ends the demo):");
             for role in ["postgres"].iter().chain(&SERVICES) {
                 println!("  psql {}", url.of(role));
             }
+            std::io::stdout().flush()?;
             start::asked_to_end().await?;
         }
         node.stop().await;
@@ -115,7 +124,12 @@ pub fn service(flags: ServiceFlags) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let name = flags.name.clone();
     let served = runtime.block_on(services::serve(flags));
+    if let Err(failure) = &served {
+        eprintln!("\nthe service {name} failed: {}", explain(failure));
+        std::process::exit(1);
+    }
     // Standard input is read by a thread that can't be woken.
     runtime.shutdown_background();
     served
@@ -125,9 +139,9 @@ pub fn service(flags: ServiceFlags) -> Result<(), Failure> {
 const CONNECTIONS_MAX: u32 = 100;
 
 /// The server's folder; a temporary one is removed with the value.
-struct Folder {
-    path: PathBuf,
-    temporary: bool,
+enum Folder {
+    Given(PathBuf),
+    Temporary(Temporary),
 }
 
 impl Folder {
@@ -138,27 +152,15 @@ impl Folder {
                 path.display()
             )
             .into()),
-            Some(path) => Ok(Folder {
-                path,
-                temporary: false,
-            }),
-            None => {
-                let name = format!("freehold-demo-{}", std::process::id());
-                Ok(Folder {
-                    path: std::env::temp_dir().join(name),
-                    temporary: true,
-                })
-            }
+            Some(path) => Ok(Folder::Given(path)),
+            None => Ok(Folder::Temporary(Temporary::make("demo")?)),
         }
     }
-}
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            eprintln!("{} is left: {error}", self.path.display());
+    fn path(&self) -> &Path {
+        match self {
+            Folder::Given(path) => path,
+            Folder::Temporary(folder) => folder.path(),
         }
     }
 }
@@ -172,39 +174,31 @@ fn self_signed() -> Result<std::sync::Arc<rustls::ServerConfig>, Failure> {
 }
 
 /// Tells the whole story against a running server.
-pub async fn run(flags: &DemoFlags, url: &Url) -> Result<(), Failure> {
+async fn run(flags: &DemoFlags, url: &Url) -> Result<(), Failure> {
     let admin = url.connect("postgres").await?;
     println!("creating the services customers, orders and billing");
     schema::create(&admin, url).await?;
     let mut running = Running::start(url)?;
+    println!("three processes, each knows a connection string and nothing else:");
+    for (name, child) in &running.0 {
+        println!("  {name:<9}  process {}", child.id().unwrap_or_default());
+    }
     let begun = Instant::now();
     let half = Duration::from_secs(flags.seconds) / 2;
 
-    progress(&admin, begun, half).await?;
-    println!("\n  killing billing (kill -9) in the middle of its work, and starting it again");
+    running.progress(&admin, begun, half).await?;
+    println!("  kill -9 of billing in the middle of its work; a new process goes on");
     running.kill_and_restart("billing", url).await?;
-    println!("  orders publishes order_v2: a copy of v1 with one column changed");
+    println!("  orders publishes order_v2, a copy of order_v1 with one column changed:");
+    println!("    amount numeric -> amount_cents bigint; readers of order_v1 go on");
     story::publish_v2(url).await?;
-    progress(&admin, begun, half * 2).await?;
-    println!();
+    running.progress(&admin, begun, half * 2).await?;
 
     running.stop("customers").await?;
     running.stop("orders").await?;
     story::wait_until_billing_has_all(&admin).await?;
     running.stop("billing").await?;
     story::tell(&admin, url).await
-}
-
-/// One line that is written over: what the services have done so far.
-async fn progress(admin: &Client, begun: Instant, until: Duration) -> Result<(), Failure> {
-    let mut tick = tokio::time::interval(Duration::from_millis(250));
-    while begun.elapsed() < until {
-        tick.tick().await;
-        let counts = story::Counts::read(admin).await?;
-        print!("\r  {:4.1} s  {counts}", begun.elapsed().as_secs_f64());
-        std::io::stdout().flush()?;
-    }
-    Ok(())
 }
 
 /// The services' processes.
@@ -225,6 +219,47 @@ impl Running {
             .1
     }
 
+    /// One line that is written over (or, in a file, a line a second): what the services have
+    /// done so far. A service that ends meanwhile ends the demo.
+    async fn progress(
+        &mut self,
+        admin: &Client,
+        begun: Instant,
+        until: Duration,
+    ) -> Result<(), Failure> {
+        let terminal = std::io::stdout().is_terminal();
+        let pause = if terminal { 250 } else { 1000 };
+        let mut tick = tokio::time::interval(Duration::from_millis(pause));
+        loop {
+            tick.tick().await;
+            self.all_run()?;
+            let (time, counts) = (begun.elapsed(), story::Counts::read(admin).await?);
+            let line = format!("  {:4.1} s  {counts}", time.as_secs_f64());
+            if terminal {
+                print!("\r{line}\x1b[K");
+                std::io::stdout().flush()?;
+            } else {
+                println!("{line}");
+            }
+            if time >= until {
+                break;
+            }
+        }
+        if terminal {
+            println!();
+        }
+        Ok(())
+    }
+
+    fn all_run(&mut self) -> Result<(), Failure> {
+        for (name, child) in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                return Err(format!("the service {name} ended with {status}; see above").into());
+            }
+        }
+        Ok(())
+    }
+
     async fn kill_and_restart(&mut self, name: &'static str, url: &Url) -> Result<(), Failure> {
         self.child(name).kill().await?;
         *self.child(name) = spawn(name, url)?;
@@ -239,7 +274,7 @@ impl Running {
         if status.success() {
             Ok(())
         } else {
-            Err(format!("{name} ended with {status}").into())
+            Err(format!("the service {name} ended with {status}; see above").into())
         }
     }
 }
@@ -249,6 +284,8 @@ fn spawn(name: &str, url: &Url) -> Result<Child, Failure> {
         .args(["demo-service", name])
         .env("FREEHOLD_DEMO_URL", url.of(name))
         .stdin(Stdio::piped())
+        // Ctrl-C is for the demo, which then ends its services.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
     Ok(child)

@@ -24,13 +24,15 @@ const ORDERS: &str = "
         state text NOT NULL);
     GRANT READ ON order_* TO billing;";
 
-/// The service `billing`: its own copy of what it needs, and its cursor beside it.
+/// The service `billing`: its own copy of what it needs, and its cursor beside it, which counts
+/// the changes that it has taken.
 const BILLING: &str = "
     CREATE TABLE invoice (
         order_id bigint PRIMARY KEY, customer text NOT NULL, amount numeric(12,2) NOT NULL,
         state text NOT NULL);
-    CREATE TABLE feed_cursor (id integer PRIMARY KEY, position pg_lsn);
-    INSERT INTO feed_cursor VALUES (1, NULL);";
+    CREATE TABLE feed_cursor (
+        id integer PRIMARY KEY, position pg_lsn, changes bigint NOT NULL);
+    INSERT INTO feed_cursor VALUES (1, NULL, 0);";
 
 /// Creates the roles as the superuser, and everything else as the services themselves.
 pub async fn create(admin: &Client, url: &Url) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::Failure;
 #[derive(Args, Clone, Debug)]
 pub struct ServiceFlags {
     /// customers, orders or billing.
-    name: String,
+    pub name: String,
     /// The only thing that a service is given.
     #[arg(long, env = "FREEHOLD_DEMO_URL", hide_env_values = true)]
     url: String,
@@ -88,7 +88,7 @@ async fn orders(client: &mut Client, turn: i64) -> Result<(), Failure> {
     let id: i64 = work
         .query_one(
             "INSERT INTO \"order\" (customer_id, cents, purchase_price_cents) \
-             VALUES ($1, $2, $2 / 2) RETURNING id",
+             VALUES ($1, $2, $2::bigint / 2) RETURNING id",
             &[&customer, &cents],
         )
         .await?
@@ -167,20 +167,22 @@ async fn billing(client: &mut Client) -> Result<(), Failure> {
         return Ok(());
     };
     let work = client.transaction().await?;
+    let mut changes = 0_i64;
     for row in &page {
-        effect(&work, row).await?;
+        changes += effect(&work, row).await?;
     }
     let position: String = last.get("position");
     work.execute(
-        "UPDATE feed_cursor SET position = $1::text::pg_lsn WHERE id = 1",
-        &[&position],
+        "UPDATE feed_cursor SET position = $1::text::pg_lsn, changes = changes + $2 WHERE id = 1",
+        &[&position, &changes],
     )
     .await?;
     work.commit().await?;
     Ok(())
 }
 
-async fn effect(work: &Transaction<'_>, row: &Row) -> Result<(), Failure> {
+/// What a row of the feed does to the invoices; the number of changes that it is.
+async fn effect(work: &Transaction<'_>, row: &Row) -> Result<i64, Failure> {
     let id: Option<i64> = row.get("id");
     match row.get("op") {
         "insert" => {
@@ -212,7 +214,7 @@ async fn effect(work: &Transaction<'_>, row: &Row) -> Result<(), Failure> {
                 .await?;
         }
         // Changes of the schema, and marks of progress, have no effect on invoices.
-        _ => {}
+        _ => return Ok(0),
     }
-    Ok(())
+    Ok(1)
 }

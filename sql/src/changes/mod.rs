@@ -18,6 +18,8 @@ mod rows;
 use storage::{Change, Entry, GroupId, Position};
 
 use crate::Error;
+use crate::catalog::Table;
+use crate::types::{FormatSettings, Type};
 
 pub use columns::COLUMNS;
 pub use function::Changes;
@@ -74,3 +76,13 @@ pub trait LogEntry: Send {
 
 /// Changes of one entry.
 pub type LogChanges = Box<dyn Iterator<Item = Result<Change, Error>> + Send>;
+
+/// The bytes of a row as a JSON object by column name, as the feed shows it.
+///
+/// # Errors
+/// The bytes are no row of this table.
+pub fn row_text(table: &Table, bytes: &[u8]) -> Result<String, Error> {
+    let mut out = Vec::new();
+    json::row(table, bytes)?.write_text(Type::JSONB, &FormatSettings::default(), &mut out);
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}

@@ -15,7 +15,8 @@ use crate::{Error, Result};
 const RECORD_FILE: &str = "checkpoint";
 const RECORD_FILE_NEW: &str = "checkpoint.new";
 const LOCK_FILE: &str = "lock";
-const TMP_FOLDER: &str = "tmp";
+/// The folder that is emptied on open.
+pub(super) const TMP_FOLDER: &str = "tmp";
 
 /// An open folder.
 pub(super) struct Folder {

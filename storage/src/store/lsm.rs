@@ -4,6 +4,7 @@
 mod background;
 mod catalog;
 mod codec;
+pub(in crate::store) mod files;
 mod garbage;
 mod memtable;
 mod scan;
