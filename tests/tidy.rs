@@ -194,3 +194,45 @@ fn promises_name_tests_that_exist() {
     }
     assert!(named >= 7, "docs/promises.md names {named} tests");
 }
+
+/// The names in a list of texts of a source file.
+fn names_in(file: &str, from: &str, to: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let begin = text
+        .find(from)
+        .unwrap_or_else(|| panic!("{file} has no {from}"));
+    let end = begin + text[begin..].find(to).unwrap();
+    let quoted = text[begin..end].split('"').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_planted_fault_has_its_place_and_is_hunted() {
+    let faults = names_in("journal/src/sabotage.rs", "pub const FAULTS", "];");
+    assert!(!faults.is_empty());
+    let hunted = names_in("jepsen/src/sabotage.rs", "const PLANTS", "];");
+    let sources: Vec<String> = rust_files().into_values().collect();
+    for fault in faults {
+        assert!(hunted.contains(&fault), "nobody hunts {fault}");
+        let place = format!("planted(\"{fault}\")");
+        let places = sources.iter().filter(|text| text.contains(&place)).count();
+        assert_eq!(places, 1, "{fault} is built in at one place");
+    }
+}
+
+#[test]
+fn a_program_has_no_planted_faults_unless_it_was_asked_for() {
+    for (krate, _) in ARROWS {
+        let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
+        assert!(
+            !manifest.contains("default = ["),
+            "{krate}: the feature is off"
+        );
+    }
+    let program = fs::read(tests::program_file()).unwrap();
+    let name = b"FREEHOLD_SABOTAGE";
+    assert!(
+        !program.windows(name.len()).any(|bytes| bytes == name),
+        "the program was built with the feature `sabotage`"
+    );
+}

@@ -8,9 +8,6 @@ use storage::{Entry, Group};
 
 use crate::{FeedEntry, Result};
 
-/// Bytes read from the journal at once.
-const BATCH_BYTES_MAX: usize = 256 << 10;
-
 /// Reads one group's committed entries up to a position.
 pub(crate) struct Cursor {
     journal: Journal,
@@ -18,6 +15,8 @@ pub(crate) struct Cursor {
     next: Index,
     upto: Position,
     batch: VecDeque<Record>,
+    /// Bytes read from the journal at once; a larger record comes alone.
+    batch_bytes: usize,
     ended: bool,
 }
 
@@ -28,6 +27,7 @@ impl Cursor {
         group: &Arc<Group>,
         after: Position,
         upto: Position,
+        batch_bytes: usize,
     ) -> Result<Cursor> {
         // What is committed but not applied here is nobody's to see.
         let upto = upto.min(group.applied());
@@ -36,12 +36,18 @@ impl Cursor {
         } else {
             None
         };
+        #[cfg(feature = "sabotage")]
+        let start = match journal::sabotage::planted("cursor-off-by-one") {
+            true => start.map(|index| Index(index.0 + 1)),
+            false => start,
+        };
         Ok(Cursor {
             journal: journal.clone(),
             group: group.clone(),
             next: start.unwrap_or_default(),
             upto,
             batch: VecDeque::new(),
+            batch_bytes,
             ended: start.is_none(),
         })
     }
@@ -80,7 +86,7 @@ impl Cursor {
             let to = Index(u64::MAX);
             let read = self
                 .journal
-                .read(self.group.id(), self.next, to, BATCH_BYTES_MAX)?;
+                .read(self.group.id(), self.next, to, self.batch_bytes)?;
             match read.last() {
                 Some(last) => self.next = Index(last.index.0 + 1),
                 None => self.ended = true,

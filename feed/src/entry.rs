@@ -109,6 +109,10 @@ impl Changes {
     pub fn next(&mut self) -> Result<Option<Change>> {
         loop {
             if let Some(change) = self.ready.next() {
+                #[cfg(feature = "sabotage")]
+                if change.new.is_none() && journal::sabotage::planted("feed-drops-deletes") {
+                    continue;
+                }
                 return Ok(Some(change));
             }
             let Some(index) = self.parts.next() else {

@@ -8,6 +8,11 @@ use storage::Group;
 use crate::cursor::Cursor;
 use crate::{FeedEntry, Result};
 
+/// Bytes of the journal that one reader holds, shared by its groups.
+const READER_BYTES_MAX: usize = 8 << 20;
+/// Bytes read at once of one group, at most and at least.
+const BATCH_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
+
 /// All entries of one position. Never split by a page or a cursor.
 pub struct Unit {
     /// The position that a consumer may store once it has taken the whole unit.
@@ -30,8 +35,10 @@ impl Units {
         closed: Position,
     ) -> Result<Units> {
         let mut cursors = Vec::with_capacity(groups.len());
+        let share = READER_BYTES_MAX / groups.len().max(1);
+        let batch_bytes = share.clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
         for group in groups {
-            let mut cursor = Cursor::new(journal, group, after, closed)?;
+            let mut cursor = Cursor::new(journal, group, after, closed, batch_bytes)?;
             let first = cursor.next()?;
             cursors.push((cursor, first));
         }
@@ -57,6 +64,10 @@ impl Units {
             if head.as_ref().map(position_of) == Some(position) {
                 let following = cursor.next()?;
                 entries.extend(std::mem::replace(head, following));
+                #[cfg(feature = "sabotage")]
+                if journal::sabotage::planted("equal-positions-split") {
+                    break;
+                }
             }
         }
         Ok(Some(Unit { position, entries }))

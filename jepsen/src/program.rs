@@ -28,17 +28,60 @@ pub fn find(options: &Options, build: Build) -> Result<PathBuf> {
     }
 }
 
-/// Builds Freehold as this program itself was built. A sabotage build has a folder of its own.
-fn compile(build: Build) -> Result<PathBuf> {
+/// Whether a package's test fails with this fault built in. The test must exist, and must be the
+/// one that fails.
+pub fn fails_sabotaged(package: &str, test: &str, fault: &str) -> Result<bool> {
+    let (target, _) = folder(Build::Sabotage)?;
+    let mut command = cargo();
+    command
+        .args([
+            "test",
+            "-p",
+            package,
+            "--features",
+            "sabotage",
+            "--target-dir",
+        ])
+        .arg(&target)
+        .args(["--no-fail-fast", test])
+        .env("FREEHOLD_SABOTAGE", fault);
+    let output = command
+        .output()
+        .map_err(|e| Error::Setup(format!("cargo: {e}")))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ran = said
+        .lines()
+        .filter(|line| line.starts_with("test ") && line.contains(test));
+    match ran.clone().count() {
+        0 => Err(Error::Setup(format!(
+            "{package} has no test {test}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ))),
+        _ => Ok(ran.into_iter().any(|line| line.ends_with("FAILED"))),
+    }
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The target folder that this program itself was built in, or one beside it; and whether that
+/// was a release build.
+fn folder(build: Build) -> Result<(PathBuf, bool)> {
     let own = std::env::current_exe()?;
     let profile = own.parent().unwrap_or(Path::new("."));
     let is_release = profile.file_name().is_some_and(|name| name == "release");
-    let mut target = profile.parent().unwrap_or(Path::new(".")).to_owned();
-    if build == Build::Sabotage {
-        target = target.join("sabotage");
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let target = profile.parent().unwrap_or(Path::new("."));
+    Ok(match build {
+        Build::Plain => (target.to_owned(), is_release),
+        Build::Sabotage => (target.join("sabotage"), is_release),
+    })
+}
+
+/// Builds Freehold as this program itself was built. A sabotage build has a folder of its own.
+fn compile(build: Build) -> Result<PathBuf> {
+    let (target, is_release) = folder(build)?;
+    let mut command = cargo();
     command
         .args(["build", "--quiet", "-p", "server", "--target-dir"])
         .arg(&target);

@@ -11,11 +11,18 @@ use crate::victim::{Kind, Tracer};
 /// Runs in which a planted fault must be caught.
 const RUNS_MAX: u64 = 6;
 
+/// Clients of the feed workload here: the faults need no crowd.
+const FEED_CLIENTS: u32 = 50;
+
 /// How a fault gets in.
 #[derive(Clone, Copy, Debug)]
 enum How {
     /// FREEHOLD_SABOTAGE of a sabotage build.
     Built,
+    /// The same, with one more flag of the server.
+    BuiltWith(&'static str),
+    /// FREEHOLD_SABOTAGE of a package's tests; this one must fail.
+    Test(&'static str, &'static str),
     /// The kernel says yes to every fsync and does none, by strace.
     Unsynced,
     /// A setting of the server.
@@ -34,97 +41,133 @@ struct Plant {
     seconds: u64,
 }
 
-/// All of them. A new fault of the server's sabotage build gets a line here.
-const PLANTS: [Plant; 11] = [
-    plant(
-        "no-fsync",
-        Kind::Freehold,
+/// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
+const PLANTS: [Plant; 26] = [
+    built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
+    built(
+        "ack-before-fsync",
         How::Built,
         Workload::Acknowledged,
         Fault::Power,
     ),
-    plant(
+    built(
+        "skip-one-entry",
+        How::Built,
+        Workload::Acknowledged,
+        Fault::None,
+    ),
+    built(
+        "purge-before-checkpoint",
+        How::BuiltWith("--checkpoint-timeout=1s"),
+        Workload::Acknowledged,
+        Fault::Kill,
+    ),
+    built(
+        "feed-drops-deletes",
+        How::Built,
+        Workload::Feed,
+        Fault::None,
+    ),
+    built("cursor-off-by-one", How::Built, Workload::Feed, Fault::None),
+    tested(
+        "apply-twice",
+        "storage",
+        "sums_are_right_after_random_transactions_and_at_every_restart",
+    ),
+    tested(
+        "chain-check-off",
+        "storage",
+        "chain_what_was_computed_on_a_refused_entry_is_a_no_op",
+    ),
+    tested(
+        "parts-forgotten",
+        "storage",
+        "a_checkpoint_between_the_parts_keeps_what_the_entry_will_need",
+    ),
+    tested(
+        "pending-answered-as-failed",
+        "storage",
+        "unknown_is_said_only_when_asked_to_give_up",
+    ),
+    tested("crc-not-checked", "journal", "a_flipped_bit_anywhere"),
+    tested(
+        "position-reused",
+        "raft",
+        "a_new_leader_stamps_above_the_whole_journal",
+    ),
+    tested(
+        "equal-positions-split",
+        "feed",
+        "entries_at_one_position_are_one_unit",
+    ),
+    tested(
+        "retention-not-checked",
+        "feed",
+        "a_cursor_behind_retention_is_told",
+    ),
+    tested("insert-without-key-lock", "sql", "two_inserts_of_one_key"),
+    tested(
+        "answer-before-read",
+        "sql",
+        "an_error_caused_by_a_pending_row_is_held",
+    ),
+    built(
         "fsync-ignored",
-        Kind::Freehold,
         How::Unsynced,
         Workload::Acknowledged,
         Fault::Power,
     ),
-    plant(
-        "read-committed",
-        Kind::Freehold,
-        How::Weaken,
-        Workload::Append,
-        Fault::None,
-    ),
-    plant(
+    built("read-committed", How::Weaken, Workload::Append, Fault::None),
+    built(
         "read-committed-bank",
-        Kind::Freehold,
         How::Weaken,
         Workload::Bank,
         Fault::None,
     ),
-    plant(
+    stand_in(
         "fsync=off",
-        Kind::Postgres,
         How::Setting("fsync=off"),
         Workload::Acknowledged,
         Fault::Power,
     ),
-    plant(
+    stand_in(
         "synchronous_commit=off",
-        Kind::Postgres,
         How::Setting("synchronous_commit=off"),
         Workload::Acknowledged,
         Fault::Kill,
     ),
-    plant(
-        "read-committed",
-        Kind::Postgres,
-        How::Weaken,
-        Workload::Append,
-        Fault::None,
-    ),
-    plant(
+    stand_in("read-committed", How::Weaken, Workload::Append, Fault::None),
+    stand_in(
         "read-committed-bank",
-        Kind::Postgres,
         How::Weaken,
         Workload::Bank,
         Fault::None,
     ),
-    plant(
+    stand_in(
         "freehold.fault=drop-deletes",
-        Kind::Postgres,
         How::Setting("freehold.fault=drop-deletes"),
         Workload::Feed,
         Fault::None,
     ),
-    plant(
+    stand_in(
         "freehold.fault=early-position",
-        Kind::Postgres,
         How::Setting("freehold.fault=early-position"),
         Workload::Feed,
         Fault::None,
     ),
-    plant(
+    stand_in(
         "freehold.fault=torn",
-        Kind::Postgres,
         How::Setting("freehold.fault=torn"),
         Workload::Feed,
         Fault::None,
     ),
 ];
 
-const fn plant(
-    name: &'static str,
-    victim: Kind,
-    how: How,
-    workload: Workload,
-    fault: Fault,
-) -> Plant {
+/// A fault of Freehold that a workload catches.
+const fn built(name: &'static str, how: How, workload: Workload, fault: Fault) -> Plant {
     Plant {
         name,
-        victim,
+        victim: Kind::Freehold,
         how,
         workload,
         fault,
@@ -132,22 +175,46 @@ const fn plant(
     }
 }
 
+/// A fault of Freehold that a test catches.
+const fn tested(name: &'static str, package: &'static str, test: &'static str) -> Plant {
+    built(
+        name,
+        How::Test(package, test),
+        Workload::Acknowledged,
+        Fault::None,
+    )
+}
+
+/// A fault of PostgreSQL, which tests the harness where there is no Freehold yet.
+const fn stand_in(name: &'static str, how: How, workload: Workload, fault: Fault) -> Plant {
+    Plant {
+        victim: Kind::Postgres,
+        ..built(name, how, workload, fault)
+    }
+}
+
 /// Plays all plants of the victim; the tally of what was found where, and whether each was caught.
 pub async fn play_all(only: Option<&str>, options: &Options) -> Result<bool> {
     let mut rows = Vec::new();
     let mut all_caught = true;
-    let mut program = None;
     for plant in PLANTS.iter().filter(|plant| plant.victim == options.victim) {
         if only.is_some_and(|name| name != plant.name) {
             continue;
         }
-        let program = match &program {
-            Some(program) => program,
-            None => program.insert(program::find(options, Build::Sabotage)?),
+        println!("planted: {}", plant.name);
+        let (is_caught, row) = match plant.how {
+            How::Test(package, test) => {
+                let failed = program::fails_sabotaged(package, test, plant.name)?;
+                (failed, test_row(plant, package, test, failed))
+            }
+            _ => {
+                let program = program::find(options, Build::Sabotage)?;
+                let (tally, first) = play_plant(plant, options, program).await?;
+                (tally.is_caught(), row(plant, &tally, first.as_deref()))
+            }
         };
-        let (tally, first) = play_plant(plant, options, program.clone()).await?;
-        all_caught &= tally.is_caught();
-        rows.push(row(plant, &tally, first.as_deref()));
+        all_caught &= is_caught;
+        rows.push(row);
     }
     println!("\n| planted | workload | fault | runs | caught | by |\n|---|---|---|---:|---|---|");
     rows.iter().for_each(|row| println!("{row}"));
@@ -173,14 +240,21 @@ async fn play_plant(
     options.runs = RUNS_MAX;
     options.seconds = plant.seconds;
     options.out = options.out.join("sabotage").join(plant.name);
+    if plant.workload == Workload::Feed && options.clients.is_none() {
+        options.clients = Some(FEED_CLIENTS);
+    }
     let (mut sabotage, mut tracer) = (None, None);
     match plant.how {
         How::Built => sabotage = Some(plant.name.to_owned()),
+        How::BuiltWith(flag) => {
+            sabotage = Some(plant.name.to_owned());
+            options.victim_options.push(flag.to_owned());
+        }
         How::Unsynced => tracer = Some(unsynced()),
         How::Setting(setting) => options.victim_options.push(setting.to_owned()),
         How::Weaken => options.weaken = true,
+        How::Test(..) => {}
     }
-    println!("planted: {}", plant.name);
     let setup = Setup {
         options,
         program,
@@ -214,6 +288,14 @@ fn unsynced() -> Tracer {
     Tracer {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
     }
+}
+
+fn test_row(plant: &Plant, package: &str, test: &str, failed: bool) -> String {
+    let caught = if failed { "yes" } else { "NO" };
+    format!(
+        "| {} | cargo test -p {package} | | 1 | {caught} | {test} |",
+        plant.name
+    )
 }
 
 fn row(plant: &Plant, tally: &Tally, first: Option<&str>) -> String {

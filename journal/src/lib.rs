@@ -18,6 +18,8 @@ mod record;
 mod recover;
 mod release;
 mod retention;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod segment;
 mod spare;
 mod writer;

@@ -179,6 +179,10 @@ impl Writer {
         self.write(&self.buffer, self.active.end)?;
         self.active.end += self.buffer.len() as u64;
         let sync = self.staged.iter().any(|(_, waiting)| waiting.sync);
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::planted("ack-before-fsync") {
+            self.publish(sync).into_iter().for_each(Ticket::written);
+        }
         if sync {
             self.sync()?;
         }
@@ -196,6 +200,10 @@ impl Writer {
 
     fn sync(&mut self) -> Result<()> {
         let Active { file, segment, .. } = &self.active;
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::planted("no-fsync") {
+            return Ok(());
+        }
         file.sync()
             .map_err(|e| Error::io("sync", &segment.path, e))?;
         self.active.synced = self.active.end;

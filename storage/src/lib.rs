@@ -29,6 +29,8 @@ pub use group::{
     Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
 };
 pub use groups::Groups;
+#[cfg(feature = "sabotage")]
+pub use journal::sabotage;
 pub use journal::{GroupId, Index, Position, Term};
 pub use local::{Local, LocalRecord};
 pub use locks::{

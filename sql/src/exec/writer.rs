@@ -332,8 +332,15 @@ impl Writer {
         };
         let key = match self.primary(row) {
             Some(key) => {
-                cx.transaction
-                    .lock_row(group, tree, &key, RowMode::Update, Policy::Wait)?;
+                let locked =
+                    cx.transaction
+                        .lock_row(group, tree, &key, RowMode::Update, Policy::Wait);
+                #[cfg(feature = "sabotage")]
+                let locked = match storage::sabotage::planted("insert-without-key-lock") {
+                    true => Ok(crate::transaction::Locked::Granted),
+                    false => locked,
+                };
+                locked?;
                 if cx.transaction.current(group, tree, &key)?.is_some() {
                     let clustering = self
                         .table
@@ -348,7 +355,13 @@ impl Writer {
                 }
                 key
             }
-            None => cx.transaction.row_id(group)?.to_vec(),
+            None => {
+                let key = cx.transaction.row_id(group)?.to_vec();
+                // Nobody waits for it: it proves to the writer that nobody else has this key.
+                cx.transaction
+                    .lock_row(group, tree, &key, RowMode::Update, Policy::Wait)?;
+                key
+            }
         };
         let mut writes = Vec::with_capacity(self.indexes.len());
         // Arbiters first, so that a conflict is found before another index raises.

@@ -208,6 +208,11 @@ impl Session {
         hold: Vec<(GroupId, Position)>,
         own: Option<(GroupId, Position)>,
     ) -> Holding {
+        #[cfg(feature = "sabotage")]
+        let hold = match storage::sabotage::planted("answer-before-read") {
+            true => Vec::new(),
+            false => hold,
+        };
         let watch = |(group, position): (GroupId, Position)| {
             let signal = Signal::default();
             match self.engine.groups().get(group) {

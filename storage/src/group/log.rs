@@ -63,6 +63,10 @@ impl Group {
         let position = entry.header.position;
         let state = self.log.lock();
         if index <= state.applied.index {
+            #[cfg(feature = "sabotage")]
+            if journal::sabotage::planted("apply-twice") {
+                self.finish_entry(state, term, index, entry, Sums::default())?;
+            }
             return Ok(Verdict::Repeated);
         }
         if !continues(&state, term, &entry.header) {
@@ -121,6 +125,12 @@ impl Group {
         mut sums: Sums,
     ) -> Result<()> {
         sums.note(&entry.changes);
+        #[cfg(feature = "sabotage")]
+        let mut entry = entry;
+        #[cfg(feature = "sabotage")]
+        if journal::sabotage::planted("skip-one-entry") && index.0 % 50 == 49 {
+            entry.changes.clear();
+        }
         let Header {
             position,
             txid,
@@ -264,6 +274,10 @@ impl Group {
 /// The chain: computed in this term, on the entry that is the last applied one, and all parts are
 /// there.
 fn continues(state: &LogState, term: Term, header: &Header) -> bool {
+    #[cfg(feature = "sabotage")]
+    if journal::sabotage::planted("chain-check-off") {
+        return true;
+    }
     let parts = state.parts.get(&header.txid);
     let whole = header.parts.is_none_or(|wanted| {
         parts.is_some_and(|parts| {

@@ -174,6 +174,11 @@ impl Writer {
         while let Some(first) = self.waiters.first_entry()
             && first.key().0 <= top
         {
+            #[cfg(feature = "sabotage")]
+            if journal::sabotage::planted("pending-answered-as-failed") {
+                calls.outcomes.push((first.remove(), Outcome::Lost));
+                continue;
+            }
             calls.outcomes.push((first.remove(), Outcome::Unknown));
         }
         calls

@@ -324,6 +324,10 @@ impl Group {
         writer.lose_front(|_| true);
         writer.abandoned.clear();
         writer.last = last.max(writer.last).max(applied);
+        #[cfg(feature = "sabotage")]
+        if journal::sabotage::planted("position-reused") {
+            writer.last = applied;
+        }
         self.last_txid.fetch_max(writer.last.0, Ordering::AcqRel);
         writer.term = Some(term);
         self.drop_era(&mut writer);

@@ -1,0 +1,39 @@
+//! Faults that are built in on purpose, each one line at the place that it breaks: who believes the
+//! tests sees them fail by name. Only with the feature `sabotage`; FREEHOLD_SABOTAGE chooses one.
+
+use std::sync::OnceLock;
+
+/// What can be chosen. `jepsen sabotage` demands that each is caught.
+pub const FAULTS: [&str; 16] = [
+    "ack-before-fsync",
+    "answer-before-read",
+    "apply-twice",
+    "chain-check-off",
+    "crc-not-checked",
+    "cursor-off-by-one",
+    "equal-positions-split",
+    "feed-drops-deletes",
+    "insert-without-key-lock",
+    "no-fsync",
+    "parts-forgotten",
+    "pending-answered-as-failed",
+    "position-reused",
+    "purge-before-checkpoint",
+    "retention-not-checked",
+    "skip-one-entry",
+];
+
+/// Was this fault chosen? A choice that is no fault ends the process: it would pass for one that
+/// nobody catches.
+pub fn planted(fault: &str) -> bool {
+    static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let chosen = std::env::var("FREEHOLD_SABOTAGE").ok()?;
+        assert!(
+            FAULTS.contains(&chosen.as_str()),
+            "no fault is called {chosen}"
+        );
+        Some(chosen)
+    });
+    chosen.as_deref() == Some(fault)
+}
