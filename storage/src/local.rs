@@ -126,11 +126,13 @@ impl Local {
         self.apply_queue(id, count)
     }
 
-    /// Refuses the first `count` proposals held, as Raft does when its lease has lapsed.
-    pub fn refuse(&self, id: GroupId, count: usize) {
+    /// Refuses the first `count` proposals held, as Raft does when its lease has lapsed. Returns
+    /// how many there were.
+    pub fn refuse(&self, id: GroupId, count: usize) -> usize {
         let refused = self.take(id, count);
+        let number = refused.len();
         let Some(group) = self.groups.get(id) else {
-            return;
+            return number;
         };
         let mut positions = Vec::new();
         for proposal in refused {
@@ -140,6 +142,7 @@ impl Local {
             }
         }
         group.refused(&positions);
+        number
     }
 
     /// Takes away the first `count` proposals held without a word.
