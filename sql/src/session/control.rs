@@ -181,9 +181,15 @@ impl Session {
             let holding = self.rollback(chain);
             return Ok(Phase::Holding(holding, Ok("ROLLBACK".to_owned())));
         }
-        self.hold_cursors()?;
-        let holding = self.commit(chain)?;
-        Ok(Phase::Holding(holding, Ok("COMMIT".to_owned())))
+        let committed = match self.hold_cursors() {
+            Ok(()) => self.commit(chain),
+            Err(stop) => Err(stop),
+        };
+        if let Err(Stop::Error(_)) = &committed {
+            // A COMMIT that fails leaves no failed block behind: the transaction is over.
+            self.block = false;
+        }
+        Ok(Phase::Holding(committed?, Ok("COMMIT".to_owned())))
     }
 }
 

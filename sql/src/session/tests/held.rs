@@ -135,3 +135,53 @@ fn a_read_only_transaction_reads_committed_state() {
     node.local.release(group).unwrap();
     assert_eq!(a.go_on().as_deref(), Some("UPDATE 1"));
 }
+
+#[test]
+fn a_commit_that_fails_leaves_no_block_behind() {
+    let (_, _, mut a, mut b) = node();
+    a.ok("create table child (id int references t (id) deferrable initially deferred)");
+    // Write skew, found by the writer; a reference, found by the check at the end.
+    a.ok("begin isolation level serializable; select * from t; insert into t values (2, 0)");
+    b.ok("begin isolation level serializable; select * from t; insert into t values (3, 0)");
+    a.ok("commit");
+    assert!(b.run("commit").starts_with("ERROR 40001"));
+    assert!(b.session.status() == crate::session::Status::Idle);
+    assert_eq!(
+        b.run("begin"),
+        "BEGIN",
+        "what follows is another transaction"
+    );
+    b.ok("insert into child values (9)");
+    assert!(b.run("commit and chain").starts_with("ERROR 23503"));
+    assert!(b.session.status() == crate::session::Status::Idle);
+    assert_eq!(b.rows("select count(*) from child"), "0");
+}
+
+#[test]
+fn a_row_without_a_key_is_not_refused_beside_a_large_transaction() {
+    let (node, group, mut a, mut b) = node();
+    a.ok("create table trail (note text)");
+    b.ok("begin; insert into trail values ('small')");
+    let large = "insert into trail select repeat('x', 1000) from generate_series(1, 3000)";
+    node.local.hold(group);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| a.start(large));
+        // Its parts one by one, until its entry has its place; that one stays in flight.
+        let placed = || node.local.groups().get(group).unwrap().newest().is_err();
+        loop {
+            let part = node.local.held(group) > 0;
+            if placed() {
+                break;
+            }
+            if part {
+                node.local.deliver(group, 1).unwrap();
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(writing.join().unwrap(), None);
+    });
+    assert_eq!(b.start("commit"), None, "it waits like any other");
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("INSERT 0 3000"));
+    assert_eq!(b.go_on().as_deref(), Some("COMMIT"));
+}

@@ -22,6 +22,13 @@ impl Random for Seeded {
     }
 }
 
+/// What a server would plug in.
+#[derive(Default)]
+pub(crate) struct Registered {
+    pub relations: Vec<Arc<dyn crate::system::SystemRelation>>,
+    pub functions: Vec<Arc<dyn crate::plan::SystemFunction>>,
+}
+
 /// A node with its clock in the test's hand.
 pub(crate) struct Node {
     pub local: Arc<Local>,
@@ -37,14 +44,35 @@ impl Node {
     pub fn with(limits: Limits) -> Node {
         let clock = Arc::new(ManualClock::new(1_795_000_000_000_000));
         let store: Arc<dyn TableStore> = MemoryStore::new();
-        let local = Local::new(store, clock.clone());
+        Node::over(Local::new(store, clock.clone()), clock, limits, |_| {
+            Registered::default()
+        })
+    }
+
+    /// A node with relations and functions of its own, over a log that is remembered.
+    pub fn journaled(register: impl FnOnce(&Arc<Local>) -> Registered) -> Node {
+        let clock = Arc::new(ManualClock::new(1_795_000_000_000_000));
+        let local = Local::journaled(MemoryStore::new(), clock.clone());
+        Node::over(local, clock, Limits::default(), register)
+    }
+
+    fn over(
+        local: Arc<Local>,
+        clock: Arc<ManualClock>,
+        limits: Limits,
+        register: impl FnOnce(&Arc<Local>) -> Registered,
+    ) -> Node {
+        let Registered {
+            relations,
+            functions,
+        } = register(&local);
         let engine = Engine::new(Parts {
             groups: Arc::clone(local.groups()),
             propose: local.clone(),
             clock: clock.clone(),
             random: Arc::new(Seeded(7.into())),
-            relations: Vec::new(),
-            functions: Vec::new(),
+            relations,
+            functions,
             settings: Vec::new(),
             limits,
         })
@@ -169,11 +197,13 @@ impl Client {
                     return None;
                 }
             }
-            match self.session.next(&mut self.answer) {
+            let step = self.session.next(&mut self.answer);
+            self.session.give_room(matches!(step, Ok(Step::Heavy)));
+            match step {
                 Ok(Step::Done { tag }) => self.result.push(tag),
                 Ok(Step::End) => break,
                 Ok(Step::Wait(waiting)) => self.waiting = Some(waiting),
-                Ok(Step::More) => {}
+                Ok(Step::More | Step::Heavy) => {}
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
                 Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
                 Ok(Step::Suspended) => panic!("no row limit was given"),
@@ -186,6 +216,11 @@ impl Client {
         self.session.report(&mut self.answer);
         self.session.idle();
         Some(self.result.join("; "))
+    }
+
+    /// What it waits for.
+    pub fn waits(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
     }
 
     /// Calls the session whatever it waits for (the server was told of an interrupt).

@@ -17,11 +17,13 @@ impl Client {
     fn execute(&mut self, portal: &str, max: u64) -> String {
         self.answer.rows.clear();
         loop {
-            match self.session.execute(portal, max, &mut self.answer) {
+            let step = self.session.execute(portal, max, &mut self.answer);
+            self.session.give_room(matches!(step, Ok(Step::Heavy)));
+            match step {
                 Ok(Step::Done { tag }) => return tag,
                 Ok(Step::Suspended) => return "suspended".to_owned(),
                 Ok(Step::Wait(waiting)) => assert!(waiting.ready(), "waits"),
-                Ok(Step::More) => {}
+                Ok(Step::More | Step::Heavy) => {}
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => return told(&error),
             }
