@@ -420,17 +420,20 @@ impl Client {
 
     /// Calls the session until it has an answer, awaiting what it asks for in between.
     async fn call(&mut self, call: Call<'_>) -> Served<sql::Result<Step>> {
-        let mut entry = None;
+        let mut entry: Option<(Waiting, oneshot::Receiver<()>)> = None;
         loop {
             let step = self.step(call);
             match step {
-                Ok(Step::Wait(waiting)) => {
-                    if waiting.rechecks() && entry.is_none() {
-                        // What it waits for may have come before the waker was in place.
-                        entry = Some(wake(&waiting));
-                        continue;
+                Ok(Step::Wait(waiting)) if waiting.rechecks() => match entry.take() {
+                    Some((waiting, woken)) => self.wait(&waiting, woken).await?,
+                    // What it waits for may have come before the waker was in place.
+                    None => {
+                        let woken = wake(&waiting);
+                        entry = Some((waiting, woken));
                     }
-                    let woken = entry.take().unwrap_or_else(|| wake(&waiting));
+                },
+                Ok(Step::Wait(waiting)) => {
+                    let woken = wake(&waiting);
                     self.wait(&waiting, woken).await?;
                 }
                 Ok(Step::More) => self.connection.flush().await?,

@@ -14,7 +14,7 @@ use crate::session::activity::Activities;
 use crate::session::notify::Notifier;
 use crate::session::plans::Plans;
 use crate::session::sequence::Sequences;
-use crate::session::signal::Signal;
+use crate::session::signal::{Bell, Signal};
 use crate::settings::Settings;
 use crate::system::SystemRelation;
 use crate::transaction::{Allocations, Stop};
@@ -94,7 +94,7 @@ pub struct Engine {
 struct Watch {
     cache: Cache,
     sequences: Arc<Sequences>,
-    wakers: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    entries: Bell,
     /// The first row of the catalog that could not be read: nothing may be served after it.
     damaged: Mutex<Option<Error>>,
 }
@@ -115,10 +115,7 @@ impl Observer for Watch {
     }
 
     fn published(&self, _group: GroupId, _position: Position) {
-        let wakers = std::mem::take(&mut *self.wakers.lock());
-        for wake in wakers {
-            wake();
-        }
+        self.entries.ring();
     }
 }
 
@@ -143,7 +140,7 @@ impl Engine {
                 watch: Arc::new(Watch {
                     cache: Cache::new(base),
                     sequences: Arc::clone(&sequences),
-                    wakers: Mutex::default(),
+                    entries: Bell::default(),
                     damaged: Mutex::default(),
                 }),
                 relations,
@@ -276,9 +273,9 @@ impl Engine {
         }
     }
 
-    /// Calls `wake` once when the next entry of any group is applied.
-    pub fn on_entry(&self, wake: Box<dyn FnOnce() + Send>) {
-        self.watch.wakers.lock().push(wake);
+    /// Sets the signal when the next entry of any group is applied.
+    pub(crate) fn on_entry(&self, signal: &Signal) {
+        self.watch.entries.wait(signal);
     }
 
     pub(crate) fn create_group(&self, id: GroupId, above: Position) {

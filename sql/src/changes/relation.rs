@@ -10,7 +10,7 @@ use super::filter::Filter;
 use super::page::Page;
 use super::rows::Reading;
 use crate::Result;
-use crate::system::{SystemColumn, SystemCx, SystemRelation, SystemRows};
+use crate::system::{Above, SystemColumn, SystemCx, SystemRelation, SystemRows};
 use crate::types::Datum;
 
 /// The relation; registered by the server.
@@ -35,19 +35,38 @@ impl SystemRelation for FeedRelation {
         COLUMNS
     }
 
+    fn order(&self) -> Option<usize> {
+        Some(POSITION)
+    }
+
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
         let reading = Reading {
             catalog: Arc::clone(cx.catalog),
             groups: Arc::clone(&self.groups),
             filter: Filter::new(cx.role, cx.path, None),
         };
-        // `position = x` and `position > x` need not read what lies before.
-        let after = match cx.equal(POSITION).or(cx.above(POSITION)) {
-            Some(Datum::Lsn(position)) => Some(Position(position.saturating_sub(1))),
-            _ => None,
-        };
-        let mut page = Page::open(&*self.log, reading, after)?;
+        let mut page = Page::open(&*self.log, reading, after(cx))?;
         let next = move || page.next(u64::MAX).map_err(Into::into).transpose();
         Ok(Box::new(std::iter::from_fn(next)))
+    }
+}
+
+/// What lies at or before this position is not asked for, and need not be retained any more.
+fn after(cx: &SystemCx<'_>) -> Option<Position> {
+    let before = |position: u64| Some(Position(position.saturating_sub(1)));
+    match (cx.equal(POSITION), cx.above(POSITION)) {
+        (Some(Datum::Lsn(position)), _) => before(*position),
+        (
+            _,
+            Some(Above {
+                value: Datum::Lsn(position),
+                inclusive,
+                ..
+            }),
+        ) => match inclusive {
+            true => before(*position),
+            false => Some(Position(*position)),
+        },
+        _ => None,
     }
 }

@@ -11,7 +11,7 @@ use crate::exec::{ExecCx, Operator, Row};
 use crate::expr::{Frame, eval_row, is_true};
 use crate::functions::Rows;
 use crate::plan::{Access, KeyPart, Op, PlanNode, RangeAccess, RowSource, ScanPlan, TablePlan};
-use crate::system::{SystemCx, SystemRows};
+use crate::system::{Above, SystemCx, SystemRows};
 use crate::transaction::{RowScan, Stop};
 use crate::types::key::encode_key;
 use crate::types::{Datum, Type};
@@ -391,7 +391,10 @@ impl SystemScan {
         cx: &mut ExecCx<'_>,
     ) -> Result<SystemScan, Stop> {
         let Op::System {
-            relation, equal, ..
+            relation,
+            equal,
+            above,
+            ..
         } = &plan.op
         else {
             unreachable!("opened for a system relation");
@@ -400,13 +403,21 @@ impl SystemScan {
         for (column, expr) in equal {
             values.push((*column, expr.eval(&[], &frame, cx)?));
         }
+        let mut bounds = Vec::with_capacity(above.len());
+        for bound in above {
+            bounds.push(Above {
+                column: bound.column,
+                value: bound.value.eval(&[], &frame, cx)?,
+                inclusive: bound.inclusive,
+            });
+        }
         let rows = relation.rows(&SystemCx {
             catalog: cx.catalog,
             role: cx.role,
             login: cx.login,
             path: cx.path,
             equal: &values,
-            above: &[],
+            above: &bounds,
             environment: cx.evaluation.environment,
         })?;
         Ok(SystemScan { plan, frame, rows })

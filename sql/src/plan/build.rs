@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::exec::{RowReader, Writer};
 use crate::expr::{ColumnRef, Expr, SortKey, SubPlan, SubPlanKind, Subquery, SubqueryKind, deep};
 use crate::plan::node::{
-    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, ModifyPlan, Op, PlanNode, Region, ScanPlan,
-    TablePlan,
+    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, LowerBound, ModifyPlan, Op, PlanNode, Region,
+    ScanPlan, TablePlan,
 };
 use crate::plan::{
     ConflictAction, Cte, JoinKind, Modify, ModifyKind, Rel, RelColumn, ScanRel, TableCall,
@@ -188,7 +188,7 @@ impl<'a> Builder<'a> {
                 plain(node, layout)
             }
             Rel::Scan(scan) => self.scan(scan, wanted),
-            Rel::System(system) => self.system(system),
+            Rel::System(system) => self.system(system, wanted),
             Rel::Function(function) => self.function(function),
             Rel::Cte {
                 index,
@@ -661,7 +661,11 @@ impl<'a> Builder<'a> {
         Ok(Access::Range(range))
     }
 
-    fn system(&mut self, system: &crate::plan::SystemRel) -> Result<Built> {
+    fn system(
+        &mut self,
+        system: &crate::plan::SystemRel,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Built> {
         let mut layout = Vec::new();
         let mut columns = Vec::new();
         let mut described = Vec::new();
@@ -673,15 +677,30 @@ impl<'a> Builder<'a> {
             }
         }
         let own: Vec<ColumnRef> = system.columns.iter().map(|column| column.id).collect();
-        let mut equal = Vec::new();
+        let (mut equal, mut above) = (Vec::new(), Vec::new());
         for condition in &system.filter {
-            if let Some((id, value)) = fixed_equality(condition, &own)
-                && let Some(index) = own.iter().position(|other| *other == id)
-                && system.columns[index].ty.oid == value.ty().oid
-            {
-                equal.push((index, self.compile(value, &[])?));
+            let Some((operator, id, value)) = fixed_comparison(condition, &own) else {
+                continue;
+            };
+            let Some(column) = own.iter().position(|other| *other == id) else {
+                continue;
+            };
+            if system.columns[column].ty.oid != value.ty().oid {
+                continue;
+            }
+            match operator {
+                "=" => equal.push((column, self.compile(value, &[])?)),
+                ">" | ">=" => above.push(LowerBound {
+                    column,
+                    value: self.compile(value, &[])?,
+                    inclusive: operator == ">=",
+                }),
+                _ => {}
             }
         }
+        let order = system.relation.order().map(|column| own[column]);
+        let ordered =
+            order.is_some_and(|column| wanted.is_some_and(|w| is_ascending(w.keys, column)));
         let filter = self.compile_all(&system.filter, &layout)?;
         let rows = rows(&Rel::System(Box::new(system.clone())), self.statistics);
         let cost = if equal.is_empty() { 5.0 } else { 1.0 };
@@ -691,13 +710,14 @@ impl<'a> Builder<'a> {
             alias: system.alias.clone(),
             columns,
             equal,
+            above,
             filter,
         };
         let node = self.node(op, described, rows, cost);
         Ok(Built {
             node,
             layout,
-            ordered: false,
+            ordered,
         })
     }
 
@@ -1398,14 +1418,28 @@ fn count_structure(rel: &Rel, f: &mut dyn FnMut(ColumnRef)) {
     rel.for_each_input(&mut |input| count_structure(input, f));
 }
 
-/// `column = value` with a value from outside.
-fn fixed_equality<'e>(condition: &'e Expr, own: &[ColumnRef]) -> Option<(ColumnRef, &'e Expr)> {
+/// Is this one column, ascending, all that is ordered by? It must have no nulls.
+fn is_ascending(keys: &[SortKey], wanted: ColumnRef) -> bool {
+    let [key] = keys else { return false };
+    !key.descending && matches!(&key.expr, Expr::Column { column, .. } if *column == wanted)
+}
+
+/// `column <operator> value` with a value from outside; turned around if it was written so.
+fn fixed_comparison<'e>(
+    condition: &'e Expr,
+    own: &[ColumnRef],
+) -> Option<(&'static str, ColumnRef, &'e Expr)> {
     let Expr::Call(call) = condition else {
         return None;
     };
-    if call.operator != Some("=") {
-        return None;
-    }
+    let (straight, turned) = match call.operator? {
+        "=" => ("=", "="),
+        ">" => (">", "<"),
+        ">=" => (">=", "<="),
+        "<" => ("<", ">"),
+        "<=" => ("<=", ">="),
+        _ => return None,
+    };
     let outside = |expr: &Expr| {
         let mut used = Vec::new();
         expr.free_columns(&mut used);
@@ -1413,10 +1447,10 @@ fn fixed_equality<'e>(condition: &'e Expr, own: &[ColumnRef]) -> Option<(ColumnR
     };
     match call.args.as_slice() {
         [Expr::Column { column, .. }, value] if own.contains(column) && outside(value) => {
-            Some((*column, value))
+            Some((straight, *column, value))
         }
         [value, Expr::Column { column, .. }] if own.contains(column) && outside(value) => {
-            Some((*column, value))
+            Some((turned, *column, value))
         }
         _ => None,
     }

@@ -25,8 +25,8 @@ use crate::types::{Datum, FormatSettings, Type};
 pub use explain::explain;
 pub use modify::{Conflict, ConflictAction, Modify, ModifyKind};
 pub use node::{
-    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, ModifyPlan, Op, PlanNode, RangeAccess,
-    Region, ScanPlan, TablePlan,
+    Access, ConflictPlan, CtePlan, KeyPart, LockPlan, LowerBound, ModifyPlan, Op, PlanNode,
+    RangeAccess, Region, ScanPlan, TablePlan,
 };
 pub use rel::{
     Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,

@@ -201,6 +201,17 @@ pub struct CtePlan {
     pub modifies: bool,
 }
 
+/// `column > value`, or `column >= value`.
+#[derive(Debug)]
+pub struct LowerBound {
+    /// The column's number in its relation.
+    pub column: usize,
+    /// The value.
+    pub value: Expr,
+    /// `>=`.
+    pub inclusive: bool,
+}
+
 /// The operators.
 #[derive(Debug)]
 pub enum Op {
@@ -220,6 +231,8 @@ pub enum Op {
         columns: Vec<usize>,
         /// `column = value` that the relation may use.
         equal: Vec<(usize, Expr)>,
+        /// Lower bounds that it may use.
+        above: Vec<LowerBound>,
         /// Conditions over the output row.
         filter: Vec<Expr>,
     },

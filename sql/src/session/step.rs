@@ -56,7 +56,7 @@ enum What {
     /// Until the time only.
     Time,
     /// The next applied entry.
-    Entry(Arc<Engine>),
+    Entry(Arc<Engine>, Signal),
     /// Nothing.
     Now,
 }
@@ -79,7 +79,7 @@ impl Waiting {
                 (What::Signal(signal), None)
             }
             Wait::Until(time) => (What::Time, Some(time)),
-            Wait::Feed(time) => (What::Entry(Arc::clone(engine)), time),
+            Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
             Wait::Again => (What::Now, None),
             Wait::Group(group) => match engine.group_signal(group) {
                 Some(signal) => (What::Signal(signal), None),
@@ -110,8 +110,8 @@ impl Waiting {
     pub fn ready(&self) -> bool {
         match &self.what {
             What::Lock(ticket) => ticket.ready(),
-            What::Signal(signal) => signal.is_set(),
-            What::Time | What::Entry(_) => false,
+            What::Signal(signal) | What::Entry(_, signal) => signal.is_set(),
+            What::Time => false,
             What::Now => true,
         }
     }
@@ -119,7 +119,7 @@ impl Waiting {
     /// Must the session be called once more after [`Waiting::on_ready`], because what it waits for
     /// may have come in between? Only new entries are like that.
     pub fn rechecks(&self) -> bool {
-        matches!(self.what, What::Entry(_))
+        matches!(self.what, What::Entry(..))
     }
 
     /// What became of what was awaited, where that matters.
@@ -131,12 +131,15 @@ impl Waiting {
     }
 
     /// Calls `wake` when the waiting is over, at once if it is. Keep the `Waiting` meanwhile:
-    /// dropping it leaves a lock's queue.
+    /// dropping it leaves a lock's queue and the feed's.
     pub fn on_ready(&self, wake: Box<dyn FnOnce() + Send>) {
         match &self.what {
             What::Lock(ticket) => ticket.on_ready(wake),
             What::Signal(signal) => signal.on_set(wake),
-            What::Entry(engine) => engine.on_entry(wake),
+            What::Entry(engine, signal) => {
+                signal.on_set(wake);
+                engine.on_entry(signal);
+            }
             What::Now => wake(),
             What::Time => {}
         }
@@ -149,7 +152,7 @@ impl std::fmt::Debug for Waiting {
             What::Lock(_) => "lock",
             What::Signal(_) => "signal",
             What::Time => "time",
-            What::Entry(_) => "entry",
+            What::Entry(..) => "entry",
             What::Now => "now",
         };
         write!(f, "Waiting({what}, {:?})", self.until)

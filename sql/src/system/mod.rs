@@ -65,7 +65,7 @@ pub struct SystemCx<'a> {
     /// it to compute fewer rows, and may ignore it.
     pub equal: &'a [(usize, Datum)],
     /// `column > value` or `column >= value`, likewise.
-    pub above: &'a [(usize, Datum)],
+    pub above: &'a [Above],
     /// The asking session: its settings, prepared statements and cursors.
     pub environment: &'a dyn crate::functions::Environment,
 }
@@ -81,13 +81,21 @@ impl SystemCx<'_> {
 }
 
 impl SystemCx<'_> {
-    /// The value that a column must not be below, if the query says so.
-    pub fn above(&self, column: usize) -> Option<&Datum> {
-        self.above
-            .iter()
-            .find(|(c, _)| *c == column)
-            .map(|(_, value)| value)
+    /// What a column must be above, if the query says so.
+    pub fn above(&self, column: usize) -> Option<&Above> {
+        self.above.iter().find(|above| above.column == column)
     }
+}
+
+/// A lower bound of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Above {
+    /// Its number, from 0.
+    pub column: usize,
+    /// The bound.
+    pub value: Datum,
+    /// `>=`.
+    pub inclusive: bool,
 }
 
 /// A relation whose rows are computed when it is read. Registered in a list of the engine; its
@@ -105,6 +113,12 @@ pub trait SystemRelation: Send + Sync {
     /// The columns, in order.
     fn columns(&self) -> &[SystemColumn];
 
-    /// The rows that the asking role may see, in any order.
+    /// The column by which the rows come in ascending order, if there is one: an ORDER BY of it
+    /// needs no sort, and a LIMIT stops the reading.
+    fn order(&self) -> Option<usize> {
+        None
+    }
+
+    /// The rows that the asking role may see; in any order, unless `order` names one.
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows>;
 }

@@ -3,6 +3,7 @@
 mod anomalies;
 mod basic;
 mod copying;
+mod feed;
 mod held;
 mod locks;
 mod node;

@@ -1,0 +1,251 @@
+//! The feed over a real journal: units, order, what is closed, what is retained.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use bytes::Bytes;
+use feed::{Error, Feed, FeedEntry};
+use journal::{GroupId, Journal, MemoryDisk, Position};
+use raft::{Node, Options};
+use storage::{
+    Change, Changes, Clock, Commit, Group, Groups, ManualClock, MemoryStore, Meta, Outcome,
+};
+use tokio::runtime::Runtime;
+
+const TREE: u32 = 1000;
+const SEGMENT_BYTES: u64 = 1 << 20;
+/// 2026-01-01 in microseconds since 1970.
+const NOW: u64 = 1_767_225_600_000_000;
+
+/// A node in memory whose clock stands until the test moves it.
+struct Running {
+    node: Arc<Node>,
+    clock: Arc<ManualClock>,
+    feed: Feed,
+    runtime: Runtime,
+    journal: Journal,
+}
+
+impl Running {
+    fn start() -> Running {
+        let runtime = Runtime::new().unwrap();
+        let options = journal::Options {
+            segment_bytes: SEGMENT_BYTES,
+            ..journal::Options::default()
+        };
+        let disk = Arc::new(MemoryDisk::new());
+        let journal = Journal::open(disk, "/journal".as_ref(), options).unwrap();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let groups = Groups::new(MemoryStore::new(), clock.clone());
+        let options = Options {
+            checkpoint_timeout: Duration::from_secs(3600),
+            checkpoint_bytes: u64::MAX,
+            retain_time: Duration::ZERO,
+            retain_bytes: u64::MAX,
+            horizon: Duration::ZERO,
+        };
+        let handle = runtime.handle().clone();
+        let node = Node::new(journal.clone(), groups.clone(), options, handle);
+        runtime.block_on(node.open()).unwrap();
+        Running {
+            node,
+            clock,
+            feed: Feed::new(journal.clone(), groups),
+            runtime,
+            journal,
+        }
+    }
+
+    fn make(&self, id: u32) -> Arc<Group> {
+        let made = self.node.make(GroupId(id), Position::ZERO);
+        self.runtime.block_on(made).unwrap();
+        self.node.groups().get(GroupId(id)).unwrap()
+    }
+
+    /// The entries of these groups as `(position, group, changes)`, by unit.
+    fn units(&self, groups: &[u32], after: Option<Position>) -> Vec<Vec<(Position, u32, usize)>> {
+        let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
+        let mut units = self.feed.read(&ids, after).unwrap();
+        let mut out = Vec::new();
+        while let Some(unit) = units.next().unwrap() {
+            let shown = |entry: FeedEntry| {
+                assert_eq!(entry.entry().header.position, unit.position);
+                (unit.position, entry.group().0, count(entry))
+            };
+            out.push(unit.entries.into_iter().map(shown).collect());
+        }
+        out
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.node.shutdown());
+        self.journal.clone().close();
+    }
+}
+
+/// Changes of an entry, whose `seq` must ascend.
+fn count(entry: FeedEntry) -> usize {
+    let mut changes = entry.into_changes().unwrap();
+    let (mut count, mut last) = (0, None);
+    while let Some(change) = changes.next().unwrap() {
+        assert!(last < Some(change.seq), "{last:?} {}", change.seq);
+        last = Some(change.seq);
+        count += 1;
+    }
+    count
+}
+
+/// Writes so many rows of so many bytes in one transaction.
+fn write(group: &Group, rows: u32, bytes: usize) -> Position {
+    let change = |seq: u32| Change {
+        seq,
+        tree: TREE,
+        feed: true,
+        key: Bytes::copy_from_slice(&seq.to_be_bytes()),
+        new: Some(Bytes::from(vec![7; bytes])),
+        ..Change::default()
+    };
+    let position = group
+        .commit(Commit {
+            txid: group.begin(),
+            base: group.newest().unwrap(),
+            epoch: group.term().unwrap(),
+            meta: Meta::default(),
+            changes: Changes::Small((0..rows).map(change).collect()),
+            events: Vec::new(),
+            dropped_trees: Vec::new(),
+            deps: Vec::new(),
+            checks: Vec::new(),
+            record_outcome: false,
+        })
+        .unwrap();
+    let (done, told) = channel();
+    group.when(
+        position,
+        Box::new(move |outcome| done.send(outcome).unwrap()),
+    );
+    let outcome = told.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(outcome, Outcome::Applied);
+    position
+}
+
+#[test]
+fn entries_at_one_position_are_one_unit() {
+    let node = Running::start();
+    let (a, b) = (node.make(1), node.make(2));
+    // Beyond what either group has used, and the same for both.
+    node.clock.advance(1_000_000);
+    let shared = write(&a, 3, 10);
+    assert_eq!(write(&b, 2, 10), shared);
+    node.clock.advance(1_000_000);
+    let later = write(&b, 1, 10);
+    let both = vec![(shared, 1, 3), (shared, 2, 2)];
+    // By group, whatever order is asked for.
+    for groups in [[1, 2], [2, 1]] {
+        let units = node.units(&groups, None);
+        assert_eq!(units, [both.clone(), vec![(later, 2, 1)]]);
+    }
+    assert_eq!(node.units(&[1, 2], Some(shared)), [vec![(later, 2, 1)]]);
+    let before = Position(shared.0 - 1);
+    assert_eq!(node.units(&[1, 2], Some(before)).len(), 2);
+}
+
+#[test]
+fn an_idle_group_is_closed_and_holds_nobody_up() {
+    let node = Running::start();
+    let (busy, idle) = (node.make(1), node.make(2));
+    node.clock.advance(1_000);
+    let first = write(&busy, 1, 10);
+    let records = node.journal.stats().records;
+    assert_eq!(node.units(&[1, 2], None), [vec![(first, 1, 1)]]);
+    let units = node.feed.read(&[GroupId(1), GroupId(2)], None).unwrap();
+    assert_eq!(units.closed(), first);
+    assert_eq!(node.journal.stats().records, records, "by no entry");
+    // The promise holds though the clock stands: what comes lies above.
+    assert!(write(&idle, 1, 10) > first);
+}
+
+#[test]
+fn who_asks_beyond_the_end_moves_no_clock() {
+    let node = Running::start();
+    let group = node.make(1);
+    let first = write(&group, 1, 10);
+    assert!(node.units(&[1], Some(Position::MAX)).is_empty());
+    assert!(node.units(&[1], Some(Position(u64::MAX))).is_empty());
+    node.clock.advance(1_000);
+    let next = write(&group, 1, 10);
+    assert!(first < next && next <= Position::from_unix_micros(node.clock.unix_micros()));
+}
+
+#[test]
+fn what_comes_while_one_reads_is_for_the_next() {
+    let node = Running::start();
+    let (a, b) = (node.make(1), node.make(2));
+    node.clock.advance(1_000);
+    let first = write(&a, 1, 10);
+    let mut units = node.feed.read(&[GroupId(1), GroupId(2)], None).unwrap();
+    assert_eq!(units.closed(), first);
+    node.clock.advance(1_000);
+    let second = write(&b, 1, 10);
+    assert_eq!(units.next().unwrap().unwrap().position, first);
+    assert!(units.next().unwrap().is_none());
+    assert_eq!(node.units(&[1, 2], Some(first)), [vec![(second, 2, 1)]]);
+}
+
+#[test]
+fn a_large_transaction_is_one_entry_among_others() {
+    const ROWS: u32 = 5_000;
+    let node = Running::start();
+    let (a, b) = (node.make(1), node.make(2));
+    let mut expected = Vec::new();
+    for rows in [1, ROWS, 2] {
+        node.clock.advance(1_000);
+        let of_a = write(&a, rows, 1_000);
+        node.clock.advance(1_000);
+        let of_b = write(&b, 1, 10);
+        expected.extend([vec![(of_a, 1, rows as usize)], vec![(of_b, 2, 1)]]);
+    }
+    assert_eq!(node.units(&[1, 2], None), expected);
+}
+
+#[test]
+fn a_cursor_behind_retention_is_told() {
+    let node = Running::start();
+    let group = node.make(1);
+    let mut written = Vec::new();
+    for _ in 0..40 {
+        node.clock.advance(1_000);
+        written.push(write(&group, 1, 256 << 10));
+    }
+    // Nothing is missing before anything has left.
+    assert_eq!(node.units(&[1], Some(Position::ZERO)).len(), 40);
+    node.clock.advance(1_000);
+    for _ in 0..2 {
+        node.runtime.block_on(node.node.checkpoint()).unwrap();
+        written.push(write(&group, 1, 10));
+    }
+    let read = node.feed.read(&[GroupId(1)], Some(written[0])).map(|_| ());
+    let Err(Error::Behind { group: id, oldest }) = read else {
+        panic!("a cursor behind retention went on: {read:?}");
+    };
+    assert_eq!(id, GroupId(1));
+    assert!(oldest > written[0]);
+    // From the oldest on nothing is missing; who has no cursor begins there.
+    let left: Vec<Position> = written.iter().copied().filter(|p| *p > oldest).collect();
+    for after in [Some(oldest), None] {
+        let units = node.units(&[1], after);
+        let given: Vec<Position> = units.iter().map(|unit| unit[0].0).collect();
+        assert_eq!(given, left, "after {after:?}");
+    }
+}
+
+#[test]
+fn a_group_that_is_not_held_is_named() {
+    let node = Running::start();
+    let unknown = node.feed.read(&[GroupId(9)], None).map(|_| ());
+    assert!(matches!(unknown, Err(Error::Unknown(GroupId(9)))));
+}

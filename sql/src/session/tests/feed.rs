@@ -1,0 +1,231 @@
+//! The feed in SQL over a log in memory that counts what is read of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use storage::{Entry, GroupId, Local, Position, Proposed};
+
+use super::Node;
+use super::node::Registered;
+use crate::Error;
+use crate::changes::{
+    Changes, FeedRelation, Log, LogChanges, LogEntry, PositionAt, SnapshotPosition, Unit, Units,
+};
+
+/// The entries of a [`Local`]'s log, units in order.
+struct Counted {
+    local: Arc<Local>,
+    read: Arc<AtomicUsize>,
+}
+
+impl Log for Counted {
+    fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Box<dyn Units>, Error> {
+        let mut entries = Vec::new();
+        for id in groups {
+            for record in self.local.log(*id) {
+                if let Some(Proposed::Entry(position)) = record.what
+                    && after.is_none_or(|after| position > after)
+                {
+                    entries.push((position, *id, Entry::decode(&record.payload)?));
+                }
+            }
+        }
+        entries.sort_by_key(|(position, id, _)| (*position, *id));
+        let held = groups.iter().filter_map(|id| self.local.groups().get(*id));
+        Ok(Box::new(CountedUnits {
+            entries: entries.into(),
+            closed: held.map(|group| group.applied()).max().unwrap_or_default(),
+            read: self.read.clone(),
+        }))
+    }
+
+    fn now(&self) -> u64 {
+        self.local.groups().clock().unix_micros()
+    }
+}
+
+struct CountedUnits {
+    entries: std::collections::VecDeque<(Position, GroupId, Entry)>,
+    closed: Position,
+    read: Arc<AtomicUsize>,
+}
+
+impl Units for CountedUnits {
+    fn closed(&self) -> Position {
+        self.closed
+    }
+
+    fn next(&mut self) -> Result<Option<Unit>, Error> {
+        let Some((first, _, _)) = self.entries.front() else {
+            return Ok(None);
+        };
+        let position = *first;
+        let mut entries: Vec<Box<dyn LogEntry>> = Vec::new();
+        while let Some((_, group, entry)) = self.entries.pop_front_if(|(at, _, _)| *at == position)
+        {
+            self.read.fetch_add(1, Ordering::SeqCst);
+            entries.push(Box::new(Read(group, entry)));
+        }
+        Ok(Some(Unit { position, entries }))
+    }
+}
+
+struct Read(GroupId, Entry);
+
+impl LogEntry for Read {
+    fn group(&self) -> GroupId {
+        self.0
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.1
+    }
+
+    fn into_changes(self: Box<Self>) -> Result<LogChanges, Error> {
+        Ok(Box::new(self.1.changes.into_iter().map(Ok)))
+    }
+}
+
+/// A node with owner `a`, table `public.t_v1`, and what its feed has read so far.
+fn node() -> (Node, Arc<AtomicUsize>) {
+    let read: Arc<AtomicUsize> = Arc::default();
+    let count = read.clone();
+    let node = Node::journaled(|local| {
+        let log: Arc<dyn Log> = Arc::new(Counted {
+            local: local.clone(),
+            read: count,
+        });
+        let groups = local.groups().clone();
+        Registered {
+            relations: vec![Arc::new(FeedRelation::new(log.clone(), groups.clone()))],
+            functions: vec![
+                Arc::new(Changes::new(log, groups)),
+                Arc::new(SnapshotPosition),
+                Arc::new(PositionAt::default()),
+            ],
+        }
+    });
+    node.client("postgres").ok("CREATE ROLE a LOGIN");
+    node.client("a")
+        .ok("CREATE TABLE public.t_v1 (id int PRIMARY KEY)");
+    (node, read)
+}
+
+#[test]
+fn a_page_of_the_feed_reads_no_more_than_it_shows() {
+    let (node, read) = node();
+    let mut a = node.client("a");
+    for id in 0..200 {
+        a.ok(&format!("INSERT INTO t_v1 VALUES ({id})"));
+    }
+    let fifty = a.rows("SELECT position FROM freehold.feed WHERE key = '{\"id\": 50}'");
+    let page = format!(
+        "SELECT key->>'id' FROM freehold.feed WHERE position > '{fifty}' ORDER BY position \
+         FETCH FIRST 5 ROWS WITH TIES"
+    );
+    let plan = a.rows(&format!("EXPLAIN {page}"));
+    assert!(!plan.contains("Sort"), "{plan}");
+    read.store(0, Ordering::SeqCst);
+    assert_eq!(a.rows(&page), "51\n52\n53\n54\n55");
+    // The five, and the one that shows that the ties are over.
+    assert_eq!(read.load(Ordering::SeqCst), 6);
+
+    // The other ways of saying it.
+    for (condition, first) in [
+        (format!("'{fifty}' < position"), "51"),
+        (format!("position >= '{fifty}'"), "50"),
+        (format!("position = '{fifty}'"), "50"),
+        (format!("position BETWEEN '{fifty}' AND 'FFFFFFFF/0'"), "50"),
+    ] {
+        read.store(0, Ordering::SeqCst);
+        let sql = format!(
+            "SELECT key->>'id' FROM freehold.feed WHERE {condition} ORDER BY position LIMIT 1"
+        );
+        assert_eq!(a.rows(&sql), first, "{condition}");
+        assert_eq!(read.load(Ordering::SeqCst), 1, "{condition}");
+    }
+    // An order that the feed does not have is sorted.
+    let plan = a.rows("EXPLAIN SELECT * FROM freehold.feed ORDER BY position DESC LIMIT 1");
+    assert!(plan.contains("Sort"), "{plan}");
+    let newest = "SELECT key->>'id' FROM freehold.feed ORDER BY position DESC LIMIT 1";
+    assert_eq!(a.rows(newest), "199");
+}
+
+#[test]
+fn a_page_takes_whole_transactions() {
+    let (node, read) = node();
+    let mut a = node.client("a");
+    a.ok("INSERT INTO t_v1 SELECT generate_series(1, 20)");
+    node.clock.advance(10);
+    a.ok("INSERT INTO t_v1 VALUES (21)");
+    let begin = a.rows("SELECT min(position) FROM freehold.feed WHERE op = 'insert'");
+    let rows = |a: &mut super::Client, sql: &str| a.rows(sql).lines().count();
+    let page = format!(
+        "SELECT * FROM freehold.feed WHERE position >= '{begin}' ORDER BY position \
+         FETCH FIRST 7 ROWS WITH TIES"
+    );
+    assert_eq!(rows(&mut a, &page), 20);
+    read.store(0, Ordering::SeqCst);
+    let changes = "SELECT * FROM freehold.changes(tables => ARRAY['t_v1'], max_rows => 7) \
+                   WHERE op = 'insert'";
+    assert_eq!(rows(&mut a, changes), 20);
+}
+
+#[test]
+fn a_wait_is_ended_by_an_entry_and_not_by_looking_again() {
+    let (node, read) = node();
+    let mut reader = node.client("postgres");
+    let from = reader.rows("SELECT freehold.snapshot_position()");
+    let ask = format!(
+        "SELECT key FROM freehold.changes(after => '{from}', tables => ARRAY['t_v1'], \
+         wait => '30s')"
+    );
+    assert_eq!(reader.start(&ask), None);
+    let waiting = reader.waits().expect("no rows yet");
+    let end = node.local.groups().clock().unix_micros() + 30_000_000;
+    assert_eq!(waiting.until(), Some(end), "it is not called before");
+    waiting.on_ready(Box::new(|| ()));
+    read.store(0, Ordering::SeqCst);
+    assert_eq!(reader.go_on(), None);
+    assert_eq!(read.load(Ordering::SeqCst), 0);
+    node.client("a").ok("INSERT INTO t_v1 VALUES (1)");
+    assert!(reader.waits().expect("not called yet").ready(), "woken");
+    assert_eq!(reader.go_on().as_deref(), Some("SELECT 1"));
+    assert_eq!(reader.shown(), "{\"id\": 1}");
+    // Without an entry it ends with its time.
+    let from = reader.rows("SELECT max(position) FROM freehold.feed");
+    let again = format!(
+        "SELECT key FROM freehold.changes(after => '{from}', wait => '30s', \
+         tables => ARRAY['t_v1'])"
+    );
+    assert_eq!(reader.start(&again), None);
+    node.clock.advance(30_000_000);
+    assert_eq!(reader.go_on().as_deref(), Some("SELECT 0"));
+}
+
+#[test]
+fn two_owners_at_one_position_are_one_unit() {
+    let (node, _) = node();
+    node.client("postgres").ok("CREATE ROLE b LOGIN");
+    let mut b = node.client("b");
+    b.ok("CREATE TABLE public.u_v1 (id int PRIMARY KEY)");
+    let mut a = node.client("a");
+    // A clock far beyond what either owner has used, and the same for both.
+    node.clock.advance(1_000_000);
+    a.ok("INSERT INTO t_v1 VALUES (1), (2)");
+    b.ok("INSERT INTO u_v1 VALUES (1)");
+    node.clock.advance(1_000_000);
+    a.ok("INSERT INTO t_v1 VALUES (3)");
+    let mut reader = node.client("postgres");
+    let all = "SELECT count(*), count(DISTINCT position), count(DISTINCT owner) \
+               FROM freehold.feed WHERE op = 'insert'";
+    assert_eq!(reader.rows(all), "4|2|2", "the first two share a position");
+    for page in [
+        "SELECT owner, last_in_tx FROM freehold.feed WHERE op = 'insert' ORDER BY position \
+         FETCH FIRST 1 ROWS WITH TIES",
+        "SELECT owner, last_in_tx FROM freehold.changes(max_rows => 1, \
+         tables => ARRAY['t_v1', 'u_v1'], after => freehold.position_at(now() - interval '1.5 s'))",
+    ] {
+        assert_eq!(reader.rows(page), "a|f\na|t\nb|t", "{page}");
+    }
+}
