@@ -48,6 +48,7 @@ pub struct Field {
     /// The load's measure.
     pub progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
+    dark: Arc<AtomicBool>,
 }
 
 impl Field {
@@ -70,6 +71,7 @@ impl Field {
             findings,
             progress,
             stop: Arc::default(),
+            dark: Arc::default(),
         }
     }
 
@@ -79,6 +81,11 @@ impl Field {
             address,
             ..self.clone()
         }
+    }
+
+    /// The power is about to go while the server runs: it may complain of its disk as it likes.
+    pub fn darken(&self) {
+        self.dark.store(true, Ordering::SeqCst);
     }
 
     /// Asks all clients to end after what they are doing.
@@ -129,6 +136,7 @@ impl Field {
     /// Errors that nobody expects, and silence, are findings.
     pub fn judge(&self, failure: &Failure, what: &str, expected: &[&str]) {
         match failure {
+            Failure::Refused { .. } if self.dark.load(Ordering::SeqCst) => {}
             Failure::Refused { state, .. } => {
                 let listed = EXPECTED.contains(&state.as_str())
                     || expected.contains(&state.as_str())

@@ -124,6 +124,8 @@ pub struct Tally {
     pub kills: u64,
     /// File systems shut down, or writes replayed without the unsynced ones.
     pub power_cuts: u64,
+    /// Calls of `freehold check` on a stopped server's folder.
+    pub checks: u64,
     /// Transactions acknowledged to a client.
     pub acknowledged: u64,
     /// Findings by kind.
@@ -139,6 +141,7 @@ impl Tally {
         self.invalid += other.invalid;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
+        self.checks += other.checks;
         self.acknowledged += other.acknowledged;
         for (kind, count) in &other.found {
             *self.found.entry(*kind).or_default() += count;
@@ -165,14 +168,15 @@ impl Tally {
 
     /// The closing table, in Markdown.
     pub fn table(&self) -> String {
-        let head = "| runs | kills | power cuts | acknowledged | lost | anomalies | feed faults \
+        let head = "| runs | kills | power cuts | checks | acknowledged | lost | anomalies | feed faults \
                     | damage | unexpected | invalid |";
-        let rule = "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+        let rule = "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
         format!(
-            "{head}\n{rule}\n| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "{head}\n{rule}\n| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.runs,
             self.kills,
             self.power_cuts,
+            self.checks,
             self.acknowledged,
             self.of(Kind::Lost),
             self.of(Kind::Anomaly),
@@ -190,11 +194,12 @@ impl Tally {
             .map(|kind| format!("{}={}", kind.word(), self.of(*kind)))
             .collect();
         format!(
-            "jepsen: result={result} runs={} kills={} power_cuts={} acknowledged={} {} invalid={} \
+            "jepsen: result={result} runs={} kills={} power_cuts={} checks={} acknowledged={} {} invalid={} \
              skipped={}",
             self.runs,
             self.kills,
             self.power_cuts,
+            self.checks,
             self.acknowledged,
             kinds.join(" "),
             self.invalid,

@@ -294,7 +294,7 @@ impl<'a, W: Workload> Folder<'a, W> {
             invalid = no_bite(&field);
         }
         if self.setup.options.fault == Fault::None {
-            self.rest(&field).await?;
+            self.rest(&field, tally).await?;
         } else {
             self.recover(&field, &mut rng, tally).await?;
         }
@@ -330,20 +330,33 @@ impl<'a, W: Workload> Folder<'a, W> {
         while field.acknowledged() < ACKNOWLEDGED_MIN && Instant::now() < end {
             sleep(Duration::from_millis(1)).await;
         }
-        if let Medium::Disk(disk) = &self.medium {
-            disk.plant()?;
-        }
         field
             .history
             .note("kill", json!({ "acknowledged": field.acknowledged() }));
-        let was_running = self.victim.kill().await?;
-        let bit = self.cut_power(field, rng, tally).await?;
-        if !was_running {
+        if !self.victim.is_running() {
             field
                 .findings
                 .add(Kind::Damage, "the server had ended before it was killed");
         }
-        Ok(bit)
+        self.darken(field)?;
+        self.victim.kill().await?;
+        if matches!(self.medium, Medium::Disk(_)) {
+            // What it said when its disk was gone.
+            self.log_read = self.victim.log_bytes()?;
+        }
+        self.cut_power(field, rng, tally).await
+    }
+
+    /// Takes the power of a disk while the server runs, so that a write that it has answered for
+    /// and not yet synced is lost, too.
+    fn darken(&mut self, field: &Field) -> Result<()> {
+        self.read_log(&field.findings)?;
+        if let Medium::Disk(disk) = &self.medium {
+            disk.plant()?;
+            field.darken();
+            disk.cut()?;
+        }
+        Ok(())
     }
 
     async fn cut_power(
@@ -358,7 +371,6 @@ impl<'a, W: Workload> Folder<'a, W> {
                 return Ok(None);
             }
             Medium::Disk(disk) => {
-                disk.cut()?;
                 let bit = disk.restore().await?;
                 field
                     .history
@@ -381,7 +393,7 @@ impl<'a, W: Workload> Folder<'a, W> {
     /// Checks the dead server's folder, starts it again and compares.
     async fn recover(&mut self, field: &Field, rng: &mut StdRng, tally: &mut Tally) -> Result<()> {
         self.keep_evidence(field.run)?;
-        self.check(field).await?;
+        self.check(field, tally).await?;
         if self.setup.options.fault == Fault::Kill && rng.random_bool(KILLED_AGAIN) {
             let moment = rng.random_range(0..KILLED_AGAIN_MS);
             self.victim.launch()?;
@@ -391,25 +403,26 @@ impl<'a, W: Workload> Folder<'a, W> {
             field
                 .history
                 .note("killed again", json!({ "after ms": moment }));
-            self.check(field).await?;
+            self.check(field, tally).await?;
         }
         let address = self.start().await?;
         self.workload.verify(&field.at(address)).await
     }
 
     /// After a load without fault: compares, ends gracefully, checks, starts, compares again.
-    async fn rest(&mut self, field: &Field) -> Result<()> {
+    async fn rest(&mut self, field: &Field, tally: &mut Tally) -> Result<()> {
         self.workload.verify(field).await?;
         if !field.findings.is_empty() {
             return Ok(());
         }
         self.victim.stop().await?;
-        self.check(field).await?;
+        self.check(field, tally).await?;
         let address = self.start().await?;
         self.workload.verify(&field.at(address)).await
     }
 
-    async fn check(&self, field: &Field) -> Result<()> {
+    async fn check(&self, field: &Field, tally: &mut Tally) -> Result<()> {
+        tally.checks += u64::from(self.victim.has_check());
         if let Some(complaint) = self.victim.check().await? {
             field
                 .findings

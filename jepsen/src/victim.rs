@@ -219,7 +219,7 @@ impl Victim {
 
     /// Runs `freehold check` on the folder of the stopped server. `Some` is what it complained of.
     pub async fn check(&self) -> Result<Option<String>> {
-        if self.plan.kind == Kind::Postgres {
+        if !self.has_check() {
             return Ok(None);
         }
         let mut command = Command::new(&self.plan.program);
@@ -235,6 +235,16 @@ impl Victim {
         }
         let (out, err) = (said(&output.stdout), said(&output.stderr));
         Ok(Some(format!("{}: {out} {err}", output.status)))
+    }
+
+    /// Whether it has a command that checks its folder.
+    pub fn has_check(&self) -> bool {
+        self.plan.kind == Kind::Freehold
+    }
+
+    /// Length of the server's log.
+    pub fn log_bytes(&self) -> Result<u64> {
+        Ok(std::fs::metadata(&self.log)?.len())
     }
 
     /// Lines of the server's log, from byte `from` on, that no run expects; and its length now.
