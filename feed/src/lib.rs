@@ -31,9 +31,21 @@ impl Feed {
         Feed { journal, groups }
     }
 
-    /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to where
-    /// all of them are closed now. Errors: [`Error::Behind`], [`Error::Unknown`].
-    pub fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Units> {
+    /// How far all groups of this node are closed: what comes later, a group that is only being
+    /// made included, lies above.
+    pub fn closed(&self) -> Position {
+        closed(&self.groups.all())
+    }
+
+    /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
+    /// `closed`, which [`Feed::closed`] gave before the groups were chosen. Errors:
+    /// [`Error::Behind`], [`Error::Unknown`].
+    pub fn read(
+        &self,
+        groups: &[GroupId],
+        after: Option<Position>,
+        closed: Position,
+    ) -> Result<Units> {
         let mut held = Vec::with_capacity(groups.len());
         for id in groups {
             held.push(self.groups.get(*id).ok_or(Error::Unknown(*id))?);
@@ -48,7 +60,6 @@ impl Feed {
             }
             None => self.oldest(&held),
         };
-        let closed = closed(&held);
         Units::new(&self.journal, &held, after, closed)
     }
 

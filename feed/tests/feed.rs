@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use feed::{Error, Feed, FeedEntry};
+use feed::{Error, Feed, FeedEntry, Units};
 use journal::{GroupId, Journal, MemoryDisk, Position};
 use raft::{Node, Options};
 use storage::{
@@ -43,7 +43,7 @@ impl Running {
             checkpoint_timeout: Duration::from_secs(3600),
             checkpoint_bytes: u64::MAX,
             retain_time: Duration::ZERO,
-            retain_bytes: u64::MAX,
+            retain_bytes: 2 * SEGMENT_BYTES,
             horizon: Duration::ZERO,
         };
         let handle = runtime.handle().clone();
@@ -64,10 +64,15 @@ impl Running {
         self.node.groups().get(GroupId(id)).unwrap()
     }
 
+    fn read(&self, groups: &[u32], after: Option<Position>) -> Result<Units, Error> {
+        let closed = self.feed.closed();
+        let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
+        self.feed.read(&ids, after, closed)
+    }
+
     /// The entries of these groups as `(position, group, changes)`, by unit.
     fn units(&self, groups: &[u32], after: Option<Position>) -> Vec<Vec<(Position, u32, usize)>> {
-        let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
-        let mut units = self.feed.read(&ids, after).unwrap();
+        let mut units = self.read(groups, after).unwrap();
         let mut out = Vec::new();
         while let Some(unit) = units.next().unwrap() {
             let shown = |entry: FeedEntry| {
@@ -162,11 +167,22 @@ fn an_idle_group_is_closed_and_holds_nobody_up() {
     let first = write(&busy, 1, 10);
     let records = node.journal.stats().records;
     assert_eq!(node.units(&[1, 2], None), [vec![(first, 1, 1)]]);
-    let units = node.feed.read(&[GroupId(1), GroupId(2)], None).unwrap();
+    let units = node.read(&[1, 2], None).unwrap();
     assert_eq!(units.closed(), first);
     assert_eq!(node.journal.stats().records, records, "by no entry");
     // The promise holds though the clock stands: what comes lies above.
     assert!(write(&idle, 1, 10) > first);
+}
+
+#[test]
+fn a_new_group_begins_above_what_readers_have_passed() {
+    let node = Running::start();
+    let first = write(&node.make(1), 1, 10);
+    let closed = node.feed.closed();
+    assert_eq!(closed, first);
+    // The clock steps back before somebody's first table makes a group.
+    node.clock.set(NOW - 60_000_000);
+    assert!(write(&node.make(2), 1, 10) > closed);
 }
 
 #[test]
@@ -187,7 +203,7 @@ fn what_comes_while_one_reads_is_for_the_next() {
     let (a, b) = (node.make(1), node.make(2));
     node.clock.advance(1_000);
     let first = write(&a, 1, 10);
-    let mut units = node.feed.read(&[GroupId(1), GroupId(2)], None).unwrap();
+    let mut units = node.read(&[1, 2], None).unwrap();
     assert_eq!(units.closed(), first);
     node.clock.advance(1_000);
     let second = write(&b, 1, 10);
@@ -228,7 +244,7 @@ fn a_cursor_behind_retention_is_told() {
         node.runtime.block_on(node.node.checkpoint()).unwrap();
         written.push(write(&group, 1, 10));
     }
-    let read = node.feed.read(&[GroupId(1)], Some(written[0])).map(|_| ());
+    let read = node.read(&[1], Some(written[0])).map(|_| ());
     let Err(Error::Behind { group: id, oldest }) = read else {
         panic!("a cursor behind retention went on: {read:?}");
     };
@@ -246,6 +262,6 @@ fn a_cursor_behind_retention_is_told() {
 #[test]
 fn a_group_that_is_not_held_is_named() {
     let node = Running::start();
-    let unknown = node.feed.read(&[GroupId(9)], None).map(|_| ());
+    let unknown = node.read(&[9], None).map(|_| ());
     assert!(matches!(unknown, Err(Error::Unknown(GroupId(9)))));
 }

@@ -9,7 +9,7 @@ use journal::{Index, Journal, Kind, Payload, Position, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, SnapshotMeta};
 use parking_lot::Mutex;
-use storage::{Group, GroupCheckpoint, PartSource, TableStore, Verdict};
+use storage::{Group, Groups, GroupCheckpoint, PartSource, TableStore, Verdict};
 
 use crate::types::{
     Command, LogId, StoredMembership, Types, decode_stored_membership, encode_stored_membership,
@@ -28,6 +28,7 @@ type Content = EntryPayload<Command, u64, ()>;
 /// and the first entry of that term is applied (so everything before it is, too).
 pub struct Leadership {
     group: Arc<Group>,
+    groups: Arc<Groups>,
     /// Positions begin above it: nothing in this node's journal lies beyond.
     floor: Position,
     state: Mutex<Terms>,
@@ -42,9 +43,10 @@ struct Terms {
 
 impl Leadership {
     /// Nobody leads yet.
-    pub fn new(group: Arc<Group>, floor: Position) -> Leadership {
+    pub fn new(group: Arc<Group>, groups: Arc<Groups>, floor: Position) -> Leadership {
         Leadership {
             group,
+            groups,
             floor,
             state: Mutex::default(),
         }
@@ -79,7 +81,10 @@ impl Leadership {
             && state.leads != Some(term)
         {
             state.leads = Some(term);
-            self.group.lead(Term(term), self.floor);
+            // Readers of the feed may have passed what the others have applied.
+            let applied = self.groups.all().iter().map(|group| group.applied()).max();
+            let floor = self.floor.max(applied.unwrap_or_default());
+            self.group.lead(Term(term), floor);
         }
     }
 }

@@ -132,7 +132,7 @@ impl Node {
     /// Opens a group's Raft and asks for its leadership; does not wait for it.
     async fn open_group(&self, id: GroupId, floor: Position) -> Result<Arc<Group>> {
         let group = self.groups.open(id)?;
-        let leadership = Arc::new(Leadership::new(group.clone(), floor));
+        let leadership = Arc::new(Leadership::new(group.clone(), self.groups.clone(), floor));
         let log = GroupLog::new(id, self.journal.clone());
         let store = self.groups.store().clone();
         let machine = Machine::new(

@@ -51,12 +51,17 @@ fn error(error: feed::Error) -> Error {
 }
 
 impl Log for JournalLog {
+    fn closed(&self) -> Position {
+        self.0.closed()
+    }
+
     fn read(
         &self,
         groups: &[GroupId],
         after: Option<Position>,
+        closed: Position,
     ) -> Result<Box<dyn sql::changes::Units>, Error> {
-        let units = self.0.read(groups, after).map_err(error)?;
+        let units = self.0.read(groups, after, closed).map_err(error)?;
         Ok(Box::new(JournalUnits(units)))
     }
 

@@ -8,7 +8,6 @@ use super::Log;
 use super::columns::{COLUMNS, FeedRow, POSITION};
 use super::filter::Filter;
 use super::page::Page;
-use super::rows::Reading;
 use crate::exec::ExecCx;
 use crate::plan::{Argument, RowSource, SystemFunction};
 use crate::system::SystemColumn;
@@ -212,12 +211,9 @@ impl Running {
     }
 
     fn open(&self, cx: &ExecCx<'_>) -> Result<Page> {
-        let reading = Reading {
-            catalog: cx.transaction.engine().catalog(),
-            groups: Arc::clone(&self.groups),
-            filter: self.filter.clone(),
-        };
-        Page::open(&*self.log, reading, self.after)
+        let newest = || cx.transaction.engine().catalog();
+        let filter = self.filter.clone();
+        Page::open(&*self.log, newest, &self.groups, filter, self.after)
     }
 }
 

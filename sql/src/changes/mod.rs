@@ -28,12 +28,20 @@ pub use relation::FeedRelation;
 
 /// Committed entries in order, from the journal.
 pub trait Log: Send + Sync {
-    /// Units of these groups after `after` (`None`: from the oldest retained), up to where all of
-    /// them are closed now.
+    /// How far all groups are closed now, those that nobody may read included: each of them may
+    /// make a table visible.
+    fn closed(&self) -> Position;
+
+    /// Units of these groups after `after` (`None`: from the oldest retained), up to `closed`.
     ///
     /// # Errors
     /// OW001 behind retention.
-    fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Box<dyn Units>, Error>;
+    fn read(
+        &self,
+        groups: &[GroupId],
+        after: Option<Position>,
+        closed: Position,
+    ) -> Result<Box<dyn Units>, Error>;
 
     /// The time, in microseconds since 1970.
     fn now(&self) -> u64;

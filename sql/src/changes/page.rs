@@ -1,13 +1,16 @@
 //! Pages: whole units up to a number of rows, the last row of each transaction marked.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use storage::{GroupId, Position};
+use storage::{GroupId, Groups, Position};
 
 use super::columns::{FeedRow, LAST_IN_TX};
+use super::filter::Filter;
 use super::rows::{EntryRows, Reading};
 use super::{Log, LogEntry, Units};
 use crate::Result;
+use crate::catalog::Catalog;
 use crate::types::Datum;
 
 /// Rows in order from a position on, unit by unit.
@@ -25,11 +28,24 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Opens the feed after a position. The groups are those of a catalog that is at least as
-    /// new as what they are closed up to: an owner that came meanwhile is not passed over.
-    pub fn open(log: &dyn Log, reading: Reading, after: Option<Position>) -> Result<Page> {
-        let ids: Vec<GroupId> = groups(&reading).into_iter().collect();
-        let units = log.read(&ids, after)?;
+    /// Opens the feed after a position. First it is seen how far everything is closed, then which
+    /// owners there are to read: one whose first table became visible up to there is not passed
+    /// over, even if it was on its way to the disk a moment ago.
+    pub fn open(
+        log: &dyn Log,
+        newest: impl FnOnce() -> Arc<Catalog>,
+        groups: &Arc<Groups>,
+        filter: Filter,
+        after: Option<Position>,
+    ) -> Result<Page> {
+        let closed = log.closed();
+        let reading = Reading {
+            catalog: newest(),
+            groups: Arc::clone(groups),
+            filter,
+        };
+        let ids: Vec<GroupId> = wanted(&reading).into_iter().collect();
+        let units = log.read(&ids, after, closed)?;
         Ok(Page {
             reading,
             units,
@@ -93,7 +109,7 @@ impl Page {
     }
 }
 
-fn groups(reading: &Reading) -> BTreeSet<GroupId> {
+fn wanted(reading: &Reading) -> BTreeSet<GroupId> {
     let held = |id: &GroupId| reading.groups.get(*id).is_some();
     reading
         .filter

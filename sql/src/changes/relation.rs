@@ -8,7 +8,6 @@ use super::Log;
 use super::columns::{COLUMNS, POSITION};
 use super::filter::Filter;
 use super::page::Page;
-use super::rows::Reading;
 use crate::Result;
 use crate::system::{Above, SystemColumn, SystemCx, SystemRelation, SystemRows};
 use crate::types::Datum;
@@ -40,12 +39,12 @@ impl SystemRelation for FeedRelation {
     }
 
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
-        let reading = Reading {
-            catalog: Arc::clone(cx.catalog),
-            groups: Arc::clone(&self.groups),
-            filter: Filter::new(cx.role, cx.path, None),
+        let newest = || {
+            let newest = cx.environment.newest_catalog();
+            newest.unwrap_or_else(|| Arc::clone(cx.catalog))
         };
-        let mut page = Page::open(&*self.log, reading, after(cx))?;
+        let filter = Filter::new(cx.role, cx.path, None);
+        let mut page = Page::open(&*self.log, newest, &self.groups, filter, after(cx))?;
         let next = move || page.next(u64::MAX).map_err(Into::into).transpose();
         Ok(Box::new(std::iter::from_fn(next)))
     }

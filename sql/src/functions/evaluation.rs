@@ -1,6 +1,9 @@
 //! What a function may ask of its surroundings: settings, times, randomness, the session and the
 //! catalog. Nothing in `functions` reads a clock or a random source by itself.
 
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::functions::{Resolved, Rows};
 use crate::types::{Datum, FormatSettings};
@@ -85,6 +88,11 @@ pub trait Environment: System {
 
     /// `setseed(seed)`, -1 to 1.
     fn set_seed(&self, seed: f64);
+
+    /// The newest catalog, perhaps newer than the statement's; `None` where there is no node.
+    fn newest_catalog(&self) -> Option<Arc<Catalog>> {
+        None
+    }
 
     /// `current_user`.
     fn current_user(&self) -> &str;

@@ -639,6 +639,10 @@ impl Surroundings<'_> {
 }
 
 impl Environment for Surroundings<'_> {
+    fn newest_catalog(&self) -> Option<Arc<Catalog>> {
+        Some(self.engine.catalog())
+    }
+
     fn clock(&self) -> i64 {
         self.engine.now()
     }

@@ -19,22 +19,36 @@ struct Counted {
 }
 
 impl Log for Counted {
-    fn read(&self, groups: &[GroupId], after: Option<Position>) -> Result<Box<dyn Units>, Error> {
+    fn closed(&self) -> Position {
+        let groups = self.local.groups().all();
+        let newest = groups.iter().map(|group| group.applied()).max();
+        // Each is the only voter of its group, so it can promise.
+        groups.iter().for_each(|group| group.set_sole(true));
+        let closed = groups.iter().map(|g| g.close_up_to(newest.unwrap_or_default()));
+        closed.min().unwrap_or_default()
+    }
+
+    fn read(
+        &self,
+        groups: &[GroupId],
+        after: Option<Position>,
+        closed: Position,
+    ) -> Result<Box<dyn Units>, Error> {
         let mut entries = Vec::new();
         for id in groups {
             for record in self.local.log(*id) {
                 if let Some(Proposed::Entry(position)) = record.what
                     && after.is_none_or(|after| position > after)
+                    && position <= closed
                 {
                     entries.push((position, *id, Entry::decode(&record.payload)?));
                 }
             }
         }
         entries.sort_by_key(|(position, id, _)| (*position, *id));
-        let held = groups.iter().filter_map(|id| self.local.groups().get(*id));
         Ok(Box::new(CountedUnits {
             entries: entries.into(),
-            closed: held.map(|group| group.applied()).max().unwrap_or_default(),
+            closed,
             read: self.read.clone(),
         }))
     }
@@ -228,4 +242,44 @@ fn two_owners_at_one_position_are_one_unit() {
     ] {
         assert_eq!(reader.rows(page), "a|f\na|t\nb|t", "{page}");
     }
+}
+
+#[test]
+fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
+    let (node, _) = node();
+    let mut admin = node.client("postgres");
+    admin.ok("CREATE ROLE b LOGIN; CREATE ROLE reader LOGIN");
+    node.client("a").ok("GRANT READ ON t_* TO reader");
+    let mut b = node.client("b");
+    b.ok("CREATE TABLE private (id int PRIMARY KEY); GRANT READ ON u_* TO reader");
+    let mut reader = node.client("reader");
+    let from = reader.rows("SELECT max(position) FROM freehold.feed");
+    // b's table and its first row are placed before a's row, and written after it.
+    let group = node.group("b");
+    node.local.hold(group);
+    node.clock.advance(10);
+    b.ok("BEGIN; CREATE TABLE public.u_v1 (id int PRIMARY KEY); INSERT INTO u_v1 VALUES (1)");
+    assert_eq!(b.start("COMMIT"), None);
+    node.clock.advance(10);
+    node.client("a").ok("INSERT INTO t_v1 VALUES (1)");
+    let mut seen = Vec::new();
+    let mut after = from.clone();
+    for turn in 0..2 {
+        let page = format!("SELECT position, op, table_name FROM freehold.changes(after => '{after}')");
+        let feed = format!("SELECT position, op, table_name FROM freehold.feed WHERE position > '{after}'");
+        let by_feed = reader.rows(&feed);
+        for row in reader.rows(&page).lines() {
+            let (position, what) = row.split_once('|').expect("three columns");
+            after = position.to_owned();
+            if !what.starts_with("progress") {
+                assert!(by_feed.contains(row), "{by_feed} lacks {row}");
+                seen.push(what.to_owned());
+            }
+        }
+        if turn == 0 {
+            node.local.release(group).expect("applied");
+            assert_eq!(b.go_on().as_deref(), Some("COMMIT"));
+        }
+    }
+    assert_eq!(seen, ["ddl|u_v1", "insert|u_v1", "insert|t_v1"]);
 }
