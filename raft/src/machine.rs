@@ -9,7 +9,7 @@ use journal::{Index, Journal, Kind, Payload, Position, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, SnapshotMeta};
 use parking_lot::Mutex;
-use storage::{Group, Groups, GroupCheckpoint, PartSource, TableStore, Verdict};
+use storage::{Group, GroupCheckpoint, Groups, PartSource, TableStore, Verdict};
 
 use crate::types::{
     Command, LogId, StoredMembership, Types, decode_stored_membership, encode_stored_membership,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use journal::{
-    Disk, GroupId, Index, Journal, Kind, MemoryDisk, Options, Payload, Position, RealDisk, Record,
-    Term, inspect,
+    Disk, GroupId, Index, Journal, Kind, MemoryDisk, Options, Payload, Position, Record, Term,
+    inspect,
 };
 
 use crate::tools::{all, dir, entry, options, sized_entry};

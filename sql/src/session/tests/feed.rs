@@ -24,7 +24,9 @@ impl Log for Counted {
         let newest = groups.iter().map(|group| group.applied()).max();
         // Each is the only voter of its group, so it can promise.
         groups.iter().for_each(|group| group.set_sole(true));
-        let closed = groups.iter().map(|g| g.close_up_to(newest.unwrap_or_default()));
+        let closed = groups
+            .iter()
+            .map(|g| g.close_up_to(newest.unwrap_or_default()));
         closed.min().unwrap_or_default()
     }
 
@@ -265,8 +267,11 @@ fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
     let mut seen = Vec::new();
     let mut after = from.clone();
     for turn in 0..2 {
-        let page = format!("SELECT position, op, table_name FROM freehold.changes(after => '{after}')");
-        let feed = format!("SELECT position, op, table_name FROM freehold.feed WHERE position > '{after}'");
+        let page =
+            format!("SELECT position, op, table_name FROM freehold.changes(after => '{after}')");
+        let feed = format!(
+            "SELECT position, op, table_name FROM freehold.feed WHERE position > '{after}'"
+        );
         let by_feed = reader.rows(&feed);
         for row in reader.rows(&page).lines() {
             let (position, what) = row.split_once('|').expect("three columns");
