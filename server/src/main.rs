@@ -10,6 +10,11 @@ use server::dump::{self, DumpCommand};
 use server::settings::Flags;
 use server::{Failure, explain, logging, start};
 
+/// What one thread of the runtime allocates another one frees, all the time; the C library's
+/// allocator keeps the holes of that for each thread, several hundred MB of them under load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Freehold: just The Database.
 #[derive(Parser)]
 #[command(name = "freehold", version, about, arg_required_else_help = true)]

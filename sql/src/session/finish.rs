@@ -244,7 +244,7 @@ impl Session {
         if let Some((group, position)) = holding.own
             && self.token.add(group, position)
         {
-            self.settings_changed = true;
+            self.token_moved = true;
         }
         self.deliver(holding);
         Ok(None)

@@ -104,6 +104,8 @@ pub struct Session {
     effective: Arc<Effective>,
     /// Settings changed since they were last reported.
     settings_changed: bool,
+    /// A commit has moved `freehold.token`, which alone is reported then.
+    token_moved: bool,
     reported: BTreeMap<&'static str, String>,
     path: Path,
     token: Token,
@@ -209,6 +211,7 @@ impl Engine {
             values,
             effective,
             settings_changed: true,
+            token_moved: false,
             reported: BTreeMap::new(),
             path: Path {
                 catalog: u64::MAX,
@@ -374,18 +377,22 @@ impl Session {
 
     /// Reports changed settings. Called by the server before ReadyForQuery, and once after login.
     pub fn report(&mut self, out: &mut dyn Output) {
-        if !std::mem::take(&mut self.settings_changed) {
-            return;
+        let token_moved = std::mem::take(&mut self.token_moved);
+        if std::mem::take(&mut self.settings_changed) {
+            for name in settings::REPORTED {
+                let value = self.shown_setting(name).unwrap_or_default();
+                self.report_one(name, value, out);
+            }
         }
-        for name in settings::REPORTED {
-            let value = self.shown_setting(name).unwrap_or_default();
-            if name == "freehold.token" && value.is_empty() {
-                continue;
-            }
-            if self.reported.get(name) != Some(&value) {
-                out.parameter(name, &value);
-                self.reported.insert(name, value);
-            }
+        if token_moved {
+            self.report_one(settings::TOKEN, self.token.to_string(), out);
+        }
+    }
+
+    fn report_one(&mut self, name: &'static str, value: String, out: &mut dyn Output) {
+        if self.reported.get(name) != Some(&value) {
+            out.parameter(name, &value);
+            self.reported.insert(name, value);
         }
     }
 

@@ -133,7 +133,7 @@ impl Session {
                     self.token.add(group, position);
                 }
                 self.await_token = true;
-                self.settings_changed = true;
+                self.token_moved = true;
                 return Ok(());
             }
             _ => {}

@@ -76,7 +76,7 @@ pub struct Setting {
 }
 
 /// Reported to the client when they change (GUC_REPORT), by name.
-pub const REPORTED: [&str; 15] = [
+pub const REPORTED: [&str; 14] = [
     "application_name",
     "client_encoding",
     "DateStyle",
@@ -91,8 +91,10 @@ pub const REPORTED: [&str; 15] = [
     "standard_conforming_strings",
     "TimeZone",
     "search_path",
-    "freehold.token",
 ];
+
+/// Reported after each commit.
+pub const TOKEN: &str = "freehold.token";
 
 /// Version that drivers and `pg_dump` are told.
 pub const SERVER_VERSION: &str = concat!("15.18 (Freehold ", env!("CARGO_PKG_VERSION"), ")");

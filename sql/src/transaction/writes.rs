@@ -31,6 +31,8 @@ pub(super) struct RowState {
 
 /// One step back.
 enum Undo {
+    /// The tree had no writes of this transaction.
+    Tree(u32),
     Row(u32, Bytes, Option<Box<RowState>>),
     Entry(u32, Bytes, Option<Own>),
 }
@@ -52,6 +54,11 @@ pub(super) struct Writes {
     undo: Vec<Undo>,
     /// Savepoints that may be gone back to: undo is kept only while there is one.
     marks: usize,
+    /// Trees that have an [`Undo::Tree`], and where in `undo`: up to a later savepoint their keys
+    /// need no steps of their own, and a table that is filled or rewritten has millions of them.
+    whole: BTreeMap<u32, usize>,
+    /// The greatest `undo` of a savepoint made so far.
+    last_mark: usize,
     bytes: usize,
     /// Bytes kept in memory (`work_mem`).
     memory_max: usize,
@@ -78,6 +85,8 @@ impl Writes {
             entries: BTreeMap::new(),
             undo: Vec::new(),
             marks: 0,
+            whole: BTreeMap::new(),
+            last_mark: 0,
             bytes: 0,
             memory_max,
             spilled: None,
@@ -107,6 +116,7 @@ impl Writes {
 
     pub fn mark(&mut self) -> Mark {
         self.marks += 1;
+        self.last_mark = self.undo.len();
         Mark {
             undo: self.undo.len(),
             seq: self.seq,
@@ -118,6 +128,7 @@ impl Writes {
         self.marks = self.marks.saturating_sub(1);
         if self.marks == 0 {
             self.undo.clear();
+            self.whole.clear();
         }
     }
 
@@ -125,13 +136,41 @@ impl Writes {
     pub fn undo_to(&mut self, mark: Mark) -> Result<(), Stop> {
         while self.undo.len() > mark.undo {
             match self.undo.pop() {
+                Some(Undo::Tree(tree)) => self.forget_tree(tree)?,
                 Some(Undo::Row(tree, key, state)) => self.put_row(tree, key, state.map(|s| *s))?,
                 Some(Undo::Entry(tree, key, own)) => self.put_entry(tree, key, own)?,
                 None => break,
             }
         }
         self.seq = mark.seq;
+        self.last_mark = mark.undo;
         Ok(())
+    }
+
+    fn forget_tree(&mut self, tree: u32) -> Result<(), Stop> {
+        self.whole.remove(&tree);
+        self.rows.remove(&tree);
+        self.entries.remove(&tree);
+        match &mut self.spilled {
+            Some(spilled) => spilled.forget_tree(tree),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a write to the tree needs a step back of its own; notes the tree's first write.
+    fn needs_undo(&mut self, tree: u32) -> bool {
+        if self.marks == 0 {
+            return false;
+        }
+        if let Some(at) = self.whole.get(&tree) {
+            return self.last_mark > *at;
+        }
+        if self.touches(tree) {
+            return true;
+        }
+        self.whole.insert(tree, self.undo.len());
+        self.undo.push(Undo::Tree(tree));
+        false
     }
 
     /// What this transaction wrote at a key of a table's or index's tree.
@@ -211,7 +250,7 @@ impl Writes {
             },
         };
         self.bytes += size + OVERHEAD;
-        if self.marks > 0 {
+        if self.needs_undo(tree) {
             self.undo
                 .push(Undo::Row(tree, change.key.clone(), before.map(Box::new)));
         }
@@ -221,7 +260,7 @@ impl Writes {
 
     fn entry(&mut self, tree: u32, key: Bytes, value: Own) -> Result<(), Stop> {
         self.bytes += key.len() + OVERHEAD;
-        if self.marks > 0 {
+        if self.needs_undo(tree) {
             let before = match self.entries.get(&tree).and_then(|t| t.get(&key)) {
                 Some(own) => Some(own.clone()),
                 None => match &self.spilled {
@@ -489,6 +528,32 @@ impl Spilled {
         Ok(self.scratch.remove(&Self::key(kind, tree, key))?)
     }
 
+    /// Takes all keys of a tree away.
+    fn forget_tree(&mut self, tree: u32) -> Result<(), Stop> {
+        const KEYS_AT_ONCE: usize = 1024;
+        let Some(rows) = self.trees.remove(&tree) else {
+            return Ok(());
+        };
+        let kind = if rows { ROW } else { ENTRY };
+        let from = Bytes::from(Self::key(kind, tree, &[]));
+        let to = Bytes::from(Self::key(kind, tree + 1, &[]));
+        loop {
+            let range = (Bound::Included(from.clone()), Bound::Excluded(to.clone()));
+            let scan = self.scratch.scan(range, Direction::Forward)?;
+            let keys: storage::Result<Vec<Bytes>> = scan
+                .take(KEYS_AT_ONCE)
+                .map(|item| item.map(|(key, _)| key))
+                .collect();
+            let keys = keys?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            for key in keys {
+                self.scratch.remove(&key)?;
+            }
+        }
+    }
+
     fn range(
         &self,
         tree: u32,
@@ -708,6 +773,43 @@ mod tests {
             index,
             feed: true,
         }
+    }
+
+    /// A table that is rewritten has one step back, not one per row: five million of them were
+    /// most of the memory of `ALTER TABLE ... ADD PRIMARY KEY`.
+    #[test]
+    fn a_tree_that_is_first_written_after_a_savepoint_goes_back_as_a_whole() {
+        let mut w = Writes::new(1 << 20);
+        let outer = w.mark();
+        for key in ["a", "b", "c"] {
+            w.write(1000, change(key, None, Some(key)), Position(1))
+                .unwrap();
+        }
+        assert_eq!(w.undo.len(), 2, "the table's tree and its index's");
+        let inner = w.mark();
+        w.write(1000, change("a", Some("a"), Some("z")), Position(1))
+            .unwrap();
+        w.write(1000, change("d", None, Some("d")), Position(1))
+            .unwrap();
+        w.undo_to(inner).unwrap();
+        assert_eq!(w.get(1000, b"a").unwrap(), Some(Some(b("a"))));
+        assert_eq!(w.get(1000, b"d").unwrap(), None);
+        w.undo_to(outer).unwrap();
+        assert!(!w.touches(1000) && !w.touches(2000));
+        w.write(1000, change("b", None, Some("2")), Position(1))
+            .unwrap();
+        w.undo_to(outer).unwrap();
+        assert_eq!(w.get(1000, b"b").unwrap(), None);
+        w.unmark();
+        w.unmark();
+        w.write(1000, change("e", None, Some("e")), Position(1))
+            .unwrap();
+        let later = w.mark();
+        w.write(1000, change("f", None, Some("f")), Position(1))
+            .unwrap();
+        w.undo_to(later).unwrap();
+        assert_eq!(w.get(1000, b"e").unwrap(), Some(Some(b("e"))));
+        assert_eq!(w.get(1000, b"f").unwrap(), None);
     }
 
     #[test]
