@@ -19,8 +19,6 @@ const FEED_CLIENTS: u32 = 50;
 enum How {
     /// FREEHOLD_SABOTAGE of a sabotage build.
     Built,
-    /// The same, with one more flag of the server.
-    BuiltWith(&'static str),
     /// FREEHOLD_SABOTAGE of a package's tests; this one must fail.
     Test(&'static str, &'static str),
     /// The kernel says yes to every fsync and does none, by strace.
@@ -42,7 +40,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 26] = [
+const PLANTS: [Plant; 24] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -55,12 +53,6 @@ const PLANTS: [Plant; 26] = [
         How::Built,
         Workload::Acknowledged,
         Fault::None,
-    ),
-    built(
-        "purge-before-checkpoint",
-        How::BuiltWith("--checkpoint-timeout=1s"),
-        Workload::Acknowledged,
-        Fault::Kill,
     ),
     built(
         "feed-drops-deletes",
@@ -80,11 +72,6 @@ const PLANTS: [Plant; 26] = [
         "chain_what_was_computed_on_a_refused_entry_is_a_no_op",
     ),
     tested(
-        "parts-forgotten",
-        "storage",
-        "a_checkpoint_between_the_parts_keeps_what_the_entry_will_need",
-    ),
-    tested(
         "pending-answered-as-failed",
         "storage",
         "unknown_is_said_only_when_asked_to_give_up",
@@ -92,8 +79,8 @@ const PLANTS: [Plant; 26] = [
     tested("crc-not-checked", "journal", "a_flipped_bit_anywhere"),
     tested(
         "position-reused",
-        "raft",
-        "a_new_leader_stamps_above_the_whole_journal",
+        "storage",
+        "positions_after_a_restart_are_above_the_log_and_what_was_lost_of_it",
     ),
     tested(
         "equal-positions-split",
@@ -246,10 +233,6 @@ async fn play_plant(
     let (mut sabotage, mut tracer) = (None, None);
     match plant.how {
         How::Built => sabotage = Some(plant.name.to_owned()),
-        How::BuiltWith(flag) => {
-            sabotage = Some(plant.name.to_owned());
-            options.victim_options.push(flag.to_owned());
-        }
         How::Unsynced => tracer = Some(unsynced()),
         How::Setting(setting) => options.victim_options.push(setting.to_owned()),
         How::Weaken => options.weaken = true,

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 16] = [
+pub const FAULTS: [&str; 14] = [
     "ack-before-fsync",
     "answer-before-read",
     "apply-twice",
@@ -15,10 +15,8 @@ pub const FAULTS: [&str; 16] = [
     "feed-drops-deletes",
     "insert-without-key-lock",
     "no-fsync",
-    "parts-forgotten",
     "pending-answered-as-failed",
     "position-reused",
-    "purge-before-checkpoint",
     "retention-not-checked",
     "skip-one-entry",
 ];

@@ -237,11 +237,6 @@ impl Node {
     /// How far a group's log may be purged; `None` if that is nothing new.
     fn purge_upto(&self, id: GroupId, checkpointed: Index) -> Option<Index> {
         let group = self.groups.get(id)?;
-        #[cfg(feature = "sabotage")]
-        let checkpointed = match journal::sabotage::planted("purge-before-checkpoint") {
-            true => group.applied_log().0.index,
-            false => checkpointed,
-        };
         // The parts of a large transaction in progress are read back when it commits.
         let parts = group
             .parts_floor()

@@ -587,10 +587,6 @@ impl Group {
     /// The first index from which the journal must keep the parts of large transactions in
     /// progress, even below the checkpoint.
     pub fn parts_floor(&self) -> Option<Index> {
-        #[cfg(feature = "sabotage")]
-        if journal::sabotage::planted("parts-forgotten") {
-            return None;
-        }
         self.parts_kept().into_iter().chain(self.parts_open()).min()
     }
 

@@ -103,6 +103,7 @@ impl Replay {
     pub fn cut(&mut self, rng: &mut StdRng) -> Result<Cut> {
         let text = String::from_utf8_lossy(&std::fs::read(&self.trace)?).into_owned();
         let mut disk = Model::new(name_of(&self.data), std::mem::take(&mut self.before));
+        disk.synchronous = synchronous(&self.data)?;
         for event in parse(&text) {
             disk.play(event);
         }
@@ -112,6 +113,25 @@ impl Replay {
 
 fn name_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Folders and files whose inode says that every write is on disk when its call returns.
+fn synchronous(folder: &Path) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        // A file system without such flags has none set.
+        let flags = File::open(&next).map(|file| rustix::fs::ioctl_getflags(&file));
+        if matches!(flags, Ok(Ok(flags)) if flags.contains(rustix::fs::IFlags::SYNC)) {
+            found.insert(name_of(&next));
+        }
+        if next.is_dir() {
+            for entry in std::fs::read_dir(&next)? {
+                open.push(entry?.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -238,6 +258,8 @@ struct Model {
     /// Which file a write or sync in flight is about, and what it makes durable.
     calls: HashMap<CallId, (String, Vec<CallId>, bool)>,
     naming: Vec<Naming>,
+    /// What needs no sync: see [`synchronous`].
+    synchronous: BTreeSet<String>,
 }
 
 impl Model {
@@ -257,6 +279,15 @@ impl Model {
             descriptors: HashMap::new(),
             calls: HashMap::new(),
             naming: Vec::new(),
+            synchronous: BTreeSet::new(),
+        }
+    }
+
+    /// Notes what was done to a name, unless its folder is synchronous.
+    fn name(&mut self, path: &str, naming: Naming) {
+        let folder = Path::new(path).parent().map(name_of);
+        if !folder.is_some_and(|folder| self.synchronous.contains(&folder)) {
+            self.naming.push(naming);
         }
     }
 
@@ -314,7 +345,7 @@ impl Model {
         }
         if creates && !self.files.contains_key(&path) {
             self.files.insert(path.clone(), Traced::default());
-            self.naming.push(Naming::Created(path.clone()));
+            self.name(&path, Naming::Created(path.clone()));
         }
         if truncates && let Some(file) = self.files.get_mut(&path) {
             *file = Traced::default();
@@ -397,6 +428,9 @@ impl Model {
             one.end = one.begin + u64::try_from(result).unwrap_or(0);
             file.length = file.length.max(one.end);
         }
+        if self.synchronous.contains(&path) {
+            self.make_durable(&path, &[call]);
+        }
     }
 
     fn make_durable(&mut self, path: &str, covered: &[CallId]) {
@@ -458,7 +492,7 @@ impl Model {
             *path = to.clone();
         }
         let over = self.files.insert(to.clone(), file).is_some();
-        self.naming.push(Naming::Renamed { from, to, over });
+        self.name(&to.clone(), Naming::Renamed { from, to, over });
     }
 
     /// Takes away what the seed says, from the files themselves.
@@ -674,6 +708,24 @@ mod tests {
             zeroed |= left.iter().all(|byte| *byte == 0);
         }
         assert!(zeroed);
+    }
+
+    #[test]
+    fn what_is_written_synchronously_needs_no_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = name_of(&folder.path().join("db"));
+        let mut model = Model::new(name_of(folder.path()), BTreeMap::new());
+        model.synchronous = BTreeSet::from([name_of(folder.path()), name.clone()]);
+        let mut late = write(2, &name, 100, 50);
+        late.pop();
+        let events = [vec![open(&name)], write(1, &name, 0, 100), late];
+        events
+            .into_iter()
+            .flatten()
+            .for_each(|event| model.play(event));
+        assert!(model.naming.is_empty());
+        assert_eq!(model.files[&name].durable.length, 100);
+        assert_eq!(model.files[&name].unsynced.len(), 1, "the one in flight");
     }
 
     #[test]
