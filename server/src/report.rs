@@ -18,6 +18,7 @@ pub fn fields(severity: Severity, error: &sql::Error) -> ErrorFields {
         column: report.column.clone(),
         data_type: report.data_type.clone(),
         constraint: report.constraint.clone(),
+        routine: report.routine.map(str::to_owned),
         ..ErrorFields::default()
     }
 }

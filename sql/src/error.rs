@@ -117,6 +117,8 @@ pub struct Report {
     pub constraint: Option<String>,
     /// Where in a function or COPY it happened.
     pub context: Option<String>,
+    /// PostgreSQL's routine, where clients tell errors of one code apart by it.
+    pub routine: Option<&'static str>,
 }
 
 /// The result of everything in this crate.
@@ -137,6 +139,7 @@ impl Error {
             data_type: None,
             constraint: None,
             context: None,
+            routine: None,
         }))
     }
 
@@ -200,6 +203,13 @@ impl Error {
     #[must_use]
     pub fn context(mut self, context: impl Into<String>) -> Error {
         self.0.context = Some(context.into());
+        self
+    }
+
+    /// Names PostgreSQL's routine.
+    #[must_use]
+    pub fn routine(mut self, routine: &'static str) -> Error {
+        self.0.routine = Some(routine);
         self
     }
 

@@ -259,7 +259,7 @@ impl Binder<'_> {
                         expr,
                     )
                 }
-                _ => (self.column("group", expr.ty()), expr),
+                _ => (self.column_of("group", &expr), expr),
             })
             .collect();
         let sets = grouping.groups.sets.take();
@@ -470,7 +470,8 @@ impl Binder<'_> {
                         if nested {
                             return Flow::Enter;
                         }
-                        let column = self.column(call.resolved.function.name, call.resolved.result);
+                        let name = call.resolved.function.name;
+                        let column = self.column_of(name, node);
                         let taken = std::mem::replace(
                             node,
                             Expr::Column {

@@ -493,7 +493,7 @@ impl Binder<'_> {
             if let Some(at) = shape.names.iter().position(|field| &**field == name) {
                 return Ok(items[at].clone());
             }
-        } else if let Some(fields) = composite_fields(&input) {
+        } else if let Some(fields) = self.fields_of(&input) {
             if let Some(at) = fields.iter().position(|(field, _)| field == name) {
                 let ty = fields[at].1;
                 let index = u32::try_from(at).unwrap_or(u32::MAX);
@@ -1551,7 +1551,6 @@ pub(super) fn composite_fields(expr: &Expr) -> Option<Vec<(String, Type)>> {
             let columns = call.resolved.columns();
             (!columns.is_empty()).then_some(columns)
         }
-        Expr::Subquery(subquery) if subquery.ty.oid == Type::RECORD.oid => None,
         _ => None,
     }
 }

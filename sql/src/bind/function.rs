@@ -12,7 +12,9 @@ use super::syntax::BETWEEN_SYMMETRIC;
 use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
 use crate::expr::{AggregateCall, Call, Expr, Subquery, SubqueryKind};
-use crate::functions::{Argument, Kind, Resolved, resolve::cast_like_call, resolve_call};
+use crate::functions::{
+    Argument, Kind, Resolved, functions_in, resolve::cast_like_call, resolve_among,
+};
 use crate::plan::{FunctionRel, Rel, RelColumn, SystemFunction, TableCall};
 use crate::types::{Datum, Type};
 
@@ -104,7 +106,7 @@ impl Binder<'_> {
         if let Some(system) = self.cx.registry.function(schema, name) {
             return self.system_scalar(system, given);
         }
-        if schema.is_some_and(|schema| schema != "pg_catalog") {
+        if !matches!(schema, None | Some("pg_catalog" | "information_schema")) {
             return Err(unknown_function(schema, name, &given));
         }
         let plain = given.exprs.len() == 1 && given.names[0].is_none() && !given.star;
@@ -123,7 +125,7 @@ impl Binder<'_> {
             order = self.sort_keys(&function.within_group, scope, Clause::Aggregate)?;
             exprs.extend(order.iter().map(|key| key.expr.clone()));
         }
-        let resolved = resolve(name, &exprs, &given)?;
+        let resolved = resolve(schema, name, &exprs, &given)?;
         let args = self.arguments(exprs, &resolved)?;
         if let Some(over) = &function.over {
             return self.window_call(name, resolved, args, function, over, scope, clause);
@@ -582,7 +584,7 @@ impl Binder<'_> {
             let args = self.system_arguments(&*system, given)?;
             return Ok((TableCall::System(system, args), columns, false));
         }
-        if schema.is_some_and(|schema| schema != "pg_catalog") {
+        if !matches!(schema, None | Some("pg_catalog" | "information_schema")) {
             return Err(unknown_function(schema, name, &given));
         }
         if let Some(expr) = match given.exprs.as_slice() {
@@ -592,7 +594,7 @@ impl Binder<'_> {
             let ty = expr.ty();
             return Ok((TableCall::Scalar(expr), vec![(name.to_owned(), ty)], true));
         }
-        let resolved = resolve(name, &given.exprs, &given)?;
+        let resolved = resolve(schema, name, &given.exprs, &given)?;
         let args = self.arguments(given.exprs, &resolved)?;
         if resolved.function.is_aggregate() {
             return Err(Error::new(
@@ -693,7 +695,7 @@ impl Binder<'_> {
     }
 }
 
-fn resolve(name: &str, exprs: &[Expr], given: &Given) -> Result<Resolved> {
+fn resolve(schema: Option<&str>, name: &str, exprs: &[Expr], given: &Given) -> Result<Resolved> {
     let arguments: Vec<Argument<'_>> = exprs
         .iter()
         .enumerate()
@@ -702,7 +704,17 @@ fn resolve(name: &str, exprs: &[Expr], given: &Given) -> Result<Resolved> {
             kind: expr.ty(),
         })
         .collect();
-    resolve_call(name, &arguments, given.variadic)
+    let functions = functions_in(schema.unwrap_or("pg_catalog"), name);
+    let shown = qualified(schema, name);
+    resolve_among(functions, &shown, &arguments, given.variadic)
+}
+
+/// A function's name as errors show it: with the schema if the call has one.
+fn qualified(schema: Option<&str>, name: &str) -> String {
+    match schema {
+        Some(schema) => format!("{schema}.{name}"),
+        None => name.to_owned(),
+    }
 }
 
 fn unknown_function(schema: Option<&str>, name: &str, given: &Given) -> Error {
@@ -715,10 +727,7 @@ fn unknown_function(schema: Option<&str>, name: &str, given: &Given) -> Error {
             .map(|expr| expr.ty().plain().name())
             .collect()
     };
-    let name = match schema {
-        Some(schema) => format!("{schema}.{name}"),
-        None => name.to_owned(),
-    };
+    let name = qualified(schema, name);
     Error::new(
         state::UNDEFINED_FUNCTION,
         format!("function {name}({}) does not exist", types.join(", ")),

@@ -16,7 +16,7 @@ mod types;
 mod window;
 mod with;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sqlparser::ast;
@@ -29,6 +29,7 @@ use crate::plan::{BindCx, Cte, Rel, RelColumn, TableUse, Tag};
 use crate::transaction::TableMode;
 use crate::types::Type;
 
+use expression::composite_fields;
 use scope::{Output, Scope};
 
 /// How deep expressions and queries may nest (54001 above).
@@ -153,6 +154,8 @@ pub struct Binder<'a> {
     pub(crate) text: Option<&'a str>,
     pub(crate) parameters: Vec<Option<Type>>,
     next_column: u32,
+    /// The fields of columns that hold rows.
+    records: BTreeMap<ColumnRef, Vec<(String, Type)>>,
     ctes: usize,
     visible: Vec<Visible>,
     accesses: Vec<Access>,
@@ -181,6 +184,7 @@ impl<'a> Binder<'a> {
             text: Some(cx.text),
             parameters,
             next_column: 0,
+            records: BTreeMap::new(),
             ctes: 0,
             visible: Vec::new(),
             accesses: Vec::new(),
@@ -271,6 +275,24 @@ impl<'a> Binder<'a> {
             id,
             name: name.into(),
             ty,
+        }
+    }
+
+    /// A fresh column for an expression's values. One of rows remembers their fields, so that
+    /// `(column).field` finds them.
+    pub(crate) fn column_of(&mut self, name: impl Into<String>, expr: &Expr) -> RelColumn {
+        let column = self.column(name, expr.ty());
+        if let Some(fields) = self.fields_of(expr) {
+            self.records.insert(column.id, fields);
+        }
+        column
+    }
+
+    /// The names and types of the fields of a row, if they are known.
+    pub(crate) fn fields_of(&self, expr: &Expr) -> Option<Vec<(String, Type)>> {
+        match expr {
+            Expr::Column { column, .. } => self.records.get(column).cloned(),
+            _ => composite_fields(expr),
         }
     }
 

@@ -3,7 +3,7 @@
 use sqlparser::ast;
 
 use super::aggregate::Grouping;
-use super::expression::{composite_fields, missing_table, span_of, strip};
+use super::expression::{missing_table, span_of, strip};
 use super::output::output_name;
 use super::scope::{FromItem, Output, Range, Scope, fold};
 use super::syntax::LOCK;
@@ -393,7 +393,7 @@ impl Binder<'_> {
             }
             return Ok(());
         }
-        let Some(fields) = composite_fields(&row) else {
+        let Some(fields) = self.fields_of(&row) else {
             return Err(Error::new(
                 state::WRONG_OBJECT_TYPE,
                 format!("type {} is not composite", self.type_name(&row)),
@@ -955,7 +955,7 @@ impl Binder<'_> {
                 continue;
             }
             let ty = target.expr.ty();
-            let made = self.column(&target.name, ty);
+            let made = self.column_of(&target.name, &target.expr);
             ids.push((made.id, ty));
             items.push((made, std::mem::replace(&mut target.expr, Expr::Default)));
         }

@@ -10,7 +10,7 @@ use sqlparser::ast::{
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 /// First character of every mark.
 pub const MARK: char = '\u{1}';
@@ -231,6 +231,7 @@ fn word(token: &TokenWithSpan) -> Option<Keyword> {
 
 /// Rewrites the tokens of one or more statements.
 pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
+    join_strings(tokens);
     let interesting = tokens.iter().any(|token| {
         matches!(
             word(token),
@@ -263,6 +264,87 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
             }
         }
     }
+}
+
+/// A string goes on in the next one if nothing but white space with a line's end lies between them
+/// (PostgreSQL 4.1.2.1).
+fn join_strings(tokens: &mut Vec<TokenWithSpan>) {
+    if !(0..tokens.len()).any(|at| continuation(tokens, at).is_some()) {
+        return;
+    }
+    let input = std::mem::take(tokens);
+    let mut at = 0;
+    while at < input.len() {
+        let mut token = input[at].clone();
+        while let Some(next) = continuation(&input, at)
+            && extend(&mut token.token, &input[next].token)
+        {
+            token.span.end = input[next].span.end;
+            at = next;
+        }
+        tokens.push(token);
+        at += 1;
+    }
+}
+
+/// The index of the string that goes on with the one at `at`.
+fn continuation(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
+    if !is_string(&tokens[at].token) {
+        return None;
+    }
+    let mut line_ends = false;
+    for (offset, token) in tokens[at + 1..].iter().enumerate() {
+        match &token.token {
+            Token::Whitespace(Whitespace::MultiLineComment(_)) => return None,
+            Token::Whitespace(Whitespace::Newline | Whitespace::SingleLineComment { .. }) => {
+                line_ends = true;
+            }
+            Token::Whitespace(_) => {}
+            Token::SingleQuotedString(_) if line_ends => return Some(at + 1 + offset),
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn is_string(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::NationalStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::SingleQuotedByteStringLiteral(_)
+    )
+}
+
+/// Appends a continuation, which means what the beginning says: the tokenizer took it for a plain
+/// string, so that one with escapes is read again.
+fn extend(first: &mut Token, rest: &Token) -> bool {
+    let Token::SingleQuotedString(rest) = rest else {
+        return false;
+    };
+    let again = |prefix: &str| {
+        let text = format!("{prefix}'{}'", rest.replace('\'', "''"));
+        Tokenizer::new(&PostgreSqlDialect {}, &text).tokenize()
+    };
+    match first {
+        Token::SingleQuotedString(text)
+        | Token::NationalStringLiteral(text)
+        | Token::HexStringLiteral(text)
+        | Token::SingleQuotedByteStringLiteral(text) => text.push_str(rest),
+        Token::EscapedStringLiteral(text) => match again("E").as_deref() {
+            Ok([Token::EscapedStringLiteral(rest)]) => text.push_str(rest),
+            _ => return false,
+        },
+        Token::UnicodeStringLiteral(text) => match again("U&").as_deref() {
+            Ok([Token::UnicodeStringLiteral(rest)]) => text.push_str(rest),
+            _ => return false,
+        },
+        _ => return false,
+    }
+    true
 }
 
 struct Reader<'t> {

@@ -260,7 +260,13 @@ impl Binder<'_> {
         let columns: Vec<(usize, RelColumn)> = outputs
             .iter()
             .enumerate()
-            .map(|(at, output)| (at, self.column(&output.name, output.ty)))
+            .map(|(at, output)| {
+                let kept = Expr::Column {
+                    column: output.id,
+                    ty: output.ty,
+                };
+                (at, self.column_of(&output.name, &kept))
+            })
             .collect();
         let shown = alias.map_or_else(|| name.to_owned(), |alias| fold(&alias.name));
         let fresh: Vec<Output> = outputs

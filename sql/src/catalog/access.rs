@@ -75,13 +75,6 @@ impl Catalog {
 
     /// The table privileges of a role, by ownership, grants and patterns; columns not counted.
     pub fn privileges(&self, role: RoleId, table: &Table) -> Privileges {
-        if table.kind == TableKind::System {
-            return if self.is_superuser(role) {
-                Privileges::TABLE
-            } else {
-                Privilege::Select.into()
-            };
-        }
         if self.has_role(role, table.owner) {
             return Privileges(u16::MAX);
         }
@@ -216,7 +209,8 @@ impl Catalog {
         }
         if table.kind == TableKind::System {
             return match privilege {
-                Privilege::Select => Ok(()),
+                Privilege::Select if self.has_privilege(role, table, privilege, columns) => Ok(()),
+                Privilege::Select => Err(denied(table)),
                 _ => Err(denied(table).detail("System relations are read-only.")),
             };
         }
@@ -308,6 +302,7 @@ impl Catalog {
 /// The kind of relation as errors name it.
 pub(crate) fn kind(table: &Table) -> &'static str {
     match table.kind {
+        TableKind::System if crate::system::relkind(table) == b'v' => "view",
         TableKind::Table | TableKind::System => "table",
         TableKind::View(_) => "view",
         TableKind::Sequence(_) => "sequence",
@@ -320,5 +315,4 @@ pub(crate) fn denied(table: &Table) -> Error {
         state::INSUFFICIENT_PRIVILEGE,
         format!("permission denied for {} {}", kind(table), table.name),
     )
-    .table("", table.name.clone())
 }

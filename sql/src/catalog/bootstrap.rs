@@ -8,10 +8,10 @@ use storage::{GroupId, Position};
 
 use super::codec::{self, SystemWrite};
 use super::{
-    Acl, AclItem, Catalog, Change, Column, ColumnId, Key, Object, Privileges, Role, RoleId, Schema,
-    SchemaId, Table, TableId, TableKind,
+    Acl, AclItem, Catalog, Change, Column, ColumnId, Key, Object, Privilege, Privileges, Role,
+    RoleId, Schema, SchemaId, Table, TableId, TableKind,
 };
-use crate::system::SystemRelation;
+use crate::system::{SystemColumn, SystemRelation};
 
 /// The one database.
 pub const DATABASE: &str = "freehold";
@@ -74,17 +74,21 @@ impl Catalog {
     }
 }
 
-fn system_schema(id: SchemaId, name: &str, comment: &str) -> Schema {
-    let item = |grantee, privileges| AclItem {
+/// What the superuser grants from the beginning.
+fn item(grantee: RoleId, privileges: Privileges) -> AclItem {
+    AclItem {
         grantee,
         grantor: RoleId::POSTGRES,
         privileges,
         options: Privileges::NONE,
-    };
+    }
+}
+
+fn system_schema(id: SchemaId, name: &str, comment: &str) -> Schema {
     let everybody = if id == SchemaId::PUBLIC {
         Privileges::SCHEMA
     } else {
-        super::Privilege::Usage.into()
+        Privilege::Usage.into()
     };
     let acl = Acl(vec![
         item(RoleId::POSTGRES, Privileges::SCHEMA),
@@ -100,6 +104,11 @@ fn system_schema(id: SchemaId, name: &str, comment: &str) -> Schema {
 }
 
 fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Table {
+    let public = || item(RoleId::PUBLIC, Privilege::Select.into());
+    let confidential = |c: &SystemColumn| relation.is_confidential(c.name);
+    let hides = relation.columns().iter().any(confidential);
+    let mut acl = vec![item(RoleId::POSTGRES, Privileges::TABLE)];
+    acl.extend((!hides).then(public));
     let columns = relation
         .columns()
         .iter()
@@ -115,7 +124,7 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
             generated: None,
             missing: None,
             dropped: false,
-            acl: None,
+            acl: (hides && !confidential(column)).then(|| Acl(vec![public()])),
             comment: None,
             default_id: 0,
         });
@@ -132,7 +141,7 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
         indexes: Vec::new(),
         constraints: Vec::new(),
         referenced_by: Vec::new(),
-        acl: None,
+        acl: Some(Acl(acl)),
         options: BTreeMap::new(),
         comment: None,
         depends_on: Vec::new(),

@@ -46,10 +46,7 @@ impl Draft<'_> {
     /// "relation does not exist, skipping".
     pub fn skip_missing(&mut self, name: &ast::ObjectName) -> Result<()> {
         let name = shown(&parts(name)?);
-        self.notice(Error::new(
-            state::UNDEFINED_TABLE,
-            format!("relation \"{name}\" does not exist, skipping"),
-        ));
+        self.skips(&format!("relation \"{name}\" does not exist"));
         Ok(())
     }
 
@@ -239,8 +236,7 @@ impl Draft<'_> {
         let table = self.table(id)?;
         let Some(column) = table.column(name).cloned() else {
             if if_exists {
-                let notice = no_column(&table, name).0.message + ", skipping";
-                self.notice(Error::new(state::UNDEFINED_COLUMN, notice));
+                self.skips(&no_column(&table, name).0.message);
                 return Ok(());
             }
             return Err(no_column(&table, name).into());

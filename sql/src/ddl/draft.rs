@@ -272,6 +272,12 @@ impl<'a> Draft<'a> {
         self.notices.push(notice);
     }
 
+    /// IF EXISTS met nothing: the error's words as a notice. Its state is success, as PostgreSQL's.
+    pub fn skips(&mut self, missing: &str) {
+        let message = format!("{missing}, skipping");
+        self.notice(Error::new(crate::state::SUCCESSFUL_COMPLETION, message));
+    }
+
     /// A new OID in a group.
     pub fn oid(&mut self, group: GroupId) -> Done<u32> {
         self.ground.oid(group)

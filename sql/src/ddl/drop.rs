@@ -60,7 +60,7 @@ impl Draft<'_> {
             if !drop.if_exists {
                 return Err(Error::new(code, message).into());
             }
-            self.notice(Error::new(code, format!("{message}, skipping")));
+            self.skips(&message);
         }
         Ok(())
     }
@@ -75,10 +75,7 @@ impl Draft<'_> {
             if !drop.if_exists {
                 return Err(Error::new(state::UNDEFINED_OBJECT, message).into());
             }
-            self.notice(Error::new(
-                state::UNDEFINED_OBJECT,
-                format!("{message}, skipping"),
-            ));
+            self.skips(&message);
         }
         Ok(())
     }
@@ -90,8 +87,7 @@ impl Draft<'_> {
             let Some(relation) = self.find(name)? else {
                 let message = format!("{word} \"{}\" does not exist", shown(&parts(name)?));
                 if drop.if_exists {
-                    let notice = format!("{message}, skipping");
-                    self.notice(Error::new(state::UNDEFINED_TABLE, notice));
+                    self.skips(&message);
                     continue;
                 }
                 return Err(Error::new(state::UNDEFINED_TABLE, message).into());
@@ -446,8 +442,7 @@ impl Draft<'_> {
             let Some(relation) = self.find(name)? else {
                 let message = format!("index \"{}\" does not exist", shown(&parts(name)?));
                 if drop.if_exists {
-                    let notice = format!("{message}, skipping");
-                    self.notice(Error::new(state::UNDEFINED_OBJECT, notice));
+                    self.skips(&message);
                     continue;
                 }
                 return Err(Error::new(state::UNDEFINED_OBJECT, message).into());
@@ -575,8 +570,7 @@ impl Draft<'_> {
         let constraint = match find_constraint(&table, name) {
             Ok(constraint) => constraint.clone(),
             Err(error) if if_exists => {
-                let notice = format!("{}, skipping", error.0.message);
-                self.notice(Error::new(state::UNDEFINED_OBJECT, notice));
+                self.skips(&error.0.message);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -678,8 +672,7 @@ impl Draft<'_> {
             let schema = match self.schema_named(&name) {
                 Ok(schema) => schema,
                 Err(error) if drop.if_exists => {
-                    let notice = format!("{}, skipping", error.0.message);
-                    self.notice(Error::new(state::INVALID_SCHEMA_NAME, notice));
+                    self.skips(&error.0.message);
                     continue;
                 }
                 Err(error) => return Err(error.into()),

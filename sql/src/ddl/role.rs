@@ -260,8 +260,7 @@ impl Draft<'_> {
             let id = match self.role_named(name) {
                 Ok(id) => id,
                 Err(error) if if_exists && error.state() == state::UNDEFINED_OBJECT => {
-                    let notice = format!("{}, skipping", error.0.message);
-                    self.notice(Error::new(state::UNDEFINED_OBJECT, notice));
+                    self.skips(&error.0.message);
                     continue;
                 }
                 Err(error) => return Err(error.into()),

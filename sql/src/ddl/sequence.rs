@@ -318,10 +318,7 @@ impl Draft<'_> {
             Some(found) => found,
             None if if_exists => {
                 let name = shown(&parts(name)?);
-                self.notice(Error::new(
-                    state::UNDEFINED_TABLE,
-                    format!("relation \"{name}\" does not exist, skipping"),
-                ));
+                self.skips(&format!("relation \"{name}\" does not exist"));
                 return Ok(None);
             }
             None => self.relation(name)?,

@@ -104,11 +104,17 @@ fn load() -> Catalog {
         .filter(|o| matches!(o.name, "=" | "<>" | "<" | "<=" | ">" | ">="))
         .filter_map(|o| Some((o.function, (o.name, o.left?, o.right))))
         .collect();
-    let functions: Vec<Function> = include_str!("static/pg_proc.tsv")
-        .lines()
-        .chain(include_str!("static/information_schema.tsv").lines())
-        .map(|line| function_row(line, &aggregates, &comparisons))
-        .collect();
+    let functions: Vec<Function> = [
+        ("pg_catalog", include_str!("static/pg_proc.tsv")),
+        (
+            "information_schema",
+            include_str!("static/information_schema.tsv"),
+        ),
+    ]
+    .into_iter()
+    .flat_map(|(schema, rows)| rows.lines().map(move |line| (schema, line)))
+    .map(|(schema, line)| function_row(schema, line, &aggregates, &comparisons))
+    .collect();
     let mut by_name: HashMap<&'static str, Vec<usize>> = HashMap::new();
     for (index, function) in functions.iter().enumerate() {
         by_name.entry(function.name).or_default().push(index);
@@ -151,6 +157,7 @@ fn load() -> Catalog {
 }
 
 fn function_row(
+    schema: &'static str,
     line: &'static str,
     aggregates: &[AggregateRow],
     comparisons: &HashMap<u32, (&str, u32, u32)>,
@@ -162,6 +169,7 @@ fn function_row(
     let returns_set = f[6] == "t";
     Function {
         oid,
+        schema,
         name: f[1],
         source,
         language: f[3],
@@ -330,6 +338,11 @@ pub fn function(oid: u32) -> Option<&'static Function> {
 pub fn functions_named(name: &str) -> impl Iterator<Item = &'static Function> {
     let indexes = CATALOG.by_name.get(name).map_or(&[][..], Vec::as_slice);
     indexes.iter().map(|index| &CATALOG.functions[*index])
+}
+
+/// The overloads of a name in one schema: `pg_catalog` or `information_schema`.
+pub fn functions_in(schema: &str, name: &str) -> impl Iterator<Item = &'static Function> {
+    functions_named(name).filter(move |function| function.schema == schema)
 }
 
 /// All operators, by name.

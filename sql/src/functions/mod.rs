@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::types::{Array, Datum, Type};
 
 pub use aggregate::Accumulator;
-pub use catalog::{Operator, function, functions_named, operator, operators_named};
+pub use catalog::{Operator, function, functions_in, functions_named, operator, operators_named};
 pub use evaluation::{Environment, Evaluation, System};
 pub use resolve::{
     Argument, CommonContext, ResolvedOperator, cast_like_call, common_type, resolve_among,
@@ -77,6 +77,8 @@ pub enum Kind {
 pub struct Function {
     /// `pg_proc.oid`.
     pub oid: u32,
+    /// `pronamespace`: `pg_catalog` or `information_schema`.
+    pub schema: &'static str,
     /// `proname`.
     pub name: &'static str,
     /// `prosrc` of internal functions; for others `name@oid`.

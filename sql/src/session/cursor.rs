@@ -93,6 +93,7 @@ impl Session {
             parameters: declared.into(),
             from_sql: true,
             created: self.engine.now(),
+            promised: None,
             fresh: Mutex::new(None),
         };
         self.infer(&mut prepared)?;
@@ -197,6 +198,7 @@ impl Session {
             parameters: Arc::clone(&job.prepared.parameters),
             from_sql: true,
             created: self.engine.now(),
+            promised: None,
             fresh: Mutex::new(None),
         };
         let formats = if declare.binary { vec![1] } else { Vec::new() };

@@ -538,6 +538,7 @@ impl System for Surroundings<'_> {
             "pg_postmaster_start_time" | "pg_conf_load_time" => {
                 Ok(Datum::Timestamptz(self.engine.activities().started()))
             }
+            "version" => Ok(Datum::from(crate::settings::version())),
             "current_query" => Ok(Datum::Text(self.text.into())),
             "pg_safe_snapshot_blocking_pids" | "pg_blocking_pids" => Ok(Datum::array(
                 crate::types::Array::empty(crate::types::Type::INT4),

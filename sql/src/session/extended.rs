@@ -11,6 +11,7 @@ use super::run::{Ends, aborted, ends_failure};
 use super::step::{Step, Waiting};
 use super::utility::{column, no_statement};
 use super::{Field, Output, PORTALS_MAX, Portal, STATEMENTS_MAX, Session, encode};
+use crate::catalog::Catalog;
 use crate::parse::{ExplainFormat, SettingStatement, Statement};
 use crate::plan::OutputColumn;
 use crate::transaction::Stop;
@@ -78,6 +79,7 @@ impl Session {
             parameters: declared.into(),
             from_sql: false,
             created: self.engine.now(),
+            promised: None,
             fresh: Mutex::new(None),
         };
         if self.failed && !ends_failure(prepared.statement()) {
@@ -99,19 +101,13 @@ impl Session {
             Statement::Declare(declare) => (*declare.query).clone(),
             _ => return Ok(()),
         };
-        let (catalog, own_ddl) = match self.transaction.as_mut() {
-            Some(tx) => {
-                tx.refresh_catalog();
-                (Arc::clone(tx.catalog()), tx.has_ddl())
-            }
-            None => (self.engine.catalog(), false),
-        };
-        self.resolve_path(&catalog, own_ddl);
+        let catalog = self.present_catalog();
         let text = Arc::clone(&prepared.text);
         let declared = Arc::clone(&prepared.declared);
         let planned = self.plan_text(&text, &query, &declared, &catalog)?;
         prepared.parameters = planned.parameters.clone().into();
         if matches!(prepared.statement(), Statement::Query(_)) {
+            prepared.promised = Some(planned.columns.clone().into());
             *prepared.fresh.lock() = Some(super::prepared::Fresh {
                 catalog,
                 role: self.user.current,
@@ -122,6 +118,16 @@ impl Session {
             });
         }
         Ok(())
+    }
+
+    /// The newest catalog, in a transaction or without one, with `search_path` resolved in it.
+    fn present_catalog(&mut self) -> Arc<Catalog> {
+        if self.transaction.is_some() {
+            return self.fresh_catalog();
+        }
+        let catalog = self.engine.catalog();
+        self.resolve_path(&catalog, false);
+        catalog
     }
 
     pub(super) fn find_statement(&self, name: &str) -> Result<Arc<Prepared>> {
@@ -169,24 +175,8 @@ impl Session {
         };
         match prepared.statement() {
             Statement::Query(query) => {
-                let (catalog, own_ddl) = match self.transaction.as_mut() {
-                    Some(tx) => {
-                        tx.refresh_catalog();
-                        (Arc::clone(tx.catalog()), tx.has_ddl())
-                    }
-                    None => (self.engine.catalog(), false),
-                };
-                self.resolve_path(&catalog, own_ddl);
-                if let Some(fresh) = prepared.fresh.lock().as_ref()
-                    && Arc::ptr_eq(&fresh.catalog, &catalog)
-                    && fresh.role == self.user.current
-                {
-                    let planned = &fresh.planned;
-                    return Ok(planned.returns_rows.then(|| planned.columns.clone()));
-                }
-                let text = Arc::clone(&prepared.text);
-                let types = Arc::clone(&prepared.parameters);
-                let planned = self.plan_text(&text, query, &types, &catalog)?;
+                let catalog = self.present_catalog();
+                let planned = self.planned(prepared, query, &catalog)?;
                 Ok(planned.returns_rows.then(|| planned.columns.clone()))
             }
             Statement::Explain(explain) => {
@@ -252,6 +242,11 @@ impl Session {
                 encode::parameters(types, formats, parameters, statement, &format)?
             }
         };
+        if let Statement::Query(query) = prepared.statement() {
+            // What has become of its tables is said here, as the client takes in no row then.
+            let catalog = self.present_catalog();
+            self.planned(&prepared, query, &catalog)?;
+        }
         if let Some(other) = result_formats.iter().find(|f| !matches!(f, 0 | 1)) {
             let message = format!("unsupported format code: {other}");
             return Err(Error::new(state::INVALID_PARAMETER_VALUE, message));

@@ -131,6 +131,7 @@ impl Job {
             parameters: Arc::from([]),
             from_sql: false,
             created: 0,
+            promised: None,
             fresh: Mutex::new(None),
         };
         let mut job = Job::new(Arc::new(prepared), Arc::from([]), Vec::new());

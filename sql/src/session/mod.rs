@@ -240,11 +240,12 @@ impl Engine {
         })
     }
 
-    /// The stored SCRAM verifier of a role that may log in; `None` also for unknown roles, which
+    /// The stored SCRAM verifier of a role, also of one that may not log in: it is told so by
+    /// [`Engine::session`], once it has shown its password. `None` also for unknown roles, which
     /// the server must treat alike.
     pub fn verifier(&self, user: &str) -> Option<String> {
         let catalog = self.catalog();
-        let role = catalog.role_by_name(user).filter(|r| r.login)?;
+        let role = catalog.role_by_name(user)?;
         let valid = role.valid_until.is_none_or(|until| self.now() < until);
         role.verifier.clone().filter(|_| valid)
     }

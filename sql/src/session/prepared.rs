@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::parse::{Parsed, Statement};
-use crate::plan::Planned;
+use crate::plan::{OutputColumn, Planned};
 use crate::types::{Array, Datum, Type};
+use crate::{Error, Result, state};
 
 /// A plan with everything that it is good for.
 pub(super) struct Fresh {
@@ -36,6 +37,8 @@ pub(super) struct Prepared {
     pub from_sql: bool,
     /// Microseconds since 2000-01-01 UTC.
     pub created: i64,
+    /// The columns that clients were told of, once it is prepared: it never answers with others.
+    pub promised: Option<Arc<[OutputColumn]>>,
     /// Its last plan.
     pub fresh: Mutex<Option<Fresh>>,
 }
@@ -56,6 +59,22 @@ impl Prepared {
             Datum::Int8(0),
             Datum::Int8(0),
         ]
+    }
+
+    /// 0A000 for a plan that answers with other columns than promised: the client would read rows
+    /// as what they are not.
+    pub fn keeps_promise(&self, planned: &Planned) -> Result<()> {
+        let same = |a: &OutputColumn, b: &OutputColumn| a.name == b.name && a.ty == b.ty;
+        let kept = self.promised.as_deref().is_none_or(|promised| {
+            let now = &planned.columns;
+            promised.len() == now.len() && promised.iter().zip(now).all(|(a, b)| same(a, b))
+        });
+        if kept {
+            return Ok(());
+        }
+        let message = "cached plan must not change result type";
+        // By the routine pgjdbc knows that it helps to prepare the statement again.
+        Err(Error::new(state::FEATURE_NOT_SUPPORTED, message).routine("RevalidateCachedQuery"))
     }
 
     /// What it says.

@@ -7,7 +7,7 @@ use storage::GroupId;
 use super::environment::{Need, Surroundings};
 use super::finish::{Chain, Holding};
 use super::job::{Job, Phase, Rows};
-use super::prepared::Fresh;
+use super::prepared::{Fresh, Prepared};
 use super::step::{Step, Waiting};
 use super::{Output, Session, encode};
 use crate::catalog::Catalog;
@@ -158,7 +158,7 @@ impl Session {
     ) -> std::result::Result<Phase, Stop> {
         self.ensure_transaction(false);
         let catalog = self.fresh_catalog();
-        let planned = self.planned(job, query, &catalog)?;
+        let planned = self.planned(&Arc::clone(&job.prepared), query, &catalog)?;
         job.returns_rows = planned.returns_rows;
         job.columns = planned.columns.clone().into();
         self.lock_and_read(&planned)?;
@@ -226,25 +226,29 @@ impl Session {
     }
 
     /// A statement's plan: its own last one, one of the cache, or a new one.
+    ///
+    /// # Errors
+    /// What binding finds, and 0A000 if it would answer with other columns than promised.
     pub(super) fn planned(
         &mut self,
-        job: &Job,
+        prepared: &Prepared,
         query: &sqlparser::ast::Statement,
         catalog: &Arc<Catalog>,
     ) -> Result<Arc<Planned>> {
         let (role, login) = (self.user.current, self.user.session);
         let format = self.effective.format_key;
-        if let Some(fresh) = job.prepared.fresh.lock().as_ref()
+        if let Some(fresh) = prepared.fresh.lock().as_ref()
             && Arc::ptr_eq(&fresh.catalog, catalog)
             && Arc::ptr_eq(&fresh.path, &self.path.schemas)
             && (fresh.role, fresh.login, fresh.format) == (role, login, format)
         {
             return Ok(Arc::clone(&fresh.planned));
         }
-        let text = Arc::clone(&job.prepared.text);
-        let types = Arc::clone(&job.prepared.parameters);
+        let text = Arc::clone(&prepared.text);
+        let types = Arc::clone(&prepared.parameters);
         let planned = self.plan_text(&text, query, &types, catalog)?;
-        *job.prepared.fresh.lock() = Some(Fresh {
+        prepared.keeps_promise(&planned)?;
+        *prepared.fresh.lock() = Some(Fresh {
             catalog: Arc::clone(catalog),
             role,
             login,

@@ -101,6 +101,13 @@ pub const SERVER_VERSION: &str = concat!("15.18 (Freehold ", env!("CARGO_PKG_VER
 /// The same as a number.
 pub const SERVER_VERSION_NUM: &str = "150018";
 
+/// What `version()` answers: the version, and what it was built for.
+pub fn version() -> String {
+    let (machine, system) = (std::env::consts::ARCH, std::env::consts::OS);
+    let bits = usize::BITS;
+    format!("PostgreSQL {SERVER_VERSION} on {machine}-{system}, {bits}-bit")
+}
+
 static POSTGRES: &str = include_str!("postgres15.tsv");
 
 /// What `pg_settings` hides, and Freehold's own: name, type, context, unit, default, least, greatest, words, category, text.

@@ -28,6 +28,7 @@ use std::sync::Arc;
 pub use names::CatalogNames;
 pub use query::{TreeBytes, call, call_rows};
 pub use relation::{columns_of, relations};
+pub(crate) use tables::relkind;
 
 use crate::catalog::{Catalog, RoleId};
 use crate::types::{Datum, Type};
@@ -117,6 +118,12 @@ pub trait SystemRelation: Send + Sync {
     /// needs no sort, and a LIMIT stops the reading.
     fn order(&self) -> Option<usize> {
         None
+    }
+
+    /// Is the column for superusers' eyes (passwords)? A relation of such columns alone may not be
+    /// read by others at all.
+    fn is_confidential(&self, _column: &str) -> bool {
+        false
     }
 
     /// The rows that the asking role may see; in any order, unless `order` names one.

@@ -31,6 +31,13 @@ impl SystemRelation for Postgres {
         &self.shape.columns
     }
 
+    fn is_confidential(&self, column: &str) -> bool {
+        match (self.shape.schema, self.shape.name) {
+            ("pg_catalog", "pg_subscription") => column == "subconninfo",
+            relation => CONFIDENTIAL.contains(&relation),
+        }
+    }
+
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
         let mut rows = Vec::new();
         if self.shape.schema == "pg_catalog" {
@@ -51,6 +58,30 @@ const ELSEWHERE: [&str; 6] = [
     "pg_prepared_statements",
     "pg_cursors",
     "pg_timezone_names",
+];
+
+/// What PostgreSQL lets nobody but superusers read.
+const CONFIDENTIAL: [(&str, &str); 20] = [
+    ("information_schema", "_pg_foreign_data_wrappers"),
+    ("information_schema", "_pg_foreign_servers"),
+    ("information_schema", "_pg_foreign_table_columns"),
+    ("information_schema", "_pg_foreign_tables"),
+    ("information_schema", "_pg_user_mappings"),
+    ("information_schema", "sql_parts"),
+    ("information_schema", "transforms"),
+    ("pg_catalog", "pg_authid"),
+    ("pg_catalog", "pg_backend_memory_contexts"),
+    ("pg_catalog", "pg_config"),
+    ("pg_catalog", "pg_file_settings"),
+    ("pg_catalog", "pg_hba_file_rules"),
+    ("pg_catalog", "pg_ident_file_mappings"),
+    ("pg_catalog", "pg_largeobject"),
+    ("pg_catalog", "pg_replication_origin_status"),
+    ("pg_catalog", "pg_shadow"),
+    ("pg_catalog", "pg_shmem_allocations"),
+    ("pg_catalog", "pg_statistic"),
+    ("pg_catalog", "pg_statistic_ext_data"),
+    ("pg_catalog", "pg_user_mapping"),
 ];
 
 /// All relations of `pg_catalog` and `information_schema` that this module answers, and those of

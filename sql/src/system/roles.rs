@@ -20,11 +20,8 @@ fn config(role: &Role) -> Datum {
     )
 }
 
-/// Passwords are for superusers' eyes; others see an empty relation.
+/// With the passwords, so that only superusers may read it.
 pub(super) fn pg_authid(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    if !cx.catalog.is_superuser(cx.role) {
-        return;
-    }
     for role in cx.catalog.roles() {
         out.push(row![
             Oid(role.id.0),
@@ -84,9 +81,6 @@ pub(super) fn pg_user(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 pub(super) fn pg_shadow(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
-    if !cx.catalog.is_superuser(cx.role) {
-        return;
-    }
     for role in cx.catalog.roles().filter(|r| r.login) {
         out.push(user(
             role,

@@ -91,7 +91,7 @@ fn options(map: &std::collections::BTreeMap<String, String>) -> Datum {
 }
 
 /// The kind of relation as `pg_class` shows it; PostgreSQL's own views stay views.
-pub(super) fn relkind(table: &Table) -> u8 {
+pub(crate) fn relkind(table: &Table) -> u8 {
     match table.kind {
         TableKind::System => shape_of(table.id.0).map_or(b'v', |s| s.kind),
         _ => table.relkind(),
@@ -101,13 +101,6 @@ pub(super) fn relkind(table: &Table) -> u8 {
 pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for table in cx.tables(Some(0)) {
         let kind = relkind(table);
-        let item = if table.kind == TableKind::System {
-            let public = format!("=r/{}", cx.catalog.role_name(table.owner));
-            let own = format!("{0}=arwdDxt/{0}", cx.catalog.role_name(table.owner));
-            acl_items([own, public])
-        } else {
-            acl(cx.catalog, table.acl.as_ref())
-        };
         out.push(class(Class {
             oid: table.id.0,
             name: &table.name,
@@ -115,7 +108,7 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             access: if kind == b'r' { HEAP } else { 0 },
             kind,
             columns: table.columns.len() as i16,
-            acl: item,
+            acl: acl(cx.catalog, table.acl.as_ref()),
             options: options(&table.options),
         }));
         if !cx.sees_all(table) {

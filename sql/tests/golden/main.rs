@@ -106,6 +106,7 @@ golden! {
     constraints,
     ctes,
     dml,
+    drivers,
     errors,
     expressions,
     foreign_keys,

@@ -65,10 +65,11 @@ impl Node {
             user: user.to_owned(),
             ..Login::default()
         };
-        let session = self
+        let mut session = self
             .engine
             .session(&login)
             .unwrap_or_else(|e| panic!("{user}: {e:?}"));
+        session.give_room(true);
         Client {
             session,
             clock: Arc::clone(&self.clock),

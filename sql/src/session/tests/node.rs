@@ -93,10 +93,11 @@ impl Node {
             user: user.to_owned(),
             ..Login::default()
         };
-        let session = self
+        let mut session = self
             .engine
             .session(&login)
             .unwrap_or_else(|e| panic!("{user}: {e:?}"));
+        session.give_room(true);
         Client {
             session,
             clock: Arc::clone(&self.clock),
@@ -207,6 +208,7 @@ impl Client {
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
                 Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
                 Ok(Step::Suspended) => panic!("no row limit was given"),
+                Ok(Step::Heavy) => panic!("the thread is given"),
                 Err(error) => {
                     self.result.push(told(&error));
                     break;
