@@ -1,6 +1,7 @@
 //! What the black-box tests stand on: the program under test, a PostgreSQL 15 beside it, a client
 //! that shows every message, and the rule for tools that are not installed.
 
+pub mod attack;
 mod fixture;
 
 pub use fixture::oracle::Oracle;

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod drivers;
 mod feed;
 mod fixtures;
 mod psql;

@@ -317,14 +317,19 @@ def pipeline_mode(conn):
         count = conn.execute("SELECT count(*) FROM piped")
         assert count.fetchone() == (50,)
     # An error skips to the end of its pipeline and leaves the connection usable.
-    with conn.pipeline() as pipeline:
-        good = conn.execute("SELECT 1")
-        bad = conn.execute("SELECT 1/0")
-        skipped = conn.execute("SELECT 2")
-        raises(errors.DivisionByZero, pipeline.sync)
-        assert good.fetchone() == (1,)
-        raises(psycopg.Error, bad.fetchone)
-        raises(psycopg.Error, skipped.fetchone)
+    cursors = []
+
+    def broken():
+        with conn.pipeline() as pipeline:
+            # The driver may have read the error before the last one is sent: then that raises.
+            for statement in ["SELECT 1", "SELECT 1/0", "SELECT 2"]:
+                cursors.append(conn.execute(statement))
+            pipeline.sync()
+
+    raises(errors.DivisionByZero, broken)
+    assert cursors[0].fetchone() == (1,)
+    for cursor in cursors[1:]:
+        raises(psycopg.Error, cursor.fetchone)
     assert conn.execute("SELECT 3").fetchone() == (3,)
     # In one implicit transaction, what stood before the error is undone.
     with conn.pipeline() as pipeline:
