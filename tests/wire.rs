@@ -1,8 +1,14 @@
 //! The wire as the program speaks it: passwords, cancelling, limits, ends, and hostile bytes.
 
-use std::io::{Read as _, Write as _};
+mod cancel;
+mod limits;
+mod messages;
+mod raw;
+mod startup;
+
+use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::{End, Program, SUPERUSER, Security, attack, report, skipped};
@@ -12,22 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Frames of the assaults; `tests/examples/attack.rs` sends a million.
 const FRAMES: usize = 40_000;
 const FRAMES_OF_STRANGERS: usize = 10_000;
-
-/// Reads until the server closes; how long it took, and what it said.
-fn read_to_end(mut stream: TcpStream) -> (Duration, Vec<u8>) {
-    let began = Instant::now();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut said = Vec::new();
-    // A reset is an end, too.
-    if let Err(e) = stream.read_to_end(&mut said) {
-        assert_eq!(
-            e.kind(),
-            std::io::ErrorKind::ConnectionReset,
-            "the server does not close"
-        );
-    }
-    (began.elapsed(), said)
-}
 
 #[test]
 fn a_wrong_password_and_an_unknown_role_look_alike() {
@@ -91,21 +81,6 @@ fn a_login_without_password_is_refused_where_passwords_are_asked() {
 }
 
 #[test]
-fn plain_bytes_behind_an_ssl_request_are_not_taken_as_encrypted() {
-    let program = Program::start_with(Security::Passwords, &[]);
-    let mut stream = TcpStream::connect(("127.0.0.1", program.place().port)).unwrap();
-    let mut bytes = vec![0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-    bytes.extend(wire::attack::startup(SUPERUSER));
-    stream.write_all(&bytes).unwrap();
-    let (_, said) = read_to_end(stream);
-    assert!(
-        !said.contains(&b'R'),
-        "the server went on to authenticate: {said:?}"
-    );
-    drop(program.place().session(SUPERUSER));
-}
-
-#[test]
 fn cancelling_ends_what_runs_and_needs_the_key() {
     let program = Program::start();
     let mut session = program.place().session(SUPERUSER);
@@ -150,30 +125,6 @@ fn an_end_by_sigterm_says_so_to_idle_and_busy_clients() {
 }
 
 #[test]
-fn connections_are_limited_and_places_become_free() {
-    let program = Program::start_with(Security::Trust, &["--max-connections=5"]);
-    program.place().add_owner("guest");
-    let mut open = Vec::new();
-    let refused = loop {
-        match program.place().login("guest").open() {
-            Ok(session) => open.push(session),
-            Err(failure) => break failure,
-        }
-        assert!(open.len() <= 5, "more than the limit");
-    };
-    assert_eq!((&*refused.severity, &*refused.sqlstate), ("FATAL", "53300"));
-    assert!(!open.is_empty());
-    open.pop();
-    let deadline = Instant::now() + PATIENCE;
-    while program.place().login("guest").open().is_err() {
-        assert!(
-            Instant::now() < deadline,
-            "the place of the one who left stays taken"
-        );
-    }
-}
-
-#[test]
 fn who_does_not_authenticate_in_time_is_cut_off() {
     let program = Program::start_with(Security::Passwords, &["--authentication-timeout=1s"]);
     let address = ("127.0.0.1", program.place().port);
@@ -183,8 +134,7 @@ fn who_does_not_authenticate_in_time_is_cut_off() {
         .write_all(&wire::attack::startup(SUPERUSER))
         .unwrap();
     for stream in [silent, halfway] {
-        let (took, _) = read_to_end(stream);
-        assert!(took < PATIENCE, "{took:?}");
+        attack::read_to_end(stream).expect("the server closes");
     }
     drop(program.place().session(SUPERUSER));
 }

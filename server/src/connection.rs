@@ -2,7 +2,6 @@
 //! awaiting what a call of the session asks for, notifications to an idle client, timeouts,
 //! cancel, the end.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,7 +149,7 @@ impl Client {
                 }
             }
             if self.session.status() == Status::Idle && self.notify() {
-                self.connection.flush().await?;
+                self.make_room().await?;
             }
         }
     }
@@ -231,7 +230,7 @@ impl Client {
                 self.connection.close_complete();
                 Ok(())
             }
-            Frontend::Flush => Ok(self.connection.flush().await?),
+            Frontend::Flush => self.make_room().await,
             Frontend::Sync => self.sync().await,
             // What is left of a COPY that has failed: its answer may wait for it to pass.
             Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => {
@@ -358,7 +357,11 @@ impl Client {
         self.connection.copy_in_response(overall, &formats);
         self.connection.flush().await?;
         loop {
-            let call = match self.copy_message().await? {
+            let message = match self.copy_message().await? {
+                Ok(message) => message,
+                Err(error) => return Ok(self.session.copy_abort(error).map(drop)),
+            };
+            let call = match message {
                 Frontend::CopyData(data) => self.copy_data(&data).await?,
                 Frontend::CopyDone => {
                     return match self.call(Call::CopyDone).await? {
@@ -404,16 +407,16 @@ impl Client {
     }
 
     /// A message during COPY; cancel and terminate interrupt the waiting for it.
-    async fn copy_message(&mut self) -> Served<Frontend> {
+    async fn copy_message(&mut self) -> Served<sql::Result<Frontend>> {
         loop {
             let bell = self.bell.clone();
             tokio::select! {
                 biased;
-                message = self.connection.next() => return message?.ok_or(End::Left),
+                message = self.connection.next() => return message?.ok_or(End::Left).map(Ok),
                 () = bell.notified() => self.check_terminated()?,
             }
             if let Err(error) = self.session.activity().check_interrupt() {
-                return Ok(Frontend::CopyFail(error.to_string()));
+                return Ok(Err(error));
             }
         }
     }
@@ -436,16 +439,33 @@ impl Client {
                     let woken = wake(&waiting);
                     self.wait(&waiting, woken).await?;
                 }
-                Ok(Step::More) => self.connection.flush().await?,
+                Ok(Step::More) => self.make_room().await?,
                 Ok(Step::Heavy) => match self.heavy_step(call) {
                     Ok(Step::Wait(waiting)) => {
                         let woken = wake(&waiting);
                         self.wait(&waiting, woken).await?;
                     }
-                    Ok(Step::More) => self.connection.flush().await?,
+                    Ok(Step::More) => self.make_room().await?,
                     step => return Ok(step),
                 },
                 step => return Ok(step),
+            }
+        }
+    }
+
+    /// Lets the client read what there is. One that does not read can still be terminated; it gets
+    /// no word then, for which it would have to read first.
+    async fn make_room(&mut self) -> Served<()> {
+        loop {
+            let bell = self.bell.clone();
+            tokio::select! {
+                biased;
+                sent = self.connection.flush() => return Ok(sent?),
+                () = bell.notified() => {
+                    if self.session.activity().is_terminated() {
+                        return Err(End::Left);
+                    }
+                }
             }
         }
     }
@@ -531,7 +551,7 @@ impl Client {
         if self.connection.buffered() {
             self.connection.relieve().await?;
         } else {
-            self.connection.flush().await?;
+            self.make_room().await?;
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ use crate::system::{SystemClock, SystemRandom};
 const RAFT_THREADS: usize = 2;
 /// A checkpoint is written when the tables hold this much in memory.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Connections that are kept for superusers, as `superuser_reserved_connections` says.
+const SUPERUSER_CONNECTIONS: u32 = 3;
 /// The role that the first start makes.
 const SUPERUSER: &str = "postgres";
 /// Old versions of rows stay readable for this long, beyond what open snapshots hold.
@@ -236,6 +238,9 @@ fn engine(
     groups: &Arc<Groups>,
     raft: &Arc<raft::Node>,
 ) -> Result<Arc<Engine>, Failure> {
+    // At least one place is for everybody.
+    let reserved = SUPERUSER_CONNECTIONS.min(settings.connections_max - 1);
+    let shown = |name: &str, value: &dyn std::fmt::Display| (name.to_owned(), value.to_string());
     let feed = feed::Feed::new(journal.clone(), groups.clone());
     let engine = Engine::new(Parts {
         groups: groups.clone(),
@@ -244,11 +249,15 @@ fn engine(
         random: Arc::new(SystemRandom),
         relations: changes::relations(&feed, groups),
         functions: changes::functions(&feed, groups),
-        settings: vec![(
-            "log_min_duration_statement".into(),
-            settings.log_min_duration_ms.to_string(),
-        )],
-        limits: Limits::default(),
+        settings: vec![
+            shown("log_min_duration_statement", &settings.log_min_duration_ms),
+            shown("max_connections", &settings.connections_max),
+            shown("superuser_reserved_connections", &reserved),
+        ],
+        limits: Limits {
+            sessions_max: (settings.connections_max - reserved) as usize,
+            ..Limits::default()
+        },
     })?;
     groups.observe(engine.observer());
     Ok(engine)

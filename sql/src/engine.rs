@@ -37,6 +37,8 @@ pub struct Limits {
     pub plans_max: usize,
     /// Notifications queued for one session that does not read.
     pub notifications_max: usize,
+    /// Sessions of all roles but superusers; the places above it are kept for these.
+    pub sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             transaction_bytes_max: storage::TRANSACTION_BYTES_MAX,
             plans_max: 1_024,
             notifications_max: 8_192,
+            sessions_max: usize::MAX,
         }
     }
 }

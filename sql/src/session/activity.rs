@@ -212,8 +212,17 @@ impl Activities {
         self.started.store(at as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn add(&self, shown: Shown, notifications_max: usize) -> Arc<Activity> {
+    /// Registers a session, unless `sessions_max` are there already.
+    pub(super) fn add(
+        &self,
+        shown: Shown,
+        notifications_max: usize,
+        sessions_max: usize,
+    ) -> Option<Arc<Activity>> {
         let mut sessions = self.sessions.lock();
+        if sessions.len() >= sessions_max {
+            return None;
+        }
         let process = loop {
             let next = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
             if next > 0 && !sessions.contains_key(&next) {
@@ -229,7 +238,7 @@ impl Activities {
             wake: Mutex::default(),
         });
         sessions.insert(process, Arc::clone(&activity));
-        activity
+        Some(activity)
     }
 
     pub(super) fn remove(&self, process: i32) {

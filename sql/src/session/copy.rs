@@ -25,6 +25,15 @@ pub(super) struct CopyOut {
 }
 
 impl CopyOut {
+    /// The header line before the first row: a message of its own, as PostgreSQL sends it.
+    pub fn head(&mut self) -> Option<Vec<u8>> {
+        let mut head = Vec::new();
+        if !self.writer.is_binary() {
+            self.writer.begin(&mut head);
+        }
+        (!head.is_empty()).then_some(head)
+    }
+
     /// Appends a row, the beginning before the first.
     pub fn row(&mut self, row: &Row, settings: &FormatSettings, out: &mut Vec<u8>) {
         self.writer.begin(out);
@@ -280,13 +289,20 @@ impl Session {
     /// # Errors
     /// Always: 57014.
     pub fn copy_fail(&mut self, message: &str) -> Result<Step> {
+        self.copy_abort(Error::new(
+            state::QUERY_CANCELED,
+            format!("COPY from stdin failed: {message}"),
+        ))
+    }
+
+    /// The COPY ends with this error (an interrupt came while its data was waited for).
+    ///
+    /// # Errors
+    /// That one.
+    pub fn copy_abort(&mut self, error: Error) -> Result<Step> {
         let copy = self.copy.take();
         self.simple = None;
         self.fail_transaction();
-        let error = Error::new(
-            state::QUERY_CANCELED,
-            format!("COPY from stdin failed: {message}"),
-        );
         Err(match copy {
             Some(copy) => {
                 let (table, line) = (&copy.table.name, copy.reader.line() + 1);

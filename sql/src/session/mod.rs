@@ -180,8 +180,9 @@ impl Engine {
                 format!("database \"{database}\" does not exist"),
             ));
         }
-        let limit = usize::try_from(role.connection_limit).unwrap_or(usize::MAX);
-        if !role.superuser && self.activities().count(role.id) >= limit {
+        // Negative: there is none.
+        let limit = usize::try_from(role.connection_limit).ok();
+        if !role.superuser && limit.is_some_and(|max| self.activities().count(role.id) >= max) {
             return Err(Error::new(
                 state::TOO_MANY_CONNECTIONS,
                 format!("too many connections for role \"{}\"", login.user),
@@ -200,9 +201,21 @@ impl Engine {
             changed: now,
             ..Shown::default()
         };
+        let limits = self.limits();
+        let places = match role.superuser {
+            true => usize::MAX,
+            false => limits.sessions_max,
+        };
         let activity = self
             .activities()
-            .add(shown, self.limits().notifications_max);
+            .add(shown, limits.notifications_max, places)
+            .ok_or_else(|| {
+                Error::new(
+                    state::TOO_MANY_CONNECTIONS,
+                    "remaining connection slots are reserved for non-replication superuser \
+                     connections",
+                )
+            })?;
         Ok(Session {
             engine: Arc::clone(self),
             activity,
@@ -359,11 +372,14 @@ impl Session {
         })
     }
 
-    /// When the running statement must be timed out, in microseconds since 1970: the server calls
-    /// `Activity::time_out` then.
-    pub fn statement_deadline(&self, begun: u64) -> Option<u64> {
+    /// When the running statement, or the one that begins now, must be timed out, in microseconds
+    /// since 1970: the server calls `Activity::time_out` then.
+    pub fn statement_deadline(&self, now: u64) -> Option<u64> {
         let timeout = self.effective.statement_timeout;
-        (timeout > 0).then(|| begun + timeout)
+        let portal = self.current.as_ref().map(|(_, job)| job);
+        let query = self.simple.as_ref().and_then(|simple| simple.job());
+        let begun = portal.or(query).map(|job| job.begun).filter(|at| *at > 0);
+        (timeout > 0).then(|| begun.unwrap_or(now).saturating_add(timeout))
     }
 
     /// Says whether the next calls may keep their thread busy ([`Step::Heavy`]).

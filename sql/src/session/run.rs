@@ -431,6 +431,8 @@ impl Session {
         max: u64,
         out: &mut dyn Output,
     ) -> std::result::Result<Made, Stop> {
+        // Time goes on while the client reads what a statement has said so far.
+        self.check_interrupt(job)?;
         let activity = Arc::clone(&self.activity);
         let format = self.format();
         let columns = Arc::clone(&job.columns);
@@ -467,6 +469,12 @@ impl Session {
                 sent += 1;
                 if !returns && copy.is_none() {
                     continue;
+                }
+                if let Some(head) = copy.as_mut().and_then(|copy| copy.head()) {
+                    match *buffered {
+                        true => buffer.push(|bytes| bytes.extend_from_slice(&head)),
+                        false => out.row(&mut |bytes| bytes.extend_from_slice(&head)),
+                    }
                 }
                 let mut write = |bytes: &mut Vec<u8>| match copy {
                     Some(copy) => copy.row(&row, &format, bytes),

@@ -21,6 +21,13 @@ pub(super) struct Simple {
     empty: bool,
 }
 
+impl Simple {
+    /// The statement that is under way.
+    pub fn job(&self) -> Option<&Box<Job>> {
+        self.job.as_ref()
+    }
+}
+
 impl Session {
     /// Begins a query string (a Query message); then [`Session::next`] until `Step::End` or an
     /// error.

@@ -76,7 +76,7 @@ pub struct Setting {
 }
 
 /// Reported to the client when they change (GUC_REPORT), by name.
-pub const REPORTED: [&str; 14] = [
+pub const REPORTED: [&str; 13] = [
     "application_name",
     "client_encoding",
     "DateStyle",
@@ -90,7 +90,6 @@ pub const REPORTED: [&str; 14] = [
     "session_authorization",
     "standard_conforming_strings",
     "TimeZone",
-    "search_path",
 ];
 
 /// Reported after each commit.

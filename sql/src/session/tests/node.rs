@@ -208,7 +208,6 @@ impl Client {
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
                 Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
                 Ok(Step::Suspended) => panic!("no row limit was given"),
-                Ok(Step::Heavy) => panic!("the thread is given"),
                 Err(error) => {
                     self.result.push(told(&error));
                     break;
