@@ -215,6 +215,9 @@ impl Sequences {
                 }
             }
         }
+        // What was applied until now is in the state that the range is computed from; only what
+        // comes later can be foreign to it.
+        self.applied.lock().remove(&(group.id(), table.id.0));
         let position = reserve(engine, group, table, options, &mut hand)?;
         if early && let Some((range, _, at)) = hand.pending.take() {
             hand.range = Some(range);

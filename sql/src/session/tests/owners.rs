@@ -147,3 +147,22 @@ fn a_sequence_survives_refused_reservations() {
     assert_eq!(ids.len(), 3);
     assert!(ids.windows(2).all(|w| w[0] < w[1]), "{ids:?}");
 }
+
+#[test]
+fn a_sequence_has_no_gaps_while_its_reservation_is_pending() {
+    let node = Node::new();
+    node.client("postgres").ok("create role a login");
+    let mut a = node.client("a");
+    a.ok("create table t (id bigint generated always as identity, n int)");
+    let group = node.group("a");
+    node.local.hold(group);
+    assert_eq!(
+        a.start("insert into t (n) values (1), (2), (3) returning id"),
+        None
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(a.go_on().as_deref(), Some("INSERT 0 3"));
+    assert_eq!(a.shown(), "1\n2\n3");
+    a.ok("alter table t alter column id restart");
+    assert_eq!(a.rows("insert into t (n) values (4) returning id"), "1");
+}
