@@ -41,6 +41,7 @@ pub(super) fn unlock_all(engine: &Engine, memory: &RefCell<Memory>) {
         && let Some(directory) = engine.groups().get(GroupId::DIRECTORY)
     {
         directory.locks().release(session);
+        engine.activities().release(session);
     }
 }
 
@@ -50,6 +51,7 @@ pub(super) fn unlock_transaction(engine: &Engine, memory: &RefCell<Memory>) {
         && let Some(directory) = engine.groups().get(GroupId::DIRECTORY)
     {
         directory.locks().release(tx);
+        engine.activities().release(tx);
     }
 }
 

@@ -11,6 +11,7 @@ use storage::{GroupId, LockKey, LockMode, Locked, Policy, TxId};
 
 use super::activity::Activity;
 use super::prepared::Prepared;
+use super::token::Token;
 use super::user::User;
 use super::{Portal, sequence};
 use crate::catalog::{Catalog, RoleId, SchemaId};
@@ -110,6 +111,7 @@ pub(super) struct Surroundings<'a> {
     pub memory: &'a RefCell<Memory>,
     pub activity: &'a Arc<Activity>,
     pub database: &'a str,
+    pub token: &'a Token,
     pub text: &'a str,
     /// In a read-only transaction: no sequences, no notifications.
     pub read_only: bool,
@@ -205,11 +207,17 @@ impl Surroundings<'_> {
             .get(GroupId::DIRECTORY)
             .ok_or_else(|| Error::from(storage::Error::NoGroup(GroupId::DIRECTORY)))?;
         let locks = directory.locks();
+        let begin = || {
+            let id = directory.begin();
+            let process = self.activity.process();
+            self.engine.activities().hold(id, process);
+            id
+        };
         let session = *self
             .memory
             .borrow_mut()
             .session_locks
-            .get_or_insert_with(|| directory.begin());
+            .get_or_insert_with(begin);
         if name.contains("unlock") {
             let held = locks.unlock(session, &key, mode);
             if !held {
@@ -227,7 +235,7 @@ impl Surroundings<'_> {
                 .borrow_mut()
                 .transaction_locks
                 .get_or_insert_with(|| {
-                    let tx = directory.begin();
+                    let tx = begin();
                     locks.attach(tx, session);
                     tx
                 })
@@ -306,6 +314,7 @@ impl Surroundings<'_> {
                 });
             }
             "session_authorization" => return Some(self.user.session_name.to_string()),
+            "freehold.token" => return Some(self.token.to_string()),
             "is_superuser" => {
                 let superuser = self.catalog.is_superuser(self.user.session);
                 return Some(if superuser { "on" } else { "off" }.to_owned());

@@ -329,6 +329,7 @@ impl Session {
                 memory: &self.memory,
                 activity: &self.activity,
                 database: &self.database,
+                token: &self.token,
                 text: &text,
                 read_only: tx.read_only(),
                 statements: &self.statements,

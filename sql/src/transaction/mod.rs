@@ -593,6 +593,7 @@ impl Transaction {
                 return Err(Stop::Error(leader_changed()));
             };
             let txid = group.begin();
+            self.engine.activities().hold(txid, self.process);
             self.members.insert(
                 id,
                 Member {

@@ -193,3 +193,23 @@ fn pg_locks_and_pg_stat_activity_show_the_wait() {
     let mut other = c;
     other.ok("reset all");
 }
+
+#[test]
+fn pg_locks_names_the_session_that_holds() {
+    let (_node, mut a, mut b, _c) = three();
+    let pid = a.rows("select pg_backend_pid()");
+    a.ok("begin; update t set n = 0 where id = 2; select pg_advisory_lock(7)");
+    let locks = "select locktype, mode, granted from pg_locks where pid = ";
+    let of = |c: &mut Client, pid: &str| c.rows(&format!("{locks}{pid} order by 1, 2"));
+    let held = of(&mut b, &pid);
+    assert_eq!(
+        held,
+        "advisory|ExclusiveLock|t\nrelation|RowExclusiveLock|t\ntuple|ForNoKeyUpdate|t"
+    );
+    a.ok("rollback; select pg_advisory_unlock(7)");
+    assert_eq!(of(&mut b, &pid), "");
+    assert_eq!(
+        b.rows("select count(*) from pg_locks where pid is null"),
+        "0"
+    );
+}
