@@ -288,7 +288,7 @@ impl Draft<'_> {
                 )
                 .hint(format!(
                     "REVOKE {} ON {} FROM {grantee} revokes the pattern.",
-                    words(pattern.privileges.and(whole)),
+                    words(pattern.privileges.and(taken(whole))),
                     pattern.pattern
                 )),
             );
@@ -494,6 +494,7 @@ impl Draft<'_> {
         pattern: &str,
         grantee: RoleId,
     ) {
+        let whole = taken(whole);
         let Some(old) = found.filter(|p| !p.privileges.and(whole).is_empty()) else {
             let grantee = match grantee {
                 RoleId::PUBLIC => "PUBLIC".to_owned(),
@@ -520,6 +521,15 @@ impl Draft<'_> {
     }
 }
 
+/// What goes with privileges that are taken back: who may not SELECT may not follow either, for
+/// the feed shows the same rows.
+fn taken(whole: Privileges) -> Privileges {
+    match whole.has(Privilege::Select) {
+        true => whole | Privileges::READ,
+        false => whole,
+    }
+}
+
 /// Takes privileges back, and with CASCADE what was passed on by virtue of them.
 fn revoke(
     acl: &mut Acl,
@@ -529,6 +539,7 @@ fn revoke(
     option_only: bool,
     cascade: bool,
 ) -> Result<()> {
+    let whole = taken(whole);
     let taken = acl.revoke(grantee, grantor, whole, option_only);
     if taken.is_empty() {
         return Ok(());

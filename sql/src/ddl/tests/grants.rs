@@ -183,3 +183,19 @@ fn a_granted_write_is_kept_and_idle() {
     );
     assert!(error.0.hint.is_some());
 }
+
+#[test]
+fn who_loses_select_loses_the_feed() {
+    let mut f = fixture();
+    for (grant, revoke) in [
+        ("READ ON public.order_v1", "SELECT ON public.order_v1"),
+        ("READ ON order_*", "SELECT ON order_*"),
+    ] {
+        f.ok("a", &format!("GRANT {grant} TO b"));
+        assert!(may(&f, "b", "public.order_v1", Privilege::Follow));
+        f.ok("a", &format!("REVOKE {revoke} FROM b"));
+        assert!(!may(&f, "b", "public.order_v1", Privilege::Follow));
+        assert!(!sees(&f, "b", "public.order_v1"));
+    }
+    assert_eq!(f.catalog().patterns().count(), 0);
+}
