@@ -10,4 +10,5 @@ mod fixtures;
 mod psql;
 mod start;
 mod tidy;
+mod tour;
 mod wire;

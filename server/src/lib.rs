@@ -10,6 +10,7 @@ mod serve;
 mod stopped;
 mod system;
 mod temporary;
+mod views;
 
 pub use explain::explain;
 

@@ -19,6 +19,7 @@ use crate::changes;
 use crate::serve::Sessions;
 use crate::settings::{self, Settings};
 use crate::system::{SystemClock, SystemRandom};
+use crate::views;
 
 /// Threads of Raft's runtime.
 const RAFT_THREADS: usize = 2;
@@ -240,20 +241,17 @@ fn engine(
 ) -> Result<Arc<Engine>, Failure> {
     // At least one place is for everybody.
     let reserved = SUPERUSER_CONNECTIONS.min(settings.connections_max - 1);
-    let shown = |name: &str, value: &dyn std::fmt::Display| (name.to_owned(), value.to_string());
     let feed = feed::Feed::new(journal.clone(), groups.clone());
+    let mut relations = changes::relations(&feed, groups);
+    relations.extend(views::relations(raft, journal));
     let engine = Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
-        relations: changes::relations(&feed, groups),
+        relations,
         functions: changes::functions(&feed, groups),
-        settings: vec![
-            shown("log_min_duration_statement", &settings.log_min_duration_ms),
-            shown("max_connections", &settings.connections_max),
-            shown("superuser_reserved_connections", &reserved),
-        ],
+        settings: shown(settings, reserved),
         limits: Limits {
             sessions_max: (settings.connections_max - reserved) as usize,
             ..Limits::default()
@@ -261,6 +259,20 @@ fn engine(
     })?;
     groups.observe(engine.observer());
     Ok(engine)
+}
+
+/// What `SHOW` tells of the settings that this node was started with.
+fn shown(settings: &Settings, reserved: u32) -> Vec<(String, String)> {
+    let given = [
+        (
+            "log_min_duration_statement",
+            settings.log_min_duration_ms.to_string(),
+        ),
+        ("max_connections", settings.connections_max.to_string()),
+        ("superuser_reserved_connections", reserved.to_string()),
+        ("ssl", settings.tls.is_some().to_string()),
+    ];
+    given.map(|(name, value)| (name.into(), value)).into()
 }
 
 /// Reads the catalogs of all groups, the directory's first.

@@ -73,7 +73,7 @@ impl<'a> SystemCx<'a> {
     }
 
     /// May the role act for this one?
-    pub(super) fn acts_for(&self, owner: RoleId) -> bool {
+    pub fn acts_for(&self, owner: RoleId) -> bool {
         self.catalog.has_role(self.role, owner)
     }
 }
