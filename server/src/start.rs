@@ -11,6 +11,7 @@ use sql::engine::{Engine, Limits, Parts};
 use storage::{Groups, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::Failure;
@@ -36,11 +37,12 @@ const HORIZON: Duration = Duration::from_secs(60);
 pub fn main(settings: Settings) -> Result<(), Failure> {
     let runtime = runtime(settings.connections_max)?;
     runtime.block_on(async {
+        let mut ending = Ending::listen()?;
         let node = Node::start(&settings).await?;
         let mut out = std::io::stdout();
         writeln!(out, "freehold is ready on {}", node.address)?;
         out.flush()?;
-        asked_to_end().await?;
+        ending.asked().await;
         tracing::info!("shutting down");
         node.stop().await;
         Ok(())
@@ -57,13 +59,27 @@ pub fn runtime(connections_max: u32) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// SIGTERM or Ctrl-C.
-pub async fn asked_to_end() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended,
-        _ = terminate.recv() => Ok(()),
+/// SIGTERM and Ctrl-C, from the moment that it is made.
+pub struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
+    /// From now on these signals are kept for [`Ending::asked`] instead of killing the process.
+    pub fn listen() -> std::io::Result<Ending> {
+        Ok(Ending {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when one has come.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_postgres::{Client, NoTls};
 pub use services::ServiceFlags;
 
 use crate::settings::{Flags, LogFormat};
-use crate::start::{self, Node};
+use crate::start::{self, Ending, Node};
 use crate::temporary::Temporary;
 use crate::{Failure, explain, logging};
 
@@ -78,6 +78,7 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
     logging::start(LogFormat::Text, "warn")?;
     let runtime = start::runtime(CONNECTIONS_MAX)?;
     runtime.block_on(async {
+        let mut ending = Ending::listen()?;
         let folder = Folder::of(flags.data.clone())?;
         let password = format!("{:016x}", rand::random::<u64>());
         let settings = Flags {
@@ -100,10 +101,7 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
         };
         let told = tokio::select! {
             biased;
-            ended = start::asked_to_end() => match ended {
-                Ok(()) => Err("asked to end before the story was told".into()),
-                Err(error) => Err(error.into()),
-            },
+            () = ending.asked() => Err("asked to end before the story was told".into()),
             told = run(flags, &url) => told,
         };
         if told.is_ok() && !flags.once {
@@ -112,7 +110,7 @@ pub fn main(flags: &DemoFlags) -> Result<(), Failure> {
                 println!("  psql {}", url.of(role));
             }
             std::io::stdout().flush()?;
-            start::asked_to_end().await?;
+            ending.asked().await;
         }
         node.stop().await;
         told

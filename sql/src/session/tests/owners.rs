@@ -163,6 +163,6 @@ fn a_sequence_has_no_gaps_while_its_reservation_is_pending() {
     node.local.release(group).unwrap();
     assert_eq!(a.go_on().as_deref(), Some("INSERT 0 3"));
     assert_eq!(a.shown(), "1\n2\n3");
-    a.ok("alter table t alter column id restart");
+    a.ok("alter sequence t_id_seq restart");
     assert_eq!(a.rows("insert into t (n) values (4) returning id"), "1");
 }
