@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod authorization;
 mod check;
+mod compare;
 mod demo;
 mod drivers;
 mod feed;
 mod fixtures;
+mod isolation;
 mod psql;
 mod start;
 mod tidy;

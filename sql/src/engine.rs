@@ -106,7 +106,7 @@ impl Observer for Watch {
     fn system(&self, group: GroupId, position: Position, changes: &[Change]) {
         for change in changes.iter().filter(|c| c.tree == catalog::TREE_SEQUENCES) {
             self.sequences
-                .observe(group, &change.key, change.new.as_deref());
+                .observe(group, position, &change.key, change.new.as_deref());
         }
         let rows = changes
             .iter()

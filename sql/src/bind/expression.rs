@@ -891,9 +891,12 @@ impl Binder<'_> {
             None => results.push(Expr::null(Type::UNKNOWN)),
         }
         if results.iter().any(has_set_returning) {
-            return Err(not_allowed_set("CASE"));
+            return Err(not_allowed_set("CASE").hint(LATERAL));
         }
-        let ty = self.common_type(&results.iter().collect::<Vec<_>>(), "CASE")?;
+        // ELSE has the first say.
+        let (last, rest) = results.split_last().expect("there is ELSE, or NULL for it");
+        let order: Vec<&Expr> = std::iter::once(last).chain(rest).collect();
+        let ty = self.common_type(&order, "CASE")?;
         let mut results = results
             .into_iter()
             .map(|result| self.coerce(result, ty))
@@ -1140,6 +1143,9 @@ impl Binder<'_> {
         if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
             return self.logical(whole, op, scope, clause);
         }
+        if matches!(op, BinaryOperator::Overlaps) {
+            return self.overlaps(left, right, scope, clause);
+        }
         let name = operator_name(op)?;
         let span = span_of(left);
         if let ast::Expr::Subquery(query) = strip(right)
@@ -1150,6 +1156,32 @@ impl Binder<'_> {
         let left = self.expr(left, scope, clause)?;
         let right = self.expr(right, scope, clause)?;
         self.compare_pair(&name, left, right, Some(span))
+    }
+
+    /// `(a, b) OVERLAPS (c, d)`.
+    fn overlaps(
+        &mut self,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        scope: &Scope<'_>,
+        clause: Clause,
+    ) -> Result<Expr> {
+        let mut args = Vec::with_capacity(4);
+        for (side, word) in [(left, "left"), (right, "right")] {
+            let items = match strip(side) {
+                ast::Expr::Tuple(items) if items.len() == 2 => items,
+                _ => {
+                    let message =
+                        format!("wrong number of parameters on {word} side of OVERLAPS expression");
+                    let error = Error::new(state::SYNTAX_ERROR, message);
+                    return Err(self.at(error, span_of(side)));
+                }
+            };
+            for item in items {
+                args.push(self.expr(item, scope, clause)?);
+            }
+        }
+        self.call_by_name("overlaps", args)
     }
 
     /// AND and OR chains, however long, without recursion on their spine.
@@ -1593,6 +1625,15 @@ pub(super) fn missing_table(name: &str, scope: &Scope<'_>) -> Error {
              of the query."
         ));
     }
+    if let Some(alias) = scope.alias_of(name) {
+        return Error::new(
+            state::UNDEFINED_TABLE,
+            format!("invalid reference to FROM-clause entry for table \"{name}\""),
+        )
+        .hint(format!(
+            "Perhaps you meant to reference the table alias \"{alias}\"."
+        ));
+    }
     Error::new(
         state::UNDEFINED_TABLE,
         format!("missing FROM-clause entry for table \"{name}\""),
@@ -1603,6 +1644,10 @@ pub(super) fn missing_table(name: &str, scope: &Scope<'_>) -> Error {
 pub(super) fn has_set_returning(expr: &Expr) -> bool {
     crate::expr::contains(expr, &mut |e| matches!(e, Expr::SetReturning(_)))
 }
+
+/// The way out for set-returning functions in conditional expressions.
+pub(super) const LATERAL: &str =
+    "You might be able to move the set-returning function into a LATERAL FROM item.";
 
 /// 0A000 for set-returning functions where they can't be.
 pub(super) fn not_allowed_set(place: &str) -> Error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
-use super::expression::{has_set_returning, make_row, not_allowed_set};
+use super::expression::{LATERAL, has_set_returning, make_row, not_allowed_set};
 use super::from::name_span;
 use super::scope::{FromItem, Range, Scope, fold};
 use super::syntax::BETWEEN_SYMMETRIC;
@@ -16,7 +16,7 @@ use crate::functions::{
     Argument, Kind, Resolved, functions_in, resolve::cast_like_call, resolve_among,
 };
 use crate::plan::{FunctionRel, Rel, RelColumn, SystemFunction, TableCall};
-use crate::types::{Datum, Type};
+use crate::types::{Datum, Shape, Type};
 
 /// The arguments of a call as they were bound.
 struct Given {
@@ -223,6 +223,18 @@ impl Binder<'_> {
                     "DISTINCT specified, but there are no arguments",
                 ));
             }
+            // PostgreSQL sorts to find equal values, and whoever lists them sees it.
+            if resolved.function.name.ends_with("_agg") {
+                for arg in &args {
+                    if !order.iter().any(|key| crate::expr::same(&key.expr, arg)) {
+                        order.push(crate::expr::SortKey {
+                            expr: arg.clone(),
+                            descending: false,
+                            nulls_first: false,
+                        });
+                    }
+                }
+            }
         }
         let filter = match &function.filter {
             Some(filter) => Some(self.condition(filter, scope, Clause::Filter)?),
@@ -357,7 +369,7 @@ impl Binder<'_> {
         }
         let args = self.given(&function.args, scope, clause)?.exprs;
         if args.iter().any(has_set_returning) && matches!(name, "coalesce") {
-            return Err(not_allowed_set("COALESCE"));
+            return Err(not_allowed_set("COALESCE").hint(LATERAL));
         }
         let precision = |args: &[Expr]| match args {
             [
@@ -594,7 +606,7 @@ impl Binder<'_> {
             let ty = expr.ty();
             return Ok((TableCall::Scalar(expr), vec![(name.to_owned(), ty)], true));
         }
-        let resolved = resolve(schema, name, &given.exprs, &given)?;
+        let mut resolved = resolve(schema, name, &given.exprs, &given)?;
         let args = self.arguments(given.exprs, &resolved)?;
         if resolved.function.is_aggregate() {
             return Err(Error::new(
@@ -621,6 +633,11 @@ impl Binder<'_> {
                     "a column definition list is required for functions returning \"record\"",
                 ));
             }
+            let shape = Shape {
+                names: defined.iter().map(|(name, _)| Arc::from(&**name)).collect(),
+                types: defined.iter().map(|(_, ty)| *ty).collect(),
+            };
+            resolved = resolved.with_shape(Arc::new(shape));
             columns = defined;
             record = true;
         }

@@ -31,6 +31,7 @@ use crate::types::Type;
 
 use expression::composite_fields;
 use scope::{Output, Scope};
+pub use select::row_lock_name;
 
 /// How deep expressions and queries may nest (54001 above).
 pub const DEPTH_MAX: usize = 5000;

@@ -8,7 +8,7 @@ use super::expression::{span_of, strip};
 use super::from::name_span;
 use super::scope::{FromItem, Output, Range, RangeColumn, Scope, fold};
 use super::select::Target;
-use super::syntax::ARBITER;
+use super::syntax::{ARBITER, OVERRIDING_SYSTEM, OVERRIDING_USER};
 use super::{Binder, BoundQuery, Clause};
 use crate::catalog::{Column, Constraint, Generated, Index, IndexKey, Privilege, Table, TableKind};
 use crate::error::{Error, Result, SqlState, state};
@@ -16,6 +16,16 @@ use crate::expr::{ColumnRef, Expr, same};
 use crate::plan::{Conflict, ConflictAction, JoinKind, Modify, ModifyKind, Rel, RelColumn};
 use crate::transaction::TableMode;
 use crate::types::{Datum, Type};
+
+/// What INSERT says about values for identity columns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overriding {
+    Nothing,
+    /// OVERRIDING SYSTEM VALUE: they count.
+    System,
+    /// OVERRIDING USER VALUE: they are left out.
+    User,
+}
 
 /// 428C9.
 const GENERATED_ALWAYS: SqlState = SqlState(*b"428C9");
@@ -72,7 +82,8 @@ impl Binder<'_> {
                 "syntax error at or near \"FUNCTION\"",
             ));
         };
-        let table = self.target_table(name, "insert into")?;
+        let (name, overriding) = split_overriding(name);
+        let table = self.target_table(&name, "insert into")?;
         let access = self.needs(&table, Privilege::Insert);
         self.writes_to(&table);
         let columns = self.insert_columns(insert, &table)?;
@@ -82,8 +93,8 @@ impl Binder<'_> {
         if insert.columns.is_empty() {
             self.touch_table(access);
         }
-        let (source, values) = self.insert_source(insert, &table, &columns, outer)?;
-        let assign = self.insert_row(&table, values)?;
+        let (source, values) = self.insert_source(insert, &table, &columns, overriding, outer)?;
+        let assign = self.insert_row(&table, values, overriding)?;
         let alias = insert.table_alias.as_ref().map(|alias| fold(&alias.alias));
         let shown = alias.unwrap_or_else(|| table.name.clone());
         let (new, mut range) = self.row_range(&table, &shown);
@@ -167,6 +178,7 @@ impl Binder<'_> {
         insert: &ast::Insert,
         table: &Arc<Table>,
         columns: &[usize],
+        overriding: Overriding,
         outer: &Scope<'_>,
     ) -> Result<(Rel, Vec<(usize, Option<Expr>)>)> {
         let Some(query) = &insert.source else {
@@ -180,7 +192,8 @@ impl Binder<'_> {
             && plain
         {
             let rows = self.value_rows(values, outer)?;
-            return self.insert_values(table, columns, rows, !insert.columns.is_empty());
+            let listed = !insert.columns.is_empty();
+            return self.insert_values(table, columns, rows, listed, overriding);
         }
         let bound = self.query(query, outer, false)?;
         let given = bound.outputs.len();
@@ -210,6 +223,7 @@ impl Binder<'_> {
         columns: &[usize],
         rows: Vec<Vec<Expr>>,
         listed: bool,
+        overriding: Overriding,
     ) -> Result<(Rel, Vec<(usize, Option<Expr>)>)> {
         let width = rows.first().map_or(0, Vec::len);
         check_width(width, columns.len(), listed)?;
@@ -248,7 +262,7 @@ impl Binder<'_> {
                     }),
                 ));
                 if let Some(row) = bound.iter().find(|row| row[at].is_some()) {
-                    self.check_given(table, *index, row[at].is_some())?;
+                    check_given(table, *index, row[at].is_some(), overriding)?;
                 }
                 made.push((at, made_column));
             }
@@ -268,46 +282,21 @@ impl Binder<'_> {
         Ok((Rel::Values { columns, rows }, values))
     }
 
-    fn check_given(&self, table: &Table, index: usize, given: bool) -> Result<()> {
-        let column = &table.columns[index];
-        if !given {
-            return Ok(());
-        }
-        let refuse = |detail: String| {
-            Error::new(
-                GENERATED_ALWAYS,
-                format!(
-                    "cannot insert a non-DEFAULT value into column \"{}\"",
-                    column.name
-                ),
-            )
-            .detail(detail)
-        };
-        match column.source() {
-            Generated::Identity(identity) if identity.always => Err(refuse(format!(
-                "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
-                column.name
-            ))
-            .hint("Use OVERRIDING SYSTEM VALUE to override.")),
-            Generated::Stored(_) => Err(refuse(format!(
-                "Column \"{}\" is a generated column.",
-                column.name
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// One expression per stored column: what was given, else the default. Generated columns are
     /// left to the writer.
     fn insert_row(
         &mut self,
         table: &Arc<Table>,
         values: Vec<(usize, Option<Expr>)>,
+        overriding: Overriding,
     ) -> Result<Vec<(usize, Expr)>> {
         let mut given: Vec<Option<Expr>> = vec![None; table.columns.len()];
         for (index, expr) in values {
-            self.check_given(table, index, expr.is_some())?;
-            given[index] = expr;
+            check_given(table, index, expr.is_some(), overriding)?;
+            let identity = matches!(table.columns[index].source(), Generated::Identity(_));
+            if !(identity && overriding == Overriding::User) {
+                given[index] = expr;
+            }
         }
         let mut assign = Vec::with_capacity(given.len());
         for (index, column) in live(table) {
@@ -602,8 +591,8 @@ impl Binder<'_> {
                 }
             };
             for (name, value) in pairs {
-                let parts = self.name_parts(name)?;
-                let label = parts.last().cloned().unwrap_or_default();
+                // Of `a.b`, `a` is the column; none has fields.
+                let label = self.name_parts(name)?.swap_remove(0);
                 let index = self
                     .column_index(table, &label)
                     .map_err(|error| self.at(error, name_span(name)))?;
@@ -982,4 +971,46 @@ impl Binder<'_> {
     pub(crate) fn assigned(&mut self, expr: Expr, column: &Column) -> Result<Expr> {
         self.assign(expr, column.ty, &column.name)
     }
+}
+
+/// A value for a generated column, unless the statement says that it counts.
+fn check_given(table: &Table, index: usize, given: bool, overriding: Overriding) -> Result<()> {
+    let column = &table.columns[index];
+    if !given {
+        return Ok(());
+    }
+    let refuse = |detail: String| {
+        Error::new(
+            GENERATED_ALWAYS,
+            format!(
+                "cannot insert a non-DEFAULT value into column \"{}\"",
+                column.name
+            ),
+        )
+        .detail(detail)
+    };
+    match column.source() {
+        Generated::Identity(_) if overriding != Overriding::Nothing => Ok(()),
+        Generated::Identity(identity) if identity.always => Err(refuse(format!(
+            "Column \"{}\" is an identity column defined as GENERATED ALWAYS.",
+            column.name
+        ))
+        .hint("Use OVERRIDING SYSTEM VALUE to override.")),
+        Generated::Stored(_) => Err(refuse(format!(
+            "Column \"{}\" is a generated column.",
+            column.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The target of INSERT without the mark that `syntax` puts before it for OVERRIDING.
+fn split_overriding(name: &ast::ObjectName) -> (ast::ObjectName, Overriding) {
+    let first = name.0.first().and_then(|part| part.as_ident());
+    let overriding = match first.map(|ident| ident.value.as_str()) {
+        Some(OVERRIDING_SYSTEM) => Overriding::System,
+        Some(OVERRIDING_USER) => Overriding::User,
+        _ => return (name.clone(), Overriding::Nothing),
+    };
+    (ast::ObjectName(name.0[1..].to_vec()), overriding)
 }

@@ -18,6 +18,10 @@ fn figure(expr: &ast::Expr) -> Option<(String, bool)> {
         ast::Expr::CompoundIdentifier(parts) => parts.last().map(|ident| (fold(ident), true)),
         ast::Expr::Nested(inner) => figure(inner),
         ast::Expr::Collate { expr, .. } => figure(expr),
+        ast::Expr::BinaryOp {
+            op: ast::BinaryOperator::Overlaps,
+            ..
+        } => good("overlaps"),
         ast::Expr::Function(function) => match function.name.0.last() {
             Some(ast::ObjectNamePart::Identifier(ident)) => {
                 let name = fold(ident);

@@ -268,6 +268,17 @@ impl<'p> Scope<'p> {
             || self.parent.is_some_and(|parent| parent.is_forbidden(alias))
     }
 
+    /// The alias that hides the name of a table, here or in an enclosing level.
+    pub fn alias_of(&self, table: &str) -> Option<&str> {
+        let hides = |range: &&Range| {
+            range.alias != table && range.table.as_ref().is_some_and(|own| own.name == table)
+        };
+        match self.ranges.iter().find(hides) {
+            Some(range) => Some(&range.alias),
+            None => self.parent.and_then(|parent| parent.alias_of(table)),
+        }
+    }
+
     /// All column ids of this level.
     pub fn own_columns(&self) -> Vec<ColumnRef> {
         let mut out = Vec::new();

@@ -41,6 +41,21 @@ impl LockSpec {
     }
 }
 
+/// `SELECT FOR UPDATE` and its kin, by the strength of the first FOR clause.
+pub fn row_lock_name(locks: &[ast::LockClause]) -> &'static str {
+    let Some(lock) = locks.first() else {
+        return "SELECT";
+    };
+    let first = lock.of.as_ref().and_then(|name| name.0.first());
+    let mark = first.and_then(|part| part.as_ident());
+    match mark.and_then(|ident| ident.value.strip_prefix(LOCK)) {
+        Some("no key update") => "SELECT FOR NO KEY UPDATE",
+        Some("key share") => "SELECT FOR KEY SHARE",
+        Some("share") => "SELECT FOR SHARE",
+        _ => "SELECT FOR UPDATE",
+    }
+}
+
 impl Binder<'_> {
     /// A whole query expression.
     pub(super) fn query(

@@ -20,6 +20,10 @@ pub const BETWEEN_SYMMETRIC: &str = "\u{1}between symmetric";
 pub const LOCK: &str = "\u{1}lock ";
 /// The mark that holds an ON CONFLICT target's text.
 pub const ARBITER: &str = "\u{1}arbiter ";
+/// The marks before the target of INSERT ... OVERRIDING.
+pub const OVERRIDING_SYSTEM: &str = "\u{1}overriding system";
+/// The same for USER VALUE.
+pub const OVERRIDING_USER: &str = "\u{1}overriding user";
 /// The mark for a frame's EXCLUDE.
 pub const EXCLUDE: &str = "\u{1}exclude ";
 
@@ -232,13 +236,7 @@ fn word(token: &TokenWithSpan) -> Option<Keyword> {
 /// Rewrites the tokens of one or more statements.
 pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
     join_strings(tokens);
-    let interesting = tokens.iter().any(|token| {
-        matches!(
-            word(token),
-            Some(Keyword::FOR | Keyword::CONFLICT | Keyword::EXCLUDE | Keyword::TABLE)
-        )
-    });
-    if !interesting {
+    if !is_interesting(tokens) {
         return;
     }
     let input = std::mem::take(tokens);
@@ -255,7 +253,13 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
             .lock(at, tokens)
             .or_else(|| reader.arbiter(at, tokens))
             .or_else(|| reader.exclude(at, tokens))
-            .or_else(|| reader.table(at, tokens));
+            .or_else(|| reader.table(at, tokens))
+            .or_else(|| reader.literal(at, tokens))
+            .or_else(|| reader.typed_literal(at, tokens))
+            .or_else(|| reader.trim(at, tokens))
+            .or_else(|| reader.only(at))
+            .or_else(|| reader.overriding(at, tokens))
+            .or_else(|| reader.is_null(at, tokens));
         match used {
             Some(next) => at = next,
             None => {
@@ -345,6 +349,55 @@ fn extend(first: &mut Token, rest: &Token) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Whether any of the rewrites may find something.
+fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
+    const WORDS: [&str; 4] = ["only", "overriding", "isnull", "notnull"];
+    let mut before: Option<&Token> = None;
+    for token in tokens {
+        let found = match &token.token {
+            Token::Whitespace(_) => continue,
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::FOR
+                | Keyword::CONFLICT
+                | Keyword::EXCLUDE
+                | Keyword::TABLE
+                | Keyword::TRIM => true,
+                _ => WORDS.iter().any(|own| word.value.eq_ignore_ascii_case(own)),
+            },
+            Token::SingleQuotedString(_) => match before {
+                Some(Token::SingleQuotedString(_)) => true,
+                Some(Token::Word(word)) => is_type_word(word),
+                _ => false,
+            },
+            _ => false,
+        };
+        if found {
+            return true;
+        }
+        before = Some(&token.token);
+    }
+    false
+}
+
+/// Types whose name may stand before a string and that sqlparser does not know.
+fn is_type_word(word: &Word) -> bool {
+    const TYPES: [&str; 12] = [
+        "bpchar",
+        "jsonpath",
+        "name",
+        "oid",
+        "pg_lsn",
+        "regclass",
+        "regnamespace",
+        "regproc",
+        "regprocedure",
+        "regrole",
+        "regtype",
+        "xid8",
+    ];
+    word.quote_style.is_none() && TYPES.iter().any(|own| word.value.eq_ignore_ascii_case(own))
 }
 
 struct Reader<'t> {
@@ -466,6 +519,157 @@ impl Reader<'_> {
         for token in [select, Token::Mul, keyword("FROM", Keyword::FROM)] {
             out.push(TokenWithSpan { token, span });
         }
+        Some(at + 1)
+    }
+
+    /// `'a'` and `'b'` on two lines are one string.
+    fn literal(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let Token::SingleQuotedString(first) = &self.token(at)?.token else {
+            return None;
+        };
+        let (mut text, mut next) = (first.clone(), at + 1);
+        while let Some(Token::SingleQuotedString(more)) = self.token(next).map(|t| &t.token) {
+            let newline = Token::Whitespace(Whitespace::Newline);
+            let between = &self.input[self.solid[next - 1]..self.solid[next]];
+            if !between.iter().any(|token| token.token == newline) {
+                break;
+            }
+            text.push_str(more);
+            next += 1;
+        }
+        if next == at + 1 {
+            return None;
+        }
+        let span = self.token(at)?.span;
+        let token = Token::SingleQuotedString(text);
+        out.push(TokenWithSpan { token, span });
+        Some(next)
+    }
+
+    /// `pg_lsn '0/0'` is `CAST('0/0' AS pg_lsn)`.
+    fn typed_literal(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let (name, value) = (self.token(at)?, self.token(at + 1)?);
+        match (&name.token, &value.token) {
+            (Token::Word(word), Token::SingleQuotedString(_)) if is_type_word(word) => {}
+            _ => return None,
+        }
+        let push = |out: &mut Vec<TokenWithSpan>, token: Token, span| {
+            out.push(TokenWithSpan { token, span });
+        };
+        push(out, keyword("CAST", Keyword::CAST), name.span);
+        push(out, Token::LParen, name.span);
+        out.push(value.clone());
+        push(out, keyword("AS", Keyword::AS), value.span);
+        out.push(name.clone());
+        push(out, Token::RParen, value.span);
+        Some(at + 2)
+    }
+
+    /// `TRIM([LEADING | TRAILING | BOTH] FROM x)`: the characters are a blank.
+    fn trim(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let open = matches!(self.token(at + 1).map(|t| &t.token), Some(Token::LParen));
+        if !self.is_word(at, "trim") || !open {
+            return None;
+        }
+        let side = ["leading", "trailing", "both"]
+            .iter()
+            .any(|word| self.is_word(at + 2, word));
+        let from = at + 2 + usize::from(side);
+        if !self.is_word(from, "from") {
+            return None;
+        }
+        out.extend((at..from).filter_map(|i| self.token(i).cloned()));
+        if side {
+            let span = self.token(from)?.span;
+            let blank = Token::SingleQuotedString(" ".to_owned());
+            out.push(TokenWithSpan { token: blank, span });
+            return Some(from);
+        }
+        Some(from + 1)
+    }
+
+    /// There is no inheritance: `ONLY` before a table changes nothing.
+    fn only(&self, at: usize) -> Option<usize> {
+        let before = ["update", "from", "join"];
+        let behind = at.checked_sub(1)?;
+        let named = matches!(self.token(at + 1).map(|t| &t.token), Some(Token::Word(_)));
+        (self.is_word(at, "only") && named && before.iter().any(|word| self.is_word(behind, word)))
+            .then_some(at + 1)
+    }
+
+    /// `INSERT INTO x ... OVERRIDING USER VALUE`: a mark goes before the name.
+    fn overriding(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        for kind in ["system", "user"] {
+            if self.words(at, &["overriding", kind, "value"]) {
+                return Some(at + 3);
+            }
+        }
+        if !self.words(at, &["insert", "into"]) {
+            return None;
+        }
+        let mut next = at + 2;
+        let mut depth = 0usize;
+        while let Some(token) = self.token(next) {
+            match &token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.checked_sub(1)?,
+                Token::SemiColon => return None,
+                _ if depth > 0 => {}
+                _ if ["values", "select", "with", "default", "table"]
+                    .iter()
+                    .any(|word| self.is_word(next, word)) =>
+                {
+                    return None;
+                }
+                _ if self.is_word(next, "overriding") => break,
+                _ => {}
+            }
+            next += 1;
+        }
+        let mark = match () {
+            () if self.is_word(next + 1, "system") => OVERRIDING_SYSTEM,
+            () if self.is_word(next + 1, "user") => OVERRIDING_USER,
+            () => return None,
+        };
+        let span = self.token(at + 2)?.span;
+        out.extend((at..at + 2).filter_map(|i| self.token(i).cloned()));
+        for token in [quoted(mark), Token::Period] {
+            out.push(TokenWithSpan { token, span });
+        }
+        Some(at + 2)
+    }
+
+    /// `x ISNULL`, `x NOTNULL`.
+    fn is_null(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let negated = self.is_word(at, "notnull");
+        if !negated && !self.is_word(at, "isnull") {
+            return None;
+        }
+        let operand = match &self.token(at.checked_sub(1)?)?.token {
+            Token::Word(word) => {
+                word.quote_style.is_some()
+                    || matches!(
+                        word.keyword,
+                        Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE
+                    )
+            }
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::RParen
+            | Token::RBracket => true,
+            _ => false,
+        };
+        if !operand {
+            return None;
+        }
+        let span = self.token(at)?.span;
+        let mut push = |token| out.push(TokenWithSpan { token, span });
+        push(keyword("IS", Keyword::IS));
+        if negated {
+            push(keyword("NOT", Keyword::NOT));
+        }
+        push(keyword("NULL", Keyword::NULL));
         Some(at + 1)
     }
 

@@ -133,8 +133,11 @@ impl Binder<'_> {
         let Datum::Text(text) = &value else {
             return Ok(Expr::null(target));
         };
-        let parsed = Datum::from_text(text, target.plain(), self.cx.format)?;
-        let value = if target.modifier >= 0 {
+        // `interval '1' year`: the fields say what a number counts. Other modifiers come after.
+        let fields = target.oid == Type::INTERVAL.oid;
+        let read_as = if fields { target } else { target.plain() };
+        let parsed = Datum::from_text(text, read_as, self.cx.format)?;
+        let value = if target.modifier >= 0 && !fields {
             let plain = target.plain();
             cast_alone(&parsed, plain, target, context, self.cx.format)?
         } else {

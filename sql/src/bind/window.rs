@@ -314,6 +314,7 @@ impl Bounds<'_, '_> {
                     offset.plain().name()
                 ),
             )
+            .hint("Cast the offset value to an appropriate type.")
         };
         let given = offset.ty();
         let offset = binder

@@ -210,8 +210,8 @@ impl Catalog {
         if table.kind == TableKind::System {
             return match privilege {
                 Privilege::Select if self.has_privilege(role, table, privilege, columns) => Ok(()),
-                Privilege::Select => Err(denied(table)),
-                _ => Err(denied(table).detail("System relations are read-only.")),
+                Privilege::Truncate => Err(system_catalog(table)),
+                _ => Err(denied(table)),
             };
         }
         let writes = matches!(
@@ -272,20 +272,20 @@ impl Catalog {
         if !self.sees(role, table) {
             return Err(super::snapshot::undefined(&[&table.name]));
         }
-        if table.kind == TableKind::System {
-            return Err(Error::new(
-                state::INSUFFICIENT_PRIVILEGE,
-                format!("permission denied: \"{}\" is a system catalog", table.name),
-            ));
-        }
+        let system = table.kind == TableKind::System;
         if self.has_role(role, table.owner) {
-            return Ok(());
+            return if system {
+                Err(system_catalog(table))
+            } else {
+                Ok(())
+            };
         }
         let error = Error::new(
             state::INSUFFICIENT_PRIVILEGE,
             format!("must be owner of {} {}", kind(table), table.name),
         );
         Err(match self.owner_shown(role, table) {
+            _ if system => error,
             Some(owner) => error.detail(format!("Its owner is \"{owner}\".")),
             None => error,
         })
@@ -307,6 +307,13 @@ pub(crate) fn kind(table: &Table) -> &'static str {
         TableKind::View(_) => "view",
         TableKind::Sequence(_) => "sequence",
     }
+}
+
+fn system_catalog(table: &Table) -> Error {
+    Error::new(
+        state::INSUFFICIENT_PRIVILEGE,
+        format!("permission denied: \"{}\" is a system catalog", table.name),
+    )
 }
 
 /// `permission denied for table x` (42501).

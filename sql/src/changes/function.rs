@@ -95,6 +95,7 @@ impl SystemFunction for Changes {
             page: None,
             given: 0,
             ended: false,
+            follows: false,
         }))
     }
 }
@@ -162,6 +163,8 @@ struct Running {
     page: Option<Page>,
     given: u64,
     ended: bool,
+    /// There was something to follow.
+    follows: bool,
 }
 
 impl RowSource for Running {
@@ -183,7 +186,10 @@ impl Running {
         let left = self.rows_max - self.given.min(self.rows_max);
         let mut page = match self.page.take() {
             Some(page) => page,
-            None => self.open(cx)?,
+            None => {
+                self.check_grant(cx)?;
+                self.open(cx)?
+            }
         };
         // A page counts its own rows, and `left` was what remained when it began.
         let rows_max = left + page.rows();
@@ -208,6 +214,21 @@ impl Running {
             }
         }
         Ok(None)
+    }
+
+    /// A call that has begun ends when the role may read nothing any more of what it follows.
+    fn check_grant(&mut self, cx: &ExecCx<'_>) -> Result<()> {
+        let catalog = cx.transaction.engine().catalog();
+        // The directory is a group of every feed.
+        let follows = self.filter.groups(&catalog).len() > 1;
+        if self.follows && !follows {
+            return Err(Error::new(
+                state::INSUFFICIENT_PRIVILEGE,
+                "permission denied for the tables that this feed follows",
+            ));
+        }
+        self.follows |= follows;
+        Ok(())
     }
 
     fn open(&self, cx: &ExecCx<'_>) -> Result<Page> {

@@ -17,6 +17,7 @@ use crate::catalog::{
     Column, ColumnId, Constraint, IndexKey, Key, Relation, Table, TableId, TableKind,
 };
 use crate::transaction::TableMode;
+use crate::types::kind::oid;
 use crate::{Error, Result, state};
 
 impl Draft<'_> {
@@ -422,7 +423,10 @@ impl Draft<'_> {
 
     fn rename_column(&mut self, id: TableId, old: &str, new: String) -> Done<()> {
         let table = self.table(id)?;
-        let column = column_named(&table, old)?.clone();
+        let Some(column) = table.column(old).cloned() else {
+            let message = format!("column \"{old}\" does not exist");
+            return Err(Error::new(state::UNDEFINED_COLUMN, message).into());
+        };
         if table.column(&new).is_some() {
             return Err(Error::new(
                 state::DUPLICATE_COLUMN,
@@ -513,6 +517,13 @@ impl Draft<'_> {
                             "column \"{name}\" of relation \"{}\" is already an identity column",
                             table.name
                         ),
+                    )
+                    .into());
+                }
+                if !matches!(column.ty.oid, oid::INT2 | oid::INT4 | oid::INT8) {
+                    return Err(Error::new(
+                        state::INVALID_PARAMETER_VALUE,
+                        "identity column type must be smallint, integer, or bigint",
                     )
                     .into());
                 }

@@ -32,13 +32,13 @@ const IGNORED_OPTIONS: [&str; 4] = [
 ];
 
 impl Draft<'_> {
-    /// CREATE TABLE and CREATE TABLE AS.
-    pub fn create_table_statement(&mut self, create: &parse::CreateTable) -> Done<()> {
+    /// CREATE TABLE and CREATE TABLE AS; false: IF NOT EXISTS, and it does.
+    pub fn create_table_statement(&mut self, create: &parse::CreateTable) -> Done<bool> {
         let ast = &create.table;
         self.refuse_unsupported(ast)?;
         let target = self.target(&ast.name)?;
         if self.exists_already(&target, ast.if_not_exists)? {
-            return Ok(());
+            return Ok(false);
         }
         self.reserve(target.schema, &[&target.name], target.owner)?;
         let id = TableId(self.oid(target.group)?);
@@ -68,7 +68,7 @@ impl Draft<'_> {
                 query: query.clone(),
             });
         }
-        Ok(())
+        Ok(true)
     }
 
     fn refuse_unsupported(&mut self, ast: &ast::CreateTable) -> Result<()> {
@@ -151,6 +151,14 @@ impl Draft<'_> {
                     (GeneratedAs::Always | GeneratedAs::ByDefault, None) => {
                         let always = matches!(generated_as, GeneratedAs::Always);
                         let options = sequence::identity_options(sequence_options.as_ref())?;
+                        if serials.iter().any(|(numbered, _)| *numbered == name) {
+                            let message = format!(
+                                "multiple identity specifications for column \"{name}\" of table \
+                                 \"{}\"",
+                                table.name
+                            );
+                            return Err(Error::new(state::SYNTAX_ERROR, message).into());
+                        }
                         column.not_null = true;
                         serials.push((name.clone(), Numbered::Identity { always, options }));
                     }
@@ -162,7 +170,14 @@ impl Draft<'_> {
                         return Err(Error::new(state::SYNTAX_ERROR, "syntax error").into());
                     }
                 },
-                ColumnOption::Collation(collation) => check_collation(collation)?,
+                ColumnOption::Collation(collation) => {
+                    check_collation(collation)?;
+                    if !is_collatable(ty) {
+                        let message =
+                            format!("collations are not supported by type {}", ty.plain().name());
+                        return Err(Error::new(state::DATATYPE_MISMATCH, message).into());
+                    }
+                }
                 other => match Wanted::of_column(other, named, &name)? {
                     Some(constraint) => wanted.push(constraint),
                     None => {
@@ -170,6 +185,16 @@ impl Draft<'_> {
                     }
                 },
             }
+        }
+        if column.default.is_some() && serials.iter().any(|(numbered, _)| *numbered == name) {
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                format!(
+                    "both default and identity specified for column \"{name}\" of table \"{}\"",
+                    table.name
+                ),
+            )
+            .into());
         }
         if null && column.not_null {
             return Err(Error::new(
@@ -598,9 +623,14 @@ pub(super) fn check_collation(collation: &ast::ObjectName) -> Result<()> {
         _ => Err(Error::new(
             state::UNDEFINED_OBJECT,
             format!("collation \"{name}\" for encoding \"UTF8\" does not exist"),
-        )
-        .hint("Text is ordered by code point (C.UTF-8).")),
+        )),
     }
+}
+
+/// Whether values of a type have an order that a collation gives.
+fn is_collatable(ty: Type) -> bool {
+    let base = ty.element().unwrap_or(ty).plain();
+    [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME].contains(&base)
 }
 
 /// The value of a `WITH` option as text.

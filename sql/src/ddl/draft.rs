@@ -24,6 +24,9 @@ pub(crate) trait Ground {
     /// The group of an owner, made if there is none yet.
     fn group_for(&mut self, owner: RoleId) -> Done<GroupId>;
 
+    /// Keeps a relation's name from others until the transaction ends.
+    fn lock_name(&mut self, group: GroupId, schema: SchemaId, name: &str) -> Done<()>;
+
     /// Reserves names in `public` (or schema names: schema 0) in the directory.
     fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()>;
 

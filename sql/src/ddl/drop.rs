@@ -149,7 +149,7 @@ impl Draft<'_> {
             }
         };
         let (fits, hint) = match (&table.kind, kind) {
-            (TableKind::Table, ObjectKind::Table)
+            (TableKind::Table | TableKind::System, ObjectKind::Table)
             | (TableKind::View(_), ObjectKind::View)
             | (TableKind::Sequence(_), ObjectKind::Sequence) => (true, ""),
             (TableKind::Table | TableKind::System, _) => {
@@ -452,6 +452,15 @@ impl Draft<'_> {
                     state::WRONG_OBJECT_TYPE,
                     format!("\"{}\" is not an index", relation.name()),
                 )
+                .hint(match &relation {
+                    Relation::Table(t) if matches!(t.kind, TableKind::View(_)) => {
+                        "Use DROP VIEW to remove a view."
+                    }
+                    Relation::Table(t) if matches!(t.kind, TableKind::Sequence(_)) => {
+                        "Use DROP SEQUENCE to remove a sequence."
+                    }
+                    _ => "Use DROP TABLE to remove a table.",
+                })
                 .into());
             };
             self.catalog.must_own(self.role, &table)?;

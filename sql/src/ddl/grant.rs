@@ -605,10 +605,12 @@ fn table_privilege(name: &str, table: &Table) -> Result<Privileges> {
         "REFERENCES" if !sequence => Privilege::References.into(),
         "TRIGGER" if !sequence => Privilege::Trigger.into(),
         other => {
-            return Err(invalid_privilege(
-                other,
-                if sequence { "sequence" } else { "relation" },
-            ));
+            let kind = match other {
+                _ if sequence => "sequence",
+                "USAGE" => "table",
+                _ => "relation",
+            };
+            return Err(invalid_privilege(other, kind));
         }
     })
 }

@@ -82,7 +82,12 @@ impl Draft<'_> {
                 let on = on.ok_or_else(|| Error::new(state::SYNTAX_ERROR, "syntax error"))?;
                 let table = self.own_relation(on)?;
                 let name = shown(&parts(&comment.name)?);
-                let id = find_constraint(&table, &name)?.id();
+                let id = find_constraint(&table, &name)
+                    .map_err(|mut error| {
+                        error.0.message = error.0.message.replace("of relation", "for table");
+                        error
+                    })?
+                    .id();
                 self.ground.lock(&table, TableMode::ShareUpdateExclusive)?;
                 self.edit_table(table.id, |t| {
                     if let Some(c) = t.constraints.iter_mut().find(|c| c.id() == id) {

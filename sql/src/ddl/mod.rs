@@ -37,8 +37,8 @@ impl Draft<'_> {
     fn decide(&mut self, ddl: &Ddl) -> Done<&'static str> {
         match ddl {
             Ddl::CreateTable(create) => {
-                self.create_table_statement(create)?;
-                return Ok(match (&create.table.query, create.with_data) {
+                let made = self.create_table_statement(create)?;
+                return Ok(match (&create.table.query, made && create.with_data) {
                     (Some(_), true) => "SELECT",
                     (Some(_), false) => "CREATE TABLE AS",
                     (None, _) => "CREATE TABLE",
@@ -46,6 +46,9 @@ impl Draft<'_> {
             }
             Ddl::CreateSequence(create) => self.create_sequence(create)?,
             Ddl::AlterSequence(alter) => self.alter_sequence(alter)?,
+            Ddl::AlterIdentity(table, column, change) => {
+                self.alter_identity(table, column, change)?;
+            }
             Ddl::CreateRole(create) => self.create_role(create)?,
             Ddl::AlterRole(alter) => self.alter_role(alter)?,
             Ddl::AlterRoleSet(alter) => self.alter_role_set(alter)?,
@@ -137,6 +140,7 @@ fn tag(ddl: &Ddl) -> &'static str {
         Ddl::CreateTable(_) => "CREATE TABLE",
         Ddl::CreateSequence(_) => "CREATE SEQUENCE",
         Ddl::AlterSequence(_) => "ALTER SEQUENCE",
+        Ddl::AlterIdentity(..) => "ALTER TABLE",
         Ddl::CreateRole(_) => "CREATE ROLE",
         Ddl::AlterRole(_) | Ddl::AlterRoleSet(_) | Ddl::RenameRole(..) => "ALTER ROLE",
         Ddl::DropRole(..) => "DROP ROLE",

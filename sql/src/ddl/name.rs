@@ -182,9 +182,7 @@ impl Draft<'_> {
                     Err(denied())
                 }
             }
-            SchemaId::PG_CATALOG | SchemaId::INFORMATION | SchemaId::FREEHOLD => {
-                Err(denied().detail("System schemas hold system relations only."))
-            }
+            SchemaId::PG_CATALOG | SchemaId::INFORMATION | SchemaId::FREEHOLD => Err(denied()),
             _ if self.catalog.has_role(self.role, schema.owner) => Ok(schema.owner),
             _ => {
                 let owner = self.catalog.role_name(schema.owner);
@@ -222,8 +220,14 @@ impl Draft<'_> {
         name
     }
 
-    /// Names in `public` are reserved in the directory before the commit that uses them.
+    /// Two transactions that take one name wait for each other. Names in `public` are reserved in
+    /// the directory before the commit that uses them.
     pub fn reserve(&mut self, schema: SchemaId, names: &[&str], owner: RoleId) -> Done<()> {
+        if let Some(group) = self.catalog.group_of(owner) {
+            for name in names {
+                self.ground.lock_name(group, schema, name)?;
+            }
+        }
         if schema != SchemaId::PUBLIC || names.is_empty() {
             return Ok(());
         }

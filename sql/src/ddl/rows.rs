@@ -113,7 +113,7 @@ pub(super) fn duplicate(table: &Table, index: &Index, row: &[Datum], cx: &ExecCx
         state::UNIQUE_VIOLATION,
         format!("could not create unique index \"{}\"", index.name),
     )
-    .table("", table.name.clone())
+    .table(cx.catalog.schema_name(table.schema), table.name.clone())
     .constraint(index.name.clone());
     if names.len() == index.columns.len() {
         let (names, values) = (names.join(", "), values.join(", "));

@@ -133,6 +133,9 @@ pub(super) fn set_sequence(
     Ok(())
 }
 
+/// The class of locks on relations' names.
+const RELATION_NAMES: u32 = 1;
+
 /// The transaction as the deciding part sees it.
 pub(super) struct Outside<'a, 'b, 'c> {
     pub bind: &'a BindCx<'a>,
@@ -173,6 +176,14 @@ impl Ground for Outside<'_, '_, '_> {
 
     fn group_for(&mut self, owner: RoleId) -> Done<GroupId> {
         self.cx.transaction.owner_group(owner)
+    }
+
+    fn lock_name(&mut self, group: GroupId, schema: SchemaId, name: &str) -> Done<()> {
+        let mut key = schema.0.to_be_bytes().to_vec();
+        key.extend_from_slice(name.as_bytes());
+        let transaction = &mut self.cx.transaction;
+        transaction.lock_object(group, RELATION_NAMES, &key, Policy::Wait)?;
+        Ok(())
     }
 
     fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()> {

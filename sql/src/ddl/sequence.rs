@@ -8,8 +8,10 @@ use storage::Position;
 
 use super::draft::{Done, Draft, Work};
 use super::name::{Target, no_column, parts, shown};
-use crate::catalog::{ColumnId, Key, Relation, SequenceOptions, Table, TableId, TableKind};
-use crate::parse;
+use crate::catalog::{
+    ColumnId, Identity, Key, Relation, SequenceOptions, Table, TableId, TableKind,
+};
+use crate::parse::{self, IdentityChange};
 use crate::transaction::TableMode;
 use crate::types::Type;
 use crate::types::kind::oid;
@@ -264,12 +266,58 @@ impl Draft<'_> {
         let Some(table) = self.sequence_named(&alter.name, alter.if_exists)? else {
             return Ok(());
         };
-        self.ground.lock(&table, TableMode::ShareRowExclusive)?;
+        self.alter_options(&table, &alter.options)
+    }
+
+    /// ALTER TABLE ... ALTER COLUMN ... SET GENERATED, RESTART, DROP IDENTITY.
+    pub fn alter_identity(
+        &mut self,
+        name: &ast::ObjectName,
+        column: &str,
+        change: &IdentityChange,
+    ) -> Done<()> {
+        let table = self.own_table(name)?;
+        self.ground.lock(&table, TableMode::AccessExclusive)?;
+        let Some(column) = table.column(column).cloned() else {
+            return Err(no_column(&table, column).into());
+        };
+        let Some(identity) = column.identity else {
+            let message = format!(
+                "column \"{}\" of relation \"{}\" is not an identity column",
+                column.name, table.name
+            );
+            if *change == (IdentityChange::Drop { if_exists: true }) {
+                let notice = format!("{message}, skipping");
+                self.notice(Error::new(state::SUCCESSFUL_COMPLETION, notice));
+                return Ok(());
+            }
+            return Err(Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into());
+        };
+        match change {
+            IdentityChange::Drop { .. } => {
+                self.remove_sequence(identity.sequence)?;
+                self.edit_column(table.id, column.id, |c| c.identity = None)
+            }
+            IdentityChange::Set { always, options } => {
+                let sequence = self.table(identity.sequence)?;
+                self.alter_options(&sequence, options)?;
+                let Some(always) = *always else {
+                    return Ok(());
+                };
+                self.edit_column(table.id, column.id, |c| {
+                    c.identity = Some(Identity { always, ..identity });
+                })
+            }
+        }
+    }
+
+    fn alter_options(&mut self, table: &Table, given: &parse::SequenceOptions) -> Done<()> {
+        self.ground.lock(table, TableMode::ShareRowExclusive)?;
         let TableKind::Sequence(old) = &table.kind else {
             return Err(Error::internal("a sequence has no options").into());
         };
-        let changed = changed_options(old, &alter.options)?;
-        let owned_by = match &alter.options.owned_by {
+        let changed = changed_options(old, given)?;
+        let owned_by = match &given.owned_by {
             None => old.owned_by,
             Some(_) if old.identity => {
                 return Err(Error::new(
@@ -294,7 +342,7 @@ impl Draft<'_> {
             ..changed
         };
         check(&options)?;
-        if let Some(restart) = alter.options.restart {
+        if let Some(restart) = given.restart {
             let last = restart.unwrap_or(options.start);
             check_restart(last, &options)?;
             self.work.push(Work::SetSequence {

@@ -459,7 +459,7 @@ fn check_parent(
             ),
         )
         .detail(detail)
-        .table(cx_schema(child), &child.name)
+        .table(cx.catalog.schema_name(child.schema), &child.name)
         .constraint(&key.name)
     };
     if values.iter().any(Datum::is_null) {
@@ -476,7 +476,7 @@ fn check_parent(
         "Key {shown} is not present in table \"{}\".",
         parent.name
     ));
-    Err(Stop::Error(with_schema(error, child, cx)))
+    Err(Stop::Error(error))
 }
 
 fn check_children(
@@ -506,7 +506,7 @@ fn still_referenced(
     cx: &ExecCx<'_>,
 ) -> Error {
     let shown = shown_key(parent, &key.referenced_columns, values, cx);
-    let error = Error::new(
+    Error::new(
         state::FOREIGN_KEY_VIOLATION,
         format!(
             "update or delete on table \"{}\" violates foreign key constraint \"{}\" on table \
@@ -518,18 +518,8 @@ fn still_referenced(
         "Key {shown} is still referenced from table \"{}\".",
         child.name
     ))
-    .table("", &child.name)
-    .constraint(&key.name);
-    with_schema(error, child, cx)
-}
-
-fn cx_schema(_table: &Table) -> String {
-    String::new()
-}
-
-fn with_schema(mut error: Error, table: &Table, cx: &ExecCx<'_>) -> Error {
-    error.0.schema = Some(cx.catalog.schema_name(table.schema).to_owned());
-    error
+    .table(cx.catalog.schema_name(child.schema), &child.name)
+    .constraint(&key.name)
 }
 
 fn shown_key(
@@ -555,8 +545,24 @@ fn shown_key(
     format!("({})=({})", names.join(", "), texts.join(", "))
 }
 
-/// The keys of rows that reference these values, newest state, at most `max`.
+/// The keys of rows that reference these values, newest state, at most `max`. Not as of the
+/// statement's snapshot: the lock on the referenced key keeps new references out, and those that
+/// came in before it count, seen or not.
 fn referencing(
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: &[Datum],
+    max: usize,
+    cx: &mut ExecCx<'_>,
+) -> Result<Vec<Vec<u8>>, Stop> {
+    let mut newest = cx.transaction.newest_snapshot(child.group)?;
+    cx.transaction.swap_snapshot(&mut newest);
+    let found = find_referencing(child, key, values, max, cx);
+    cx.transaction.swap_snapshot(&mut newest);
+    found
+}
+
+fn find_referencing(
     child: &Arc<Table>,
     key: &ForeignKey,
     values: &[Datum],

@@ -113,14 +113,6 @@ impl Bench {
         Ok(out)
     }
 
-    pub(crate) fn plan(&self, sql: &str) -> Result<Arc<Planned>> {
-        let parsed = parse::parse(sql)?.remove(0);
-        let Statement::Query(statement) = parsed.statement else {
-            panic!("not a query: {sql}");
-        };
-        self.planned(&statement, &parsed.text)
-    }
-
     fn planned(&self, statement: &sqlparser::ast::Statement, text: &str) -> Result<Arc<Planned>> {
         let catalog = self.catalog();
         let path = catalog.search_path(&["$user".to_owned(), "public".to_owned()], self.role);

@@ -3,6 +3,7 @@
 
 use crate::expr::{AggregateCall, ColumnRef, Expr, FrameBound, SubqueryKind, WindowCall};
 use crate::plan::Rel;
+use crate::types::Type;
 
 /// What a visitor wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,9 +272,18 @@ impl Expr {
     pub fn is_immutable(&self) -> bool {
         use crate::functions::Volatility;
         !contains(self, &mut |expr| match expr {
+            // `||` with something that is no text is a cast and a concatenation.
+            Expr::Call(call)
+                if ["textanycat", "anytextcat"].contains(&call.resolved.function.name) =>
+            {
+                call.args
+                    .iter()
+                    .any(|arg| !is_fixed_cast(arg.ty(), Type::TEXT))
+            }
             Expr::Call(call) | Expr::SetReturning(call) => {
                 call.resolved.function.volatility != Volatility::Immutable
             }
+            Expr::Cast(cast) => !is_fixed_cast(cast.input.ty(), cast.ty),
             _ => false,
         })
     }
@@ -283,6 +293,38 @@ impl Expr {
         contains(self, &mut |expr| {
             matches!(expr, Expr::Subquery(_) | Expr::SubPlan(_))
         })
+    }
+}
+
+/// Whether a cast gives the same whatever the session's DateStyle, TimeZone and search path are.
+fn is_fixed_cast(source: Type, target: Type) -> bool {
+    let base = |ty: Type| ty.element().unwrap_or(ty).plain();
+    let (source, target) = (base(source), base(target));
+    if source == target {
+        return true;
+    }
+    let is_text = |ty: Type| {
+        [
+            Type::TEXT,
+            Type::VARCHAR,
+            Type::BPCHAR,
+            Type::NAME,
+            Type::UNKNOWN,
+        ]
+        .contains(&ty)
+    };
+    let styled = |ty: Type| {
+        let dates = [Type::DATE, Type::TIMESTAMP, Type::TIMESTAMPTZ];
+        dates.contains(&ty) || ty.name().starts_with("reg")
+    };
+    let zoned = |ty: Type| [Type::TIMESTAMPTZ, Type::TIMETZ].contains(&ty);
+    match (is_text(source), is_text(target)) {
+        (true, false) => {
+            !styled(target) && ![Type::TIME, Type::TIMETZ, Type::INTERVAL].contains(&target)
+        }
+        (false, true) => !styled(source),
+        (true, true) => true,
+        (false, false) => !(zoned(source) || zoned(target)),
     }
 }
 

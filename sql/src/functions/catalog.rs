@@ -239,6 +239,7 @@ fn is_system(name: &str) -> bool {
         "setval",
         "lastval",
         "version",
+        "timeofday",
         "current_query",
         "to_regclass",
         "to_regproc",

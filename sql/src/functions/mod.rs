@@ -15,8 +15,10 @@ pub mod scalar;
 pub mod set;
 pub mod window;
 
-use crate::error::{Error, Result};
-use crate::types::{Array, Datum, Type};
+use std::sync::Arc;
+
+use crate::error::{Error, Result, state};
+use crate::types::{Array, Datum, Shape, Type};
 
 pub use aggregate::Accumulator;
 pub use catalog::{Operator, function, functions_in, functions_named, operator, operators_named};
@@ -188,6 +190,8 @@ pub struct Resolved {
     slots: Option<Vec<Slot>>,
     /// `VARIADIC array` given to a `VARIADIC "any"` parameter.
     spread: bool,
+    /// The columns that the query defines for a function that returns `record`.
+    shape: Option<Arc<Shape>>,
 }
 
 impl Resolved {
@@ -200,7 +204,32 @@ impl Resolved {
             pack_from: None,
             slots: None,
             spread: false,
+            shape: None,
         }
+    }
+
+    /// The call with the column definition list that its query gives: `AS t (a int, b text)`.
+    pub fn with_shape(mut self, shape: Arc<Shape>) -> Resolved {
+        self.shape = Some(shape);
+        self
+    }
+
+    /// The column definition list.
+    ///
+    /// # Errors
+    /// 0A000 where the query gives none.
+    pub fn shape(&self) -> Result<&Arc<Shape>> {
+        self.shape.as_ref().ok_or_else(|| {
+            let name = self.function.name;
+            Error::new(
+                state::FEATURE_NOT_SUPPORTED,
+                format!("could not determine row type for result of {name}"),
+            )
+            .hint(
+                "Provide a non-null record argument, or call the function in the FROM clause \
+                 using a column definition list.",
+            )
+        })
     }
 
     /// The types of the parameters as the function sees them (after packing and defaults are in).

@@ -218,6 +218,7 @@ fn bind(candidate: Candidate, arguments: &[Argument<'_>]) -> Result<Resolved> {
         pack_from,
         slots,
         spread: false,
+        shape: None,
     })
 }
 
@@ -701,6 +702,7 @@ pub fn resolve_operator(name: &str, left: Option<Type>, right: Type) -> Result<R
         pack_from: None,
         slots: None,
         spread: false,
+        shape: None,
     };
     Ok(ResolvedOperator { operator, call })
 }

@@ -61,11 +61,26 @@ impl<'a> Text<'a> {
             .find(|t| !matches!(t.token, Token::Whitespace(_)));
         match token {
             Some(t) if t.token != Token::EOF => self.near(t),
-            _ => {
-                let end = self.position(self.sql.len());
-                Error::new(state::SYNTAX_ERROR, "syntax error at end of input").at(end)
-            }
+            _ => self.at_end(tokens),
         }
+    }
+
+    /// The error behind the last token: at the semicolon, if there is one.
+    fn at_end(&self, tokens: &[TokenWithSpan]) -> Error {
+        let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
+        let end = tokens
+            .iter()
+            .rev()
+            .find(solid)
+            .map_or(self.sql.len(), |last| self.byte(last.span.end));
+        let rest = self.sql.get(end..).unwrap_or_default();
+        let blank = rest.len() - rest.trim_start().len();
+        if rest[blank..].starts_with(';') {
+            return Error::new(state::SYNTAX_ERROR, "syntax error at or near \";\"")
+                .at(self.position(end + blank));
+        }
+        let end = self.position(self.sql.len());
+        Error::new(state::SYNTAX_ERROR, "syntax error at end of input").at(end)
     }
 
     /// The error at one token.

@@ -165,6 +165,29 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
         words.name()?;
         return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
     }
+    if words.is("RESET") {
+        // Storage parameters that are accepted and mean nothing.
+        words.advance();
+        words.bracketed(|w| w.name())?;
+        return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+    }
+    if words.eat("ALTER") {
+        words.eat("COLUMN");
+        let column = words.name()?;
+        if let Some(change) = sequence::identity_change(words)? {
+            return ddl(Ddl::AlterIdentity(name, column, change));
+        }
+        if words.eat("SET STATISTICS") {
+            words.integer()?;
+            return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+        }
+        if words.eat_one(&["SET STORAGE", "SET COMPRESSION"]).is_some() {
+            words.name()?;
+            return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+        }
+        words.replace(tokens);
+        return table::alter(words);
+    }
     if words.eat("SET WITHOUT") {
         words.name()?;
         return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));

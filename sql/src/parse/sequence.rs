@@ -4,7 +4,7 @@ use sqlparser::ast::ObjectName;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::words::Words;
-use super::{AlterSequence, CreateSequence, Ddl, SequenceOptions, Statement};
+use super::{AlterSequence, CreateSequence, Ddl, IdentityChange, SequenceOptions, Statement};
 use crate::{Error, Result, state};
 
 /// After CREATE [TEMP] SEQUENCE.
@@ -88,6 +88,62 @@ pub(super) fn options(
             return Ok(o);
         }
     }
+}
+
+/// First words of the options that ALTER COLUMN ... SET takes.
+const OPTIONS: [&str; 7] = [
+    "CACHE",
+    "CYCLE",
+    "INCREMENT",
+    "MAXVALUE",
+    "MINVALUE",
+    "NO",
+    "START",
+];
+
+/// What ALTER COLUMN says about an identity: DROP IDENTITY, SET GENERATED, RESTART, SET option.
+pub(super) fn identity_change(words: &mut Words<'_>) -> Result<Option<IdentityChange>> {
+    if words.eat("DROP IDENTITY") {
+        let if_exists = words.eat("IF EXISTS");
+        return Ok(Some(IdentityChange::Drop { if_exists }));
+    }
+    let mut always = None;
+    let mut all = SequenceOptions::default();
+    loop {
+        if words.eat("SET GENERATED") {
+            let given = words.eat("ALWAYS");
+            if !given {
+                words.need("BY DEFAULT")?;
+            }
+            once(&mut always, given)?;
+            continue;
+        }
+        let set = words.is("SET") && OPTIONS.iter().any(|word| words.is_nth(1, word));
+        if !set && !words.is("RESTART") {
+            break;
+        }
+        if set {
+            words.advance();
+        }
+        merge(&mut all, options(words, &mut None)?)?;
+    }
+    let given = always.is_some() || all != SequenceOptions::default();
+    Ok(given.then_some(IdentityChange::Set {
+        always,
+        options: all,
+    }))
+}
+
+fn merge(all: &mut SequenceOptions, more: SequenceOptions) -> Result<()> {
+    macro_rules! fields {
+        ($($field:ident),*) => {
+            $(if let Some(value) = more.$field {
+                once(&mut all.$field, value)?;
+            })*
+        };
+    }
+    fields!(increment, min, max, start, restart, cache, cycle);
+    Ok(())
 }
 
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<()> {

@@ -60,6 +60,8 @@ pub enum Ddl {
     CreateSequence(CreateSequence),
     /// ALTER SEQUENCE.
     AlterSequence(AlterSequence),
+    /// ALTER TABLE x ALTER COLUMN y, for what it says about y's identity.
+    AlterIdentity(ast::ObjectName, String, IdentityChange),
     /// CREATE ROLE, CREATE USER, CREATE GROUP.
     CreateRole(CreateRole),
     /// ALTER ROLE name WITH options.
@@ -211,6 +213,19 @@ pub struct AlterSequence {
     pub name: ast::ObjectName,
     pub if_exists: bool,
     pub options: SequenceOptions,
+}
+
+/// What becomes of a column's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum IdentityChange {
+    /// DROP IDENTITY.
+    Drop { if_exists: bool },
+    /// SET GENERATED (ALWAYS = true), RESTART, SET of the sequence's options.
+    Set {
+        always: Option<bool>,
+        options: SequenceOptions,
+    },
 }
 
 /// The options of a role. `None` = not given.

@@ -12,12 +12,17 @@ use crate::{Error, Result, state};
 /// CREATE [TEMP | UNLOGGED] TABLE, from its first word on.
 pub(super) fn create(words: &mut Words<'_>) -> Result<Statement> {
     let with_data = cut_tail(words);
+    type_names(words);
     let likes = cut_likes(words)?;
     let sequences = rewrite_identities(words)?;
+    let bracket = words.tokens().iter().any(|t| t.token == Token::LParen);
     let statement = words.sql(|p| p.parse_statement())?;
     let ast::Statement::CreateTable(table) = statement else {
         return Err(words.syntax());
     };
+    if !bracket && table.query.is_none() && table.partition_of.is_none() {
+        return Err(words.syntax());
+    }
     Ok(Statement::Ddl(Box::new(Ddl::CreateTable(CreateTable {
         table,
         likes,
@@ -96,6 +101,45 @@ fn cut_tail(words: &mut Words<'_>) -> bool {
         words.replace(tokens);
     }
     with_data
+}
+
+/// `CREATE TABLE x (a, b) AS`: sqlparser wants a type behind each name. Any will do, for the
+/// query has the types.
+fn type_names(words: &mut Words<'_>) {
+    let tokens = words.tokens().to_vec();
+    let at = solid(&tokens);
+    let Some(open) = at.iter().position(|i| tokens[*i].token == Token::LParen) else {
+        return;
+    };
+    let mut names = Vec::new();
+    let mut next = open + 1;
+    loop {
+        let token = |n: usize| at.get(n).map(|i| &tokens[*i].token);
+        let (Some(Token::Word(_)), Some(behind)) = (token(next), token(next + 1)) else {
+            return;
+        };
+        names.push(at[next]);
+        next += 2;
+        match behind {
+            Token::Comma => {}
+            Token::RParen if token(next).is_some_and(|t| is_word(t, "AS")) => break,
+            _ => return,
+        }
+    }
+    let mut new = Vec::with_capacity(tokens.len() + 2 * names.len());
+    for (i, token) in tokens.into_iter().enumerate() {
+        let span = token.span;
+        new.push(token);
+        if names.contains(&i) {
+            let blank = Token::Whitespace(sqlparser::tokenizer::Whitespace::Space);
+            new.push(TokenWithSpan { token: blank, span });
+            new.push(TokenWithSpan {
+                token: Token::make_word("text", None),
+                span,
+            });
+        }
+    }
+    words.replace(new);
 }
 
 /// Cuts `LIKE x [INCLUDING | EXCLUDING y ...]` elements out of the column list.

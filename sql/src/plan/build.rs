@@ -1251,6 +1251,7 @@ impl<'a> Builder<'a> {
         let (plan, test) = built?;
         self.subplans += 1;
         let working = reads_cte(&subquery.rel, nested);
+        let tested = matches!(kind, SubPlanKind::Any | SubPlanKind::All);
         Ok(SubPlan {
             index: self.subplans - 1,
             kind,
@@ -1260,9 +1261,7 @@ impl<'a> Builder<'a> {
             test,
             hashed: hashed.filter(|_| !working),
             ty: subquery.ty,
-            cached: !working
-                && !(correlated && is_volatile(&subquery.rel))
-                && (!correlated || !matches!(kind, SubPlanKind::Any | SubPlanKind::All)),
+            cached: !(working || correlated && (tested || is_volatile(&subquery.rel))),
         })
     }
 

@@ -118,13 +118,22 @@ impl Session {
                 }
                 let parts = fold_name(name)?;
                 let name: Vec<String> = parts.iter().map(|p| quote_identifier(p)).collect();
+                let copied = columns;
                 let columns: Vec<String> = match columns.is_empty() {
                     true => table
                         .live_columns()
+                        .filter(|c| c.generated.is_none())
                         .map(|c| quote_identifier(&c.name))
                         .collect(),
                     false => columns.iter().map(|c| quote_identifier(c)).collect(),
                 };
+                let generated = |name: &&String| {
+                    let column = table.column(name);
+                    column.is_some_and(|c| c.generated.is_some())
+                };
+                if let Some(name) = copied.iter().find(generated) {
+                    return Err(generated_column(name).into());
+                }
                 let text = format!("SELECT {} FROM {}", columns.join(", "), name.join("."));
                 let parsed = parse::parse(&text)?.pop().map(|p| p.statement);
                 let Some(parse::Statement::Query(query)) = parsed else {
@@ -452,6 +461,14 @@ struct Target {
     given: Vec<bool>,
 }
 
+fn generated_column(name: &str) -> Error {
+    Error::new(
+        state::INVALID_COLUMN_REFERENCE,
+        format!("column \"{name}\" is a generated column"),
+    )
+    .detail("Generated columns cannot be used in COPY.")
+}
+
 impl Target {
     fn new(table: &Table, columns: &[String]) -> Result<Target> {
         let mut target = Target {
@@ -487,11 +504,7 @@ impl Target {
         for at in chosen {
             let column = &table.columns[at];
             if column.generated.is_some() {
-                return Err(Error::new(
-                    state::INVALID_COLUMN_REFERENCE,
-                    format!("column \"{}\" is a generated column", column.name),
-                )
-                .detail("Generated columns cannot be used in COPY."));
+                return Err(generated_column(&column.name));
             }
             if std::mem::replace(&mut target.given[at], true) {
                 return Err(Error::new(
@@ -609,7 +622,7 @@ fn decode(
                     return Err((error, None));
                 };
                 let shown = || Some(field.chars().take(100).collect::<String>());
-                Datum::from_text(field, types[at], settings)
+                Datum::from_input(field, types[at], settings)
                     .map_err(|e| (e, Some((names[at].clone(), shown()))))?
             }
         };

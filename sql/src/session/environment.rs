@@ -115,6 +115,8 @@ pub(super) struct Surroundings<'a> {
     pub text: &'a str,
     /// In a read-only transaction: no sequences, no notifications.
     pub read_only: bool,
+    /// The transaction's isolation level, as `SHOW transaction_isolation` prints it.
+    pub isolation: &'static str,
     pub statements: &'a HashMap<String, Arc<Prepared>>,
     pub portals: &'a HashMap<String, Portal>,
 }
@@ -125,6 +127,13 @@ fn stopped() -> Error {
 }
 
 impl Surroundings<'_> {
+    /// Says whose a holder of advisory locks is.
+    fn holder(&self, id: TxId) -> TxId {
+        let process = self.activity.process();
+        self.engine.activities().hold(id, process);
+        id
+    }
+
     fn need(&self, need: Need) -> Error {
         self.effects.borrow_mut().need = Some(need);
         stopped()
@@ -207,12 +216,7 @@ impl Surroundings<'_> {
             .get(GroupId::DIRECTORY)
             .ok_or_else(|| Error::from(storage::Error::NoGroup(GroupId::DIRECTORY)))?;
         let locks = directory.locks();
-        let begin = || {
-            let id = directory.begin();
-            let process = self.activity.process();
-            self.engine.activities().hold(id, process);
-            id
-        };
+        let begin = || self.holder(directory.begin());
         let session = *self
             .memory
             .borrow_mut()
@@ -315,6 +319,10 @@ impl Surroundings<'_> {
             }
             "session_authorization" => return Some(self.user.session_name.to_string()),
             "freehold.token" => return Some(self.token.to_string()),
+            "transaction_isolation" => return Some(self.isolation.to_owned()),
+            "transaction_read_only" => {
+                return Some(if self.read_only { "on" } else { "off" }.to_owned());
+            }
             "is_superuser" => {
                 let superuser = self.catalog.is_superuser(self.user.session);
                 return Some(if superuser { "on" } else { "off" }.to_owned());
@@ -436,7 +444,7 @@ impl Surroundings<'_> {
         let Some(other) = self.engine.activities().get(*process) else {
             self.effects.borrow_mut().notices.push(Error::new(
                 state::WARNING,
-                format!("PID {process} is not a PostgreSQL server process"),
+                format!("PID {process} is not a PostgreSQL backend process"),
             ));
             return Ok(Datum::Bool(false));
         };
@@ -462,6 +470,13 @@ impl Surroundings<'_> {
         }
         Ok(Datum::Bool(true))
     }
+}
+
+/// `version()`: clients read the number behind the first word.
+fn version() -> String {
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    let version = crate::settings::SERVER_VERSION;
+    format!("PostgreSQL {version} on {arch}-{os}, compiled by rustc, 64-bit")
 }
 
 /// `cannot execute x in a read-only transaction` (25006).
@@ -549,6 +564,14 @@ impl System for Surroundings<'_> {
             }
             "version" => Ok(Datum::from(crate::settings::version())),
             "current_query" => Ok(Datum::Text(self.text.into())),
+            "pg_trigger_depth" => Ok(Datum::Int4(0)),
+            "pg_jit_available" => Ok(Datum::Bool(false)),
+            // No replay, and as over a Unix socket: the wire is none of SQL's business.
+            "pg_last_xact_replay_timestamp"
+            | "inet_server_addr"
+            | "inet_server_port"
+            | "inet_client_addr"
+            | "inet_client_port" => Ok(Datum::Null),
             "pg_safe_snapshot_blocking_pids" | "pg_blocking_pids" => Ok(Datum::array(
                 crate::types::Array::empty(crate::types::Type::INT4),
             )),

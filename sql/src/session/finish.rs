@@ -173,11 +173,15 @@ impl Session {
             values: self.values.clone(),
             user: self.user.clone(),
             deferred: self.deferred.len(),
+            cursors: self.portals.keys().cloned().collect(),
         }
     }
 
     pub(super) fn restore(&mut self, saved: Saved) {
         self.deferred.truncate(saved.deferred);
+        // A cursor goes with the savepoint in which it was declared.
+        self.portals
+            .retain(|name, portal| portal.cursor.is_none() || saved.cursors.contains(name));
         self.values = saved.values;
         self.user = saved.user;
         // The values were in force before, so they can be decoded.

@@ -32,7 +32,7 @@ mod user;
 mod utility;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use activity::{Activity, Doing, Shown};
@@ -92,6 +92,8 @@ struct Saved {
     user: User,
     /// Deferred checks.
     deferred: usize,
+    /// Names of the cursors that were there.
+    cursors: BTreeSet<String>,
 }
 
 /// One client's session.

@@ -10,14 +10,15 @@ use super::job::{Job, Phase, Rows};
 use super::prepared::{Fresh, Prepared};
 use super::step::{Step, Waiting};
 use super::{Output, Session, encode};
+use crate::bind::row_lock_name;
 use crate::catalog::Catalog;
 use crate::exec::{self, ExecCx};
 use crate::functions::Evaluation;
 use crate::parse::{Statement, TransactionStatement};
-use crate::plan::{self, BindCx, Planned};
+use crate::plan::{self, BindCx, Planned, Tag};
 use crate::session::activity::Doing;
 use crate::session::plans::Key;
-use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Wait};
+use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait};
 use crate::{Error, Result, state};
 
 /// Attempts of one statement without a wait between them, before others get their turn.
@@ -159,6 +160,14 @@ impl Session {
         self.ensure_transaction(false);
         let catalog = self.fresh_catalog();
         let planned = self.planned(&Arc::clone(&job.prepared), query, &catalog)?;
+        if self
+            .transaction
+            .as_ref()
+            .is_some_and(Transaction::read_only)
+            && (planned.writes.is_some() || planned.locks_rows)
+        {
+            return Err(super::environment::read_only(command(&planned, query)).into());
+        }
         job.returns_rows = planned.returns_rows;
         job.columns = planned.columns.clone().into();
         self.lock_and_read(&planned)?;
@@ -332,6 +341,7 @@ impl Session {
                 token: &self.token,
                 text: &text,
                 read_only: tx.read_only(),
+                isolation: tx.isolation().name(),
                 statements: &self.statements,
                 portals: &self.portals,
             };
@@ -798,4 +808,17 @@ fn statement_timeout() -> Error {
         state::QUERY_CANCELED,
         "canceling statement due to statement timeout",
     )
+}
+
+/// What a read-only transaction refuses.
+fn command(planned: &Planned, query: &sqlparser::ast::Statement) -> &'static str {
+    match planned.tag {
+        Tag::Insert => "INSERT",
+        Tag::Update => "UPDATE",
+        Tag::Delete => "DELETE",
+        Tag::Select => match query {
+            sqlparser::ast::Statement::Query(query) => row_lock_name(&query.locks),
+            _ => "SELECT",
+        },
+    }
 }

@@ -105,6 +105,8 @@ struct Hand {
     pending: Option<(Range, Position, LogPosition)>,
     /// The rows that it has written last.
     rows: VecDeque<Position>,
+    /// The state that the first of these rows was computed on.
+    base: Option<LogPosition>,
     /// The range in hand rests on this entry, which was not applied when it was taken.
     early: Option<(LogPosition, Signal)>,
     size: i64,
@@ -116,9 +118,9 @@ struct Hand {
 #[derive(Default)]
 pub struct Sequences {
     hands: Mutex<BTreeMap<(GroupId, u32), Arc<Mutex<Hand>>>>,
-    /// Rows as they were applied: one that no hand has written (ALTER SEQUENCE, TRUNCATE) empties
-    /// the hand.
-    applied: Mutex<BTreeMap<(GroupId, u32), Option<Position>>>,
+    /// Rows as they were applied, and where: one that no hand has written (ALTER SEQUENCE,
+    /// TRUNCATE) empties the hand.
+    applied: Mutex<BTreeMap<(GroupId, u32), (Option<Position>, LogPosition)>>,
 }
 
 /// Own rows remembered per hand.
@@ -129,8 +131,8 @@ impl Sequences {
         Arc::clone(self.hands.lock().entry((group, id)).or_default())
     }
 
-    /// An entry with a sequence's row was applied.
-    pub fn observe(&self, group: GroupId, key: &[u8], row: Option<&[u8]>) {
+    /// The entry at `at`, which has a sequence's row, was applied.
+    pub fn observe(&self, group: GroupId, at: LogPosition, key: &[u8], row: Option<&[u8]>) {
         let Some(id) = key
             .get(..4)
             .and_then(|b| b.try_into().ok())
@@ -140,15 +142,17 @@ impl Sequences {
         };
         self.applied
             .lock()
-            .insert((group, id), row.and_then(Position::decode));
+            .insert((group, id), (row.and_then(Position::decode), at));
     }
 
-    /// Was the applied row written by somebody else?
+    /// Was the applied row written by somebody else, behind what the hand began with? What the
+    /// hand has read itself stays the applied row until its first reservation is applied.
     fn is_foreign(&self, group: GroupId, id: u32, hand: &Hand) -> bool {
         match self.applied.lock().get(&(group, id)) {
             None => false,
-            Some(None) => true,
-            Some(Some(row)) => !hand.rows.contains(row),
+            Some((_, at)) if hand.base.is_some_and(|base| *at <= base) => false,
+            Some((None, _)) => true,
+            Some((Some(row), _)) => !hand.rows.contains(row),
         }
     }
 
@@ -255,11 +259,11 @@ fn reserve(
     let (position, seen) = stored(group, table, options)?;
     let first = position.next(options, &table.name)?;
     let room = match options.increment {
-        step if step > 0 => (options.max - first) / step,
-        step => (first - options.min) / step.checked_neg().unwrap_or(i64::MAX),
+        step if step > 0 => options.max.saturating_sub(first) / step,
+        step => first.saturating_sub(options.min) / step.saturating_neg(),
     };
     hand.size = (hand.size * 2).clamp(RANGE_MIN.max(options.cache), RANGE_MAX.max(options.cache));
-    let left = (room + 1).min(hand.size).max(1);
+    let left = room.saturating_add(1).min(hand.size).max(1);
     let last = first + (left - 1) * options.increment;
     let row = Position { last, called: true };
     let write = SystemWrite {
@@ -272,6 +276,7 @@ fn reserve(
         hand.rows.pop_front();
     }
     hand.rows.push_back(row);
+    hand.base.get_or_insert(seen);
     let range = Range {
         next: first,
         left,

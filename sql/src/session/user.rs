@@ -68,7 +68,7 @@ impl User {
         if role != self.session && !catalog.is_superuser(self.login) {
             return Err(Error::new(
                 state::INSUFFICIENT_PRIVILEGE,
-                "permission denied to set session authorization",
+                format!("permission denied to set session authorization \"{name}\""),
             ));
         }
         (self.session, self.session_name) = (role, Arc::clone(&name));

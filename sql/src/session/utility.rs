@@ -217,7 +217,8 @@ impl Session {
             .as_mut()
             .expect("a transaction was ensured");
         if tx.read_only() {
-            return Err(super::environment::read_only("DDL").into());
+            let command = ddl_name(&job.prepared.text);
+            return Err(super::environment::read_only(&command).into());
         }
         let own = own.filter(|id| self.engine.groups().get(*id).is_some());
         let home = tx.writing().or(own);
@@ -427,4 +428,29 @@ pub(super) fn no_statement(name: &str) -> Error {
         state::INVALID_SQL_STATEMENT_NAME,
         format!("prepared statement \"{name}\" does not exist"),
     )
+}
+
+/// The command's name by its first words: `CREATE TABLE` of `create unlogged table ...`.
+fn ddl_name(text: &str) -> String {
+    const MODIFIERS: [&str; 9] = [
+        "CONCURRENTLY",
+        "LOCAL",
+        "OR",
+        "RECURSIVE",
+        "REPLACE",
+        "TEMP",
+        "TEMPORARY",
+        "UNIQUE",
+        "UNLOGGED",
+    ];
+    let mut words = text.split_whitespace().map(str::to_uppercase);
+    let first = words.next().unwrap_or_default();
+    match first.as_str() {
+        "CREATE" | "ALTER" | "DROP" => {
+            let kind = words.find(|word| !MODIFIERS.contains(&word.as_str()));
+            format!("{first} {}", kind.unwrap_or_default())
+        }
+        "TRUNCATE" => "TRUNCATE TABLE".to_owned(),
+        _ => first,
+    }
 }

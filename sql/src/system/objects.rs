@@ -4,7 +4,8 @@ use super::cell::{NULL, Oid, row};
 use super::tables::{acl, relkind};
 use super::{SystemCx, SystemRow, definition};
 use crate::catalog::{Constraint, IndexKey, SchemaId, Table, TableKind};
-use crate::types::Datum;
+use crate::functions::{Evaluation, Resolved, functions_named};
+use crate::types::{Datum, FormatSettings, Type};
 
 /// `pg_class`, `pg_constraint`, ... as they name themselves in `classid`.
 pub(super) const CLASS_PG_CLASS: u32 = 1259;
@@ -251,10 +252,22 @@ pub(super) fn pg_sequences(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             o.increment,
             o.cycle,
             o.cache,
-            // The last value is in the owner's group, behind a read of its own.
-            NULL,
+            last_value(cx, table.id.0),
         ]);
     }
+}
+
+/// Where a sequence stands, which is in its owner's group: the session reads it. NULL for who may
+/// not know.
+fn last_value(cx: &SystemCx<'_>, sequence: u32) -> Datum {
+    let Some(function) = functions_named("pg_sequence_last_value").next() else {
+        return Datum::Null;
+    };
+    let call = Resolved::direct(function, vec![Type::REGCLASS], Type::INT8);
+    let format = FormatSettings::default();
+    let mut evaluation = Evaluation::new(&format, 0, cx.environment);
+    let answer = call.call(&mut evaluation, &[Datum::Oid(sequence)]);
+    answer.unwrap_or_default()
 }
 
 /// The comment of an object, as `obj_description` and `col_description` give it.

@@ -332,6 +332,11 @@ impl Transaction {
         std::mem::swap(&mut self.snapshot, snapshot);
     }
 
+    /// The newest placed state of a group, to be read under a lock that keeps it as it is.
+    pub fn newest_snapshot(&self, group: GroupId) -> Result<Snapshot, Stop> {
+        Snapshot::newest(self.engine.groups(), group, &[])
+    }
+
     /// The positions read at.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot

@@ -46,6 +46,20 @@ impl Datum {
         }
     }
 
+    /// As [`Datum::from_text`] for what is stored without a cast (COPY, JSON): what does not fit
+    /// the modifier is refused, never cut.
+    ///
+    /// # Errors
+    /// Those of [`Datum::from_text`], and 22001 for what is too long.
+    pub fn from_input(text: &str, kind: Type, format: &FormatSettings) -> Result<Datum> {
+        let value = read(text, kind, format)?;
+        if kind.modifier < 0 {
+            Ok(value)
+        } else {
+            typmod::apply(value, kind, false)
+        }
+    }
+
     /// Appends the text form of a value of type `kind`. NULL writes nothing: the caller tells it
     /// apart before. A value that is not of `kind` is written by its own representation.
     pub fn write_text(&self, kind: Type, format: &FormatSettings, out: &mut Vec<u8>) {

@@ -22,11 +22,9 @@ impl Random for Seeded {
     }
 }
 
-/// A node with its clock in the test's hand.
+/// A node whose clock stands still.
 pub struct Node {
-    pub local: Arc<Local>,
-    pub engine: Arc<Engine>,
-    pub clock: Arc<ManualClock>,
+    engine: Arc<Engine>,
 }
 
 impl Node {
@@ -41,7 +39,7 @@ impl Node {
         let engine = Engine::new(Parts {
             groups: Arc::clone(local.groups()),
             propose: local.clone(),
-            clock: clock.clone(),
+            clock,
             random: Arc::new(Seeded(7.into())),
             relations: Vec::new(),
             functions: Vec::new(),
@@ -53,11 +51,7 @@ impl Node {
         local.lead(GroupId::DIRECTORY).expect("the directory");
         engine.load(GroupId::DIRECTORY).expect("an empty catalog");
         engine.bootstrap(None).expect("the first entry");
-        Node {
-            local,
-            engine,
-            clock,
-        }
+        Node { engine }
     }
 
     pub fn client(&self, user: &str) -> Client {
@@ -72,10 +66,8 @@ impl Node {
         session.give_room(true);
         Client {
             session,
-            clock: Arc::clone(&self.clock),
             answer: Answer::default(),
             waiting: None,
-            result: Vec::new(),
         }
     }
 }
@@ -135,10 +127,8 @@ impl Output for Answer {
 /// A client whose statements can be left waiting.
 pub struct Client {
     pub session: Session,
-    clock: Arc<ManualClock>,
     pub answer: Answer,
     waiting: Option<Waiting>,
-    result: Vec<String>,
 }
 
 impl Client {

@@ -75,6 +75,10 @@ impl Ground for Outside {
         Ok(())
     }
 
+    fn lock_name(&mut self, _: GroupId, _: SchemaId, _: &str) -> Done<()> {
+        Ok(())
+    }
+
     fn position(&mut self, _: GroupId) -> Done<Position> {
         Ok(Position(self.position))
     }

@@ -56,7 +56,7 @@ fn grants_and_revokes() {
         "a",
         "GRANT USAGE ON public.order_v1 TO b",
         "0LP01",
-        "invalid privilege type USAGE for relation",
+        "invalid privilege type USAGE for table",
     );
     f.same(&f.catalog(), &f.rebuilt());
 }

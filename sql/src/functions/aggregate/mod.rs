@@ -136,7 +136,9 @@ impl Accumulator for Extreme {
         let Some(value) = arguments.first().filter(|value| !value.is_null()) else {
             return Ok(());
         };
-        if self.value.is_null() || compare_as(self.kind, value, &self.value) == self.wanted {
+        // Of equal values the last one stays: 1.0 and 1.00, 30 days and a month.
+        let order = || compare_as(self.kind, value, &self.value);
+        if self.value.is_null() || order() != self.wanted.reverse() {
             self.value = value.clone();
         }
         Ok(())

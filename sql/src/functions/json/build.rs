@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{invalid, key_text, kind_of, to_json, write_json, write_key};
+use super::{invalid, key_text, kind_of, populate, to_json, write_json, write_key};
 use crate::error::{Error, Result, state};
 use crate::functions::scalar::arguments as arg;
 use crate::functions::{Evaluation, Resolved, ScalarFunction};
-use crate::types::json::write_string;
+use crate::types::json::{parse, write_string};
 use crate::types::{Array, Datum, Json, Type};
 
 fn text(out: Vec<u8>) -> Result<Datum> {
@@ -225,6 +225,13 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
     ("jsonb_build_array_noargs", jsonb_build_array),
     ("json_object", |_, _, a| object(a)),
     ("json_object_two_arg", |_, _, a| object(a)),
+    ("json_to_record", |e, call, a| {
+        let json = parse(arg::text(a, 0)?)?;
+        populate(&json, call.shape()?, e.format)
+    }),
+    ("jsonb_to_record", |e, call, a| {
+        populate(arg::jsonb(a, 0)?, call.shape()?, e.format)
+    }),
     ("jsonb_object", |_, _, a| jsonb_object(a)),
     ("jsonb_object_two_arg", |_, _, a| jsonb_object(a)),
 ];

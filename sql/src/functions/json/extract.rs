@@ -71,7 +71,7 @@ fn walk_text<'a>(text: &'a str, path: &[Arc<str>]) -> Result<Option<&'a str>> {
     Ok(Some(value))
 }
 
-fn field_text<'a>(a: &'a [Datum]) -> Result<Option<&'a str>> {
+fn field_text(a: &[Datum]) -> Result<Option<&str>> {
     let text = arg::text(a, 0)?;
     match scan::outer(text) {
         Outer::Object => scan::field(text, arg::text(a, 1)?),
@@ -79,7 +79,7 @@ fn field_text<'a>(a: &'a [Datum]) -> Result<Option<&'a str>> {
     }
 }
 
-fn element_text<'a>(a: &'a [Datum]) -> Result<Option<&'a str>> {
+fn element_text(a: &[Datum]) -> Result<Option<&str>> {
     let text = arg::text(a, 0)?;
     match scan::outer(text) {
         Outer::Array => Ok(scan::element(text, i64::from(arg::int4(a, 1)?))),

@@ -290,17 +290,12 @@ fn array_level(
     Ok(Json::Array(items))
 }
 
-/// A record of the given columns from a JSON object, as `json_populate_record`,
-/// `jsonb_to_recordset` and their kin make it; missing fields are NULL (or stay as in `base`).
+/// A record of the given columns from a JSON object, as `jsonb_to_record`, `jsonb_to_recordset`
+/// and their kin make it; missing fields are NULL.
 ///
 /// # Errors
 /// 22023 when the value is no object; what the columns' input functions raise.
-pub fn populate(
-    json: &Json,
-    shape: &Arc<Shape>,
-    base: Option<&Record>,
-    format: &FormatSettings,
-) -> Result<Record> {
+fn populate(json: &Json, shape: &Arc<Shape>, format: &FormatSettings) -> Result<Datum> {
     let Json::Object(_) = json else {
         let what = if matches!(json, Json::Array(_)) {
             "an array"
@@ -310,13 +305,13 @@ pub fn populate(
         return Err(invalid(format!("cannot call populate_composite on {what}")));
     };
     let mut values = Vec::with_capacity(shape.types.len());
-    for (index, (name, kind)) in shape.names.iter().zip(&shape.types).enumerate() {
+    for (name, kind) in shape.names.iter().zip(&shape.types) {
         values.push(match json.get(name) {
-            None => base.map_or(Datum::Null, |base| base.values[index].clone()),
+            None => Datum::Null,
             Some(field) => from_json(field, *kind, format)?,
         });
     }
-    Ok(Record::new(shape.clone(), values))
+    Ok(Datum::Record(Arc::new(Record::new(shape.clone(), values))))
 }
 
 /// The value of a type that a JSON value says: strings and numbers by their text, arrays by
@@ -324,7 +319,7 @@ pub fn populate(
 ///
 /// # Errors
 /// What the type's input function raises; 22P02 for a scalar where an array is needed.
-pub fn from_json(json: &Json, kind: Type, format: &FormatSettings) -> Result<Datum> {
+fn from_json(json: &Json, kind: Type, format: &FormatSettings) -> Result<Datum> {
     match (json, kind.oid) {
         (json, oid::JSONB) => Ok(Datum::jsonb(json.clone())),
         (json, oid::JSON) => Ok(Datum::from(json.to_string())),
@@ -346,12 +341,12 @@ pub fn from_json(json: &Json, kind: Type, format: &FormatSettings) -> Result<Dat
                 .collect();
             Ok(Datum::array(Array::of(element, values?)))
         }
-        (Json::String(text), _) => Datum::from_text(text, kind, format),
+        (Json::String(text), _) => Datum::from_input(text, kind, format),
         (_, _) if kind.is_array() => Err(Error::new(
             state::INVALID_TEXT_REPRESENTATION,
             "expected JSON array",
         )),
-        (json, _) => Datum::from_text(&json.to_string(), kind, format),
+        (json, _) => Datum::from_input(&json.to_string(), kind, format),
     }
 }
 

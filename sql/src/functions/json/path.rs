@@ -27,7 +27,8 @@ enum Truth {
 
 struct Evaluator<'a> {
     root: &'a Json,
-    variables: &'a Json,
+    /// `None`: the operators have no place for them, and every variable is null.
+    variables: Option<&'a Json>,
     lax: bool,
     /// Structural errors are ignored (lax mode, outside of its exceptions).
     ignore: bool,
@@ -45,12 +46,11 @@ fn failed(code: SqlState, message: impl Into<String>) -> Error {
 /// The errors of SQL/JSON (class 22) unless `silent`; 42704 for an unknown variable.
 fn query(a: &[Datum], silent: bool, any: bool) -> Result<Option<Vec<Json>>> {
     let parsed: Path = path::parse(arg::text(a, 1)?)?;
-    let empty = Json::Object(Vec::new());
     let variables = match a.get(2) {
-        Some(Datum::Jsonb(variables)) => variables.as_ref(),
-        _ => &empty,
+        Some(Datum::Jsonb(variables)) => Some(variables.as_ref()),
+        _ => None,
     };
-    if !matches!(variables, Json::Object(_)) {
+    if variables.is_some_and(|variables| !matches!(variables, Json::Object(_))) {
         return Err(Error::new(
             state::INVALID_PARAMETER_VALUE,
             "\"vars\" argument is not an object",
@@ -94,7 +94,11 @@ impl Evaluator<'_> {
             Expression::Current => out.push(item.clone()),
             Expression::Literal(value) => out.push(value.clone()),
             Expression::Variable(name) => {
-                let value = self.variables.get(name).ok_or_else(|| {
+                let Some(variables) = self.variables else {
+                    out.push(Json::Null);
+                    return Ok(());
+                };
+                let value = variables.get(name).ok_or_else(|| {
                     Error::new(
                         state::UNDEFINED_OBJECT,
                         format!("could not find jsonpath variable \"{name}\""),

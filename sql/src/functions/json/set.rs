@@ -1,11 +1,12 @@
 //! Set-returning JSON functions.
 
 use super::scan::{self, Outer};
-use super::{invalid, pair, plain_text};
+use super::{invalid, pair, plain_text, populate};
 use crate::error::Result;
 use crate::functions::scalar::arguments as arg;
 use crate::functions::set::{Rows, rows};
 use crate::functions::{Evaluation, Resolved, SetFunction};
+use crate::types::json::parse;
 use crate::types::{Datum, Json, Type};
 
 /// The set-returning function behind a source name.
@@ -87,6 +88,13 @@ pub(in crate::functions) fn by_source(source: &str) -> Option<SetFunction> {
                 Outer::Scalar => Err(invalid("cannot call json_object_keys on a scalar")),
             }
         },
+        "json_to_recordset" => |e, call, a| {
+            let json = parse(arg::text(a, 0)?)?;
+            records(&json, "json_to_recordset", e, call)
+        },
+        "jsonb_to_recordset" => {
+            |e, call, a| records(arg::jsonb(a, 0)?, "jsonb_to_recordset", e, call)
+        }
         "jsonb_path_query" | "jsonb_path_query_tz" => |_, _, a| {
             rows(
                 super::path::rows(a)?
@@ -105,6 +113,23 @@ fn items(value: &Json) -> Result<&[Json]> {
         Json::Object(_) => Err(invalid("cannot extract elements from an object")),
         _ => Err(invalid("cannot extract elements from a scalar")),
     }
+}
+
+/// A record of the call's column definition list from each object of an array.
+fn records(json: &Json, name: &str, e: &Evaluation<'_>, call: &Resolved) -> Result<Rows> {
+    let items = match json {
+        Json::Array(items) => items,
+        Json::Object(_) => return Err(invalid(format!("cannot call {name} on an object"))),
+        _ => return Err(invalid(format!("cannot call {name} on a scalar"))),
+    };
+    let shape = call.shape()?;
+    let record = |item: &Json| match item {
+        Json::Object(_) => populate(item, shape, e.format),
+        _ => Err(invalid(format!(
+            "argument of {name} must be an array of objects"
+        ))),
+    };
+    rows(items.iter().map(record).collect::<Result<_>>()?)
 }
 
 fn text_items(text: &str) -> Result<Vec<&str>> {

@@ -221,6 +221,19 @@ fn cosd_first_quadrant(x: f64) -> f64 {
     }
 }
 
+/// As the C library computes it: the plain formula loses the last digit of large values.
+fn acosh(value: f64) -> f64 {
+    if value > (1u64 << 28) as f64 {
+        return value.ln() + std::f64::consts::LN_2;
+    }
+    if value > 2.0 {
+        let square = value * value;
+        return (2.0 * value - 1.0 / (value + (square - 1.0).sqrt())).ln();
+    }
+    let above = value - 1.0;
+    (above + (2.0 * above + above * above).sqrt()).ln_1p()
+}
+
 fn sind(value: f64) -> f64 {
     let mut x = value % 360.0;
     let mut sign = 1.0;
@@ -528,7 +541,7 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         if value < 1.0 {
             return Err(input_out_of_range());
         }
-        Ok(Datum::Float8(value.acosh()))
+        Ok(Datum::Float8(acosh(value)))
     }),
     ("datanh", |_, _, a| bounded(arg::float8(a, 0)?, f64::atanh)),
     ("dsind", |_, _, a| circular(arg::float8(a, 0)?, sind)),

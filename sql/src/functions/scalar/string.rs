@@ -248,6 +248,14 @@ pub(super) fn text_of(value: &Datum, kind: Type, evaluation: &Evaluation<'_>) ->
     }
 }
 
+/// The text that a cast gives: a boolean in full.
+fn cast_text(value: &Datum, kind: Type, evaluation: &Evaluation<'_>) -> Arc<str> {
+    match value {
+        Datum::Bool(value) => Arc::from(if *value { "true" } else { "false" }),
+        other => text_of(other, kind, evaluation).unwrap_or_else(|| Arc::from("")),
+    }
+}
+
 /// The values of a `VARIADIC "any"` call from `first` on, with their types; an explicit VARIADIC
 /// array gives its elements.
 fn spread(call: &Resolved, a: &[Datum], first: usize) -> Option<Vec<(Datum, Type)>> {
@@ -654,11 +662,11 @@ pub(super) const TABLE: &[(&str, ScalarFunction)] = &[
         Ok(Datum::from(out))
     }),
     ("textanycat@2003", |e, call, a| {
-        let right = text_of(&a[1], call.parameter(1), e).unwrap_or_default();
+        let right = cast_text(&a[1], call.parameter(1), e);
         Ok(Datum::from(format!("{}{right}", arg::text(a, 0)?)))
     }),
     ("anytextcat@2004", |e, call, a| {
-        let left = text_of(&a[0], call.parameter(0), e).unwrap_or_default();
+        let left = cast_text(&a[0], call.parameter(0), e);
         Ok(Datum::from(format!("{left}{}", arg::text(a, 1)?)))
     }),
     ("text_concat", concat),

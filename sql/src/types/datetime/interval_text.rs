@@ -581,7 +581,7 @@ fn write_standard(p: Parts, out: &mut Vec<u8>) {
     let positive = all.iter().any(|value| *value > 0);
     let year_month = p.years != 0 || p.months != 0;
     let day_time = all[2..].iter().any(|value| *value != 0);
-    let standard = !(negative && positive) && !(year_month && day_time);
+    let standard = !(negative && positive || year_month && day_time);
     let clock = |hours: i64, out: &mut Vec<u8>| {
         text(out, format_args!("{}:{:02}:", hours.abs(), p.minutes.abs()));
         seconds(&p, 2, out);

@@ -100,7 +100,27 @@ impl Zone {
             }
             return Some(Zone::fixed_east((hours * 3600.0) as i32));
         }
-        Zone::by_name(text)
+        Zone::posix(text).or_else(|| Zone::by_name(text))
+    }
+
+    /// `+05:30` and the like: POSIX counts hours west of Greenwich.
+    fn posix(text: &str) -> Option<Zone> {
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(digits) => (-1, digits),
+            None => (1, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let parts: Option<Vec<i32>> = digits.split(':').map(|part| part.parse().ok()).collect();
+        let (hours, minutes, seconds) = match *parts? {
+            [hours, minutes] => (hours, minutes, 0),
+            [hours, minutes, seconds] => (hours, minutes, seconds),
+            _ => return None,
+        };
+        let fits =
+            (0..=24).contains(&hours) && [minutes, seconds].iter().all(|n| (0..60).contains(n));
+        fits.then(|| Zone::Fixed {
+            west: sign * (hours * 3600 + minutes * 60 + seconds),
+            name: Arc::from(text),
+        })
     }
 
     /// A zone of so many seconds east of Greenwich, named as PostgreSQL names it (`<+05:30>-05:30`).

@@ -356,6 +356,8 @@ impl Parser {
 
     fn unexpected(&self) -> Error {
         match self.peek() {
+            // PostgreSQL's scanner has read on when it finds the end of a word.
+            Token::Word(_) if self.tokens.len() <= self.at + 2 => syntax(""),
             Token::Word(text) | Token::Text(text) | Token::Variable(text) => syntax(text),
             Token::Number(number) => syntax(&number.to_string()),
             Token::Symbol(symbol) => syntax(symbol),

@@ -588,7 +588,7 @@ impl Writer<'_> {
             return;
         }
         if picture.plus || picture.minus {
-            self.sign_written = !(picture.plus && !picture.minus);
+            self.sign_written = !picture.plus || picture.minus;
         } else {
             if !self.negative && picture.fill {
                 self.bracket = false;
