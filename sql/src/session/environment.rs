@@ -472,13 +472,6 @@ impl Surroundings<'_> {
     }
 }
 
-/// `version()`: clients read the number behind the first word.
-fn version() -> String {
-    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
-    let version = crate::settings::SERVER_VERSION;
-    format!("PostgreSQL {version} on {arch}-{os}, compiled by rustc, 64-bit")
-}
-
 /// `cannot execute x in a read-only transaction` (25006).
 pub(super) fn read_only(what: &str) -> Error {
     Error::new(

@@ -378,7 +378,7 @@ impl Session {
     /// since 1970: the server calls `Activity::time_out` then.
     pub fn statement_deadline(&self, now: u64) -> Option<u64> {
         let timeout = self.effective.statement_timeout;
-        let portal = self.current.as_ref().map(|(_, job)| job);
+        let portal = self.current.as_ref().map(|(_, job)| &**job);
         let query = self.simple.as_ref().and_then(|simple| simple.job());
         let begun = portal.or(query).map(|job| job.begun).filter(|at| *at > 0);
         (timeout > 0).then(|| begun.unwrap_or(now).saturating_add(timeout))

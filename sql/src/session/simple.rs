@@ -23,8 +23,8 @@ pub(super) struct Simple {
 
 impl Simple {
     /// The statement that is under way.
-    pub fn job(&self) -> Option<&Box<Job>> {
-        self.job.as_ref()
+    pub fn job(&self) -> Option<&Job> {
+        self.job.as_deref()
     }
 }
 

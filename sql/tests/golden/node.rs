@@ -98,7 +98,7 @@ impl Output for Answer {
         let mut rest = &body[2..];
         let mut row = Vec::new();
         for _ in 0..i16::from_be_bytes([body[0], body[1]]) {
-            let length = i32::from_be_bytes(rest[..4].try_into().unwrap());
+            let length = i32::from_be_bytes(rest[..4].try_into().expect("a message has a length"));
             rest = &rest[4..];
             match usize::try_from(length) {
                 Err(_) => row.push(None),
