@@ -61,8 +61,17 @@ pub fn fails_sabotaged(package: &str, test: &str, fault: &str) -> Result<bool> {
     }
 }
 
+/// Without what cargo has set for this crate: it makes build scripts (ring's) run again, and with
+/// them half of the build.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// The target folder that this program itself was built in, or one beside it; and whether that
