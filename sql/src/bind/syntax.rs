@@ -254,7 +254,6 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
             .or_else(|| reader.arbiter(at, tokens))
             .or_else(|| reader.exclude(at, tokens))
             .or_else(|| reader.table(at, tokens))
-            .or_else(|| reader.literal(at, tokens))
             .or_else(|| reader.typed_literal(at, tokens))
             .or_else(|| reader.trim(at, tokens))
             .or_else(|| reader.only(at))
@@ -367,7 +366,6 @@ fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
                 _ => WORDS.iter().any(|own| word.value.eq_ignore_ascii_case(own)),
             },
             Token::SingleQuotedString(_) => match before {
-                Some(Token::SingleQuotedString(_)) => true,
                 Some(Token::Word(word)) => is_type_word(word),
                 _ => false,
             },
@@ -520,30 +518,6 @@ impl Reader<'_> {
             out.push(TokenWithSpan { token, span });
         }
         Some(at + 1)
-    }
-
-    /// `'a'` and `'b'` on two lines are one string.
-    fn literal(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
-        let Token::SingleQuotedString(first) = &self.token(at)?.token else {
-            return None;
-        };
-        let (mut text, mut next) = (first.clone(), at + 1);
-        while let Some(Token::SingleQuotedString(more)) = self.token(next).map(|t| &t.token) {
-            let newline = Token::Whitespace(Whitespace::Newline);
-            let between = &self.input[self.solid[next - 1]..self.solid[next]];
-            if !between.iter().any(|token| token.token == newline) {
-                break;
-            }
-            text.push_str(more);
-            next += 1;
-        }
-        if next == at + 1 {
-            return None;
-        }
-        let span = self.token(at)?.span;
-        let token = Token::SingleQuotedString(text);
-        out.push(TokenWithSpan { token, span });
-        Some(next)
     }
 
     /// `pg_lsn '0/0'` is `CAST('0/0' AS pg_lsn)`.
