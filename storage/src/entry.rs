@@ -10,7 +10,7 @@ pub use codec::EntryBuilder;
 
 use crate::Result;
 
-/// A transaction's id, shown as `xid8`: never given out twice in one group.
+/// A transaction's id, shown as `xid8`: never given out twice, in whichever group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxId(pub u64);
 

@@ -33,6 +33,7 @@ use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
 use crate::meta;
+use crate::ids::TxIds;
 use crate::publish::Publish;
 use crate::{
     Applied, Change, Clock, Direction, Event, LockTable, Observer, PartHeader, PartSource, Propose,
@@ -202,7 +203,7 @@ pub struct Group {
     parts_moved: Condvar,
     /// The leader's term plus one, 0 while another node leads.
     term: AtomicU64,
-    last_txid: AtomicU64,
+    ids: Arc<TxIds>,
     log: Mutex<LogState>,
     /// The last applied entry, visible or not.
     chain: AtomicPosition,
@@ -220,6 +221,7 @@ pub(crate) struct Parts {
     pub id: GroupId,
     pub store: Arc<dyn TableStore>,
     pub clock: Arc<dyn Clock>,
+    pub ids: Arc<TxIds>,
     pub propose: Arc<dyn Propose>,
     pub observer: Option<Arc<dyn Observer>>,
     pub publish: Arc<Publish>,
@@ -232,6 +234,7 @@ impl Group {
             id,
             store,
             clock,
+            ids,
             propose,
             observer,
             publish,
@@ -239,6 +242,7 @@ impl Group {
         let visible: Arc<AtomicPosition> = Arc::default();
         publish.add(id, Arc::clone(&visible), meta.shown, meta.blocked);
         let top = meta.top.max(applied.position);
+        ids.raise(top);
         let log = LogState {
             applied,
             top,
@@ -257,7 +261,7 @@ impl Group {
             writer: Mutex::new(Writer::above(top)),
             parts_moved: Condvar::new(),
             term: AtomicU64::new(0),
-            last_txid: AtomicU64::new(top.0),
+            ids,
             log: Mutex::new(log),
             chain: AtomicPosition::default(),
             ready: AtomicBool::new(false),
@@ -383,26 +387,9 @@ impl Group {
         self.pin(self.applied())
     }
 
-    /// A new transaction id. Never waits.
-    ///
-    /// Microseconds, and below them the lowest bits of the term: so a leader that does not know
-    /// yet that it is none gives out other ids than its successor.
+    /// A new transaction id, unlike any other of this node. Never waits.
     pub fn begin(&self) -> TxId {
-        let low = self.term.load(Ordering::Acquire) & 0x3ff;
-        let clock = Position::from_unix_micros(self.clock.unix_micros()).0;
-        let next = |last: u64| clock.max((last | 0x3ff) + 1) & !0x3ff | low;
-        let mut last = self.last_txid.load(Ordering::Acquire);
-        loop {
-            let id = next(last);
-            let order = Ordering::AcqRel;
-            match self
-                .last_txid
-                .compare_exchange_weak(last, id, order, Ordering::Acquire)
-            {
-                Ok(_) => return TxId(id),
-                Err(now) => last = now,
-            }
-        }
+        self.ids.next()
     }
 
     /// Does what was read at `base`, a position from [`Group::newest`], still stand as far as

@@ -7,6 +7,7 @@ use journal::{GroupId, Index, Position};
 use parking_lot::{Mutex, RwLock};
 
 use crate::group::Parts;
+use crate::ids::TxIds;
 use crate::meta::Meta;
 use crate::publish::Publish;
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
 pub struct Groups {
     store: Arc<dyn TableStore>,
     clock: Arc<dyn Clock>,
+    ids: Arc<TxIds>,
     propose: OnceLock<Arc<dyn Propose>>,
     observer: OnceLock<Arc<dyn Observer>>,
     publish: Arc<Publish>,
@@ -30,6 +32,7 @@ impl Groups {
     pub fn new(store: Arc<dyn TableStore>, clock: Arc<dyn Clock>) -> Arc<Groups> {
         Arc::new(Groups {
             store,
+            ids: Arc::new(TxIds::new(Arc::clone(&clock))),
             clock,
             propose: OnceLock::new(),
             observer: OnceLock::new(),
@@ -63,6 +66,12 @@ impl Groups {
         &self.clock
     }
 
+    /// Says which node of its cluster this is (0 until then), so that no two nodes give out one
+    /// transaction id. Of the number the ten lowest bits are used.
+    pub fn number_node(&self, node: u64) {
+        self.ids.number_node(node);
+    }
+
     /// Begins to hold a group: as the last checkpoint left it, or empty. The caller then replays
     /// the journal from [`Group::applied_log`]. The same group again if it is held already.
     /// Panics before [`Groups::attach`].
@@ -76,6 +85,7 @@ impl Groups {
             id,
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
             propose: Arc::clone(propose),
             observer: self.observer.get().cloned(),
             publish: Arc::clone(&self.publish),

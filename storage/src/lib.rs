@@ -7,6 +7,7 @@ mod entry;
 mod error;
 mod group;
 mod groups;
+mod ids;
 mod local;
 mod locks;
 mod memory;

@@ -328,7 +328,7 @@ impl Group {
         if journal::sabotage::planted("position-reused") {
             writer.last = applied;
         }
-        self.last_txid.fetch_max(writer.last.0, Ordering::AcqRel);
+        self.ids.raise(writer.last);
         writer.term = Some(term);
         self.drop_era(&mut writer);
         writer.settle(applied)
@@ -357,7 +357,7 @@ impl Group {
         overlay.clear(writer.last);
         drop(overlay);
         self.parts_moved.notify_all();
-        let gone = TxId(self.last_txid.load(Ordering::Acquire));
+        let gone = self.ids.last();
         writer.wakes.extend(self.locks.clear(gone));
     }
 
