@@ -32,8 +32,8 @@ use self::log::LogState;
 use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
-use crate::meta;
 use crate::ids::TxIds;
+use crate::meta;
 use crate::publish::Publish;
 use crate::{
     Applied, Change, Clock, Direction, Event, LockTable, Observer, PartHeader, PartSource, Propose,
