@@ -34,6 +34,18 @@ select count(*) from emp e left join dept d on d.id = e.dept and d.name = 'tech'
 select * from (values (1, 'a'), (2, 'b')) v (x, y) join (values (2, 'c'), (3, 'd')) w (x, z) using (x);
 select * from (dept d join emp e on e.dept = d.id) where e.id = 1;
 select j.* from (dept d join emp e on e.dept = d.id) as j where j.salary = 1010;
+select * from dept join emp;
+select * from dept d join emp e where d.id = e.dept;
+select * from dept left join emp, dept x;
+select * from (dept join emp);
+select (select count(*) from dept inner join emp) from dept;
+select count(*) from dept join emp order by 1;
+select count(*) from dept d full join emp e on true union select count(*) from dept right join emp union select 1;
+select count(*) from dept a join dept b join dept c on c.id = b.id on b.id = a.id;
+select count(*) from dept a join dept b join dept c on c.id = b.id;
+select count(*) from dept a cross join dept b on true;
+select count(*) from dept a natural join dept b on true;
+select count(*) as join from dept a natural left join dept b cross join dept c;
 select dept, count(*) from emp group by dept having count(*) > 25 order by dept;
 select dept, count(*) filter (where salary > 1300) f, sum(case when salary > 1300 then 1 end) c from emp group by dept order by dept nulls first;
 select extract(month from hired) m, count(*) from emp group by m order by m;

@@ -5,6 +5,7 @@ mod control;
 mod copy;
 mod cursor;
 mod grant;
+mod join;
 mod lex;
 mod object;
 mod role;
@@ -59,6 +60,9 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         let mut words = Words::new(&text, piece.tokens);
         let statement = statement(&mut words, piece.sql)?;
         words.end()?;
+        if let Some(at) = join::unconditional(words.tokens()) {
+            return Err(text.syntax_error(words.tokens(), at));
+        }
         all.push(Parsed {
             statement,
             text: piece.sql.to_owned(),
