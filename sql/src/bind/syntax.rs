@@ -12,6 +12,8 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
+use crate::parse;
+
 /// First character of every mark.
 pub const MARK: char = '\u{1}';
 /// The function that `x BETWEEN SYMMETRIC a AND b` becomes.
@@ -26,6 +28,8 @@ pub const OVERRIDING_SYSTEM: &str = "\u{1}overriding system";
 pub const OVERRIDING_USER: &str = "\u{1}overriding user";
 /// The mark for a frame's EXCLUDE.
 pub const EXCLUDE: &str = "\u{1}exclude ";
+/// The mark for a column of ON DELETE SET NULL or SET DEFAULT, last among the referenced columns.
+pub const DELETE_SETS: &str = "\u{1}delete sets ";
 
 /// PostgreSQL's dialect with the gaps of sqlparser's filled.
 #[derive(Debug, Default)]
@@ -258,6 +262,7 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
             .or_else(|| reader.trim(at, tokens))
             .or_else(|| reader.only(at))
             .or_else(|| reader.overriding(at, tokens))
+            .or_else(|| reader.delete_sets(at, tokens))
             .or_else(|| reader.is_null(at, tokens));
         match used {
             Some(next) => at = next,
@@ -363,6 +368,11 @@ fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
                 | Keyword::EXCLUDE
                 | Keyword::TABLE
                 | Keyword::TRIM => true,
+                // ON DELETE SET NULL (a).
+                Keyword::NULL | Keyword::DEFAULT => matches!(
+                    before,
+                    Some(Token::Word(word)) if word.keyword == Keyword::SET
+                ),
                 _ => WORDS.iter().any(|own| word.value.eq_ignore_ascii_case(own)),
             },
             Token::SingleQuotedString(_) => match before {
@@ -397,6 +407,9 @@ fn is_type_word(word: &Word) -> bool {
     ];
     word.quote_style.is_none() && TYPES.iter().any(|own| word.value.eq_ignore_ascii_case(own))
 }
+
+/// Tokens that MATCH and ON UPDATE may put before ON DELETE.
+const ACTION_TOKENS_MAX: usize = 7;
 
 struct Reader<'t> {
     input: &'t [TokenWithSpan],
@@ -611,6 +624,64 @@ impl Reader<'_> {
             out.push(TokenWithSpan { token, span });
         }
         Some(at + 2)
+    }
+
+    /// `REFERENCES x [(a)] ... ON DELETE SET NULL (b)`: the columns go, marked, behind `a`.
+    fn delete_sets(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        if !self.is_word(at, "references") {
+            return None;
+        }
+        let is = |at: usize, token: Token| self.token(at).is_some_and(|t| t.token == token);
+        let mut name = at + 1;
+        while is(name + 1, Token::Period) {
+            name += 2;
+        }
+        let referred = match is(name + 1, Token::LParen) {
+            true => Some(self.name_list(name + 1)?),
+            false => None,
+        };
+        let clauses = referred.map_or(name + 1, |close| close + 1);
+        let set = (clauses..clauses + ACTION_TOKENS_MAX)
+            .find(|at| self.words(*at, &["on", "delete", "set"]) && is(*at + 4, Token::LParen))?;
+        let close = self.name_list(set + 4)?;
+        let span = self.token(set + 4)?.span;
+        let copy = |out: &mut Vec<TokenWithSpan>, from: usize, to: usize| {
+            out.extend((from..to).filter_map(|i| self.token(i).cloned()));
+        };
+        copy(out, at, referred.unwrap_or(name + 1));
+        let mut before = match referred {
+            Some(_) => Token::Comma,
+            None => Token::LParen,
+        };
+        for column in (set + 5..close).step_by(2) {
+            let Token::Word(word) = &self.token(column)?.token else {
+                return None;
+            };
+            let folded = parse::fold(&word.clone().into_ident(span));
+            let mark = quoted(&format!("{DELETE_SETS}{folded}"));
+            for token in [std::mem::replace(&mut before, Token::Comma), mark] {
+                out.push(TokenWithSpan { token, span });
+            }
+        }
+        let token = Token::RParen;
+        out.push(TokenWithSpan { token, span });
+        copy(out, clauses, set + 4);
+        Some(close + 1)
+    }
+
+    /// The index of the bracket that closes `(a, b)`, opened at `at`.
+    fn name_list(&self, at: usize) -> Option<usize> {
+        let mut next = at + 1;
+        loop {
+            let Token::Word(_) = self.token(next)?.token else {
+                return None;
+            };
+            match self.token(next + 1)?.token {
+                Token::Comma => next += 2,
+                Token::RParen => return Some(next + 1),
+                _ => return None,
+            }
+        }
     }
 
     /// `x ISNULL`, `x NOTNULL`.

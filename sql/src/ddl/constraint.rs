@@ -11,7 +11,8 @@ use sqlparser::ast::{
 use super::create_table::map_index;
 use super::draft::{Done, Draft, Use, Work};
 use super::expression::{columns_in, plain_column};
-use super::name::{compose, ident, no_column};
+use super::name::{clip, compose, ident, no_column};
+use crate::bind::syntax::DELETE_SETS;
 use crate::catalog::{
     ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key,
     ReferentialAction, Relation, Table, TableId, TableKind,
@@ -72,6 +73,8 @@ pub(super) struct WantedForeign {
     referred: Vec<String>,
     on_delete: ReferentialAction,
     on_update: ReferentialAction,
+    /// What ON DELETE SET NULL or SET DEFAULT sets; none = all columns.
+    set: Vec<String>,
     full: bool,
     timing: Timing,
     pub(super) valid: bool,
@@ -145,7 +148,18 @@ fn foreign(given: &ast::ForeignKeyConstraint, name: Option<String>) -> Result<Wa
         name: given.name.as_ref().map(ident).or(name),
         columns: idents(&given.columns),
         table: given.foreign_table.clone(),
-        referred: idents(&given.referred_columns),
+        referred: given
+            .referred_columns
+            .iter()
+            .filter(|column| !column.value.starts_with(DELETE_SETS))
+            .map(ident)
+            .collect(),
+        set: given
+            .referred_columns
+            .iter()
+            .filter_map(|column| column.value.strip_prefix(DELETE_SETS))
+            .map(|name| clip(name.to_owned()))
+            .collect(),
         on_delete: action(given.on_delete.as_ref()),
         on_update: action(given.on_update.as_ref()),
         full: matches!(given.match_kind, Some(ConstraintReferenceMatchKind::Full)),
@@ -703,6 +717,7 @@ impl Draft<'_> {
             }
             None => constraint_name(&table, &key.columns.join("_"), "fkey"),
         };
+        let set_columns = set_columns(&table, &key, &columns)?;
         comparable(&table, &columns, &parent, &referred, &name)?;
         let constraint = self.oid(table.group)?;
         let foreign = ForeignKey {
@@ -714,7 +729,7 @@ impl Draft<'_> {
             referenced_index: index,
             on_delete: key.on_delete,
             on_update: key.on_update,
-            set_columns: Vec::new(),
+            set_columns,
             full: key.full,
             deferrable: key.timing.deferrable,
             deferred: key.timing.deferred,
@@ -810,6 +825,26 @@ fn referred(parent: &Table, key: &WantedForeign) -> Result<(Vec<ColumnId>, u32)>
         )
     })?;
     Ok((columns, index.id))
+}
+
+/// The columns of ON DELETE SET ... (columns), each once.
+fn set_columns(table: &Table, key: &WantedForeign, own: &[ColumnId]) -> Result<Vec<ColumnId>> {
+    let mut set = Vec::new();
+    for name in &key.set {
+        let column = table.column(name).ok_or_else(|| no_column_in_key(name))?;
+        if !own.contains(&column.id) {
+            return Err(Error::new(
+                state::INVALID_COLUMN_REFERENCE,
+                format!(
+                    "column \"{name}\" referenced in ON DELETE SET action must be part of foreign key"
+                ),
+            ));
+        }
+        if !set.contains(&column.id) {
+            set.push(column.id);
+        }
+    }
+    Ok(set)
 }
 
 fn no_column_in_key(name: &str) -> Error {
