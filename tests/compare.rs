@@ -40,6 +40,21 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
         "no temporary tables",
     ),
     (
+        "tables",
+        "create table late_pk (id int primary key deferrable);",
+        "no key is checked later than row by row, which is said",
+    ),
+    (
+        "tables",
+        "create table late_unique (id int unique deferrable initially deferred);",
+        "no key is checked later than row by row, which is said",
+    ),
+    (
+        "tables",
+        "alter table late add constraint late_both unique (id, a) deferrable;",
+        "no key is checked later than row by row, which is said",
+    ),
+    (
         "sequences",
         "create temp view tv as select 1;",
         "no temporary views",

@@ -236,3 +236,8 @@ alter table opt set schema nowhere;
 alter table opt alter column a set statistics 100;
 alter table opt alter column a set storage plain;
 alter table opt replica identity full;
+create table late_pk (id int primary key deferrable);
+create table late_unique (id int unique deferrable initially deferred);
+create table late (id int primary key not deferrable, a int unique not deferrable initially immediate);
+create table late_bad (id int unique not deferrable initially deferred);
+alter table late add constraint late_both unique (id, a) deferrable;

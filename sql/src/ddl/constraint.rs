@@ -106,6 +106,19 @@ impl Timing {
     }
 }
 
+/// When a key is checked: at once. Its index holds no two rows of one key, not even until the end
+/// of a statement, so a key that asks for that is refused rather than checked too early.
+fn key_timing(given: Option<&ConstraintCharacteristics>) -> Result<Timing> {
+    let timing = Timing::of(given)?;
+    if timing.deferrable {
+        return Err(
+            Error::unsupported("a deferrable primary key or unique constraint")
+                .detail("Keys are checked row by row; foreign keys can be deferred."),
+        );
+    }
+    Ok(timing)
+}
+
 fn action(given: Option<&ast::ReferentialAction>) -> ReferentialAction {
     match given {
         None | Some(ast::ReferentialAction::NoAction) => ReferentialAction::NoAction,
@@ -185,7 +198,7 @@ impl Wanted {
                 include: idents(&key.include),
                 primary: true,
                 nulls_not_distinct: false,
-                timing: Timing::of(key.characteristics.as_ref())?,
+                timing: key_timing(key.characteristics.as_ref())?,
             }),
             TableConstraint::Unique(key) => Wanted::Key(WantedKey {
                 name: key.name.as_ref().map(ident),
@@ -193,20 +206,20 @@ impl Wanted {
                 include: idents(&key.include),
                 primary: false,
                 nulls_not_distinct: matches!(key.nulls_distinct, NullsDistinctOption::NotDistinct),
-                timing: Timing::of(key.characteristics.as_ref())?,
+                timing: key_timing(key.characteristics.as_ref())?,
             }),
             TableConstraint::ForeignKey(key) => Wanted::Foreign(foreign(key, None)?),
             TableConstraint::PrimaryKeyUsingIndex(using) => Wanted::UsingIndex {
                 name: using.name.as_ref().map(ident),
                 index: ident(&using.index_name),
                 primary: true,
-                timing: Timing::of(using.characteristics.as_ref())?,
+                timing: key_timing(using.characteristics.as_ref())?,
             },
             TableConstraint::UniqueUsingIndex(using) => Wanted::UsingIndex {
                 name: using.name.as_ref().map(ident),
                 index: ident(&using.index_name),
                 primary: false,
-                timing: Timing::of(using.characteristics.as_ref())?,
+                timing: key_timing(using.characteristics.as_ref())?,
             },
             TableConstraint::Exclude(_) => {
                 return Err(Error::unsupported("an exclusion constraint"));
@@ -234,7 +247,7 @@ impl Wanted {
                 include: Vec::new(),
                 primary: true,
                 nulls_not_distinct: false,
-                timing: Timing::of(key.characteristics.as_ref())?,
+                timing: key_timing(key.characteristics.as_ref())?,
             }),
             ColumnOption::Unique(key) => Wanted::Key(WantedKey {
                 name,
@@ -242,7 +255,7 @@ impl Wanted {
                 include: Vec::new(),
                 primary: false,
                 nulls_not_distinct: matches!(key.nulls_distinct, NullsDistinctOption::NotDistinct),
-                timing: Timing::of(key.characteristics.as_ref())?,
+                timing: key_timing(key.characteristics.as_ref())?,
             }),
             ColumnOption::Check(check) => Wanted::CheckExpr {
                 name: check.name.as_ref().map(ident).or(name),
