@@ -8,6 +8,7 @@ mod from;
 mod function;
 mod modify;
 mod output;
+pub mod restore;
 pub mod scope;
 mod select;
 mod subquery;

@@ -12,6 +12,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
+use crate::expr::Exclude;
 use crate::parse;
 
 /// First character of every mark.
@@ -26,7 +27,7 @@ pub const ARBITER: &str = "\u{1}arbiter ";
 pub const OVERRIDING_SYSTEM: &str = "\u{1}overriding system";
 /// The same for USER VALUE.
 pub const OVERRIDING_USER: &str = "\u{1}overriding user";
-/// The mark for a frame's EXCLUDE.
+/// The mark for a frame's EXCLUDE: what is excluded, then the name of the window that is refined.
 pub const EXCLUDE: &str = "\u{1}exclude ";
 /// The mark for a column of ON DELETE SET NULL or SET DEFAULT, last among the referenced columns.
 pub const DELETE_SETS: &str = "\u{1}delete sets ";
@@ -718,11 +719,77 @@ impl Reader<'_> {
         Some(at + 1)
     }
 
-    /// A frame's `EXCLUDE NO OTHERS` is the default and left out.
-    fn exclude(&mut self, at: usize, _out: &mut Vec<TokenWithSpan>) -> Option<usize> {
-        self.words(at, &["exclude", "no", "others"])
-            .then_some(at + 3)
+    /// A frame's EXCLUDE goes, marked, to where the name of a refined window stands. NO OTHERS is
+    /// the default and left out.
+    fn exclude(&mut self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        const ENDS_FRAME: [&str; 3] = ["row", "preceding", "following"];
+        let framed = at
+            .checked_sub(1)
+            .is_some_and(|end| ENDS_FRAME.iter().any(|word| self.is_word(end, word)));
+        if !framed || !self.is_word(at, "exclude") {
+            return None;
+        }
+        if self.words(at + 1, &["no", "others"]) {
+            return Some(at + 3);
+        }
+        let (what, _) = EXCLUSIONS.iter().find(|(what, _)| {
+            let words: Vec<&str> = what.split(' ').collect();
+            self.words(at + 1, &words)
+        })?;
+        let name = opened(out)? + 1;
+        let mut mark = format!("{EXCLUDE}{what}");
+        if let Some(Token::Word(word)) = out.get(name).map(|token| &token.token)
+            && word.keyword == Keyword::NoKeyword
+        {
+            let folded = parse::fold(&word.clone().into_ident(out[name].span));
+            mark = format!("{mark} {folded}");
+            out.remove(name);
+        }
+        let (token, span) = (quoted(&mark), self.token(at)?.span);
+        out.insert(name, TokenWithSpan { token, span });
+        Some(at + 1 + what.split(' ').count())
     }
+}
+
+/// What a frame may leave out.
+const EXCLUSIONS: [(&str, Exclude); 3] = [
+    ("current row", Exclude::CurrentRow),
+    ("group", Exclude::Group),
+    ("ties", Exclude::Ties),
+];
+
+/// What the mark at the head of a window definition says, and the window that is refined.
+pub fn exclusion(name: Option<&Ident>) -> (Exclude, Option<Ident>) {
+    let Some(marked) = name.and_then(|name| name.value.strip_prefix(EXCLUDE)) else {
+        return (Exclude::NoOthers, name.cloned());
+    };
+    let (words, refined) = exclusion_words(marked);
+    let found = EXCLUSIONS.iter().find(|(own, _)| *own == words);
+    let exclude = found.map_or(Exclude::NoOthers, |(_, exclude)| *exclude);
+    (exclude, refined.map(|name| Ident::with_quote('"', name)))
+}
+
+/// The two parts of a mark's text: what is excluded, and the name of the window that is refined.
+pub fn exclusion_words(marked: &str) -> (&'static str, Option<&str>) {
+    let found = EXCLUSIONS
+        .iter()
+        .find_map(|(words, _)| Some((*words, marked.strip_prefix(words)?)));
+    let (words, rest) = found.unwrap_or(("no others", ""));
+    (words, rest.strip_prefix(' '))
+}
+
+/// The index of the innermost bracket that is open behind these tokens.
+fn opened(tokens: &[TokenWithSpan]) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().rev() {
+        match token.token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 0 => return Some(at),
+            Token::LParen => depth -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 fn keyword(text: &str, keyword: Keyword) -> Token {

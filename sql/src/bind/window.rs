@@ -5,10 +5,11 @@ use sqlparser::ast;
 use super::call::typed_operator;
 use super::scope::{Scope, fold};
 use super::select::Target;
+use super::syntax::exclusion;
 use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
 use crate::expr::{
-    Expr, Flow, FrameBound, FrameUnit, WindowCall, WindowFrame, WindowFunction, WindowSpec,
+    Exclude, Expr, Flow, FrameBound, FrameUnit, WindowCall, WindowFrame, WindowFunction, WindowSpec,
 };
 use crate::functions::{Kind, Resolved};
 use crate::plan::{Rel, RelColumn};
@@ -122,7 +123,8 @@ impl Binder<'_> {
     }
 
     fn inline_window(&mut self, spec: &ast::WindowSpec, scope: &Scope<'_>) -> Result<WindowSpec> {
-        let base = match &spec.window_name {
+        let (exclude, refined) = exclusion(spec.window_name.as_ref());
+        let base = match &refined {
             Some(name) => {
                 Some(self.window_spec(&ast::WindowType::NamedWindow(name.clone()), scope)?)
             }
@@ -135,7 +137,7 @@ impl Binder<'_> {
         }
         let mut order = self.sort_keys(&spec.order_by, scope, Clause::Window)?;
         if let Some(base) = base {
-            let name = spec.window_name.as_ref().map(fold).unwrap_or_default();
+            let name = refined.as_ref().map(fold).unwrap_or_default();
             if !partition.is_empty() {
                 return Err(Error::new(
                     state::WINDOWING_ERROR,
@@ -153,7 +155,8 @@ impl Binder<'_> {
                 order = base.order;
             }
         }
-        let frame = self.frame(spec.window_frame.as_ref(), &order, scope)?;
+        let mut frame = self.frame(spec.window_frame.as_ref(), &order, scope)?;
+        frame.exclude = exclude;
         Ok(WindowSpec {
             partition,
             order,
@@ -172,6 +175,7 @@ impl Binder<'_> {
                 unit: FrameUnit::Range,
                 start: FrameBound::Start,
                 end: FrameBound::Current,
+                exclude: Exclude::NoOthers,
                 start_key: None,
                 end_key: None,
             });
@@ -210,6 +214,7 @@ impl Binder<'_> {
                 unit,
                 start,
                 end,
+                exclude: Exclude::NoOthers,
                 start_key,
                 end_key,
             }),

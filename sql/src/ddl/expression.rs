@@ -13,6 +13,7 @@ use sqlparser::ast::{
 use super::draft::{Done, Draft};
 use super::name::{self, parts};
 use crate::Result;
+use crate::bind::restore::restore;
 use crate::catalog::{ColumnId, Relation, Table, TableId};
 use crate::parse::{Node, NodeMut, fold, parse_expression, walk, walk_mut};
 
@@ -86,7 +87,7 @@ impl Draft<'_> {
             NodeMut::Relation(relation) => qualify.relation(relation),
             _ => Ok(()),
         })?;
-        Ok(query.to_string())
+        Ok(restore(query.to_string()))
     }
 }
 

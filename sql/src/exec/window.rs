@@ -8,7 +8,7 @@ use crate::error::{Error, SqlState, state};
 use crate::exec::sort::compare_keys;
 use crate::exec::{ExecCx, Operator, Row};
 use crate::expr::{
-    Frame, FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction, eval_row, same,
+    Exclude, Frame, FrameBound, FrameUnit, SortKey, WindowCall, WindowFunction, eval_row, same,
 };
 use crate::functions::{Accumulator, Window as Kind};
 use crate::plan::{Op, PlanNode};
@@ -317,6 +317,23 @@ impl Partition<'_> {
         (start.min(end), end.max(start.min(end)))
     }
 
+    /// The frame without what EXCLUDE leaves out: at most three stretches of rows, in order.
+    fn stretches(&self, at: usize) -> [std::ops::Range<usize>; 3] {
+        let (start, end) = self.bounds(at);
+        let within = |from: usize, to: usize| from.max(start)..to.min(end);
+        let (peers, peers_end) = (self.peer_start[at], self.peer_end[at]);
+        match self.call.spec.frame.exclude {
+            Exclude::NoOthers => [start..end, end..end, end..end],
+            Exclude::CurrentRow => [within(start, at), within(at + 1, end), end..end],
+            Exclude::Group => [within(start, peers), within(peers_end, end), end..end],
+            Exclude::Ties => [
+                within(start, peers),
+                within(at, at + 1),
+                within(peers_end, end),
+            ],
+        }
+    }
+
     fn bound(
         &self,
         at: usize,
@@ -402,20 +419,16 @@ impl Partition<'_> {
                 Kind::Ntile => self.ntile(at, count)?,
                 Kind::Lag => self.shifted(at, true),
                 Kind::Lead => self.shifted(at, false),
-                Kind::FirstValue => self.value_at(self.bounds(at), 0),
+                Kind::FirstValue => self.value_in(self.stretches(at).into_iter().flatten(), 0),
                 Kind::LastValue => {
-                    let (start, end) = self.bounds(at);
-                    if end > start {
-                        self.args[end - 1][0].clone()
-                    } else {
-                        Datum::Null
-                    }
+                    let backwards = self.stretches(at).into_iter().flatten().rev();
+                    self.value_in(backwards, 0)
                 }
                 Kind::NthValue => match self.args[at].get(1).and_then(Datum::as_i64) {
                     None => Datum::Null,
                     Some(nth) if nth >= 1 => {
                         let skip = usize::try_from(nth - 1).unwrap_or(usize::MAX);
-                        self.value_at(self.bounds(at), skip)
+                        self.value_in(self.stretches(at).into_iter().flatten(), skip)
                     }
                     Some(_) => {
                         return Err(Stop::Error(Error::new(
@@ -429,11 +442,10 @@ impl Partition<'_> {
         Ok(())
     }
 
-    fn value_at(&self, (start, end): (usize, usize), skip: usize) -> Datum {
-        match start.checked_add(skip) {
-            Some(index) if index < end => self.args[index][0].clone(),
-            _ => Datum::Null,
-        }
+    /// The value of the row behind `skip` others, or NULL.
+    fn value_in(&self, mut rows: impl Iterator<Item = usize>, skip: usize) -> Datum {
+        rows.nth(skip)
+            .map_or(Datum::Null, |row| self.args[row][0].clone())
     }
 
     fn ntile(&self, at: usize, count: usize) -> Result<Datum, Stop> {
@@ -476,6 +488,9 @@ impl Partition<'_> {
     /// An aggregate over each row's frame: rows are added (and taken out, where the aggregate
     /// can) as the frame moves.
     fn aggregate(&self, out: &mut Vec<Datum>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        if self.call.spec.frame.exclude != Exclude::NoOthers {
+            return self.aggregate_apart(out, cx);
+        }
         let mut state = self.call.resolved.accumulator()?;
         let (mut from, mut to) = (0, 0);
         let mut last: Option<Datum> = None;
@@ -506,6 +521,21 @@ impl Partition<'_> {
             let value = state.finish(&mut cx.evaluation)?;
             last = Some(value.clone());
             out.push(value);
+        }
+        Ok(())
+    }
+
+    /// An aggregate over frames with holes: each is computed anew, as PostgreSQL does.
+    fn aggregate_apart(&self, out: &mut Vec<Datum>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        for at in 0..self.rows.len() {
+            let mut state = self.call.resolved.accumulator()?;
+            for row in self.stretches(at).into_iter().flatten() {
+                cx.tick()?;
+                if self.passes[row] {
+                    self.add(&mut *state, row, cx)?;
+                }
+            }
+            out.push(state.finish(&mut cx.evaluation)?);
         }
         Ok(())
     }

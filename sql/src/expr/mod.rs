@@ -344,6 +344,19 @@ pub enum FrameUnit {
     Groups,
 }
 
+/// The rows that a frame leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclude {
+    /// None.
+    NoOthers,
+    /// The row itself.
+    CurrentRow,
+    /// The row and its peers.
+    Group,
+    /// Its peers.
+    Ties,
+}
+
 /// One end of a frame.
 #[derive(Clone, Debug)]
 pub enum FrameBound {
@@ -368,6 +381,8 @@ pub struct WindowFrame {
     pub start: FrameBound,
     /// Last row.
     pub end: FrameBound,
+    /// EXCLUDE.
+    pub exclude: Exclude,
     /// For RANGE with offsets: the test `in range` per bound, over Local 1 (current row's key)
     /// and Local 0 (other row's key): key of the bound.
     pub start_key: Option<Box<Expr>>,
