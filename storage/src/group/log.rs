@@ -164,7 +164,9 @@ impl Group {
             }
             None => Vec::new(),
         };
-        self.write(position, tree_writes(entry.changes, own))?;
+        let writes = tree_writes(entry.changes, own);
+        let written = writes.iter().map(TreeWrite::bytes).sum();
+        self.write(position, writes)?;
         state.pass(term, index);
         state.parts.remove(&txid);
         state
@@ -193,7 +195,7 @@ impl Group {
                 .retain(|txid| !entry.abandoned.contains(txid));
         }
         self.decided(term, position, true).call();
-        self.shared.evict();
+        self.shared.evict(written);
         if let Some(observer) = &self.observer
             && ready
         {

@@ -20,10 +20,10 @@ use crate::memory::is_range;
 
 /// Versions are kept up to this size even if no transaction needs them: rows that are written
 /// often are read from here, and a transaction that is just beginning finds its floor.
-const KEEP_BYTES: usize = 8 << 20;
+pub(super) const KEEP_BYTES: usize = 8 << 20;
 /// Applied versions above this size go even if transactions need them (these get 40001 unless
 /// their locks prove that nothing has changed).
-const BYTES_MAX: usize = 64 << 20;
+pub(super) const BYTES_MAX: usize = 64 << 20;
 /// What a version costs beside its key and value.
 const VERSION_BYTES: usize = 160;
 /// Versions that go at a time, so that the overlay's lock is held for microseconds.
@@ -272,41 +272,50 @@ impl Overlay {
         !end
     }
 
-    /// Forgets versions that are applied and that no transaction at or above `needed` asks for.
-    pub fn evict(&mut self, applied: Position, needed: Position) {
+    /// Forgets versions that are applied and that no transaction at or above `needed` asks for,
+    /// some at a time. Returns how many bytes they had: 0 when none can go.
+    pub fn evict(&mut self, applied: Position, needed: Position) -> usize {
+        let before = self.bytes;
         for _ in 0..EVICT_MAX {
-            let Some((position, _, _)) = self.queue.front() else {
-                return;
+            let can_go = |position: Position, bytes: usize| {
+                let spare = bytes > KEEP_BYTES && position <= needed;
+                position <= applied && (spare || bytes > BYTES_MAX)
             };
-            let spare = self.bytes > KEEP_BYTES && *position <= needed;
-            if *position > applied || !(spare || self.bytes > BYTES_MAX) {
-                return;
-            }
-            let Some((position, number, key)) = self.queue.pop_front() else {
-                return;
+            let bytes = self.bytes;
+            let oldest = self.queue.pop_front_if(|(at, ..)| can_go(*at, bytes));
+            let Some((position, number, key)) = oldest else {
+                break;
             };
             self.floor = position;
             self.forget(number, key);
         }
+        before - self.bytes
+    }
+
+    /// What all versions cost.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn forget(&mut self, number: u32, key: Option<Bytes>) {
+        if key.is_none() {
+            // Whether or not its tree is still here: keys of the same entry leave before it.
+            self.bytes -= VERSION_BYTES;
+        }
         let Some(tree) = self.trees.get_mut(&number) else {
             return;
         };
-        match key {
-            None => self.bytes -= VERSION_BYTES,
-            Some(key) => {
-                let place = tree.keys.entry(Key::new(key.clone()));
-                let btree_map::Entry::Occupied(mut versions) = place else {
-                    return;
-                };
-                let gone = match versions.get_mut().older.pop_front() {
-                    Some(version) => version,
-                    None => versions.remove().newest,
-                };
-                self.bytes -= cost(&key, &gone.value);
-            }
+        if let Some(key) = key {
+            let place = tree.keys.entry(Key::new(key.clone()));
+            let btree_map::Entry::Occupied(mut versions) = place else {
+                return;
+            };
+            let gone = match versions.get_mut().older.pop_front() {
+                Some(version) => version,
+                None => versions.remove().newest,
+            };
+            self.bytes -= cost(&key, &gone.value);
         }
         if tree.keys.is_empty() && tree.newest <= self.floor {
             self.trees.remove(&number);
@@ -321,6 +330,13 @@ impl Overlay {
             generation,
             ..Overlay::default()
         };
+    }
+}
+
+impl TreeWrite {
+    /// What its version costs in the overlay.
+    pub fn bytes(&self) -> usize {
+        cost(&self.key, &self.value)
     }
 }
 

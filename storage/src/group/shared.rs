@@ -127,13 +127,23 @@ impl Shared {
         }
     }
 
-    /// Lets the overlay forget what nobody needs.
-    pub fn evict(&self) {
-        let applied = self.applied.get();
-        // Held while evicting, so that a pin taken meanwhile can look at the floor afterwards.
-        let pins = self.pins.lock();
-        let needed = pins.first_key_value().map_or(applied, |(at, _)| *at);
-        self.overlay.write().evict(applied, needed);
+    /// Lets the overlay forget what nobody needs, after an entry whose versions had `written`
+    /// bytes was applied. Twice as much may leave: so the overlay shrinks to its limits, and no
+    /// entry pays for all that a long transaction has held. Readers pass between the batches.
+    pub fn evict(&self, written: usize) {
+        let mut gone = 0;
+        loop {
+            let applied = self.applied.get();
+            // Held while evicting, so that a pin taken meanwhile can look at the floor afterwards.
+            let pins = self.pins.lock();
+            let needed = pins.first_key_value().map_or(applied, |(at, _)| *at);
+            let batch = self.overlay.write().evict(applied, needed);
+            drop(pins);
+            gone += batch;
+            if batch == 0 || gone >= 2 * written {
+                return;
+            }
+        }
     }
 
     /// Raises the store's horizon as far as pins and `applied` allow.

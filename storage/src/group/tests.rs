@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::overlay::{Lookup, TreeWrite};
+use super::overlay::{BYTES_MAX, KEEP_BYTES, Lookup, TreeWrite};
 use super::*;
 use crate::{Local, ManualClock, MemoryStore};
 
@@ -82,6 +82,61 @@ fn a_pin_holds_the_floor_until_the_limit() {
         "memory comes first"
     );
     drop(pin);
+}
+
+/// Commits rows of one entry with an index key each, as an INSERT of a thousand rows does.
+fn put_thousand(group: &Group, entry: u32) -> Position {
+    let row = |seq: u32| {
+        let key = Bytes::from(format!("{entry:04}-{seq:04}"));
+        Change {
+            seq,
+            tree: TREE,
+            key: key.clone(),
+            new: Some(Bytes::from_static(&[7; 20])),
+            index: vec![crate::IndexWrite {
+                tree: TREE + 1,
+                key,
+                value: Some(Bytes::from_static(b"r")),
+            }],
+            ..Change::default()
+        }
+    };
+    let commit = Commit {
+        txid: group.begin(),
+        epoch: group.term().expect("leads"),
+        base: group.newest().expect("no barrier"),
+        meta: crate::Meta::default(),
+        changes: Changes::Small((0..1000).map(row).collect()),
+        events: Vec::new(),
+        dropped_trees: Vec::new(),
+        deps: Vec::new(),
+        checks: Vec::new(),
+        record_outcome: false,
+    };
+    group.commit(commit).expect("placed")
+}
+
+/// What leaves with one entry must keep up with what each brings, with a long transaction and
+/// without.
+#[test]
+fn the_overlay_stays_bounded_under_entries_of_many_rows() {
+    let (_local, group) = node();
+    let bytes = |group: &Group| group.shared.overlay.read().bytes();
+    let first = put_thousand(&group, 0);
+    let entry_bytes = bytes(&group);
+    let pin = group.pin(first);
+    for entry in 1..210 {
+        put_thousand(&group, entry);
+        let bytes = bytes(&group);
+        assert!(bytes <= BYTES_MAX + entry_bytes, "{bytes} after {entry}");
+    }
+    assert!(bytes(&group) > KEEP_BYTES + entry_bytes, "the pin holds");
+    drop(pin);
+    for entry in 210..390 {
+        put_thousand(&group, entry);
+    }
+    let bytes = bytes(&group);
+    assert!(bytes <= KEEP_BYTES + entry_bytes, "{bytes} with no pin");
 }
 
 #[test]
@@ -185,6 +240,24 @@ fn a_coarse_write_hides_what_was_noted_before_it() {
         Since::Written { exists: true }
     );
     assert_eq!(overlay.get(TREE, &key, Position(29)), Lookup::Store);
+}
+
+#[test]
+fn what_has_left_the_overlay_costs_nothing() {
+    let mut overlay = overlay::Overlay::default();
+    let write = |tree: u32, value: Vec<u8>| {
+        vec![TreeWrite {
+            tree,
+            key: Bytes::from_static(b"k"),
+            value: Some(value.into()),
+        }]
+    };
+    // A dropped tree: its key leaves first, and the tree with it.
+    overlay.insert(Position(10), write(TREE, vec![7]));
+    overlay.insert_coarse(Position(10), TREE);
+    overlay.insert(Position(20), write(TREE + 1, vec![7; KEEP_BYTES]));
+    while overlay.evict(Position(20), Position(20)) > 0 {}
+    assert_eq!((overlay.bytes(), overlay.floor()), (0, Position(20)));
 }
 
 #[test]
