@@ -29,8 +29,9 @@ impl Cursor {
         upto: Position,
         batch_bytes: usize,
     ) -> Result<Cursor> {
-        // What is committed but not applied here is nobody's to see.
-        let upto = upto.min(group.applied());
+        // What is committed but not applied here is nobody's to see, and what this node's disk
+        // does not have would be gone for a while after a restart.
+        let upto = upto.min(reached(journal, group));
         let start = if after < upto {
             journal.seek(group.id(), after)?
         } else {
@@ -99,4 +100,10 @@ impl Cursor {
             self.batch.pop_front()
         })
     }
+}
+
+/// Up to here the group is applied on this node and its records are on this disk. (Of several
+/// voters the leader applies what the disks of the others have.)
+pub(crate) fn reached(journal: &Journal, group: &Group) -> Position {
+    group.applied().min(journal.durable_position(group.id()))
 }

@@ -34,7 +34,7 @@ impl Feed {
     /// How far all groups of this node are closed: what comes later, a group that is only being
     /// made included, lies above.
     pub fn closed(&self) -> Position {
-        closed(&self.groups.all())
+        closed(&self.journal, &self.groups.all())
     }
 
     /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
@@ -75,22 +75,26 @@ impl Feed {
     fn oldest(&self, groups: &[Arc<Group>]) -> Position {
         groups
             .iter()
-            .map(|group| self.retained(group.id()))
+            .map(|group| self.retained(group))
             .max()
             .unwrap_or_default()
     }
 
     /// After this position the group's entries are all there. A log that still has its first
     /// record is complete; of another one the oldest record left only tells how far it was cut.
-    fn retained(&self, id: GroupId) -> Position {
-        match self.journal.state(id).oldest {
+    /// One without a record began with a snapshot, of what is applied.
+    fn retained(&self, group: &Group) -> Position {
+        let applied = group.applied();
+        let state = self.journal.state(group.id());
+        match state.oldest {
             Some((index, position)) if index.0 > 1 => position,
+            None if state.purged.is_some() => applied,
             _ => Position::ZERO,
         }
     }
 
     fn check_retained(&self, group: &Group, after: Position) -> Result<()> {
-        let oldest = self.retained(group.id());
+        let oldest = self.retained(group);
         #[cfg(feature = "sabotage")]
         let oldest = match journal::sabotage::planted("retention-not-checked") {
             true => Position::ZERO,
@@ -108,15 +112,12 @@ impl Feed {
 
 /// The least position up to which all of these groups are closed. An idle one is closed up to
 /// where the others are: on demand, only while someone reads.
-fn closed(groups: &[Arc<Group>]) -> Position {
-    let newest = groups
-        .iter()
-        .map(|group| group.applied())
-        .max()
-        .unwrap_or_default();
-    groups
-        .iter()
-        .map(|group| group.close_up_to(newest))
-        .min()
-        .unwrap_or_default()
+fn closed(journal: &Journal, groups: &[Arc<Group>]) -> Position {
+    let reached = |group: &Arc<Group>| cursor::reached(journal, group);
+    let newest = groups.iter().map(reached).max().unwrap_or_default();
+    let closed = |group: &Arc<Group>| {
+        let closed = group.close_up_to(newest);
+        closed.min(journal.durable_position(group.id()))
+    };
+    groups.iter().map(closed).min().unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use feed::{Error, Feed, FeedEntry, Units};
 use journal::{GroupId, Journal, MemoryDisk, Position};
-use raft::{Node, Options};
+use raft::{Alone, Node, NodeId, Options};
 use storage::{
     Change, Changes, Clock, Commit, Group, Groups, ManualClock, MemoryStore, Meta, Outcome,
 };
@@ -47,8 +47,9 @@ impl Running {
             horizon: Duration::ZERO,
         };
         let handle = runtime.handle().clone();
-        let node = Node::new(journal.clone(), groups.clone(), options, handle);
-        runtime.block_on(node.open()).unwrap();
+        let (me, alone) = (NodeId(1), Arc::new(Alone));
+        let node = Node::new(journal.clone(), groups.clone(), options, handle, me, alone);
+        runtime.block_on(node.open(true)).unwrap();
         Running {
             node,
             clock,
@@ -59,7 +60,7 @@ impl Running {
     }
 
     fn make(&self, id: u32) -> Arc<Group> {
-        let made = self.node.make(GroupId(id), Position::ZERO);
+        let made = self.node.make(GroupId(id), Position::ZERO, &[NodeId(1)]);
         self.runtime.block_on(made).unwrap();
         self.node.groups().get(GroupId(id)).unwrap()
     }

@@ -146,6 +146,21 @@ impl Group {
         Some((first, position.unwrap_or(self.last_position)))
     }
 
+    /// Records up to this position are on disk, as far as there are any.
+    pub fn durable_position(&self) -> Position {
+        let waits = |index: Index| self.durable.is_none_or(|durable| durable < index);
+        if !self.last_index().is_some_and(waits) {
+            return Position::MAX;
+        }
+        let first = self.tail.partition_point(|held| !waits(held.record.index));
+        // What waits for the disk is in memory.
+        let first = self
+            .tail
+            .get(first)
+            .map_or(Position::MAX, |held| held.position);
+        Position(first.0.saturating_sub(1))
+    }
+
     pub fn state(&self) -> GroupState {
         let last = self
             .stretches
@@ -198,9 +213,15 @@ impl Group {
     }
 
     /// Takes a truncation; `before` is the position of the record before it. Returns the bytes
-    /// that leave the tail.
+    /// that leave the tail. At index 0 the purge point goes too: the group begins anew.
     pub fn truncate(&mut self, at: Index, before: Position) -> usize {
         let mut freed = 0;
+        let anew = at == Index(0);
+        let before = if anew { Position::ZERO } else { before };
+        if anew {
+            (self.purged, self.purge_segment) = (None, None);
+            self.released = Index(0);
+        }
         while self.tail.back().is_some_and(|held| held.record.index >= at) {
             freed += self.tail.pop_back().map_or(0, |held| held.bytes());
         }

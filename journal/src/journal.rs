@@ -260,6 +260,10 @@ impl Shared {
                 }
                 next.index = Some(after);
             }
+            // Of the whole log, purge point included: the group begins anew.
+            Kind::Truncate if record.index == Index(0) => {
+                (next.purged, next.index) = (None, None);
+            }
             Kind::Truncate => {
                 if let Some(purged) = next.purged.filter(|purged| *purged >= record.index) {
                     return Err(Error::TruncateBelowPurge {
@@ -408,6 +412,14 @@ impl Journal {
             .groups
             .get(&group)
             .map_or_else(index::unknown, Group::state)
+    }
+
+    /// Up to this position no record of the group waits for this disk; `Position::MAX` if none
+    /// does at all. A leader may have applied more than that.
+    pub fn durable_position(&self, group: GroupId) -> Position {
+        let state = self.handle.shared.state.lock();
+        let known = state.groups.get(&group);
+        known.map_or(Position::MAX, Group::durable_position)
     }
 
     /// Log records `from..to_exclusive`, as many as there are and fit into `bytes_max` of payload,

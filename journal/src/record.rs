@@ -83,7 +83,8 @@ impl Record {
         }
     }
 
-    /// A truncation: everything of the group at or after `at` is gone.
+    /// A truncation: everything of the group at or after `at` is gone. At index 0 what was purged
+    /// is, too, for readers of the feed as well: the log begins anew, at any index.
     pub fn truncate(group: GroupId, at: Index) -> Record {
         Record::own(Kind::Truncate, group, Term(0), at)
     }

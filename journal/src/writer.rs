@@ -414,6 +414,9 @@ impl State {
                     .truncated
                     .map_or(record.index, |at| at.min(record.index));
                 group.open.truncated = Some(least);
+                if record.index == Index(0) {
+                    group.open.purged = None;
+                }
                 group.cut_runs(record.index);
             }
             Kind::Vote => {

@@ -2,10 +2,13 @@
 
 use journal::GroupId;
 
+use crate::transport::NodeId;
+
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors of a node's groups; all of them end the process at start-up or are logged once.
+/// Errors of a node's groups. Those of disk and tables end the process at start-up or are logged
+/// once; of the others each variant is what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The journal refused.
@@ -26,4 +29,23 @@ pub enum Error {
     /// A task of the node panicked.
     #[error("task: {0}")]
     Task(String),
+    /// There is no replica of the group on this node.
+    #[error("group {0} is not held by this node")]
+    NotHeld(GroupId),
+    /// Only the leader can do that: ask this one, if it is known, or later.
+    #[error("this node does not lead the group, {}", leader(.0))]
+    NotLeader(Option<NodeId>),
+    /// The group has no replica on that node.
+    #[error("group {0} has no voter on node {1}")]
+    NoVoter(GroupId, NodeId),
+    /// It has not happened in time; it may still happen.
+    #[error("group {0}: {1} took too long")]
+    Timeout(GroupId, &'static str),
+}
+
+fn leader(known: &Option<NodeId>) -> String {
+    match known {
+        Some(node) => format!("node {node} does"),
+        None => "and knows of none that does".into(),
+    }
 }

@@ -17,8 +17,8 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, RaftLogReader};
 
 use crate::types::{
-    Command, LogId, RaftEntry, Types, Vote, decode_raft_image, decode_vote, encode_blank,
-    encode_membership, encode_vote, log_id, term_of,
+    Ballot, Command, LogId, RaftEntry, Types, Vote, decode_ballot, decode_raft_image,
+    encode_ballot, encode_blank, encode_membership, log_id, term_of,
 };
 
 /// Bytes that one read hands to replication at most.
@@ -29,36 +29,38 @@ const READ_BYTES_MAX: usize = 4 << 20;
 pub struct GroupLog {
     group: GroupId,
     journal: Journal,
+    /// Under which join number this node's replica votes.
+    join: u32,
+    /// Certainly committed: the tables have held it before.
+    committed: Option<LogId>,
 }
 
 impl GroupLog {
     /// The log of `group` as it stands in the journal.
-    pub fn new(group: GroupId, journal: Journal) -> GroupLog {
-        GroupLog { group, journal }
+    pub fn new(group: GroupId, journal: Journal, join: u32) -> GroupLog {
+        GroupLog {
+            group,
+            journal,
+            join,
+            committed: None,
+        }
     }
 
-    fn record(&self, entry: RaftEntry) -> Record {
-        let (kind, position, payload) = match entry.payload {
-            EntryPayload::Normal(Command {
-                kind,
-                position,
-                payload,
-            }) => (kind, position, payload),
-            EntryPayload::Blank => (Kind::Raft, Position::ZERO, Payload::of(&encode_blank())),
-            EntryPayload::Membership(m) => (
-                Kind::Raft,
-                Position::ZERO,
-                Payload::of(&encode_membership(&m)),
-            ),
+    /// Says that the tables have held entries up to a position before the restart: the log is
+    /// applied as far again when Raft opens, without a leader.
+    pub fn known(self, held: Position) -> io::Result<GroupLog> {
+        let Some(before) = held.0.checked_sub(1) else {
+            return Ok(self);
         };
-        Record {
-            group: self.group,
-            kind,
-            term: Term(term_of(&entry.log_id)),
-            index: Index(entry.log_id.index),
-            position,
-            payload,
-        }
+        // Positions grow along the log, so the first one that is not below is it, or, if only
+        // the horizon had come so far, one that lies before an applied one.
+        let found = self.journal.seek(self.group, Position(before));
+        let index = found.map_err(io::Error::other)?;
+        let committed = index.and_then(|index| {
+            let term = self.journal.term_at(self.group, index)?;
+            Some(log_id(term.0, index.0))
+        });
+        Ok(GroupLog { committed, ..self })
     }
 
     /// All entries of `[from, to)` that the log has, read until complete.
@@ -84,6 +86,28 @@ impl GroupLog {
     }
 }
 
+/// The journal's record of an entry.
+pub(crate) fn record(group: GroupId, entry: RaftEntry) -> Record {
+    let raft = |image: &[u8]| (Kind::Raft, Position::ZERO, Payload::of(image));
+    let (kind, position, payload) = match entry.payload {
+        EntryPayload::Normal(Command {
+            kind,
+            position,
+            payload,
+        }) => (kind, position, payload),
+        EntryPayload::Blank => raft(&encode_blank()),
+        EntryPayload::Membership(members) => raft(&encode_membership(&members)),
+    };
+    Record {
+        group,
+        kind,
+        term: Term(term_of(&entry.log_id)),
+        index: Index(entry.log_id.index),
+        position,
+        payload,
+    }
+}
+
 /// The only image of a record of Raft's own.
 fn only_image(record: &Record) -> io::Result<Bytes> {
     record
@@ -95,7 +119,7 @@ fn only_image(record: &Record) -> io::Result<Bytes> {
 }
 
 /// openraft's entry from a record.
-fn entry(record: Record) -> io::Result<RaftEntry> {
+pub(crate) fn entry(record: Record) -> io::Result<RaftEntry> {
     let id = log_id(record.term.0, record.index.0);
     let payload = match record.kind {
         Kind::Entry | Kind::Part => EntryPayload::Normal(Command {
@@ -179,9 +203,15 @@ impl RaftLogReader<Types> for GroupLog {
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         match self.journal.state(self.group).vote {
             None => Ok(None),
-            Some(bytes) => decode_vote(&bytes)
-                .map(Some)
-                .ok_or_else(|| io::Error::other(format!("group {}: damaged vote", self.group))),
+            Some(bytes) => match decode_ballot(&bytes) {
+                Some(Ballot::Vote(vote, _)) => Ok(Some(vote)),
+                // The replica that has ended had another id than the one that is opened now.
+                Some(Ballot::Ended(_)) => Ok(None),
+                None => Err(io::Error::other(format!(
+                    "group {}: damaged vote",
+                    self.group
+                ))),
+            },
         }
     }
 
@@ -208,7 +238,7 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let record = Record::vote(self.group, &encode_vote(vote));
+        let record = Record::vote(self.group, &encode_ballot(&Ballot::Vote(*vote, self.join)));
         let (done, saved) = tokio::sync::oneshot::channel();
         let told = Box::new(move |result: Result<(), journal::Error>| {
             // The receiver is gone only when this group's Raft has ended.
@@ -228,13 +258,18 @@ impl RaftLogStorage<Types> for GroupLog {
     {
         let records: Vec<Record> = entries
             .into_iter()
-            .map(|entry| self.record(entry))
+            .map(|entry| record(self.group, entry))
             .collect();
         let told = Box::new(move |result: Result<(), journal::Error>| {
             callback.io_completed(result.map_err(io::Error::other));
         });
         self.journal.append(records, told);
         Ok(())
+    }
+
+    /// Not kept by itself: what the tables hold is committed, the leader tells the rest.
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.committed)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
@@ -244,9 +279,18 @@ impl RaftLogStorage<Types> for GroupLog {
         Ok(())
     }
 
+    /// Beyond the last record there is a snapshot that this node has installed: what comes next
+    /// does not continue the records, so they are no longer part of the log, for readers of the
+    /// feed neither.
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        let record = Record::purge(self.group, Term(term_of(&upto)), Index(upto.index));
-        self.journal.append(vec![record], Box::new(|_| ()));
+        let last = self.journal.state(self.group).last;
+        let mut records = Vec::new();
+        if last.is_none_or(|(_, last, _)| last.0 < upto.index) {
+            records.push(Record::truncate(self.group, Index(0)));
+        }
+        let (term, index) = (Term(term_of(&upto)), Index(upto.index));
+        records.push(Record::purge(self.group, term, index));
+        self.journal.append(records, Box::new(|_| ()));
         Ok(())
     }
 }

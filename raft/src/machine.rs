@@ -1,93 +1,28 @@
 //! openraft's state machine of one group: hands committed records to `storage::Group` in log
-//! order, and says who leads once everything before the own term is applied.
+//! order.
 
 use std::io;
 use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
-use journal::{Index, Journal, Kind, Payload, Position, Term};
+use journal::{Index, Journal, Kind, Payload, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, SnapshotMeta};
-use parking_lot::Mutex;
-use storage::{Group, GroupCheckpoint, Groups, PartSource, TableStore, Verdict};
+use storage::{Group, GroupCheckpoint, PartSource, TableStore, Verdict};
 
+use crate::leadership::Leadership;
+use crate::snapshot::Data;
 use crate::types::{
-    Command, LogId, StoredMembership, Types, decode_stored_membership, encode_stored_membership,
-    log_id, term_of,
+    Command, LogId, ReplicaId, State, StoredMembership, Types, decode_state, encode_state, log_id,
+    term_of,
 };
 
 /// openraft's snapshot metadata for [`Types`].
 type Meta = openraft::alias::SnapshotMetaOf<Types>;
-/// A snapshot is the last checkpoint, named by its metadata. The groups of one voter that this
-/// version makes have nobody to send one to, so it carries no data.
-type Snapshot = openraft::alias::SnapshotOf<Types, ()>;
+/// openraft's snapshot for [`Types`].
+type Snapshot = openraft::alias::SnapshotOf<Types, Data>;
 /// What an entry of the log holds.
 type Content = EntryPayload<Command, u64, ()>;
-
-/// Leads the group when both are true, in either order: this replica won the election of a term,
-/// and the first entry of that term is applied (so everything before it is, too).
-pub struct Leadership {
-    group: Arc<Group>,
-    groups: Arc<Groups>,
-    /// Positions begin above it: nothing in this node's journal lies beyond.
-    floor: Position,
-    state: Mutex<Terms>,
-}
-
-#[derive(Default)]
-struct Terms {
-    elected: Option<u64>,
-    begun: u64,
-    leads: Option<u64>,
-}
-
-impl Leadership {
-    /// Nobody leads yet.
-    pub fn new(group: Arc<Group>, groups: Arc<Groups>, floor: Position) -> Leadership {
-        Leadership {
-            group,
-            groups,
-            floor,
-            state: Mutex::default(),
-        }
-    }
-
-    /// This replica won the election of `term`.
-    pub fn elected(&self, term: u64) {
-        let mut state = self.state.lock();
-        state.elected = Some(term);
-        self.lead(&mut state);
-    }
-
-    /// Another one was heard of: what is pending is in doubt now.
-    pub fn deposed(&self) {
-        let mut state = self.state.lock();
-        state.elected = None;
-        if state.leads.take().is_some() {
-            self.group.step_down();
-        }
-    }
-
-    /// The first entry of `term` is applied.
-    fn begun(&self, term: u64) {
-        let mut state = self.state.lock();
-        state.begun = state.begun.max(term);
-        self.lead(&mut state);
-    }
-
-    fn lead(&self, state: &mut Terms) {
-        if let Some(term) = state.elected
-            && state.begun == term
-            && state.leads != Some(term)
-        {
-            state.leads = Some(term);
-            // Readers of the feed may have passed what the others have applied.
-            let applied = self.groups.all().iter().map(|group| group.applied()).max();
-            let floor = self.floor.max(applied.unwrap_or_default());
-            self.group.lead(Term(term), floor);
-        }
-    }
-}
 
 /// The state machine.
 pub struct Machine {
@@ -95,7 +30,8 @@ pub struct Machine {
     store: Arc<dyn TableStore>,
     journal: Journal,
     leadership: Arc<Leadership>,
-    membership: StoredMembership,
+    me: ReplicaId,
+    state: State,
 }
 
 impl Machine {
@@ -105,24 +41,30 @@ impl Machine {
         store: Arc<dyn TableStore>,
         journal: Journal,
         leadership: Arc<Leadership>,
+        me: ReplicaId,
     ) -> io::Result<Machine> {
         let (_, state) = group.applied_log();
-        let membership = membership(&state)?;
-        group.set_sole(is_sole(&membership));
+        let state = decoded(&state)?;
+        group.set_sole(is_sole(&state.members));
         Ok(Machine {
             group,
             store,
             journal,
             leadership,
-            membership,
+            me,
+            state,
         })
     }
 
     fn apply_one(&mut self, id: LogId, payload: Content) -> io::Result<()> {
         let begins = matches!(payload, EntryPayload::Blank);
-        if let Some(membership) = apply(&self.group, &self.journal, id, payload)? {
-            self.group.set_sole(is_sole(&membership));
-            self.membership = membership;
+        if let Some(state) = apply(&self.group, &self.journal, id, payload)? {
+            self.group.set_sole(is_sole(&state.members));
+            // A leader that is no member any more hears of no other: its time is over.
+            if !state.members.voter_ids().any(|voter| voter == self.me) {
+                self.leadership.deposed();
+            }
+            self.state = state;
         }
         if begins {
             self.leadership.begun(term_of(&id));
@@ -138,21 +80,22 @@ impl Machine {
     }
 }
 
-/// Applies one committed entry of the log to its group. Returns the membership, if it is one.
+/// Applies one committed entry of the log to its group. Returns Raft's new state, if it is a
+/// membership.
 pub(crate) fn apply(
     group: &Group,
     journal: &Journal,
     id: LogId,
     payload: Content,
-) -> io::Result<Option<StoredMembership>> {
+) -> io::Result<Option<State>> {
     let (term, index) = (Term(term_of(&id)), Index(id.index));
     match payload {
         EntryPayload::Blank => group.apply_raft(term, index, None),
         EntryPayload::Membership(membership) => {
-            let membership = StoredMembership::new(Some(id), membership);
-            let state = encode_stored_membership(&membership);
-            group.apply_raft(term, index, Some(state));
-            return Ok(Some(membership));
+            let before = decoded(&group.applied_log().1)?;
+            let state = before.then(StoredMembership::new(Some(id), membership));
+            group.apply_raft(term, index, Some(encode_state(&state)));
+            return Ok(Some(state));
         }
         EntryPayload::Normal(command) => apply_command(group, journal, term, index, &command)?,
     }
@@ -190,8 +133,9 @@ fn apply_command(
     Ok(())
 }
 
-fn membership(state: &[u8]) -> io::Result<StoredMembership> {
-    decode_stored_membership(state).ok_or_else(|| io::Error::other("damaged membership"))
+/// What a checkpoint has kept for Raft.
+pub(crate) fn decoded(state: &[u8]) -> io::Result<State> {
+    decode_state(state).ok_or_else(|| io::Error::other("damaged membership"))
 }
 
 /// One voter decides alone; a learner or a second voter may lead next.
@@ -239,7 +183,7 @@ fn meta(checkpoint: Option<GroupCheckpoint>) -> io::Result<Meta> {
     let applied = checkpoint.applied;
     Ok(SnapshotMeta {
         last_log_id: Some(log_id(applied.term.0, applied.index.0)),
-        last_membership: membership(&state)?,
+        last_membership: decoded(&state)?.members,
     })
 }
 
@@ -247,25 +191,25 @@ fn meta(checkpoint: Option<GroupCheckpoint>) -> io::Result<Meta> {
 pub struct Builder(Option<GroupCheckpoint>);
 
 impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = ();
+    type SnapshotData = Data;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         Ok(Snapshot {
             meta: meta(self.0.take())?,
-            snapshot: (),
+            snapshot: Data::Checkpoint,
         })
     }
 }
 
 impl RaftStateMachine<Types> for Machine {
-    type SnapshotData = ();
+    type SnapshotData = Data;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let (applied, state) = self.group.applied_log();
         // The membership is a group's first entry: without one nothing is applied.
         let id = (!state.is_empty()).then(|| log_id(applied.term.0, applied.index.0));
-        Ok((id, self.membership.clone()))
+        Ok((id, self.state.members.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
@@ -289,7 +233,7 @@ impl RaftStateMachine<Types> for Machine {
         Builder(self.checkpoint())
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, _snapshot: ()) -> io::Result<()> {
+    async fn install_snapshot(&mut self, meta: &Meta, _snapshot: Data) -> io::Result<()> {
         Err(io::Error::other(format!(
             "nobody can have sent a snapshot: {:?}",
             meta.last_log_id
@@ -298,9 +242,9 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let meta = meta(self.checkpoint())?;
-        Ok(meta
-            .last_log_id
-            .is_some()
-            .then_some(Snapshot { meta, snapshot: () }))
+        Ok(meta.last_log_id.is_some().then_some(Snapshot {
+            meta,
+            snapshot: Data::Checkpoint,
+        }))
     }
 }

@@ -1,28 +1,33 @@
-//! All groups of this node: opening them from the journal, making new ones, checkpoints, and
-//! the release of what the journal need not keep.
+//! All groups of this node: opening them from the journal, making new ones, and the way from
+//! storage into their logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{GroupId, Index, Journal, Position};
-use openraft::{Config, Raft, SnapshotPolicy};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
-use storage::{Durable, Group, Groups, Proposal, Propose, TableStore};
+use storage::{Group, Groups, Proposal, Propose};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use crate::barrier::Barrier;
+use crate::leadership::Leadership;
 use crate::log::GroupLog;
-use crate::machine::{Leadership, Machine};
-use crate::network::NoNetwork;
-use crate::types::{ReplicaId, Types};
+use crate::machine::Machine;
+use crate::network::Network;
+use crate::transport::{NodeId, Transport};
+use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::writer::{self, Inbox};
 use crate::{Error, Result};
 
-/// This node's replica of every group: node 1, first join.
-const REPLICA: ReplicaId = 1 << 32;
-/// A replica that has not led its group by then after it alone was asked to never will.
+/// A replica that has not led its group by then after it was asked to will not soon.
 const LEAD_TIME_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at whether a group leads.
 const LEAD_POLL: Duration = Duration::from_millis(1);
@@ -42,36 +47,97 @@ pub struct Options {
     pub horizon: Duration,
 }
 
+/// Bytes of the journal that are kept for replicas that lag, unless it is said otherwise.
+const LAG_BYTES_MAX: u64 = 128 << 20;
+
+/// Says where the voters of a new group are.
+pub(crate) type Placement = Arc<dyn Fn() -> Vec<NodeId> + Send + Sync>;
+
 /// The node's groups over its one journal.
 pub struct Node {
-    journal: Journal,
-    groups: Arc<Groups>,
-    options: Options,
-    runtime: Handle,
-    members: RwLock<BTreeMap<GroupId, Member>>,
+    pub(crate) journal: Journal,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) options: Options,
+    pub(crate) runtime: Handle,
+    pub(crate) me: NodeId,
+    transport: Arc<dyn Transport>,
+    members: RwLock<BTreeMap<GroupId, Arc<Member>>>,
     inboxes: Arc<Inboxes>,
+    placement: RwLock<Placement>,
+    /// Bytes of the journal that are kept for replicas that lag.
+    pub(crate) lag_bytes: AtomicU64,
     /// Nothing in the journal lay beyond it at open.
     floor: Position,
-    /// Held by who makes a group or a checkpoint: one at a time.
-    upkeep: tokio::sync::Mutex<()>,
+    /// Counts the changes of leadership that this node has seen.
+    changes: Arc<watch::Sender<u64>>,
+    /// Held by who opens or closes a replica: one at a time.
+    pub(crate) opening: tokio::sync::Mutex<()>,
+    /// Held by who makes a checkpoint: one at a time.
+    pub(crate) upkeep: tokio::sync::Mutex<()>,
 }
 
-/// One group's Raft.
-struct Member {
-    raft: Raft<Types, Machine>,
-    _leadership: openraft::WatchChangeHandle<Types>,
+/// This node's replica of one group.
+pub(crate) struct Member {
+    pub raft: Raft<Types, Machine>,
+    pub group: Arc<Group>,
+    pub me: ReplicaId,
+    pub barrier: Barrier,
+    /// Held by who changes the voters: one change at a time.
+    pub change: tokio::sync::Mutex<()>,
+    /// An election against a suspect is under way.
+    pub electing: AtomicBool,
+    watcher: JoinHandle<()>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Member {
+    /// Which node leads, as far as this one knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        let metrics = self.raft.server_metrics();
+        let leader = metrics.borrow_watched().current_leader;
+        leader.map(node_of)
+    }
+
+    /// An error of this group's Raft.
+    pub fn failed(&self, error: impl std::fmt::Display) -> Error {
+        Error::Raft(self.group.id(), error.to_string())
+    }
+
+    /// Waits until this node leads the group and its tables are complete.
+    async fn lead(&self) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        let me = node_of(self.me);
+        while !(self.group.term().is_some() && self.group.ready()) {
+            match self.leader() {
+                Some(other) if other != me => return Err(Error::NotLeader(Some(other))),
+                _ if begun.elapsed() > LEAD_TIME_MAX && self.group.term().is_none() => {
+                    return Err(Error::Timeout(self.group.id(), "the first election"));
+                }
+                _ => tokio::time::sleep(LEAD_POLL).await,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is awaited elsewhere is boxed here: the compiler makes the body of an `async fn` anew in the
 /// crate that awaits it, and ours have all of openraft in them.
 impl Node {
     /// A node over its journal; proposals of `groups` come here from now on. Raft runs on the
-    /// given runtime, which nothing else should keep busy: a late tick costs a leadership.
+    /// given runtime, which nothing else should keep busy: a late tick costs a leadership. `me`
+    /// is this node's number, other nodes are reached through `transport`.
     pub fn new(
         journal: Journal,
         groups: Arc<Groups>,
         options: Options,
         runtime: Handle,
+        me: NodeId,
+        transport: Arc<dyn Transport>,
     ) -> Arc<Node> {
         let known = journal.groups().into_iter();
         let floor = known
@@ -83,37 +149,78 @@ impl Node {
             groups,
             options,
             runtime,
+            me,
+            transport,
             members: RwLock::default(),
             inboxes: Arc::default(),
+            placement: RwLock::new(Arc::new(move || vec![me])),
+            lag_bytes: AtomicU64::new(LAG_BYTES_MAX),
             floor,
+            changes: Arc::new(watch::channel(0).0),
+            opening: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
         });
         node.groups.attach(node.propose());
         node
     }
 
-    /// Opens every group that the journal holds, and the directory. Returns when this node leads
-    /// them all and their tables contain everything that was committed. Observers are attached
-    /// to the groups before.
-    pub fn open(self: &Arc<Self>) -> BoxFuture<'_, Result<()>> {
-        self.open_all().boxed()
+    /// Says where the voters of groups are that are made from now on by those who write (this
+    /// node among them). Until it is said: here alone.
+    pub fn set_placement(&self, placement: Arc<dyn Fn() -> Vec<NodeId> + Send + Sync>) {
+        *self.placement.write() = placement;
     }
 
-    async fn open_all(self: &Arc<Self>) -> Result<()> {
+    /// Opens every group that the journal holds, and the directory if `directory`: then it is
+    /// made if it is not there. Returns when this node leads those in which it alone votes, and
+    /// has applied in the others what it knows to be committed. Observers are attached to the
+    /// groups before.
+    pub fn open(self: &Arc<Self>, directory: bool) -> BoxFuture<'_, Result<()>> {
+        self.open_all(directory).boxed()
+    }
+
+    async fn open_all(self: &Arc<Self>, directory: bool) -> Result<()> {
         let mut ids: BTreeSet<GroupId> = self.journal.groups().into_iter().collect();
-        ids.insert(GroupId::DIRECTORY);
+        if directory {
+            ids.insert(GroupId::DIRECTORY);
+        }
         let node = self.clone();
         let opening = self.runtime.spawn(async move {
-            let mut opened = Vec::new();
+            let mut alone = Vec::new();
             for id in ids {
-                opened.push(node.open_group(id, node.floor).await?);
+                let join = match node.ballot(id)? {
+                    Some(Ballot::Ended(_)) => continue,
+                    Some(Ballot::Vote(_, join)) => join,
+                    None => FIRST_JOIN,
+                };
+                let member = node.open_group(id, join, node.floor).await?;
+                if directory && id == GroupId::DIRECTORY {
+                    node.initialize(&member, &[node.me]).await?;
+                }
+                if node.is_alone(&member).await? {
+                    member
+                        .raft
+                        .trigger()
+                        .elect(false)
+                        .await
+                        .map_err(|e| member.failed(e))?;
+                    alone.push(member);
+                }
             }
-            for group in opened {
-                lead(&group).await?;
+            for member in alone {
+                member.lead().await?;
             }
             Ok(())
         });
         opening.await.map_err(|e| Error::Task(e.to_string()))?
+    }
+
+    /// What the journal says of this node's vote in a group.
+    pub(crate) fn ballot(&self, id: GroupId) -> Result<Option<Ballot>> {
+        let Some(vote) = self.journal.state(id).vote else {
+            return Ok(None);
+        };
+        let damaged = || Error::Raft(id, "damaged vote".into());
+        decode_ballot(&vote).map(Some).ok_or_else(damaged)
     }
 
     /// The way from storage and SQL into the log.
@@ -124,161 +231,143 @@ impl Node {
         })
     }
 
+    /// Positions of groups that are opened begin above it.
+    pub(crate) fn floor(&self) -> Position {
+        self.floor
+    }
+
     /// The groups as the rest of the program sees them.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
     }
 
-    /// Opens a group's Raft and asks for its leadership; does not wait for it.
-    async fn open_group(&self, id: GroupId, floor: Position) -> Result<Arc<Group>> {
+    /// This node's replica of a group.
+    pub(crate) fn member(&self, id: GroupId) -> Option<Arc<Member>> {
+        self.members.read().get(&id).cloned()
+    }
+
+    /// All replicas of this node.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.members.read().values().cloned().collect()
+    }
+
+    /// Opens this node's replica of a group, in the runtime of Raft. Asks for nothing.
+    pub(crate) async fn open_group(
+        &self,
+        id: GroupId,
+        join: u32,
+        floor: Position,
+    ) -> Result<Arc<Member>> {
         let group = self.groups.open(id)?;
-        let leadership = Arc::new(Leadership::new(group.clone(), self.groups.clone(), floor));
-        let log = GroupLog::new(id, self.journal.clone());
+        let leadership = Leadership::new(
+            group.clone(),
+            self.groups.clone(),
+            self.journal.clone(),
+            self.runtime.clone(),
+            floor,
+            self.changes.clone(),
+        );
+        let me = replica(self.me, join);
         let store = self.groups.store().clone();
+        let log = GroupLog::new(id, self.journal.clone(), join).known(store.persisted(id))?;
         let machine = Machine::new(
             group.clone(),
             store,
             self.journal.clone(),
             leadership.clone(),
+            me,
         )?;
-        let raft = Raft::build(REPLICA, config()?, NoNetwork, log, machine)
+        let network = Network {
+            group: id,
+            transport: self.transport.clone(),
+        };
+        let raft = Raft::build(me, config()?, network, log, machine)
             .await
             .map_err(|fatal| Error::Raft(id, fatal.to_string()))?;
-        let (elected, deposed) = (leadership.clone(), leadership);
-        let watch = raft.on_leader_change(
-            move |leader| {
-                elected.elected(leader.term);
-                async {}
-            },
-            move |_| {
-                deposed.deposed();
-                async {}
-            },
-        );
         raft.run();
-        let failed = |e: String| Error::Raft(id, e);
-        if raft
-            .is_initialized()
-            .await
-            .map_err(|e| failed(e.to_string()))?
-        {
-            raft.trigger()
-                .elect(false)
-                .await
-                .map_err(|e| failed(e.to_string()))?;
-        } else {
-            let voters = BTreeMap::from([(REPLICA, ())]);
-            raft.initialize(voters)
-                .await
-                .map_err(|e| failed(e.to_string()))?;
-        }
-        // One voter needs no clock: nobody else can lead, and an idle group costs nothing.
-        raft.runtime_config().tick(false);
+        let watcher = tokio::spawn(watch_leadership(raft.clone(), me, leadership));
         let inbox = writer::start(group.clone(), raft.clone());
-        self.inboxes.0.write().insert(id, inbox);
-        let member = Member {
+        let member = Arc::new(Member {
+            barrier: Barrier::default(),
             raft,
-            _leadership: watch,
-        };
-        self.members.write().insert(id, member);
-        Ok(group)
-    }
-
-    /// Makes a group whose positions begin above `above`, and leads it.
-    pub async fn make(&self, id: GroupId, above: Position) -> Result<()> {
-        let _one = self.upkeep.lock().await;
-        if !self.members.read().contains_key(&id) {
-            let group = self.open_group(id, self.floor.max(above)).await?;
-            lead(&group).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes a checkpoint of all tables, then lets the journal go as far as it need not be
-    /// kept: for Raft up to the checkpoint, for the feed up to its retention.
-    pub fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
-        self.checkpoint_all().boxed()
-    }
-
-    async fn checkpoint_all(&self) -> Result<()> {
-        let _one = self.upkeep.lock().await;
-        let (groups, journal) = (self.groups.clone(), self.journal.clone());
-        let written = tokio::task::spawn_blocking(move || groups.checkpoint(&OnDisk(journal)));
-        written.await.map_err(|e| Error::Task(e.to_string()))??;
-        self.purge().await?;
-        self.release().await
-    }
-
-    /// Tells each group's Raft that the checkpoint stands for the log below it.
-    async fn purge(&self) -> Result<()> {
-        for checkpoint in self.groups.store().checkpoint() {
-            let id = checkpoint.group;
-            let raft = self
-                .members
-                .read()
-                .get(&id)
-                .map(|member| member.raft.clone());
-            let Some(raft) = raft else { continue };
-            let failed = |e: openraft::errors::Fatal<Types>| Error::Raft(id, e.to_string());
-            let upto = self.purge_upto(id, checkpoint.applied.index);
-            let Some(upto) = upto else { continue };
-            raft.trigger().snapshot().await.map_err(failed)?;
-            let waiting = raft.wait(Some(LEAD_TIME_MAX));
-            let seen = waiting.metrics(
-                |m| m.snapshot.as_ref().is_some_and(|s| s.index >= upto.0),
-                "the checkpoint stands for the log",
-            );
-            seen.await.map_err(|e| Error::Raft(id, e.to_string()))?;
-            raft.trigger().purge_log(upto.0).await.map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// How far a group's log may be purged; `None` if that is nothing new.
-    fn purge_upto(&self, id: GroupId, checkpointed: Index) -> Option<Index> {
-        let group = self.groups.get(id)?;
-        // The parts of a large transaction in progress are read back when it commits.
-        let parts = group
-            .parts_floor()
-            .map_or(u64::MAX, |floor| floor.0.saturating_sub(1));
-        let upto = Index(checkpointed.0.min(parts));
-        let purged = self.journal.state(id).purged.map(|(_, index)| index);
-        (purged < Some(upto)).then_some(upto)
-    }
-
-    /// Lets segments go that neither Raft nor the feed's retention needs.
-    async fn release(&self) -> Result<()> {
-        let now = self.groups.clock().unix_micros();
-        let oldest = now.saturating_sub(self.options.retain_time.as_micros() as u64);
-        let horizon = now.saturating_sub(self.options.horizon.as_micros() as u64);
-        for group in self.groups.all() {
-            group.raise_horizon(Position::from_unix_micros(horizon))?;
-        }
-        let (journal, retain_bytes) = (self.journal.clone(), self.options.retain_bytes);
-        let released = tokio::task::spawn_blocking(move || {
-            release_by_time(&journal, Position::from_unix_micros(oldest))?;
-            release_by_size(&journal, retain_bytes)
+            group,
+            me,
+            change: tokio::sync::Mutex::default(),
+            electing: false.into(),
+            watcher,
         });
-        released.await.map_err(|e| Error::Task(e.to_string()))?
-    }
-
-    /// Checkpoints for ever: when the time has come or memory asks for it.
-    pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
-        self.checkpoint_in_turn().boxed()
-    }
-
-    async fn checkpoint_in_turn(self: Arc<Self>) -> Result<()> {
-        const LOOK: Duration = Duration::from_millis(200);
-        let mut begun = tokio::time::Instant::now();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let store: &Arc<dyn TableStore> = self.groups.store();
-            let full = store.memory() >= self.options.checkpoint_bytes;
-            if full || begun.elapsed() >= self.options.checkpoint_timeout {
-                self.checkpoint().await?;
-                begun = tokio::time::Instant::now();
-            }
+        if self.is_alone(&member).await? {
+            // One voter needs no clock: nobody else can lead, and an idle group costs nothing.
+            member.raft.runtime_config().tick(false);
         }
+        self.inboxes.0.write().insert(id, inbox);
+        self.members.write().insert(id, member.clone());
+        Ok(member)
+    }
+
+    /// Has the group no other replica than this one?
+    async fn is_alone(&self, member: &Member) -> Result<bool> {
+        let me = member.me;
+        let alone = member.raft.with_raft_state(move |state| {
+            let members = state.membership_state.effective();
+            members.voter_ids().eq([me]) && members.nodes().count() == 1
+        });
+        alone.await.map_err(|e| member.failed(e))
+    }
+
+    /// Gives a new group its voters, unless it has some.
+    async fn initialize(&self, member: &Member, voters: &[NodeId]) -> Result<()> {
+        let failed = |e: String| member.failed(e);
+        let initialized = member.raft.is_initialized().await;
+        if initialized.map_err(|e| failed(e.to_string()))? {
+            return Ok(());
+        }
+        let voters: BTreeMap<ReplicaId, ()> = voters
+            .iter()
+            .map(|node| (replica(*node, FIRST_JOIN), ()))
+            .collect();
+        let alone = voters.len() == 1;
+        let initialized = member.raft.initialize(voters).await;
+        initialized.map_err(|e| failed(e.to_string()))?;
+        if alone {
+            member.raft.runtime_config().tick(false);
+        }
+        Ok(())
+    }
+
+    /// Makes a group with voters on these nodes (this one among them), whose positions begin
+    /// above `above`, and leads it. A group that was made before keeps its voters. Errors:
+    /// [`Error::NotLeader`] if another of the voters has come to lead it.
+    pub fn make<'a>(
+        self: &'a Arc<Self>,
+        id: GroupId,
+        above: Position,
+        voters: &'a [NodeId],
+    ) -> BoxFuture<'a, Result<()>> {
+        let (node, voters) = (self.clone(), voters.to_vec());
+        let making = self
+            .runtime
+            .spawn(async move { node.make_group(id, above, &voters).await });
+        async { making.await.map_err(|e| Error::Task(e.to_string()))? }.boxed()
+    }
+
+    async fn make_group(&self, id: GroupId, above: Position, voters: &[NodeId]) -> Result<()> {
+        let one = self.opening.lock().await;
+        let member = match self.member(id) {
+            Some(member) => member,
+            None => {
+                let floor = self.floor.max(above);
+                self.open_group(id, FIRST_JOIN, floor).await?
+            }
+        };
+        drop(one);
+        self.initialize(&member, voters).await?;
+        member.lead().await?;
+        if voters.len() > 1 && member.group.applied() < above {
+            // Another one may lead next, and knows nothing of `above`: an entry tells it.
+            member.group.close();
+        }
+        Ok(())
     }
 
     /// Ends Raft of every group; the journal is the caller's to close.
@@ -296,24 +385,28 @@ impl Node {
         }
     }
 
+    /// Tells of every change of leadership that this node sees: a number that grows.
+    pub fn leadership(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// A line per group for the views: number, term, whether this node leads it.
     pub fn status(&self) -> Vec<GroupStatus> {
         let members = self.members.read();
-        let status = |(id, _): (&GroupId, &Member)| {
-            let group = self.groups.get(*id)?;
+        let status = |(id, member): (&GroupId, &Arc<Member>)| {
             let state = self.journal.state(*id);
-            Some(GroupStatus {
+            GroupStatus {
                 group: *id,
-                term: group.term().map_or(0, |term| term.0),
-                applied: group.applied(),
+                term: member.group.term().map_or(0, |term| term.0),
+                applied: member.group.applied(),
                 last_index: state.last.map_or(Index(0), |(_, index, _)| index),
                 durable: state.durable.unwrap_or_default(),
                 oldest: state
                     .oldest
                     .map_or(Position::ZERO, |(_, position)| position),
-            })
+            }
         };
-        members.iter().filter_map(status).collect()
+        members.iter().map(status).collect()
     }
 }
 
@@ -334,52 +427,28 @@ pub struct GroupStatus {
     pub oldest: Position,
 }
 
-/// Waits until this node leads the group and its tables are complete.
-async fn lead(group: &Group) -> Result<()> {
-    let begun = tokio::time::Instant::now();
-    while !(group.term().is_some() && group.ready()) {
-        if begun.elapsed() > LEAD_TIME_MAX && group.term().is_none() {
-            return Err(Error::Raft(group.id(), "no leader".into()));
-        }
-        tokio::time::sleep(LEAD_POLL).await;
-    }
-    Ok(())
-}
-
-/// The record before the first one that retention asks for stays, too: it says up to which
-/// position nothing is missing.
-fn release_by_time(journal: &Journal, oldest: Position) -> Result<()> {
-    for id in journal.groups() {
-        let keep = match journal.seek(id, oldest)? {
-            Some(index) => index,
-            None => match journal.state(id).last {
-                Some((_, index, _)) => index,
-                None => continue,
-            },
+/// Tells the group who leads it, until Raft ends.
+async fn watch_leadership(raft: Raft<Types, Machine>, me: ReplicaId, leadership: Arc<Leadership>) {
+    let mut metrics = raft.server_metrics();
+    let mut known = None;
+    loop {
+        let (vote, state, leader) = {
+            let now = metrics.borrow_watched();
+            (now.vote, now.state, now.current_leader)
         };
-        journal.release(id, Index(keep.0.saturating_sub(1)))?;
-    }
-    Ok(())
-}
-
-fn release_by_size(journal: &Journal, retain_bytes: u64) -> Result<()> {
-    for (id, below) in journal.beyond(retain_bytes) {
-        journal.release(id, below)?;
-    }
-    Ok(())
-}
-
-/// A checkpoint waits until this node's journal has on disk what the tables contain.
-struct OnDisk(Journal);
-
-impl Durable for OnDisk {
-    fn wait(&self, group: GroupId, index: Index) -> storage::Result<()> {
-        // One voter applies only what its own journal has on disk, so this is true at once; with
-        // more of them a leader may be ahead of its disk by one fsync.
-        while self.0.state(group).durable < Some(index) {
-            std::thread::sleep(LEAD_POLL);
+        let elected = vote.committed && vote.leader_id.voted_for == me;
+        if elected && state == ServerState::Leader {
+            leadership.elected(vote.leader_id.term);
+        } else {
+            leadership.deposed();
         }
-        Ok(())
+        if leader != known {
+            known = leader;
+            leadership.note_change();
+        }
+        if metrics.changed().await.is_err() {
+            return leadership.deposed();
+        }
     }
 }
 
@@ -415,8 +484,9 @@ impl Propose for Way {
         let Some(node) = self.node.upgrade() else {
             return done(Err(storage::Error::Store("the node is ending".into())));
         };
+        let voters = node.placement.read().clone()();
         node.runtime.clone().spawn(async move {
-            let made = node.make(group, above).await;
+            let made = node.make_group(group, above, &voters).await;
             done(made.map_err(|e| storage::Error::Store(e.to_string())));
         });
     }
@@ -433,6 +503,8 @@ fn config() -> Result<Arc<Config>> {
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
+        // A leader that hears nobody falls silent, so that those that still hear it elect.
+        quorum_loss_probe_interval: Some(2000),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX >> 1,
         purge_batch_size: 1024,

@@ -7,7 +7,8 @@ use storage::Group;
 use crate::log::GroupLog;
 use crate::machine;
 use crate::types::{
-    Membership, StoredMembership, decode_raft_image, decode_stored_membership, decode_vote, term_of,
+    Ballot, FIRST_JOIN, Membership, StoredMembership, decode_ballot, decode_raft_image,
+    decode_state, join_of, node_of, term_of,
 };
 use crate::{Error, Result};
 
@@ -17,7 +18,7 @@ use crate::{Error, Result};
 /// continue the tables or does not reach as far as their files.
 pub fn replay(journal: &Journal, group: &Group) -> Result<()> {
     let id = group.id();
-    let log = GroupLog::new(id, journal.clone());
+    let log = GroupLog::new(id, journal.clone(), FIRST_JOIN);
     let (applied, state) = group.applied_log();
     // The membership is a group's first entry: without one nothing is applied.
     let mut next = if state.is_empty() {
@@ -50,11 +51,16 @@ pub fn replay(journal: &Journal, group: &Group) -> Result<()> {
 pub fn describe(record: &Record) -> Option<String> {
     let image = || record.payload.images().next()?.ok();
     let known = match record.kind {
-        Kind::Vote => image().and_then(|bytes| decode_vote(&bytes)).map(|vote| {
-            let (term, replica) = (vote.leader_id.term, vote.leader_id.voted_for);
-            let sure = if vote.committed { ", elected" } else { "" };
-            format!("vote in term {term} for {}{sure}", name(replica))
-        }),
+        Kind::Vote => image()
+            .and_then(|bytes| decode_ballot(&bytes))
+            .map(|ballot| match ballot {
+                Ballot::Vote(vote, _) => {
+                    let (term, replica) = (vote.leader_id.term, vote.leader_id.voted_for);
+                    let sure = if vote.committed { ", elected" } else { "" };
+                    format!("vote in term {term} for {}{sure}", name(replica))
+                }
+                Ballot::Ended(join) => format!("the replica has ended (join {join})"),
+            }),
         Kind::Raft => match image().and_then(|bytes| decode_raft_image(&bytes)) {
             Some(Some(membership)) => Some(members(&membership)),
             Some(None) => Some("a leader begins".into()),
@@ -67,9 +73,10 @@ pub fn describe(record: &Record) -> Option<String> {
 
 /// What a checkpoint keeps for Raft (`GroupCheckpoint::raft_state()`), in words.
 pub fn describe_state(state: &[u8]) -> String {
-    let Some(stored) = decode_stored_membership(state) else {
+    let Some(state) = decode_state(state) else {
         return "damaged".into();
     };
+    let stored = state.members;
     match StoredMembership::log_id(&stored) {
         Some(id) => format!(
             "{} since index {} of term {}",
@@ -97,5 +104,5 @@ fn members(membership: &Membership) -> String {
 
 /// A replica's id in its two halves.
 fn name(replica: u64) -> String {
-    format!("node {} (join {})", replica >> 32, replica as u32)
+    format!("node {} (join {})", node_of(replica), join_of(replica))
 }

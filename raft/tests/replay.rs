@@ -223,19 +223,19 @@ fn rafts_own_records_are_told_in_words() {
         told.extend(raft::describe(&record).filter(|_| record.group == GROUP));
     }
     assert!(
-        told.contains(&"voters node 1 (join 0)".to_owned()),
+        told.contains(&"voters node 1 (join 1)".to_owned()),
         "{told:?}"
     );
     assert!(told.contains(&"a leader begins".to_owned()), "{told:?}");
     assert!(
         told.iter()
-            .any(|t| t.starts_with("vote in term 1 for node 1 (join 0)")),
+            .any(|t| t.starts_with("vote in term 1 for node 1 (join 1)")),
         "{told:?}"
     );
     let checkpoint = &storage::read_checkpoint(&folder.path().join("tables")).unwrap();
     let of_group = checkpoint.iter().find(|c| c.group == GROUP).unwrap();
     let state = raft::describe_state(&of_group.raft_state().unwrap());
-    assert_eq!(state, "voters node 1 (join 0) since index 0 of term 0");
+    assert_eq!(state, "voters node 1 (join 1) since index 0 of term 0");
     assert_eq!(raft::describe_state(b"x"), "damaged");
     node.stop();
 }

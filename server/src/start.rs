@@ -131,9 +131,11 @@ impl Node {
             groups.clone(),
             raft_options(settings),
             raft_runtime.handle().clone(),
+            raft::NodeId(1),
+            Arc::new(raft::Alone),
         );
         let engine = engine(settings, &journal, &groups, &raft)?;
-        raft.open().await?;
+        raft.open(true).await?;
         load(&engine, &groups)?;
         bootstrap(&engine, &groups, settings).await?;
 

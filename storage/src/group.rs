@@ -440,10 +440,17 @@ impl Group {
     /// Proposes a tiny entry stamped with the clock, which closes the group up to there. Does
     /// nothing if this node does not lead. The caller limits the rate.
     pub fn close(&self) {
+        self.close_above();
+    }
+
+    /// [`Group::close`], for who must know when it is applied: its position. It is above all
+    /// that was promised before. `None` if this node does not lead, or is mending the chain.
+    pub fn close_above(&self) -> Option<Position> {
         let placed = self.place_close(&mut self.writer.lock());
         if placed.is_some() {
             self.propose.placed(self.shared.id);
         }
+        placed
     }
 
     /// What became of a transaction that committed with `record_outcome`; `None` if it is not
@@ -611,6 +618,11 @@ impl Group {
     /// Raft: is this node's replica the only voter?
     pub fn set_sole(&self, sole: bool) {
         self.sole.store(sole, Ordering::Release);
+    }
+
+    /// Is this node's replica the only one?
+    pub fn is_sole(&self) -> bool {
+        self.sole.load(Ordering::Acquire)
     }
 
     /// How far, at most `upto`, no entry can come any more.

@@ -1,6 +1,8 @@
 //! A node over real files for the tests of this folder, and short ways to write and read.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod cluster;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -8,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use journal::{GroupId, Journal, Position, RealDisk};
-use raft::{Node, Options};
+use raft::{Alone, Node, NodeId, Options};
 use storage::{
     Change, Changes, Clock, Commit, Group, Groups, Meta, Outcome, Refused, StoreKind, StoreOptions,
     TxId,
@@ -59,8 +61,15 @@ impl Running {
             retain_bytes: 2 << 20,
             horizon: Duration::ZERO,
         };
-        let node = Node::new(journal.clone(), groups, options, runtime.handle().clone());
-        runtime.block_on(node.open()).unwrap();
+        let node = Node::new(
+            journal.clone(),
+            groups,
+            options,
+            runtime.handle().clone(),
+            NodeId(1),
+            Arc::new(Alone),
+        );
+        runtime.block_on(node.open(true)).unwrap();
         Running {
             node,
             journal,
@@ -70,7 +79,7 @@ impl Running {
 
     pub fn make(&self, id: u32) -> Arc<Group> {
         self.runtime
-            .block_on(self.node.make(GroupId(id), Position::ZERO))
+            .block_on(self.node.make(GroupId(id), Position::ZERO, &[NodeId(1)]))
             .unwrap();
         self.group(id)
     }

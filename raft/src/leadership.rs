@@ -1,0 +1,123 @@
+//! When this node leads a group: once it is elected and everything before its own term is applied.
+//! And what becomes of pending transactions when it no longer does.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use journal::{Journal, Position, Term};
+use parking_lot::Mutex;
+use storage::{Group, Groups};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// After this time without a decision by the new leader's log, clients are told that the outcome
+/// is unknown (08007).
+pub const IN_DOUBT_MAX: Duration = Duration::from_secs(5);
+
+/// Leads the group when both are true, in either order: this replica won the election of a term,
+/// and the first entry of that term is applied (so everything before it is, too).
+pub struct Leadership {
+    this: Weak<Leadership>,
+    group: Arc<Group>,
+    groups: Arc<Groups>,
+    journal: Journal,
+    runtime: Handle,
+    /// Positions begin above it.
+    floor: Position,
+    /// Counts all changes of leadership that this node sees.
+    changes: Arc<watch::Sender<u64>>,
+    state: Mutex<Terms>,
+}
+
+#[derive(Default)]
+struct Terms {
+    elected: Option<u64>,
+    begun: u64,
+    leads: Option<u64>,
+    /// How often this node has stopped to lead.
+    ended: u64,
+}
+
+impl Leadership {
+    /// Nobody leads yet. `floor`: nothing in this node's journal lay beyond when it was opened.
+    pub fn new(
+        group: Arc<Group>,
+        groups: Arc<Groups>,
+        journal: Journal,
+        runtime: Handle,
+        floor: Position,
+        changes: Arc<watch::Sender<u64>>,
+    ) -> Arc<Leadership> {
+        Arc::new_cyclic(|this| Leadership {
+            this: this.clone(),
+            group,
+            groups,
+            journal,
+            runtime,
+            floor,
+            changes,
+            state: Mutex::default(),
+        })
+    }
+
+    /// This replica won the election of `term`.
+    pub fn elected(&self, term: u64) {
+        let mut state = self.state.lock();
+        state.elected = Some(term);
+        self.lead(&mut state);
+    }
+
+    /// Another one was heard of: what is pending is in doubt now.
+    pub fn deposed(&self) {
+        let mut state = self.state.lock();
+        state.elected = None;
+        if state.leads.take().is_some() {
+            state.ended += 1;
+            self.group.step_down();
+            self.note_change();
+            self.doubt(state.ended);
+        }
+    }
+
+    /// Someone leads now, or nobody: who waits for that looks again.
+    pub fn note_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// What the log has not decided in time can't be known here.
+    fn doubt(&self, ended: u64) {
+        let Some(leadership) = self.this.upgrade() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            tokio::time::sleep(IN_DOUBT_MAX).await;
+            let state = leadership.state.lock();
+            if state.ended == ended && state.leads.is_none() {
+                leadership.group.give_up();
+            }
+        });
+    }
+
+    /// The first entry of `term` is applied.
+    pub fn begun(&self, term: u64) {
+        let mut state = self.state.lock();
+        state.begun = state.begun.max(term);
+        self.lead(&mut state);
+    }
+
+    fn lead(&self, state: &mut Terms) {
+        if let Some(term) = state.elected
+            && state.begun == term
+            && state.leads != Some(term)
+        {
+            state.leads = Some(term);
+            // Readers of the feed may have passed what the others have applied.
+            let applied = self.groups.all().iter().map(|group| group.applied()).max();
+            let floor = self.floor.max(applied.unwrap_or_default());
+            // Entries that are not committed, and those that were cut off, have positions too.
+            let greatest = self.journal.state(self.group.id()).greatest;
+            self.group.lead(Term(term), floor.max(greatest));
+            self.note_change();
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The members of a group: who leads, how far each replica has come.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use journal::{GroupId, Index};
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Precondition};
+use storage::Outcome;
+
+use crate::machine::decoded;
+use crate::node::{Member, Node};
+use crate::transport::NodeId;
+use crate::types::{ReplicaId, StoredMembership, Types, node_of, replica};
+use crate::{Error, Result};
+
+/// A transfer of leadership that has not happened by then has failed: an election follows.
+const TRANSFER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the next leader may take to get the last records before it is asked.
+const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const TRANSFER_POLL: Duration = Duration::from_millis(2);
+
+/// A new voter may lack so many records when it begins to vote.
+const CATCH_UP_LAG_MAX: u64 = 100;
+/// Between two looks at how far it has come.
+const CATCH_UP_POLL: Duration = Duration::from_millis(10);
+
+/// A replica of a group as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Where it is.
+    pub node: NodeId,
+    /// Its id in the group.
+    pub replica: ReplicaId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether it leads, as far as this node knows.
+    pub leads: bool,
+    /// Up to here it has the log on disk; of others only the leader knows it.
+    pub matched: Option<Index>,
+    /// Records of the leader's log that it does not have yet.
+    pub lag: Option<u64>,
+}
+
+impl Node {
+    /// Which node leads a group, as far as this node knows.
+    pub fn leader(&self, group: GroupId) -> Option<NodeId> {
+        self.member(group)?.leader()
+    }
+
+    /// Voters and learners of a group, with how far each has come; empty if it is not held here.
+    pub fn replicas(&self, group: GroupId) -> Vec<ReplicaStatus> {
+        let Some(member) = self.member(group) else {
+            return Vec::new();
+        };
+        let metrics = member.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = &metrics.membership_config;
+        let voters: BTreeSet<ReplicaId> = members.voter_ids().collect();
+        let last = metrics.last_log_index.map_or(0, |last| last + 1);
+        let status = |(id, ()): (&ReplicaId, &())| {
+            let matched = match &metrics.replication {
+                Some(others) => others.get(id).map(|matched| matched.map(|id| id.index)),
+                None if *id == member.me => Some(metrics.last_log_index),
+                None => None,
+            };
+            ReplicaStatus {
+                node: node_of(*id),
+                replica: *id,
+                voter: voters.contains(id),
+                leads: metrics.current_leader == Some(*id),
+                matched: matched.flatten().map(Index),
+                lag: match &metrics.replication {
+                    Some(_) => matched.map(|m| last.saturating_sub(m.map_or(0, |m| m + 1))),
+                    None => None,
+                },
+            }
+        };
+        members.nodes().map(status).collect()
+    }
+
+    /// Brings a group to exactly these voters: adds their replicas as learners, waits until they
+    /// have caught up, and changes the voters in one joint step. One change per group at a time;
+    /// one that was given up (the future dropped) goes on where it was when it is asked for
+    /// again. Errors: [`Error::NotLeader`]; [`Error::Raft`] if the members were changed
+    /// meanwhile.
+    pub fn change_voters<'a>(
+        &'a self,
+        group: GroupId,
+        voters: &'a BTreeSet<NodeId>,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.change_group(group, voters).boxed()
+    }
+
+    async fn change_group(&self, id: GroupId, voters: &BTreeSet<NodeId>) -> Result<()> {
+        let member = self.member(id).ok_or(Error::NotHeld(id))?;
+        let _one = member.change.lock().await;
+        if member.group.term().is_none() {
+            return Err(Error::NotLeader(member.other_leader()));
+        }
+        // From now on there may be others who have to hear of this leader.
+        member.raft.runtime_config().tick(true);
+        let wanted = member.add_learners(voters).await?;
+        member.catch_up(&wanted).await?;
+        member.close_promises().await?;
+        member.replace_voters(wanted).await
+    }
+
+    /// Hands the leadership of a group to the voter on another node. Errors:
+    /// [`Error::NotLeader`], [`Error::NoVoter`]; [`Error::Timeout`] if it has not happened: the
+    /// group is without a leader for an election then.
+    pub fn transfer(&self, group: GroupId, to: NodeId) -> BoxFuture<'_, Result<()>> {
+        self.transfer_group(group, to).boxed()
+    }
+
+    async fn transfer_group(&self, id: GroupId, to: NodeId) -> Result<()> {
+        let member = self.member(id).ok_or(Error::NotHeld(id))?;
+        if member.group.term().is_none() {
+            return Err(Error::NotLeader(member.other_leader()));
+        }
+        if to == self.me {
+            return Ok(());
+        }
+        let voter = |id| {
+            let replicas = self.replicas(id).into_iter();
+            let mut voters = replicas.filter(|replica| replica.voter);
+            let found = voters.find(|replica| replica.node == to);
+            found.ok_or(Error::NoVoter(id, to))
+        };
+        // A transfer is not rolled back: rather wait for the other one's log before.
+        let begun = tokio::time::Instant::now();
+        while voter(id)?.lag.is_some_and(|lag| lag > 0) && begun.elapsed() < CATCH_UP_TIME_MAX {
+            tokio::time::sleep(TRANSFER_POLL).await;
+        }
+        let target = voter(id)?.replica;
+        let asked = member.raft.trigger().transfer_leader(target).await;
+        asked.map_err(|e| member.failed(e))?;
+        loop {
+            match member.leader() {
+                Some(leader) if leader == to => return Ok(()),
+                Some(leader) if leader != self.me => return Err(Error::NotLeader(Some(leader))),
+                _ if begun.elapsed() > TRANSFER_TIME_MAX => {
+                    return Err(Error::Timeout(id, "the transfer of leadership"));
+                }
+                _ => tokio::time::sleep(TRANSFER_POLL).await,
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Adds a learner for each node that has no replica yet. Gives the replicas of all nodes.
+    async fn add_learners(&self, nodes: &BTreeSet<NodeId>) -> Result<BTreeSet<ReplicaId>> {
+        let members = self.members().await?;
+        let state = decoded(&self.group.applied_log().1)?;
+        let mut joins = state.then(members.clone()).joins;
+        let mut wanted = BTreeSet::new();
+        for node in nodes {
+            let known = members.nodes().map(|(id, ())| *id);
+            // Of several of one node only the last can be alive.
+            let known = known.filter(|id| node_of(*id) == *node).max();
+            let id = match known {
+                Some(id) => id,
+                None => {
+                    joins += 1;
+                    let id = replica(*node, joins);
+                    let added = self.raft.add_learner(id, (), false).await;
+                    added.map_err(|e| self.refusal(e))?;
+                    id
+                }
+            };
+            wanted.insert(id);
+        }
+        Ok(wanted)
+    }
+
+    /// The members that are in effect, committed or not.
+    async fn members(&self) -> Result<StoredMembership> {
+        let members = |state: &openraft::RaftState<Types>| {
+            let members = state.membership_state.effective();
+            StoredMembership::new(*members.log_id(), members.membership().clone())
+        };
+        let asked = self.raft.with_raft_state(members);
+        asked.await.map_err(|e| self.failed(e))
+    }
+
+    /// Waits until these replicas have nearly all of the log.
+    async fn catch_up(&self, wanted: &BTreeSet<ReplicaId>) -> Result<()> {
+        loop {
+            {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let Some(replication) = &metrics.replication else {
+                    return Err(Error::NotLeader(self.other_leader()));
+                };
+                let last = metrics.last_log_index.unwrap_or_default();
+                let near = |id: &ReplicaId| match replication.get(id) {
+                    Some(Some(matched)) => matched.index + CATCH_UP_LAG_MAX >= last,
+                    Some(None) | None => *id == self.me,
+                };
+                if wanted.iter().all(near) {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(CATCH_UP_POLL).await;
+        }
+    }
+
+    /// A sole voter closes positions in its memory alone. Before others may lead, an entry says
+    /// it: theirs begin above.
+    async fn close_promises(&self) -> Result<()> {
+        if self.members().await?.voter_ids().count() > 1 {
+            return Ok(());
+        }
+        self.group.set_sole(false);
+        let newest = self.group.close_above();
+        let (told, decided) = tokio::sync::oneshot::channel();
+        let Some(newest) = newest else {
+            return Err(Error::NotLeader(self.other_leader()));
+        };
+        // Who asked has given up if nobody hears it.
+        let tell = move |outcome| told.send(outcome).unwrap_or_default();
+        self.group.when(newest, Box::new(tell));
+        match decided.await {
+            Ok(Outcome::Applied) => Ok(()),
+            Ok(Outcome::Lost | Outcome::Unknown) | Err(_) => {
+                Err(Error::NotLeader(self.other_leader()))
+            }
+        }
+    }
+
+    /// Changes the voters, and removes what else there is.
+    async fn replace_voters(&self, wanted: BTreeSet<ReplicaId>) -> Result<()> {
+        let members = self.members().await?;
+        let unchanged = Precondition::LastMembershipLogId {
+            last_membership_log_id: *members.log_id(),
+        };
+        let joint = members.get_joint_config().len() > 1;
+        if joint || !members.voter_ids().eq(wanted.iter().copied()) {
+            let change = ChangeMembers::ReplaceAllVoters(wanted.clone());
+            let changed = self.raft.change_membership_if(change, false, [unchanged]);
+            changed.await.map_err(|e| self.refusal(e))?;
+        }
+        let members = self.members().await?;
+        let others = members.nodes().map(|(id, ())| *id);
+        let others: BTreeSet<ReplicaId> = others.filter(|id| !wanted.contains(id)).collect();
+        if !others.is_empty() {
+            let change = ChangeMembers::RemoveNodes(others);
+            let removed = self.raft.change_membership(change, false).await;
+            removed.map_err(|e| self.refusal(e))?;
+        }
+        Ok(())
+    }
+
+    /// What a refused change means.
+    fn refusal(&self, error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+        match error.forward_to_leader() {
+            Some(to) => Error::NotLeader(to.leader_id.map(node_of)),
+            None => self.failed(error),
+        }
+    }
+}

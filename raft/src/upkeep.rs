@@ -1,0 +1,169 @@
+//! What a node does from time to time: checkpoints of all tables, and the release of what the
+//! journal need not keep.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use journal::{GroupId, Index, Journal, Position};
+use storage::{Durable, TableStore};
+
+use crate::node::{Member, Node};
+use crate::types::Types;
+use crate::{Error, Result};
+
+/// A checkpoint that stands for the log takes effect in Raft by then.
+const PURGE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at whether a record is on disk.
+const DISK_POLL: Duration = Duration::from_millis(1);
+
+impl Node {
+    /// Writes a checkpoint of all tables, then lets the journal go as far as it need not be
+    /// kept: for Raft up to the checkpoint, for the feed up to its retention.
+    pub fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
+        self.checkpoint_all().boxed()
+    }
+
+    async fn checkpoint_all(&self) -> Result<()> {
+        let _one = self.upkeep.lock().await;
+        let (groups, journal) = (self.groups.clone(), self.journal.clone());
+        let written = tokio::task::spawn_blocking(move || groups.checkpoint(&OnDisk(journal)));
+        written.await.map_err(|e| Error::Task(e.to_string()))??;
+        self.purge().await?;
+        self.release().await
+    }
+
+    /// Tells each group's Raft that the checkpoint stands for the log below it.
+    async fn purge(&self) -> Result<()> {
+        for checkpoint in self.groups.store().checkpoint() {
+            let id = checkpoint.group;
+            let Some(member) = self.member(id) else {
+                continue;
+            };
+            let raft = &member.raft;
+            let failed = |e: openraft::errors::Fatal<Types>| Error::Raft(id, e.to_string());
+            let upto = self.purge_upto(&member, checkpoint.applied.index);
+            let Some(upto) = upto else { continue };
+            raft.trigger().snapshot().await.map_err(failed)?;
+            let waiting = raft.wait(Some(PURGE_TIME_MAX));
+            let seen = waiting.metrics(
+                |m| m.snapshot.as_ref().is_some_and(|s| s.index >= upto.0),
+                "the checkpoint stands for the log",
+            );
+            seen.await.map_err(|e| Error::Raft(id, e.to_string()))?;
+            raft.trigger().purge_log(upto.0).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// How far a group's log may be purged; `None` if that is nothing new.
+    fn purge_upto(&self, member: &Member, checkpointed: Index) -> Option<Index> {
+        let id = member.group.id();
+        // The parts of a large transaction in progress are read back when it commits.
+        let parts = member
+            .group
+            .parts_floor()
+            .map_or(u64::MAX, |floor| floor.0.saturating_sub(1));
+        let upto = checkpointed.0.min(parts).min(self.needed_by_others(member));
+        let purged = self.journal.state(id).purged.map(|(_, index)| index);
+        (purged < Some(Index(upto))).then_some(Index(upto))
+    }
+
+    /// The last index that no other replica needs: what all have, or what lies so far back that
+    /// who lacks it gets a snapshot. Of a group that another node leads only the latter is known.
+    fn needed_by_others(&self, member: &Member) -> u64 {
+        if member.group.is_sole() {
+            return u64::MAX;
+        }
+        let replicas = self.replicas(member.group.id());
+        let others = replicas.iter().filter(|r| r.replica != member.me);
+        let slowest = others
+            .map(|r| r.matched.map_or(0, |matched| matched.0))
+            .min();
+        let lag_bytes = self.lag_bytes.load(Ordering::Relaxed);
+        let far = self.journal.beyond(lag_bytes).into_iter();
+        let mut far = far.filter(|(id, _)| *id == member.group.id());
+        let far = far.next().map_or(0, |(_, below)| below.0.saturating_sub(1));
+        slowest.unwrap_or_default().max(far)
+    }
+
+    /// Says how many bytes of the journal are kept for replicas that lag. One that lags more
+    /// gets a snapshot.
+    pub fn keep_for_lagging(&self, bytes: u64) {
+        self.lag_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets segments go that neither Raft nor the feed's retention needs.
+    async fn release(&self) -> Result<()> {
+        let now = self.groups.clock().unix_micros();
+        let oldest = now.saturating_sub(self.options.retain_time.as_micros() as u64);
+        let horizon = now.saturating_sub(self.options.horizon.as_micros() as u64);
+        for group in self.groups.all() {
+            group.raise_horizon(Position::from_unix_micros(horizon))?;
+        }
+        let (journal, retain_bytes) = (self.journal.clone(), self.options.retain_bytes);
+        let released = tokio::task::spawn_blocking(move || {
+            release_by_time(&journal, Position::from_unix_micros(oldest))?;
+            release_by_size(&journal, retain_bytes)
+        });
+        released.await.map_err(|e| Error::Task(e.to_string()))?
+    }
+
+    /// Checkpoints for ever: when the time has come or memory asks for it.
+    pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
+        self.checkpoint_in_turn().boxed()
+    }
+
+    async fn checkpoint_in_turn(self: Arc<Self>) -> Result<()> {
+        const LOOK: Duration = Duration::from_millis(200);
+        let mut begun = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let store: &Arc<dyn TableStore> = self.groups.store();
+            let full = store.memory() >= self.options.checkpoint_bytes;
+            if full || begun.elapsed() >= self.options.checkpoint_timeout {
+                self.checkpoint().await?;
+                begun = tokio::time::Instant::now();
+            }
+        }
+    }
+}
+
+/// The record before the first one that retention asks for stays, too: it says up to which
+/// position nothing is missing.
+fn release_by_time(journal: &Journal, oldest: Position) -> Result<()> {
+    for id in journal.groups() {
+        let keep = match journal.seek(id, oldest)? {
+            Some(index) => index,
+            None => match journal.state(id).last {
+                Some((_, index, _)) => index,
+                None => continue,
+            },
+        };
+        journal.release(id, Index(keep.0.saturating_sub(1)))?;
+    }
+    Ok(())
+}
+
+fn release_by_size(journal: &Journal, retain_bytes: u64) -> Result<()> {
+    for (id, below) in journal.beyond(retain_bytes) {
+        journal.release(id, below)?;
+    }
+    Ok(())
+}
+
+/// A checkpoint waits until this node's journal has on disk what the tables contain.
+struct OnDisk(Journal);
+
+impl Durable for OnDisk {
+    fn wait(&self, group: GroupId, index: Index) -> storage::Result<()> {
+        // Of one voter this is true at once; of several, a leader may be ahead of its disk by one
+        // fsync: the others have it.
+        while self.0.state(group).durable < Some(index) {
+            std::thread::sleep(DISK_POLL);
+        }
+        Ok(())
+    }
+}

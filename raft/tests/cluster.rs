@@ -1,0 +1,269 @@
+//! Several nodes: elections, replication, what becomes of transactions when leaders fall, and
+//! how replicas come, go and catch up.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::cluster::{Cluster, GROUP, until};
+use harness::{key, outcome};
+use raft::{Error, NodeId};
+use storage::Outcome;
+
+#[test]
+fn three_nodes_replicate_and_apply_the_same_rows() {
+    let cluster = Cluster::start(3);
+    (0..50).for_each(|n| cluster.write(n, "row"));
+    assert_eq!(cluster.settle().len(), 50);
+    for node in cluster.nodes.values() {
+        assert_eq!(node.node.leader(GROUP), Some(NodeId(1)));
+    }
+    let replicas = cluster[1].node.replicas(GROUP);
+    assert!(replicas.iter().all(|r| r.voter), "{replicas:?}");
+    assert_eq!(replicas.iter().filter(|r| r.leads).count(), 1);
+}
+
+#[test]
+fn a_lossy_network_only_takes_longer() {
+    let seed = 11;
+    println!("seed {seed}");
+    let cluster = Cluster::start(3);
+    cluster.net.unreliable(seed, 20, Duration::from_millis(3));
+    (0..30).for_each(|n| cluster.write(n, "row"));
+    cluster.net.heal();
+    assert_eq!(cluster.settle().len(), 30);
+}
+
+#[test]
+fn another_leads_when_the_leader_dies_and_has_what_was_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    (0..20).for_each(|n| cluster.write(n, "acknowledged"));
+    let left = cluster.kill(1, 5);
+    assert_ne!(cluster.leader(), 1);
+    cluster.write(20, "after");
+    cluster.restart(1, left);
+    assert_eq!(cluster.settle().len(), 21);
+}
+
+#[test]
+fn a_suspected_leader_is_replaced_without_waiting_for_timeouts() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(1, "before");
+    cluster.settle();
+    // A false alarm first: nobody grants a vote while the leader is heard.
+    cluster[2].node.suspect(NodeId(1));
+    cluster.write(2, "undisturbed");
+    assert_eq!(cluster.leader(), 1);
+    cluster.kill(1, 1);
+    cluster[2].node.suspect(NodeId(1));
+    cluster[3].node.suspect(NodeId(1));
+    cluster.write(3, "after");
+    assert_eq!(cluster.settle().len(), 3);
+}
+
+/// The old leader hears nobody. What it took is not applied, and its clients are not told that it
+/// has failed before the log says so.
+#[test]
+fn what_an_isolated_leader_takes_is_lost_and_said_to_be_once_that_is_known() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    cluster.settle();
+    cluster.net.isolate(1);
+    let pending = cluster.propose(1, 2, "never").expect("it still leads");
+    let (told, answer) = std::sync::mpsc::channel();
+    let group = cluster[1].group();
+    let waiting = group.when(pending, Box::new(move |o| told.send(o).unwrap_or_default()));
+    assert!(waiting.is_some(), "not decided");
+    until("another one leads", || {
+        [2, 3].iter().any(|n| cluster[*n].group().term().is_some())
+    });
+    let barrier = cluster[1].node.read_barrier(GROUP);
+    let refused = cluster.runtime.block_on(barrier);
+    assert!(matches!(refused, Err(Error::NotLeader(_))), "{refused:?}");
+    let second = [2, 3]
+        .into_iter()
+        .find(|n| cluster[*n].group().term().is_some());
+    let position = cluster.propose(second.unwrap(), 3, "three").unwrap();
+    assert_eq!(
+        outcome(&cluster[second.unwrap()].group(), position),
+        Outcome::Applied
+    );
+    assert!(answer.try_recv().is_err(), "nobody can know yet");
+    cluster.net.heal();
+    let answer = answer.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(answer, Outcome::Lost);
+    let rows = cluster.settle();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|(k, _)| *k != key(2)));
+}
+
+/// Entries that have reached a quorum before the leader fell are committed by the next one. This
+/// leader is heard and hears nobody.
+#[test]
+fn what_the_others_have_is_committed_though_the_leader_never_heard() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    cluster.settle();
+    for other in [2, 3] {
+        cluster.net.cut_one_way(other, 1);
+    }
+    let pending = cluster.propose(1, 2, "two").expect("it still leads");
+    until("another one leads", || {
+        [2, 3].iter().any(|n| cluster[*n].group().term().is_some())
+    });
+    cluster.net.heal();
+    assert_eq!(cluster.outcome(1, pending), Some(Outcome::Applied));
+    assert_eq!(cluster.settle().len(), 2);
+}
+
+#[test]
+fn a_follower_that_was_away_catches_up_from_the_log() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.settle();
+    let left = cluster.kill(3, 9);
+    (1..100).for_each(|n| cluster.write(n, "row"));
+    cluster.restart(3, left);
+    assert_eq!(cluster.settle().len(), 100);
+}
+
+#[test]
+fn leadership_is_handed_over() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    let term = cluster[1].group().term();
+    let transfer = cluster[1].node.transfer(GROUP, NodeId(3));
+    cluster.runtime.block_on(transfer).unwrap();
+    until("it leads", || cluster[3].group().term() > term);
+    cluster.write(2, "two");
+    assert_eq!(cluster.leader(), 3);
+    assert_eq!(cluster.settle().len(), 2);
+    let refused = cluster[1].node.transfer(GROUP, NodeId(2));
+    let refused = cluster.runtime.block_on(refused);
+    assert!(matches!(refused, Err(Error::NotLeader(Some(NodeId(3))))));
+}
+
+#[test]
+fn barriers_are_shared_and_see_what_was_acknowledged() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    let applied = cluster[1].group().applied();
+    let node = &cluster[1].node;
+    let barriers = (0..50).map(|_| node.read_barrier(GROUP));
+    let passed = cluster
+        .runtime
+        .block_on(futures_util::future::join_all(barriers));
+    assert!(
+        passed
+            .into_iter()
+            .all(|position| position.unwrap() >= applied)
+    );
+    let refused = cluster[2].node.read_barrier(GROUP);
+    let refused = cluster.runtime.block_on(refused);
+    assert!(matches!(refused, Err(Error::NotLeader(Some(NodeId(1))))));
+}
+
+#[test]
+fn all_nodes_lose_power_and_nothing_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    (0..30).for_each(|n| cluster.write(n, "row"));
+    let left: Vec<_> = (1..=3)
+        .map(|n| (n, cluster.kill(n, u64::from(n))))
+        .collect();
+    for (number, left) in left {
+        cluster.restart(number, left);
+    }
+    cluster.write(30, "after");
+    assert_eq!(cluster.settle().len(), 31);
+}
+
+#[test]
+fn a_quick_restart_of_a_follower_disturbs_nobody() {
+    let mut cluster = Cluster::start(3);
+    for n in 0..5 {
+        cluster.write(n, "row");
+        let left = cluster.kill(3, n);
+        cluster.restart(3, left);
+    }
+    cluster.write(5, "row");
+    assert_eq!(cluster.settle().len(), 6);
+}
+
+fn nodes(numbers: impl IntoIterator<Item = u32>) -> std::collections::BTreeSet<NodeId> {
+    numbers.into_iter().map(NodeId).collect()
+}
+
+#[test]
+fn a_group_grows_from_one_to_three_while_it_is_written() {
+    let cluster = Cluster::empty(3);
+    cluster.make(1, &[NodeId(1)]);
+    (0..20).for_each(|n| cluster.write(n, "alone"));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| (20..200).for_each(|n| cluster.write(n, "growing")));
+        let voters = nodes([1, 2, 3]);
+        let change = cluster[1].node.change_voters(GROUP, &voters);
+        cluster.runtime.block_on(change).unwrap();
+        writer.join().unwrap();
+    });
+    let replicas = cluster[1].node.replicas(GROUP);
+    assert_eq!(
+        replicas.iter().filter(|r| r.voter).count(),
+        3,
+        "{replicas:?}"
+    );
+    assert_eq!(cluster.settle().len(), 200);
+}
+
+#[test]
+fn a_dead_voter_is_replaced() {
+    let mut cluster = Cluster::start(3);
+    cluster.add(4);
+    (0..20).for_each(|n| cluster.write(n, "row"));
+    cluster.settle_without(4);
+    cluster.kill(2, 3);
+    let voters = nodes([1, 3, 4]);
+    let change = cluster[1].node.change_voters(GROUP, &voters);
+    cluster.runtime.block_on(change).unwrap();
+    cluster.write(20, "after");
+    assert_eq!(cluster.settle().len(), 21);
+    // The new one counts: with it, another one may go.
+    cluster.kill(3, 3);
+    cluster.write(21, "after");
+    assert_eq!(cluster.settle().len(), 22);
+}
+
+/// A wiped disk is a new node. Its old replica is nobody's: who asks for it is refused.
+#[test]
+fn a_wiped_node_joins_under_a_new_number() {
+    let mut cluster = Cluster::start(3);
+    (0..10).for_each(|n| cluster.write(n, "row"));
+    cluster.settle();
+    cluster.kill(3, 1);
+    cluster.add(4);
+    cluster.write(10, "row");
+    assert!(cluster[4].node.groups().all().is_empty(), "nobody asks it");
+    let voters = nodes([1, 2, 4]);
+    let change = cluster[1].node.change_voters(GROUP, &voters);
+    cluster.runtime.block_on(change).unwrap();
+    let replicas = cluster[1].node.replicas(GROUP);
+    let joined = replicas.iter().find(|r| r.node == NodeId(4)).unwrap();
+    assert_eq!(joined.replica, 4 << 32 | 2);
+    assert_eq!(cluster.settle().len(), 11);
+}
+
+/// The leader may be the one that goes.
+#[test]
+fn a_leader_that_is_removed_hands_over() {
+    let mut cluster = Cluster::start(3);
+    cluster.add(4);
+    (0..10).for_each(|n| cluster.write(n, "row"));
+    let voters = nodes([2, 3, 4]);
+    let change = cluster[1].node.change_voters(GROUP, &voters);
+    cluster.runtime.block_on(change).unwrap();
+    until("it leads no more", || cluster[1].group().term().is_none());
+    cluster.kill(1, 1);
+    cluster.write(10, "after");
+    assert_eq!(cluster.settle().len(), 11);
+}
