@@ -471,8 +471,7 @@ impl Group {
     }
 
     /// Commits the removal of recorded outcomes of transactions before `before`, at most
-    /// [`OUTCOMES_REMOVED_MAX`]. Returns how many. Call it regularly, with the position of 24
-    /// hours ago.
+    /// [`OUTCOMES_REMOVED_MAX`]. Returns how many. Call it regularly, with [`outcomes_kept`].
     pub fn remove_outcomes(&self, before: TxId) -> Result<usize, Refused> {
         let (Some(epoch), Ok(base)) = (self.term(), self.newest()) else {
             return Ok(0);
@@ -665,6 +664,16 @@ impl Group {
         self.parts_kept
             .store(first.map_or(0, |index| index.0 + 1), Ordering::Release);
     }
+}
+
+/// Outcomes are kept for 24 hours.
+const OUTCOMES_KEPT_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// The first transaction id whose outcome is kept at a time, in microseconds since 1970. Ids grow
+/// with the time at which their transactions began.
+pub fn outcomes_kept(unix_micros: u64) -> TxId {
+    let since = unix_micros.saturating_sub(OUTCOMES_KEPT_MICROS);
+    TxId(Position::from_unix_micros(since).0)
 }
 
 /// Outcomes removed by one entry of [`Group::remove_outcomes`].

@@ -59,7 +59,7 @@ impl TxIds {
         TxId(self.last.load(Ordering::Acquire))
     }
 
-    /// From now on only ids above a position: what an earlier run gave out is below it.
+    /// From now on only ids above this: what earlier runs committed lies below.
     pub fn raise(&self, position: Position) {
         self.last.fetch_max(position.0, Ordering::AcqRel);
     }

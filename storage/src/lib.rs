@@ -28,6 +28,7 @@ pub use error::{Error, Result};
 pub use group::{
     Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome, PART_BYTES_MAX,
     Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
+    outcomes_kept,
 };
 pub use groups::Groups;
 #[cfg(feature = "sabotage")]

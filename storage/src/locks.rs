@@ -307,6 +307,17 @@ impl LockTable {
         self.table.lock().clear(gone)
     }
 
+    /// Does anybody wait here?
+    pub fn is_waited(&self) -> bool {
+        self.table.lock().is_waited()
+    }
+
+    /// Who waits here for whom, in the actors' ids. A cycle within one table is found by `lock`
+    /// itself; this is for those that lead through several.
+    pub fn waits(&self) -> Vec<(TxId, TxId)> {
+        self.table.lock().all_waits()
+    }
+
     /// Everything held and waited for, ordered by key.
     pub fn list(&self) -> Vec<LockInfo> {
         self.table.lock().list()

@@ -27,7 +27,9 @@ pub(crate) struct OpenParts {
 #[derive(Default)]
 pub(crate) struct LogState {
     pub applied: Applied,
-    /// The greatest position in the log, broken entries included.
+    /// The greatest position in the log, broken entries included, or the greatest transaction id
+    /// if that is above: ids run ahead of a clock that was set back, and begin above this after a
+    /// restart.
     pub top: Position,
     pub raft: RaftState,
     pub parts: BTreeMap<TxId, OpenParts>,
@@ -38,6 +40,10 @@ pub(crate) struct LogState {
 }
 
 impl LogState {
+    fn raise_top(&mut self, position: Position, txid: TxId) {
+        self.top = self.top.max(position).max(Position(txid.0));
+    }
+
     /// Notes a record's place. False if it was applied before.
     fn pass(&mut self, term: Term, index: Index) -> bool {
         if index <= self.applied.index {
@@ -73,7 +79,7 @@ impl Group {
             let mut state = state;
             state.pass(term, index);
             state.parts.remove(&entry.header.txid);
-            state.top = position.max(state.top);
+            state.raise_top(position, entry.header.txid);
             self.broken.write().insert(position);
             drop(state);
             self.decided(term, position, false).call();
@@ -178,7 +184,7 @@ impl Group {
             .dropped_trees
             .iter()
             .for_each(|tree| state.sums.forget(*tree));
-        state.top = position.max(state.top);
+        state.raise_top(position, txid);
         self.chain.set(position);
         if let Some(observer) = &self.observer
             && !catalog.is_empty()

@@ -602,6 +602,29 @@ impl Table {
         .collect()
     }
 
+    /// Does any transaction wait?
+    pub fn is_waited(&self) -> bool {
+        self.transactions.values().any(|tx| !tx.waiting.is_empty())
+    }
+
+    /// Each wait of each transaction, from actor to actor.
+    pub fn all_waits(&self) -> Vec<(TxId, TxId)> {
+        let mut waits = Vec::new();
+        for tx in self.transactions.values() {
+            for (place, id) in &tx.waiting {
+                let Some(lock) = self.locks.get(place) else {
+                    continue;
+                };
+                let waiter = lock.queue.iter().find(|request| request.id == *id);
+                if let Some(waiter) = waiter {
+                    let blockers = lock.blockers(place, *id);
+                    waits.extend(blockers.into_iter().map(|blocker| (waiter.actor, blocker)));
+                }
+            }
+        }
+        waits
+    }
+
     /// Might somebody wait for a lock that the actor holds? True if that is not worth a search.
     pub(super) fn may_block(&self, actor: TxId) -> bool {
         const LOOK_AT_MAX: usize = 64;
