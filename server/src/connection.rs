@@ -183,7 +183,7 @@ impl Client {
                 parameter_types,
             } => {
                 let parsed = self.session.parse(&name, &sql, &parameter_types);
-                self.extended(parsed, |out, ()| out.parse_complete())
+                self.extended(parsed, |out, ()| out.parse_complete()).await
             }
             Frontend::Bind {
                 portal,
@@ -200,7 +200,7 @@ impl Client {
                     values,
                     &result_formats,
                 );
-                self.extended(bound, |out, ()| out.bind_complete())
+                self.extended(bound, |out, ()| out.bind_complete()).await
             }
             Frontend::Describe {
                 target: Target::Statement,
@@ -211,6 +211,7 @@ impl Client {
                     out.parameter_description(&described.parameters);
                     describe(out, described.columns.as_deref());
                 })
+                .await
             }
             Frontend::Describe {
                 target: Target::Portal,
@@ -218,6 +219,7 @@ impl Client {
             } => {
                 let described = self.session.describe_portal(&name);
                 self.extended(described, |out, columns| describe(out, columns.as_deref()))
+                    .await
             }
             Frontend::Execute { portal, rows_max } => {
                 self.execute(&portal, u64::from(rows_max)).await
@@ -251,32 +253,49 @@ impl Client {
     }
 
     /// The answer to a message of the extended protocol that needs no waiting.
-    fn extended<T>(
+    async fn extended<T>(
         &mut self,
         result: sql::Result<T>,
         answer: impl FnOnce(&mut wire::Output, T),
     ) -> Served<()> {
         match result {
             Ok(value) => answer(&mut self.connection, value),
-            Err(error) => self.fail(&error)?,
+            Err(error) => self.fail(error).await?,
         }
         Ok(())
     }
 
     /// An error of the extended protocol: everything up to Sync is skipped.
-    fn fail(&mut self, error: &sql::Error) -> Served<()> {
+    async fn fail(&mut self, error: sql::Error) -> Served<()> {
+        self.tell(error).await?;
+        self.connection.skip_to_sync();
+        Ok(())
+    }
+
+    /// An error leaves when what it rests on is committed; if it is lost, another one does.
+    async fn tell(&mut self, mut error: sql::Error) -> Served<()> {
+        loop {
+            match self.session.settle() {
+                Ok(None) => break,
+                Ok(Some(waiting)) => {
+                    let woken = wake(&waiting);
+                    self.wait(&waiting, woken).await?;
+                }
+                Err(instead) => {
+                    error = instead;
+                    break;
+                }
+            }
+        }
         self.check_terminated()?;
         self.connection
-            .error(&report::fields(Severity::Error, error));
-        self.connection.skip_to_sync();
+            .error(&report::fields(Severity::Error, &error));
         Ok(())
     }
 
     async fn query(&mut self, sql: &str) -> Served<()> {
         if let Err(error) = self.query_string(sql).await? {
-            self.check_terminated()?;
-            self.connection
-                .error(&report::fields(Severity::Error, &error));
+            self.tell(error).await?;
         }
         self.end_of_turn().await
     }
@@ -304,11 +323,11 @@ impl Client {
                 Ok(Step::CopyOut { binary, columns }) => self.copy_out(binary, columns),
                 Ok(step) => {
                     if let Err(error) = self.answer(step).await? {
-                        self.fail(&error)?;
+                        self.fail(error).await?;
                     }
                     return Ok(());
                 }
-                Err(error) => return self.fail(&error),
+                Err(error) => return self.fail(error).await,
             }
         }
     }
@@ -316,11 +335,7 @@ impl Client {
     async fn sync(&mut self) -> Served<()> {
         match self.call(Call::Sync).await? {
             Ok(_) => {}
-            Err(error) => {
-                self.check_terminated()?;
-                self.connection
-                    .error(&report::fields(Severity::Error, &error));
-            }
+            Err(error) => self.tell(error).await?,
         }
         self.end_of_turn().await
     }
@@ -530,10 +545,7 @@ impl Client {
                         return Ok(());
                     }
                 }
-                () = peer.gone() => {
-                    self.session.activity().terminate();
-                    return Ok(());
-                }
+                () = peer.gone() => return Err(End::Left),
             }
         }
     }

@@ -30,6 +30,10 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 const SUPERUSER_CONNECTIONS: u32 = 3;
 /// The role that the first start makes.
 const SUPERUSER: &str = "postgres";
+/// Between two looks at recorded outcomes that are too old.
+const OUTCOMES_LOOK: Duration = Duration::from_secs(600);
+/// Between two removals of one look.
+const OUTCOMES_PAUSE: Duration = Duration::from_millis(200);
 /// Old versions of rows stay readable for this long, beyond what open snapshots hold.
 const HORIZON: Duration = Duration::from_secs(60);
 
@@ -163,6 +167,7 @@ impl Node {
                 std::process::abort();
             }
         });
+        raft_runtime.spawn(forget_outcomes(groups));
         tracing::info!(%address, data = %settings.data.display(), "ready");
         let raft_runtime = Some(raft_runtime);
         Ok(Node {
@@ -202,6 +207,21 @@ impl Drop for Node {
     fn drop(&mut self) {
         if let Some(runtime) = self.raft_runtime.take() {
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// Removes the outcomes of transactions that nobody may ask for any more, for ever.
+async fn forget_outcomes(groups: Arc<Groups>) {
+    loop {
+        tokio::time::sleep(OUTCOMES_LOOK).await;
+        let before = storage::outcomes_kept(groups.clock().unix_micros());
+        for group in groups.all() {
+            // What can't be removed now is removed at the next look.
+            while let Ok(storage::OUTCOMES_REMOVED_MAX) = group.remove_outcomes(before) {
+                // The next call reads what this one has left once it is applied.
+                tokio::time::sleep(OUTCOMES_PAUSE).await;
+            }
         }
     }
 }

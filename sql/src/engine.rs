@@ -2,7 +2,7 @@
 //! keeps the catalog, the settings' defaults, the cached plans and the registry of sessions, and
 //! knows nothing of sockets or Raft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -281,6 +281,25 @@ impl Engine {
         self.watch.entries.wait(signal);
     }
 
+    /// Does the session, which has just joined a queue, wait for itself through several groups'
+    /// lock tables (advisory locks are the directory's)? Within one table storage has looked
+    /// already. The number of sessions in the circle.
+    pub(crate) fn deadlocked(&self, process: i32) -> Option<usize> {
+        let groups = self.groups.all();
+        let waited: Vec<_> = groups.iter().filter(|g| g.locks().is_waited()).collect();
+        if waited.len() < 2 {
+            return None;
+        }
+        let mut waits: HashMap<i32, Vec<i32>> = HashMap::new();
+        for (waiter, blocker) in waited.iter().flat_map(|group| group.locks().waits()) {
+            let of = |id| self.activities.process_of(id);
+            if let (Some(waiter), Some(blocker)) = (of(waiter), of(blocker)) {
+                waits.entry(waiter).or_default().push(blocker);
+            }
+        }
+        circle(&waits, process)
+    }
+
     pub(crate) fn create_group(&self, id: GroupId, above: Position) {
         let mut creating = self.creating.lock();
         if creating.get(&id).is_some_and(|signal| !signal.is_set()) {
@@ -301,6 +320,28 @@ impl Engine {
     pub(crate) fn group_signal(&self, id: GroupId) -> Option<Signal> {
         self.creating.lock().get(&id).cloned()
     }
+}
+
+/// The length of a shortest circle through `start`.
+fn circle(waits: &HashMap<i32, Vec<i32>>, start: i32) -> Option<usize> {
+    let mut seen = HashSet::new();
+    let mut level = vec![start];
+    for length in 1.. {
+        let next: Vec<i32> = level
+            .iter()
+            .filter_map(|waiter| waits.get(waiter))
+            .flatten()
+            .copied()
+            .collect();
+        if next.contains(&start) {
+            return Some(length);
+        }
+        level = next.into_iter().filter(|one| seen.insert(*one)).collect();
+        if level.is_empty() {
+            break;
+        }
+    }
+    None
 }
 
 /// Microseconds since 2000-01-01 from microseconds since 1970.

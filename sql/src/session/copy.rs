@@ -269,7 +269,7 @@ impl Session {
                 Ok(Step::Wait(waiting))
             }
             Err(error) => {
-                self.fail_transaction();
+                self.fail_now();
                 self.simple = None;
                 Err(error)
             }
@@ -311,7 +311,7 @@ impl Session {
     pub fn copy_abort(&mut self, error: Error) -> Result<Step> {
         let copy = self.copy.take();
         self.simple = None;
-        self.fail_transaction();
+        self.fail_now();
         Err(match copy {
             Some(copy) => {
                 let (table, line) = (&copy.table.name, copy.reader.line() + 1);
@@ -331,7 +331,7 @@ impl Session {
                 Ok(None) => {}
                 Ok(Some(waiting)) => return Ok(Step::Wait(waiting)),
                 Err(error) => {
-                    self.fail_transaction();
+                    self.fail_now();
                     return Err(error);
                 }
             }
@@ -343,7 +343,7 @@ impl Session {
             match finished {
                 Ok(()) => {}
                 Err(Stop::Error(error)) => {
-                    self.fail_transaction();
+                    self.fail_now();
                     return Err(error);
                 }
                 Err(Stop::Wait(wait) | Stop::Pause(wait)) => {

@@ -262,9 +262,15 @@ impl Surroundings<'_> {
             match locks.lock(owner, key.clone(), mode, policy) {
                 Locked::Granted => Ok(granted.clone()),
                 Locked::Busy => Ok(Datum::Bool(false)),
-                Locked::Queued(ticket) => Err((Memo::Queued, Need::Wait(Wait::Lock(ticket)))),
-                Locked::Deadlock(_) => {
-                    failed = Some(Error::new(state::DEADLOCK_DETECTED, "deadlock detected"));
+                Locked::Queued(ticket) => match self.engine.deadlocked(self.activity.process()) {
+                    Some(count) => {
+                        failed = Some(crate::transaction::deadlock(count));
+                        Ok(Datum::Null)
+                    }
+                    None => Err((Memo::Queued, Need::Wait(Wait::Lock(ticket)))),
+                },
+                Locked::Deadlock(circle) => {
+                    failed = Some(crate::transaction::deadlock(circle.len()));
                     Ok(Datum::Null)
                 }
                 Locked::Gone => {
@@ -410,8 +416,16 @@ impl Surroundings<'_> {
             _ => return Ok(Datum::Null),
         };
         let status = |s: &str| Ok(Datum::Text(s.into()));
-        if self.effects.borrow().txid == Some(TxId(id)) {
+        // Asked first: it leaves the registry after it has got its place, so that it can't be
+        // missed in both.
+        let open = self.engine.activities().is_open(TxId(id));
+        if open || self.effects.borrow().txid == Some(TxId(id)) {
             return status("in progress");
+        }
+        let now = self.engine.clock().unix_micros();
+        if TxId(id) < storage::outcomes_kept(now) {
+            // As PostgreSQL says of ids whose outcome it no longer has.
+            return Ok(Datum::Null);
         }
         for group in self.engine.groups().all() {
             match group.outcome(TxId(id)).map_err(Error::from)? {
@@ -419,9 +433,6 @@ impl Surroundings<'_> {
                 Some(storage::TxStatus::InProgress) => return status("in progress"),
                 None => {}
             }
-        }
-        if self.engine.activities().is_open(TxId(id)) {
-            return status("in progress");
         }
         status("aborted")
     }

@@ -42,7 +42,7 @@ impl Session {
     fn failing<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.current = None;
-            self.fail_transaction();
+            self.fail_now();
         }
         result
     }
@@ -421,7 +421,7 @@ impl Session {
                 match self.commit(Chain::No) {
                     Ok(holding) => holding,
                     Err(Stop::Error(error)) => {
-                        self.fail_transaction();
+                        self.fail_now();
                         return Err(error);
                     }
                     Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
@@ -432,6 +432,9 @@ impl Session {
         };
         match self.await_holding(&mut holding)? {
             Some(waiting) => {
+                if let Err(interrupt) = self.activity.check_interrupt() {
+                    return Err(holding.given_up(interrupt));
+                }
                 self.ending = Some(holding);
                 Ok(Step::Wait(waiting))
             }

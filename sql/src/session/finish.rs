@@ -14,6 +14,7 @@ use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait
 use crate::{Error, Result, state};
 
 /// Positions that an answer waits for.
+#[must_use = "an answer that is not held may tell of what is lost"]
 pub(super) struct Holding {
     positions: Vec<(GroupId, Position, Signal)>,
     /// The transaction's own entry.
@@ -33,6 +34,17 @@ impl Holding {
             .find(|s| !s.is_set())
     }
 
+    /// The waiting ends by cancel or a timeout. That takes back no commit: what has its place in
+    /// the log may be there later.
+    pub(super) fn given_up(&self, interrupt: Error) -> Error {
+        match self.own {
+            None => interrupt,
+            Some(_) => unknown()
+                .detail(format!("While the commit was under way: {}.", interrupt))
+                .hint(ASK),
+        }
+    }
+
     /// What went wrong with what the answer relies on.
     fn failure(&self) -> Option<Error> {
         let bad = |(group, position, signal): &&(GroupId, Position, Signal)| {
@@ -42,15 +54,21 @@ impl Holding {
         let (group, position, signal) = self.positions.iter().find(bad)?;
         let own = self.own == Some((*group, *position));
         Some(match signal.outcome() {
-            Some(Outcome::Unknown) if own => Error::new(
-                state::TRANSACTION_RESOLUTION_UNKNOWN,
-                "the outcome of the transaction is unknown",
-            )
-            .detail("The leader of the owner's group was lost while the commit was under way.")
-            .hint("Ask pg_xact_status for the transaction's id before running it again."),
+            Some(Outcome::Unknown) if own => unknown()
+                .detail("The leader of the owner's group was lost while the commit was under way.")
+                .hint(ASK),
             _ => crate::transaction::leader_changed(),
         })
     }
+}
+
+const ASK: &str = "Ask pg_xact_status for the transaction's id before running it again.";
+
+fn unknown() -> Error {
+    Error::new(
+        state::TRANSACTION_RESOLUTION_UNKNOWN,
+        "the outcome of the transaction is unknown",
+    )
 }
 
 /// What to do after a transaction.
@@ -173,12 +191,16 @@ impl Session {
             values: self.values.clone(),
             user: self.user.clone(),
             deferred: self.deferred.len(),
+            notifications: self.notifications.len(),
+            listens: self.listens.len(),
             cursors: self.portals.keys().cloned().collect(),
         }
     }
 
     pub(super) fn restore(&mut self, saved: Saved) {
         self.deferred.truncate(saved.deferred);
+        self.notifications.truncate(saved.notifications);
+        self.listens.truncate(saved.listens);
         // A cursor goes with the savepoint in which it was declared.
         self.portals
             .retain(|name, portal| portal.cursor.is_none() || saved.cursors.contains(name));
@@ -252,6 +274,23 @@ impl Session {
         }
         self.deliver(holding);
         Ok(None)
+    }
+
+    /// An error of a call leaves when this says that nothing is left to wait for: what the failed
+    /// transaction has read may not be committed yet.
+    ///
+    /// # Errors
+    /// What is to be sent in its place.
+    pub fn settle(&mut self) -> Result<Option<Waiting>> {
+        let Some(mut holding) = self.owed.take() else {
+            return Ok(None);
+        };
+        let waiting = self.await_holding(&mut holding)?;
+        if waiting.is_some() {
+            self.activity.check_interrupt()?;
+            self.owed = Some(holding);
+        }
+        Ok(waiting)
     }
 
     /// LISTEN, NOTIFY and table wake-ups of a transaction that is committed.

@@ -92,6 +92,9 @@ struct Saved {
     user: User,
     /// Deferred checks.
     deferred: usize,
+    /// NOTIFYs, LISTENs and UNLISTENs.
+    notifications: usize,
+    listens: usize,
     /// Names of the cursors that were there.
     cursors: BTreeSet<String>,
 }
@@ -133,6 +136,8 @@ pub struct Session {
     current: Option<(String, Box<Job>)>,
     /// The end of a transaction that is being waited for (Sync).
     ending: Option<Holding>,
+    /// What an error must wait for that no job carries ([`Session::settle`]).
+    owed: Option<Holding>,
     copy: Option<Box<copy::CopyIn>>,
     idle_since: u64,
     /// The present call may keep its thread busy.
@@ -249,6 +254,7 @@ impl Engine {
             simple: None,
             current: None,
             ending: None,
+            owed: None,
             copy: None,
             idle_since: self.clock().unix_micros(),
             roomy: false,

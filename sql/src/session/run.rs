@@ -74,13 +74,13 @@ impl Session {
                 Phase::Rows(rows) => self.make_rows(job, rows, max, out),
                 Phase::Made(tag) => self.made(job, tag, ends),
                 Phase::Flush(tag) => self.flush(job, tag, max, out),
-                Phase::Holding(mut holding, result) => match self.await_holding(&mut holding) {
+                Phase::Holding(mut holding, result) => match self.hold_answer(job, &mut holding) {
                     Ok(Some(waiting)) => {
                         job.phase = Phase::Holding(holding, result);
                         return Ok(Step::Wait(waiting));
                     }
                     Err(error) => {
-                        self.fail_transaction();
+                        self.fail_now();
                         Some(Err(error))
                     }
                     Ok(None) => match result {
@@ -380,12 +380,8 @@ impl Session {
     }
 
     fn give_id(&mut self) -> std::result::Result<(), Stop> {
-        let catalog = self.catalog();
-        let home = catalog
-            .group_of(self.user.current)
-            .unwrap_or(GroupId::DIRECTORY);
         let tx = self.transaction.as_mut().expect("a transaction is open");
-        let id = tx.id(home)?;
+        let id = tx.id()?;
         self.effects.borrow_mut().txid = Some(id);
         self.activity.update(|shown| shown.txid = Some(id));
         Ok(())
@@ -762,6 +758,25 @@ impl Session {
             return self.hold(hold, None);
         }
         self.rollback(Chain::No)
+    }
+
+    /// [`Session::fail_transaction`] where no job carries the answer: it is held by
+    /// [`Session::settle`].
+    pub(super) fn fail_now(&mut self) {
+        let holding = self.fail_transaction();
+        self.owed = Some(holding);
+    }
+
+    /// An answer waits no longer than its statement may take.
+    fn hold_answer(&mut self, job: &Job, holding: &mut Holding) -> Result<Option<Waiting>> {
+        let waiting = self.await_holding(holding)?;
+        let Some(waiting) = waiting else {
+            return Ok(None);
+        };
+        match self.check_interrupt(job) {
+            Ok(()) => Ok(Some(waiting.or_at(self.deadline(job, &Wait::Again)))),
+            Err(error) => Err(holding.given_up(error)),
+        }
     }
 
     fn log_duration(&self, job: &Job) {

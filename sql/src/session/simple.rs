@@ -42,7 +42,7 @@ impl Session {
         let parsed = match self.parsed(sql) {
             Ok(parsed) => parsed,
             Err(error) => {
-                self.fail_transaction();
+                self.fail_now();
                 return Err(error);
             }
         };

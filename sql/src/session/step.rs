@@ -101,6 +101,11 @@ impl Waiting {
         }
     }
 
+    /// The same, but at this time at the latest.
+    pub(super) fn or_at(self, until: Option<u64>) -> Waiting {
+        Waiting { until, ..self }
+    }
+
     /// Call the session again at this time even if nothing happened (microseconds since 1970).
     pub fn until(&self) -> Option<u64> {
         self.until

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused, RowMode};
 
-use super::{Stop, Transaction, leader_changed, too_large};
+use super::{Stop, Transaction, Wait, leader_changed, too_large};
 use crate::catalog::{RoleId, SchemaId};
 use crate::{Error, state};
 
@@ -59,6 +59,7 @@ impl Transaction {
         let Some(member) = self.members.get(&home).cloned() else {
             return Err(Stop::Error(leader_changed()));
         };
+        self.await_others(home)?;
         let checks = self.read_checks(home);
         let (changes, checks, trees) = self.take_changes(home, checks)?;
         let deps = self
@@ -91,6 +92,21 @@ impl Transaction {
             entry: Some((home, position)),
             hold,
             trees,
+        })
+    }
+
+    /// Another owner's pending entry that was read must be there for good before this one gets its
+    /// place: the two logs reach the disk on their own, and an effect without its cause would
+    /// stay after a crash.
+    fn await_others(&self, home: GroupId) -> Result<(), Stop> {
+        let other = self.held().into_iter().find(|(id, _)| *id != home);
+        let Some((id, at)) = other else {
+            return Ok(());
+        };
+        let stands = self.engine.groups().get(id).is_some_and(|g| g.alive(at));
+        Err(match stands {
+            true => Stop::Wait(Wait::Position(id, at)),
+            false => Stop::Error(leader_changed()),
         })
     }
 

@@ -73,7 +73,10 @@ impl Transaction {
         let member = self.member(group)?;
         match member.group.locks().lock(member.txid, key, mode, policy) {
             Answer::Granted => Ok(Locked::Granted),
-            Answer::Queued(ticket) => Err(Stop::Wait(Wait::Lock(ticket))),
+            Answer::Queued(ticket) => match self.engine.deadlocked(self.process) {
+                Some(count) => Err(Stop::Error(deadlock(count))),
+                None => Err(Stop::Wait(Wait::Lock(ticket))),
+            },
             Answer::Busy if policy == Policy::SkipLocked => Ok(Locked::Skipped),
             Answer::Busy => Err(Stop::Error(Error::new(
                 state::LOCK_NOT_AVAILABLE,
@@ -106,14 +109,16 @@ impl Transaction {
     pub(super) fn release_all(&mut self) {
         for member in std::mem::take(&mut self.members).into_values() {
             member.group.locks().release(member.txid);
-            self.engine.activities().release(member.txid);
+        }
+        if let Some(txid) = self.txid {
+            self.engine.activities().release(txid);
         }
     }
 }
 
 /// 40P01. The detail says how many wait in the circle, never for whose rows: processes and rows
 /// of others may be none of the client's business.
-fn deadlock(count: usize) -> Error {
+pub(crate) fn deadlock(count: usize) -> Error {
     Error::new(state::DEADLOCK_DETECTED, "deadlock detected")
         .detail(format!(
             "{count} transactions wait for each other in a circle."

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use commit::{Committed, Identity};
+pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub use side::Allocations;
 pub use snapshot::Snapshot;
@@ -95,6 +96,8 @@ pub struct Transaction {
     changes: Vec<Change>,
     /// Positions of the current statement, or of the whole transaction.
     snapshot: Snapshot,
+    /// Its id, in every group.
+    txid: Option<TxId>,
     /// Where this transaction is known to lock tables, by group.
     members: BTreeMap<GroupId, Member>,
     /// The one group that is written.
@@ -140,6 +143,7 @@ impl Transaction {
             catalog: engine.catalog(),
             changes: Vec::new(),
             snapshot: Snapshot::default(),
+            txid: None,
             members: BTreeMap::new(),
             writing: None,
             writes: writes::Writes::new(engine.limits().write_memory_bytes),
@@ -597,8 +601,7 @@ impl Transaction {
             let Some(epoch) = group.term() else {
                 return Err(Stop::Error(leader_changed()));
             };
-            let txid = group.begin();
-            self.engine.activities().hold(txid, self.process);
+            let txid = self.begin_id(&group);
             self.members.insert(
                 id,
                 Member {
@@ -614,19 +617,25 @@ impl Transaction {
             .ok_or_else(|| Stop::Error(leader_changed()))
     }
 
+    /// One id for all groups: whoever asks for it does not know yet which one will be written.
+    fn begin_id(&mut self, group: &Group) -> TxId {
+        *self.txid.get_or_insert_with(|| {
+            let txid = group.begin();
+            self.engine.activities().hold(txid, self.process);
+            txid
+        })
+    }
+
     /// The transaction's id; asking for it makes `pg_xact_status` know its outcome.
-    pub fn id(&mut self, home: GroupId) -> Result<TxId, Stop> {
-        let home = self.writing.unwrap_or(home);
+    pub fn id(&mut self) -> Result<TxId, Stop> {
+        let directory = snapshot::held(self.engine.groups(), GroupId::DIRECTORY)?;
         self.record_outcome = true;
-        Ok(self.member(home)?.txid)
+        Ok(self.begin_id(&directory))
     }
 
     /// The id, if one was given out already.
     pub fn id_if_any(&self) -> Option<TxId> {
-        let id = self
-            .writing
-            .or_else(|| self.members.keys().next().copied())?;
-        self.members.get(&id).map(|m| m.txid)
+        self.txid
     }
 
     /// Does this node lead the group (so that its lock table counts)?

@@ -185,3 +185,100 @@ fn a_row_without_a_key_is_not_refused_beside_a_large_transaction() {
     assert_eq!(a.go_on().as_deref(), Some("INSERT 0 3000"));
     assert_eq!(b.go_on().as_deref(), Some("COMMIT"));
 }
+
+#[test]
+fn a_copy_that_fails_on_a_pending_row_owes_its_error() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("insert into t values (5, 5)"), None);
+    assert_eq!(b.run("copy t from stdin"), "COPY IN");
+    let failed = b.copy(b"5\t6\n", 100);
+    assert!(failed.starts_with("ERROR 23505"), "{failed}");
+    let owed = b.session.settle().expect("not lost");
+    assert!(!owed.expect("held").ready(), "the duplicate may vanish");
+    node.local.release(group).unwrap();
+    assert!(b.session.settle().expect("not lost").is_none());
+    assert_eq!(a.go_on().as_deref(), Some("INSERT 0 1"));
+}
+
+#[test]
+fn a_commit_waits_for_the_other_owner_whose_pending_row_it_has_read() {
+    let (node, group, mut a, _b) = node();
+    let mut root = node.client("postgres");
+    root.ok("create role other login; create role both login; grant app, other to both");
+    let mut other = node.client("other");
+    other.ok("create table copies (n int primary key)");
+    let mut both = node.client("both");
+    both.ok("begin");
+    node.local.hold(group);
+    assert_eq!(a.start("update app.t set n = 9 where id = 1"), None);
+    assert_eq!(both.rows("select n from app.t where id = 1"), "9");
+    both.ok("insert into other.copies values (9)");
+    assert_eq!(both.start("commit"), None);
+    assert_eq!(
+        other.rows("select n from copies"),
+        "",
+        "no effect before its cause is there for good"
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(both.go_on().as_deref(), Some("COMMIT"));
+    assert_eq!(other.rows("select n from copies"), "9");
+}
+
+#[test]
+fn and_fails_if_that_row_is_lost() {
+    let (node, group, mut a, _b) = node();
+    let mut root = node.client("postgres");
+    root.ok("create role other login; create role both login; grant app, other to both");
+    let mut other = node.client("other");
+    other.ok("create table copies (n int primary key)");
+    let mut both = node.client("both");
+    both.ok("begin");
+    node.local.hold(group);
+    assert_eq!(a.start("update app.t set n = 9 where id = 1"), None);
+    assert_eq!(both.rows("select n from app.t where id = 1"), "9");
+    both.ok("insert into other.copies values (9)");
+    assert_eq!(both.start("commit"), None);
+    node.local.refuse(group, 1);
+    node.local.release(group).unwrap();
+    let result = both.go_on().expect("told");
+    assert!(result.starts_with("ERROR 40001"), "{result}");
+    assert_eq!(other.rows("select n from copies"), "");
+}
+
+#[test]
+fn a_cancel_ends_the_waiting_and_takes_nothing_back() {
+    let (node, group, mut a, mut b) = node();
+    node.local.hold(group);
+    assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+    a.session.activity().cancel();
+    a.stop_waiting();
+    let result = a.go_on().expect("told");
+    assert!(
+        result.starts_with("ERROR 08007: the outcome of the transaction is unknown"),
+        "{result}"
+    );
+    node.local.release(group).unwrap();
+    assert_eq!(b.rows("select n from t"), "7");
+    assert_eq!(a.rows("select n from t"), "7", "the session lives on");
+}
+
+#[test]
+fn the_id_asked_for_is_that_of_the_owner_who_is_written() {
+    let (node, _group, _a, _b) = node();
+    let mut root = node.client("postgres");
+    root.ok("begin");
+    let id = root.rows("select pg_current_xact_id()");
+    root.ok("insert into app.t values (8, 8)");
+    let status = format!("select pg_xact_status('{id}')");
+    assert_eq!(root.rows(&status), "in progress");
+    root.ok("commit");
+    assert_eq!(root.rows(&status), "committed");
+    root.ok("begin");
+    let id = root.rows("select pg_current_xact_id()");
+    root.ok("insert into app.t values (9, 9); rollback");
+    let status = format!("select pg_xact_status('{id}')");
+    assert_eq!(root.rows(&status), "aborted");
+    node.clock.advance((24 * 60 * 60 + 1) * 1_000_000);
+    assert_eq!(root.rows(&status), "NULL", "as for any id of yesterday");
+}

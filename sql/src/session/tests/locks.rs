@@ -213,3 +213,41 @@ fn pg_locks_names_the_session_that_holds() {
         "0"
     );
 }
+
+#[test]
+fn a_circle_through_rows_and_advisory_locks_is_one() {
+    let (_node, mut a, mut b, _c) = three();
+    a.ok("begin; update t set n = 0 where id = 1");
+    b.ok("begin; select pg_advisory_xact_lock(1)");
+    assert_eq!(b.start("update t set n = 2 where id = 1"), None);
+    let result = a.run("select pg_advisory_xact_lock(1)");
+    assert!(
+        result.starts_with("ERROR 40P01: deadlock detected"),
+        "{result}"
+    );
+    a.ok("rollback");
+    assert_eq!(b.go_on().as_deref(), Some("UPDATE 1"));
+    b.ok("commit");
+    // The other way round: the row closes the circle.
+    a.ok("begin; select pg_advisory_lock(2)");
+    b.ok("begin; update t set n = 3 where id = 1");
+    assert_eq!(b.start("select pg_advisory_xact_lock(2)"), None);
+    let result = a.run("update t set n = 4 where id = 1");
+    assert!(
+        result.starts_with("ERROR 40P01: deadlock detected"),
+        "{result}"
+    );
+    a.ok("rollback; select pg_advisory_unlock(2)");
+    assert_eq!(b.go_on().as_deref(), Some("SELECT 1"));
+}
+
+#[test]
+fn a_savepoint_takes_its_notifications_back() {
+    let (_node, mut a, mut b, _c) = three();
+    a.ok("listen c");
+    b.ok("begin; notify c, 'kept'; savepoint s; notify c, 'gone'; listen d; rollback to s; commit");
+    let arrived = a.session.activity().mailbox().take();
+    let payloads: Vec<_> = arrived.iter().map(|n| n.payload.as_str()).collect();
+    assert_eq!(payloads, ["kept"]);
+    assert_eq!(b.rows("select count(*) from pg_listening_channels()"), "0");
+}
