@@ -288,7 +288,8 @@ impl LockTable {
         self.table.lock().mark()
     }
 
-    /// Releases what `tx` has locked since the mark (rows merged by escalation stay).
+    /// Releases what `tx` has locked since the mark. Rows merged by escalation stay, and so does
+    /// the count of an advisory lock that was taken before the mark and once more after it.
     pub fn release_to(&self, tx: TxId, mark: Mark) {
         let wakes = self.table.lock().release_to(tx, mark);
         call(wakes);

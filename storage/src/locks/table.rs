@@ -1,7 +1,7 @@
 //! The state behind the lock table's mutex: all locks, and of each transaction what it has taken
 //! in which order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::lock::{Lock, Place, Request, Waiter, Wake};
@@ -27,6 +27,14 @@ struct Taken {
     mode: LockMode,
 }
 
+/// Must as many `unlock`s follow as there were `lock`s?
+fn is_counted(place: &Place) -> bool {
+    matches!(
+        place,
+        Place::Key(LockKey::Advisory(_) | LockKey::Advisory2(..))
+    )
+}
+
 /// What the table knows of a transaction.
 struct Tx {
     actor: TxId,
@@ -34,6 +42,8 @@ struct Tx {
     attached: Vec<TxId>,
     /// In the order of `seq`.
     taken: Vec<Taken>,
+    /// Advisory locks that were taken more than once in one mode: how often after the first time.
+    again: BTreeMap<(Place, LockMode), u64>,
     waiting: Vec<(Place, u64)>,
     rows: Vec<Rows>,
 }
@@ -81,6 +91,7 @@ impl Table {
             actor: tx,
             attached: Vec::new(),
             taken: Vec::new(),
+            again: BTreeMap::new(),
             waiting: Vec::new(),
             rows: Vec::new(),
         })
@@ -100,19 +111,20 @@ impl Table {
         {
             return answer;
         }
-        let counted = matches!(key, LockKey::Advisory(_) | LockKey::Advisory2(..));
         let place = Place::Key(key);
+        let counted = is_counted(&place);
         let lock = self.locks.entry(place.clone()).or_default();
         let held = lock.held_by(tx);
-        if mode.covered_by(held) {
-            if counted {
-                lock.hold(tx, actor, mode);
-                self.note(tx, place, mode);
-            }
+        let covered = mode.covered_by(held);
+        if covered && !counted {
+            return Answer::Granted;
+        }
+        if counted && held & mode.bit() != 0 {
+            *self.tx(tx).again.entry((place, mode)).or_default() += 1;
             return Answer::Granted;
         }
         let at = lock.entry(actor);
-        if lock.is_free(actor, mode, at) {
+        if covered || lock.is_free(actor, mode, at) {
             if taken >= LOCKS_MAX {
                 self.forget_if_free(&place);
                 return Answer::TooMany;
@@ -417,16 +429,12 @@ impl Table {
         }
     }
 
-    /// One lock less. `rest` is what the transaction still has taken.
-    fn give_back(&mut self, tx: TxId, taken: &Taken, rest: &[Taken], wakes: &mut Vec<Wake>) {
-        let same = |other: &Taken| other.place == taken.place && other.mode == taken.mode;
-        // Only advisory locks are taken more than once in one mode.
-        let counted = matches!(
-            taken.place,
-            Place::Key(LockKey::Advisory(_) | LockKey::Advisory2(..))
-        );
-        if counted && rest.iter().any(same) {
-            return;
+    /// One lock less, however often it was taken.
+    fn give_back(&mut self, tx: TxId, taken: &Taken, wakes: &mut Vec<Wake>) {
+        if let Some(state) = self.transactions.get_mut(&tx)
+            && !state.again.is_empty()
+        {
+            state.again.remove(&(taken.place.clone(), taken.mode));
         }
         let Some(lock) = self.locks.get_mut(&taken.place) else {
             return;
@@ -471,14 +479,22 @@ impl Table {
 
     pub fn unlock(&mut self, tx: TxId, key: &LockKey, mode: LockMode) -> Option<Vec<Wake>> {
         let place = Place::Key(key.clone());
-        let mut taken = std::mem::take(&mut self.transactions.get_mut(&tx)?.taken);
+        let state = self.transactions.get_mut(&tx)?;
+        if let Some(again) = state.again.get_mut(&(place.clone(), mode)) {
+            *again -= 1;
+            if *again == 0 {
+                state.again.remove(&(place, mode));
+            }
+            return Some(Vec::new());
+        }
+        let mut taken = std::mem::take(&mut state.taken);
         let at = taken
             .iter()
             .rposition(|taken| taken.place == place && taken.mode == mode);
         let removed = at.map(|at| taken.remove(at));
         let mut wakes = Vec::new();
         if let Some(removed) = &removed {
-            self.give_back(tx, removed, &taken, &mut wakes);
+            self.give_back(tx, removed, &mut wakes);
         }
         self.tx(tx).taken = taken;
         self.forget_if_idle(tx);
@@ -505,7 +521,7 @@ impl Table {
         };
         let mut taken = std::mem::take(&mut state.taken);
         while let Some(last) = taken.pop_if(|last| last.seq > mark.0) {
-            self.give_back(tx, &last, &taken, &mut wakes);
+            self.give_back(tx, &last, &mut wakes);
         }
         self.tx(tx).taken = taken;
         self.forget_if_idle(tx);

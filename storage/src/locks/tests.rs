@@ -372,6 +372,35 @@ fn advisory_locks_are_counted() {
 }
 
 #[test]
+fn an_advisory_lock_taken_again_is_a_number() {
+    let locks = table();
+    let key = LockKey::Advisory(9);
+    let again = LOCKS_MAX + 1;
+    for _ in 0..again {
+        granted(wait(&locks, A, key.clone(), LockMode::Exclusive));
+    }
+    granted(wait(&locks, A, LockKey::Advisory(10), LockMode::Shared));
+    for _ in 1..again {
+        assert!(locks.unlock(A, &key, LockMode::Exclusive));
+    }
+    busy(locks.lock(B, key.clone(), LockMode::Exclusive, Policy::NoWait));
+    assert!(locks.unlock(A, &key, LockMode::Exclusive));
+    assert!(!locks.unlock(A, &key, LockMode::Exclusive));
+    granted(locks.lock(B, key.clone(), LockMode::Exclusive, Policy::NoWait));
+    // Going back behind the first time takes the number with it.
+    let mark = locks.mark(B);
+    let other = LockKey::Advisory2(1, 2);
+    for _ in 0..3 {
+        granted(wait(&locks, B, other.clone(), LockMode::Shared));
+        granted(wait(&locks, B, key.clone(), LockMode::Shared));
+    }
+    locks.release_to(B, mark);
+    assert!(!locks.unlock(B, &other, LockMode::Shared));
+    assert!(!locks.unlock(B, &key, LockMode::Shared));
+    assert!(locks.unlock(B, &key, LockMode::Exclusive));
+}
+
+#[test]
 fn a_transaction_and_its_session_are_one_actor() {
     let locks = table();
     let (session, tx) = (TxId(10), TxId(11));
