@@ -1,6 +1,9 @@
 //! Who may do what: membership, grants, grants by pattern, and what does not exist for a role.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use storage::GroupId;
 
 use super::{Catalog, ColumnId, Privilege, Privileges, RoleId, Schema, SchemaId, Table, TableKind};
 use crate::{Error, Result, state};
@@ -193,6 +196,19 @@ impl Catalog {
             }
             Some(columns) => columns.iter().all(|id| column(*id)),
         }
+    }
+
+    /// May the role read anything that the group keeps? Of the directory everybody reads roles and
+    /// names.
+    pub fn reads_group(&self, role: RoleId, group: GroupId) -> bool {
+        let Some(owner) = self.owner_of_group(group) else {
+            return group == GroupId::DIRECTORY || self.is_superuser(role);
+        };
+        let reads = |table: &Arc<Table>| {
+            let any = Some(&[][..]);
+            self.sees(role, table) && self.has_privilege(role, table, Privilege::Select, any)
+        };
+        self.has_role(role, owner) || self.tables().any(|t| t.group == group && reads(t))
     }
 
     /// The check before a statement: 42P01 for what the role may not see, 42501 for what it may

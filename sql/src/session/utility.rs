@@ -324,7 +324,8 @@ impl Session {
         Ok(Phase::Made(tag.to_owned()))
     }
 
-    /// Every group held here is closed at the position, or the time is over.
+    /// Every group held here of which the role may read something is closed at the position, or
+    /// the time is over.
     fn wait_for_lsn(
         &mut self,
         job: &mut Job,
@@ -346,12 +347,13 @@ impl Session {
             .filter(|ms| *ms > 0)
             .map(|ms| job.begun.saturating_add(ms * 1_000));
         let now = self.engine.clock().unix_micros();
+        let (catalog, role) = (self.engine.catalog(), self.user.current);
         let behind = self
             .engine
             .groups()
             .all()
             .into_iter()
-            .find(|g| g.applied() < position);
+            .find(|g| g.applied() < position && catalog.reads_group(role, g.id()));
         let status = match behind {
             None => "success",
             Some(_) if deadline.is_some_and(|d| now >= d) => {

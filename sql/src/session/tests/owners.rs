@@ -22,6 +22,47 @@ fn a_transaction_writes_one_owner() {
 }
 
 #[test]
+fn waiting_for_a_position_waits_for_what_the_role_may_read() {
+    let node = Node::new();
+    let mut root = node.client("postgres");
+    root.ok("create role a login; create role b login; create role reader login");
+    let (mut a, mut b) = (node.client("a"), node.client("b"));
+    a.ok("create table ta (id int primary key, n int); grant select (n) on ta to reader");
+    a.ok("grant usage on schema a to reader");
+    b.ok("create table tb (id int primary key)");
+    let group = |role: &str| node.local.groups().get(node.group(role)).expect("held");
+    let (of_a, of_b) = (group("a"), group("b"));
+    let before = of_b.applied();
+    node.clock.advance(1_000);
+    a.ok("insert into ta values (1)");
+    let position = of_a.applied();
+    assert!(position > before);
+    node.clock.advance(1_000);
+    let wait = format!("wait for lsn '{position}'");
+    let mut reader = node.client("reader");
+    assert_eq!(reader.rows(&wait), "success");
+    assert_eq!(of_b.applied(), before, "b is none of the reader's business");
+    // Nor does it wait when b has something under way.
+    node.local.hold(node.group("b"));
+    assert_eq!(b.start("insert into tb values (1)"), None);
+    assert_eq!(reader.rows(&wait), "success");
+    assert_eq!(root.start(&wait), None, "a superuser reads everything");
+    node.local.release(node.group("b")).expect("applied");
+    assert_eq!(b.go_on().as_deref(), Some("INSERT 0 1"));
+    node.clock.advance(100_000);
+    assert_eq!(root.go_on().as_deref(), Some("WAIT"));
+    // Of what it may read it waits for all.
+    b.ok("grant usage on schema b to reader; grant select on tb to reader");
+    node.clock.advance(1_000);
+    a.ok("insert into ta values (2)");
+    let wait = format!("wait for lsn '{}'", of_a.applied());
+    assert!(of_b.applied() < of_a.applied());
+    node.clock.advance(1_000);
+    assert_eq!(reader.rows(&wait), "success");
+    assert!(of_b.applied() >= of_a.applied());
+}
+
+#[test]
 fn what_a_role_may_not_see_does_not_exist() {
     let node = Node::new();
     let mut root = node.client("postgres");
