@@ -7,6 +7,7 @@ use storage::{Groups, Position};
 use super::Log;
 use super::columns::{COLUMNS, FeedRow, POSITION};
 use super::filter::Filter;
+use super::followed::Followed;
 use super::page::Page;
 use crate::exec::ExecCx;
 use crate::plan::{Argument, RowSource, SystemFunction};
@@ -84,10 +85,13 @@ impl SystemFunction for Changes {
             }
             _ => u64::MAX,
         };
+        let filter = Filter::new(cx.role, cx.path, patterns(tables)?);
+        let mut followed = Followed::default();
+        followed.look(&filter, cx.transaction.engine().catalog())?;
         Ok(Box::new(Running {
             log: Arc::clone(&self.log),
             groups: Arc::clone(&self.groups),
-            filter: Filter::new(cx.role, cx.path, patterns(tables)?),
+            filter,
             after,
             consumer: after.is_some(),
             deadline,
@@ -95,7 +99,7 @@ impl SystemFunction for Changes {
             page: None,
             given: 0,
             ended: false,
-            follows: false,
+            followed,
         }))
     }
 }
@@ -163,8 +167,8 @@ struct Running {
     page: Option<Page>,
     given: u64,
     ended: bool,
-    /// There was something to follow.
-    follows: bool,
+    /// What it may read of it.
+    followed: Followed,
 }
 
 impl RowSource for Running {
@@ -184,16 +188,19 @@ impl Running {
     /// One row, or nothing because a page is at its end; says to wait if there is nothing yet.
     fn step(&mut self, cx: &ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
         let left = self.rows_max - self.given.min(self.rows_max);
+        let engine = cx.transaction.engine();
+        self.followed.look(&self.filter, engine.catalog())?;
         let mut page = match self.page.take() {
             Some(page) => page,
-            None => {
-                self.check_grant(cx)?;
-                self.open(cx)?
-            }
+            None => self.open(cx)?,
         };
         // A page counts its own rows, and `left` was what remained when it began.
         let rows_max = left + page.rows();
-        if let Some(row) = page.next(rows_max)? {
+        let next = page.next(rows_max, || {
+            cx.evaluation.environment.check_interrupt()?;
+            self.followed.look(&self.filter, engine.catalog())
+        });
+        if let Some(row) = next? {
             self.page = Some(page);
             return Ok(Some(row));
         }
@@ -214,21 +221,6 @@ impl Running {
             }
         }
         Ok(None)
-    }
-
-    /// A call that has begun ends when the role may read nothing any more of what it follows.
-    fn check_grant(&mut self, cx: &ExecCx<'_>) -> Result<()> {
-        let catalog = cx.transaction.engine().catalog();
-        // The directory is a group of every feed.
-        let follows = self.filter.groups(&catalog).len() > 1;
-        if self.follows && !follows {
-            return Err(Error::new(
-                state::INSUFFICIENT_PRIVILEGE,
-                "permission denied for the tables that this feed follows",
-            ));
-        }
-        self.follows |= follows;
-        Ok(())
     }
 
     fn open(&self, cx: &ExecCx<'_>) -> Result<Page> {

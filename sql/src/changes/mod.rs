@@ -8,6 +8,7 @@
 
 mod columns;
 mod filter;
+mod followed;
 mod function;
 mod json;
 mod page;

@@ -67,8 +67,13 @@ impl Page {
         self.rows
     }
 
-    /// The next row; ends between units once `rows_max` are given.
-    pub fn next(&mut self, rows_max: u64) -> Result<Option<Vec<Datum>>> {
+    /// The next row; ends between units once `rows_max` are given. `between` is called before
+    /// each unit, also when none of them has a row for this reader.
+    pub fn next(
+        &mut self,
+        rows_max: u64,
+        mut between: impl FnMut() -> Result<()>,
+    ) -> Result<Option<Vec<Datum>>> {
         loop {
             if let Some(entry) = &mut self.entry {
                 let row = entry.next()?.map(FeedRow::values);
@@ -91,6 +96,7 @@ impl Page {
             if self.rows >= rows_max {
                 return Ok(None);
             }
+            between()?;
             let Some(unit) = self.units.next()? else {
                 return Ok(None);
             };

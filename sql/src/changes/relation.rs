@@ -45,7 +45,11 @@ impl SystemRelation for FeedRelation {
         };
         let filter = Filter::new(cx.role, cx.path, None);
         let mut page = Page::open(&*self.log, newest, &self.groups, filter, after(cx))?;
-        let next = move || page.next(u64::MAX).map_err(Into::into).transpose();
+        let next = move || {
+            page.next(u64::MAX, || Ok(()))
+                .map_err(Into::into)
+                .transpose()
+        };
         Ok(Box::new(std::iter::from_fn(next)))
     }
 }

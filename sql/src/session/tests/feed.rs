@@ -219,6 +219,77 @@ fn a_wait_is_ended_by_an_entry_and_not_by_looking_again() {
     assert_eq!(reader.go_on().as_deref(), Some("SELECT 0"));
 }
 
+/// A stream of `a_v1` and `b_v1` for a role that may read both, which waits.
+fn stream(node: &Node) -> super::Client {
+    node.client("postgres").ok("CREATE ROLE reader LOGIN");
+    node.client("a")
+        .ok("CREATE TABLE public.a_v1 (id int PRIMARY KEY); \
+         CREATE TABLE public.b_v1 (id int PRIMARY KEY); \
+         GRANT READ ON a_v1, b_v1 TO reader");
+    let mut reader = node.client("reader");
+    let from = reader.rows("SELECT freehold.snapshot_position()");
+    let all = format!(
+        "SELECT table_name FROM freehold.changes(after => '{from}', \
+         tables => ARRAY['a_v1', 'b_v1'], wait => 'infinity')"
+    );
+    assert_eq!(reader.start(&all), None);
+    reader
+        .waits()
+        .expect("no rows yet")
+        .on_ready(Box::new(|| ()));
+    reader
+}
+
+#[test]
+fn a_stream_ends_when_a_part_of_what_it_follows_is_revoked() {
+    let (node, _) = node();
+    let mut reader = stream(&node);
+    let mut a = node.client("a");
+    a.ok("INSERT INTO a_v1 VALUES (1)");
+    assert_eq!(reader.go_on(), None);
+    assert_eq!(reader.shown(), "a_v1");
+    reader.waits().expect("a stream").on_ready(Box::new(|| ()));
+    a.ok("REVOKE ALL ON a_v1 FROM reader");
+    assert_eq!(
+        reader.go_on().as_deref(),
+        Some("ERROR 42501: permission denied for table a_v1")
+    );
+}
+
+#[test]
+fn a_stream_goes_on_when_a_part_of_what_it_follows_is_dropped() {
+    let (node, _) = node();
+    let mut reader = stream(&node);
+    let mut a = node.client("a");
+    a.ok("DROP TABLE a_v1; INSERT INTO b_v1 VALUES (1)");
+    assert_eq!(reader.go_on(), None);
+    let shown = reader.shown();
+    assert_eq!(shown.lines().last(), Some("b_v1"), "{shown}");
+    // To the last one: then there is nothing left, and no error either.
+    reader.waits().expect("a stream").on_ready(Box::new(|| ()));
+    a.ok("DROP TABLE b_v1");
+    assert_eq!(reader.go_on(), None);
+}
+
+#[test]
+fn a_page_that_is_being_read_ends_when_a_table_is_revoked() {
+    let (node, _) = node();
+    drop(stream(&node));
+    let mut a = node.client("a");
+    for id in 0..4 {
+        a.ok(&format!("INSERT INTO a_v1 VALUES ({id})"));
+    }
+    let mut reader = node.client("reader");
+    reader.ok("BEGIN");
+    reader.ok("DECLARE c CURSOR FOR SELECT key->>'id' FROM freehold.changes() WHERE op = 'insert'");
+    assert_eq!(reader.rows("FETCH 2 FROM c"), "0\n1");
+    a.ok("REVOKE ALL ON b_v1 FROM reader");
+    assert_eq!(
+        reader.rows("FETCH 1 FROM c"),
+        "ERROR 42501: permission denied for table b_v1"
+    );
+}
+
 #[test]
 fn two_owners_at_one_position_are_one_unit() {
     let (node, _) = node();
