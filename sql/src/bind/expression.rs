@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Span;
 use std::sync::Arc;
 
 use super::scope::{Found, Range, Scope, fold};
+use super::subquery::{is_row, row_items};
 use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
 use crate::expr::{AnyArray, Case, Expr, RowCompare, RowOp};
@@ -219,7 +220,10 @@ impl Binder<'_> {
                 }
                 self.expr(expr, scope, clause)
             }
-            ast::Expr::Function(function) => self.function(function, scope, clause),
+            ast::Expr::Function(function) => match row_items(function) {
+                Some(items) => self.row(&items, scope, clause),
+                None => self.function(function, scope, clause),
+            },
             ast::Expr::Case {
                 operand,
                 conditions,
@@ -1149,7 +1153,7 @@ impl Binder<'_> {
         let name = operator_name(op)?;
         let span = span_of(left);
         if let ast::Expr::Subquery(query) = strip(right)
-            && let ast::Expr::Tuple(_) = strip(left)
+            && is_row(left)
         {
             return self.row_subquery(left, &name, query, scope, clause);
         }

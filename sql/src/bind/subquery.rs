@@ -1,5 +1,7 @@
 //! Subqueries in expressions: scalar, EXISTS, IN, ANY, ALL, ARRAY and rows.
 
+use std::cmp::Ordering;
+
 use sqlparser::ast;
 
 use super::expression::{span_of, strip};
@@ -8,6 +10,37 @@ use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
 use crate::expr::{Expr, Subquery, SubqueryKind};
 use crate::types::Type;
+
+/// Whether an expression is a row written out: `(a, b)` or `ROW(a)`.
+pub(super) fn is_row(expr: &ast::Expr) -> bool {
+    match strip(expr) {
+        ast::Expr::Tuple(_) => true,
+        ast::Expr::Function(function) => row_items(function).is_some(),
+        _ => false,
+    }
+}
+
+/// The items of `ROW(...)`.
+pub(super) fn row_items(function: &ast::Function) -> Option<Vec<ast::Expr>> {
+    let [ast::ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
+        return None;
+    };
+    if name.quote_style.is_some() || !name.value.eq_ignore_ascii_case("row") {
+        return None;
+    }
+    let ast::FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let item = |arg: &ast::FunctionArg| match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::QualifiedWildcard(table)) => {
+            let star = ast::helpers::attached_token::AttachedToken::empty();
+            Some(ast::Expr::QualifiedWildcard(table.clone(), star))
+        }
+        _ => None,
+    };
+    list.args.iter().map(item).collect()
+}
 
 impl Binder<'_> {
     fn no_subquery_in_stored(&self, clause: Clause) -> Result<()> {
@@ -111,7 +144,7 @@ impl Binder<'_> {
     ) -> Result<Expr> {
         self.no_subquery_in_stored(clause)?;
         let span = span_of(left);
-        let is_row = matches!(strip(left), ast::Expr::Tuple(_));
+        let is_row = is_row(left);
         let left = self.expr(left, scope, clause)?;
         let bound = self.query(query, scope, true)?;
         let columns: Vec<Expr> = bound
@@ -178,13 +211,12 @@ impl Binder<'_> {
             return Err(Error::internal("a row was expected"));
         };
         let row = self.row_value(query, scope)?;
-        if row.len() != items.len() {
-            return Err(Error::new(
-                state::SYNTAX_ERROR,
-                "subquery has too few columns",
-            ));
-        }
-        self.compare_rows(op, items, row)
+        let message = match items.len().cmp(&row.len()) {
+            Ordering::Equal => return self.compare_rows(op, items, row),
+            Ordering::Less => "subquery has too many columns",
+            Ordering::Greater => "subquery has too few columns",
+        };
+        Err(self.at(Error::new(state::SYNTAX_ERROR, message), span_of(left)))
     }
 
     /// A subquery of one row as its fields (computed once per use of each field; the executor
