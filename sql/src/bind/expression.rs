@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::scope::{Found, Range, Scope, fold};
 use super::subquery::{is_row, row_items};
+use super::syntax::{FIELDS, expansion};
 use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
 use crate::expr::{AnyArray, Case, Expr, RowCompare, RowOp};
@@ -250,6 +251,7 @@ impl Binder<'_> {
             ast::Expr::CompoundFieldAccess { root, access_chain } => {
                 self.access(root, access_chain, scope, clause)
             }
+            ast::Expr::QualifiedWildcard(name, _) => self.whole_row_named(name, scope),
             ast::Expr::IsNormalized {
                 expr,
                 form,
@@ -281,7 +283,6 @@ impl Binder<'_> {
             | ast::Expr::Map(_)
             | ast::Expr::MatchAgainst { .. }
             | ast::Expr::Wildcard(_)
-            | ast::Expr::QualifiedWildcard(..)
             | ast::Expr::OuterJoin(_)
             | ast::Expr::Prior(_)
             | ast::Expr::Lambda(_)
@@ -489,6 +490,43 @@ impl Binder<'_> {
             shape,
             whole: true,
         }
+    }
+
+    /// `t.*` where one value is wanted: the whole row.
+    fn whole_row_named(&mut self, name: &ast::ObjectName, scope: &Scope<'_>) -> Result<Expr> {
+        let parts = self.name_parts(name)?;
+        let (schema, alias) = match parts.as_slice() {
+            [alias] => (None, alias.as_str()),
+            [.., schema, alias] => (Some(schema.as_str()), alias.as_str()),
+            [] => return Err(Error::internal("an empty name")),
+        };
+        match scope.range(schema, alias)?.cloned() {
+            Some(range) => Ok(self.whole_row(&range)),
+            None => Err(self.at(missing_table(alias, scope), super::from::name_span(name))),
+        }
+    }
+
+    /// The fields of a row by name, each an expression: `(row).*`.
+    pub(super) fn fields(&mut self, row: Expr) -> Result<Vec<(String, Expr)>> {
+        if let Expr::Row { items, shape, .. } = row {
+            let names = shape.names.iter().map(ToString::to_string);
+            return Ok(names.zip(items).collect());
+        }
+        let Some(fields) = self.fields_of(&row) else {
+            return Err(Error::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("type {} is not composite", self.type_name(&row)),
+            ));
+        };
+        let field = |(index, (name, ty)): (usize, (String, Type))| {
+            let expr = Expr::Field {
+                input: Box::new(row.clone()),
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                ty,
+            };
+            (name, expr)
+        };
+        Ok(fields.into_iter().enumerate().map(field).collect())
     }
 
     /// `(row).field`.
@@ -925,12 +963,15 @@ impl Binder<'_> {
         let mut bound = Vec::with_capacity(items.len());
         for item in items {
             if let ast::Expr::QualifiedWildcard(name, _) = item {
-                let alias = self.single_name(name)?;
-                let range = scope.range(None, &alias)?.cloned();
-                let range = range.ok_or_else(|| missing_table(&alias, scope))?;
-                if let Expr::Row { items, .. } = self.whole_row(&range) {
-                    bound.extend(items);
+                match self.whole_row_named(name, scope)? {
+                    Expr::Row { items, .. } => bound.extend(items),
+                    scalar => bound.push(scalar),
                 }
+                continue;
+            }
+            if let Some(row) = expansion(item) {
+                let row = self.expr(&row, scope, clause)?;
+                bound.extend(self.fields(row)?.into_iter().map(|(_, field)| field));
                 continue;
             }
             bound.push(self.expr(item, scope, clause)?);
@@ -1029,6 +1070,12 @@ impl Binder<'_> {
         let mut at = 0;
         while at < rest.len() {
             match &rest[at] {
+                ast::AccessExpr::Dot(ast::Expr::Identifier(name)) if name.value == FIELDS => {
+                    return Err(Error::new(
+                        state::FEATURE_NOT_SUPPORTED,
+                        "row expansion via \"*\" is not supported here",
+                    ));
+                }
                 ast::AccessExpr::Dot(ast::Expr::Identifier(name)) => {
                     value = self.field(value, &fold(name))?;
                     at += 1;

@@ -25,7 +25,7 @@ use sqlparser::tokenizer::Span;
 
 use crate::catalog::{Catalog, ColumnId, Privilege, RoleId, SchemaId, Table, TableId};
 use crate::error::{Error, Result, state};
-use crate::expr::{ColumnRef, Expr};
+use crate::expr::{ColumnRef, Expr, SubqueryKind};
 use crate::plan::{BindCx, Cte, Rel, RelColumn, TableUse, Tag};
 use crate::transaction::TableMode;
 use crate::types::Type;
@@ -294,6 +294,12 @@ impl<'a> Binder<'a> {
     pub(crate) fn fields_of(&self, expr: &Expr) -> Option<Vec<(String, Type)>> {
         match expr {
             Expr::Column { column, .. } => self.records.get(column).cloned(),
+            Expr::Subquery(subquery) => match (&subquery.kind, subquery.outputs.as_slice()) {
+                (SubqueryKind::Scalar, [(column, _)]) => self.records.get(column).cloned(),
+                _ => None,
+            },
+            Expr::Coalesce(items, _) => self.fields_of(items.first()?),
+            Expr::Case(case) => self.fields_of(&case.whens.first()?.1),
             _ => composite_fields(expr),
         }
     }

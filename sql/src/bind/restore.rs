@@ -4,11 +4,11 @@
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::syntax::{EXCLUDE, exclusion_words};
+use super::syntax::{EXCLUDE, FIELDS, exclusion_words};
 
 /// A query's text without the marks that have one.
 pub fn restore(text: String) -> String {
-    if !text.contains(EXCLUDE) {
+    if !text.contains(EXCLUDE) && !text.contains(FIELDS) {
         return text;
     }
     // Strings stay as they are written, so that they can be written again.
@@ -39,6 +39,10 @@ pub fn restore(text: String) -> String {
                 }
                 continue;
             }
+            Token::Word(word) if word.value == FIELDS => {
+                out.push('*');
+                continue;
+            }
             _ => {}
         }
         out += &token.to_string();
@@ -57,5 +61,11 @@ mod tests {
         let restored = "SELECT 'it''s', sum(a) OVER ( ORDER BY (b) ROWS CURRENT ROW EXCLUDE TIES) \
                         FROM t WINDOW v AS (\"w\" ROWS 1 PRECEDING EXCLUDE CURRENT ROW)";
         assert_eq!(restore(text.to_owned()), restored);
+    }
+
+    #[test]
+    fn expansions_are_stars_again() {
+        let text = "SELECT (a).\"\u{1}fields\", 1 FROM t AS a";
+        assert_eq!(restore(text.to_owned()), "SELECT (a).*, 1 FROM t AS a");
     }
 }

@@ -6,7 +6,7 @@ use super::aggregate::Grouping;
 use super::expression::{missing_table, span_of, strip};
 use super::output::output_name;
 use super::scope::{FromItem, Output, Range, Scope, fold};
-use super::syntax::LOCK;
+use super::syntax::{LOCK, expansion};
 use super::{Binder, BoundQuery, Clause, TARGETS_MAX};
 use crate::catalog::{Privilege, TableKind};
 use crate::error::{Error, Result, state};
@@ -271,10 +271,13 @@ impl Binder<'_> {
         let mut targets = Vec::new();
         for item in items {
             match item {
-                ast::SelectItem::UnnamedExpr(expr) => {
-                    let name = output_name(expr);
-                    targets.push(self.target(expr, name, level, clause)?);
-                }
+                ast::SelectItem::UnnamedExpr(expr) => match expansion(expr) {
+                    Some(row) => self.expand_row(&row, level, clause, &mut targets)?,
+                    None => {
+                        let name = output_name(expr);
+                        targets.push(self.target(expr, name, level, clause)?);
+                    }
+                },
                 ast::SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\'') => {
                     let error = Error::new(
                         state::SYNTAX_ERROR,
@@ -282,9 +285,11 @@ impl Binder<'_> {
                     );
                     return Err(self.at(error, alias.span));
                 }
-                ast::SelectItem::ExprWithAlias { expr, alias } => {
-                    targets.push(self.target(expr, fold(alias), level, clause)?);
-                }
+                // An alias of `(row).*` names nothing.
+                ast::SelectItem::ExprWithAlias { expr, alias } => match expansion(expr) {
+                    Some(row) => self.expand_row(&row, level, clause, &mut targets)?,
+                    None => targets.push(self.target(expr, fold(alias), level, clause)?),
+                },
                 ast::SelectItem::ExprWithAliases { .. } => {
                     return Err(Error::new(
                         state::SYNTAX_ERROR,
@@ -297,8 +302,7 @@ impl Binder<'_> {
                         self.qualified_star(name, level, &mut targets)?;
                     }
                     ast::SelectItemQualifiedWildcardKind::Expr(expr) => {
-                        let row = self.expr(expr, level, clause)?;
-                        self.expand_row(row, &mut targets)?;
+                        self.expand_row(expr, level, clause, &mut targets)?;
                     }
                 },
             }
@@ -397,35 +401,17 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn expand_row(&mut self, row: Expr, targets: &mut Vec<Target>) -> Result<()> {
-        if let Expr::Row { items, shape, .. } = row {
-            for (name, expr) in shape.names.iter().zip(items) {
-                targets.push(Target {
-                    name: name.to_string(),
-                    expr,
-                    origin: None,
-                });
-            }
-            return Ok(());
-        }
-        let Some(fields) = self.fields_of(&row) else {
-            return Err(Error::new(
-                state::WRONG_OBJECT_TYPE,
-                format!("type {} is not composite", self.type_name(&row)),
-            ));
-        };
-        for (index, (name, ty)) in fields.into_iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let expr = Expr::Field {
-                input: Box::new(row.clone()),
-                index,
-                ty,
-            };
-            targets.push(Target {
-                name,
-                expr,
-                origin: None,
-            });
+    fn expand_row(
+        &mut self,
+        row: &ast::Expr,
+        level: &Scope<'_>,
+        clause: Clause,
+        targets: &mut Vec<Target>,
+    ) -> Result<()> {
+        let row = self.expr(row, level, clause)?;
+        for (name, expr) in self.fields(row)? {
+            let origin = self.origin(&expr, level);
+            targets.push(Target { name, expr, origin });
         }
         Ok(())
     }

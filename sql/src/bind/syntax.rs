@@ -4,8 +4,8 @@
 use std::any::TypeId;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, UnaryOperator,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, UnaryOperator,
 };
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -31,6 +31,9 @@ pub const OVERRIDING_USER: &str = "\u{1}overriding user";
 pub const EXCLUDE: &str = "\u{1}exclude ";
 /// The mark for a column of ON DELETE SET NULL or SET DEFAULT, last among the referenced columns.
 pub const DELETE_SETS: &str = "\u{1}delete sets ";
+
+/// The field that stands for all fields of a row: `(row).*`.
+pub const FIELDS: &str = "\u{1}fields";
 
 /// PostgreSQL's dialect with the gaps of sqlparser's filled.
 #[derive(Debug, Default)]
@@ -264,6 +267,7 @@ pub fn prepare(tokens: &mut Vec<TokenWithSpan>) {
             .or_else(|| reader.only(at))
             .or_else(|| reader.overriding(at, tokens))
             .or_else(|| reader.delete_sets(at, tokens))
+            .or_else(|| reader.fields(at, tokens))
             .or_else(|| reader.is_null(at, tokens));
         match used {
             Some(next) => at = next,
@@ -359,7 +363,7 @@ fn extend(first: &mut Token, rest: &Token) -> bool {
 /// Whether any of the rewrites may find something.
 fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
     const WORDS: [&str; 4] = ["only", "overriding", "isnull", "notnull"];
-    let mut before: Option<&Token> = None;
+    let (mut before, mut earlier): (Option<&Token>, Option<&Token>) = (None, None);
     for token in tokens {
         let found = match &token.token {
             Token::Whitespace(_) => continue,
@@ -380,12 +384,13 @@ fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
                 Some(Token::Word(word)) => is_type_word(word),
                 _ => false,
             },
+            Token::Mul => before == Some(&Token::Period) && earlier == Some(&Token::RParen),
             _ => false,
         };
         if found {
             return true;
         }
-        before = Some(&token.token);
+        earlier = before.replace(&token.token);
     }
     false
 }
@@ -719,6 +724,19 @@ impl Reader<'_> {
         Some(at + 1)
     }
 
+    /// `(row).*`, which sqlparser reads of names alone, becomes a field.
+    fn fields(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
+        let is = |at: usize, token: Token| self.token(at).is_some_and(|t| t.token == token);
+        if !is(at.checked_sub(1)?, Token::RParen) || !is(at, Token::Period) {
+            return None;
+        }
+        let star = self.token(at + 1).filter(|t| t.token == Token::Mul)?;
+        out.push(self.token(at)?.clone());
+        let (token, span) = (quoted(FIELDS), star.span);
+        out.push(TokenWithSpan { token, span });
+        Some(at + 2)
+    }
+
     /// A frame's EXCLUDE goes, marked, to where the name of a refined window stands. NO OTHERS is
     /// the default and left out.
     fn exclude(&mut self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
@@ -757,6 +775,25 @@ const EXCLUSIONS: [(&str, Exclude); 3] = [
     ("group", Exclude::Group),
     ("ties", Exclude::Ties),
 ];
+
+/// The row of `(row).*`.
+pub fn expansion(expr: &Expr) -> Option<Expr> {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else {
+        return None;
+    };
+    let (last, before) = access_chain.split_last()?;
+    match last {
+        AccessExpr::Dot(Expr::Identifier(name)) if name.value == FIELDS => {}
+        AccessExpr::Dot(_) | AccessExpr::Subscript(_) => return None,
+    }
+    if before.is_empty() {
+        return Some((**root).clone());
+    }
+    Some(Expr::CompoundFieldAccess {
+        root: root.clone(),
+        access_chain: before.to_vec(),
+    })
+}
 
 /// What the mark at the head of a window definition says, and the window that is refined.
 pub fn exclusion(name: Option<&Ident>) -> (Exclude, Option<Ident>) {

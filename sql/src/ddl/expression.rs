@@ -14,6 +14,7 @@ use super::draft::{Done, Draft};
 use super::name::{self, parts};
 use crate::Result;
 use crate::bind::restore::restore;
+use crate::bind::syntax::expansion;
 use crate::catalog::{ColumnId, Relation, Table, TableId};
 use crate::parse::{Node, NodeMut, fold, parse_expression, walk, walk_mut};
 
@@ -139,7 +140,7 @@ impl Names {
             matches!(
                 item,
                 SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-            )
+            ) || expanded(item).is_some()
         });
     }
 
@@ -271,7 +272,14 @@ impl Qualify<'_, '_> {
                         None => projection.push(item),
                     }
                 }
-                _ => projection.push(item),
+                _ => {
+                    let row = expanded(&item);
+                    let range = row.and_then(|row| ranges.iter().find(|(a, _)| fold(a) == row));
+                    match range {
+                        Some((alias, table)) => projection.extend(columns_as_items(alias, table)),
+                        None => projection.push(item),
+                    }
+                }
             }
         }
         select.projection = projection;
@@ -346,6 +354,21 @@ impl Qualify<'_, '_> {
 }
 
 /// `*` as the columns that there are now, so that later ones do not change a view.
+/// The name in `(name).*`; empty if it is of something else.
+fn expanded(item: &SelectItem) -> Option<String> {
+    let SelectItem::UnnamedExpr(expr) = item else {
+        return None;
+    };
+    let mut row = expansion(expr)?;
+    while let Expr::Nested(inner) = row {
+        row = *inner;
+    }
+    match row {
+        Expr::Identifier(name) => Some(fold(&name)),
+        _ => Some(String::new()),
+    }
+}
+
 fn columns_as_items(alias: &Ident, table: &Table) -> Vec<SelectItem> {
     table
         .live_columns()
