@@ -382,6 +382,8 @@ fn is_interesting(tokens: &[TokenWithSpan]) -> bool {
             },
             Token::SingleQuotedString(_) => match before {
                 Some(Token::Word(word)) => is_type_word(word),
+                // `interval(3) '1 s'`.
+                Some(Token::RParen) => true,
                 _ => false,
             },
             Token::Mul => before == Some(&Token::Period) && earlier == Some(&Token::RParen),
@@ -539,10 +541,18 @@ impl Reader<'_> {
         Some(at + 1)
     }
 
-    /// `pg_lsn '0/0'` is `CAST('0/0' AS pg_lsn)`.
+    /// `pg_lsn '0/0'` is `CAST('0/0' AS pg_lsn)`, and `interval(3) '1 s'` alike.
     fn typed_literal(&self, at: usize, out: &mut Vec<TokenWithSpan>) -> Option<usize> {
-        let (name, value) = (self.token(at)?, self.token(at + 1)?);
+        let is = |at: usize, token: Token| self.token(at).is_some_and(|t| t.token == token);
+        let precise = self.is_word(at, "interval") && is(at + 1, Token::LParen);
+        let end = at + if precise { 4 } else { 1 };
+        let (name, value) = (self.token(at)?, self.token(end)?);
         match (&name.token, &value.token) {
+            (Token::Word(_), Token::SingleQuotedString(_)) if precise => {
+                let Token::Number(..) = self.token(at + 2)?.token else {
+                    return None;
+                };
+            }
             (Token::Word(word), Token::SingleQuotedString(_)) if is_type_word(word) => {}
             _ => return None,
         }
@@ -553,9 +563,9 @@ impl Reader<'_> {
         push(out, Token::LParen, name.span);
         out.push(value.clone());
         push(out, keyword("AS", Keyword::AS), value.span);
-        out.push(name.clone());
+        out.extend((at..end).filter_map(|i| self.token(i).cloned()));
         push(out, Token::RParen, value.span);
-        Some(at + 2)
+        Some(end + 1)
     }
 
     /// `TRIM([LEADING | TRAILING | BOTH] FROM x)`: the characters are a blank.

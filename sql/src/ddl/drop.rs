@@ -48,10 +48,6 @@ impl Draft<'_> {
                     state::UNDEFINED_TABLE,
                     format!("materialized view \"{name}\" does not exist"),
                 ),
-                ObjectKind::Function => (
-                    state::UNDEFINED_FUNCTION,
-                    format!("function {name}() does not exist"),
-                ),
                 _ => (
                     state::UNDEFINED_OBJECT,
                     format!("{word} \"{name}\" does not exist"),

@@ -13,6 +13,7 @@ mod index;
 mod misc;
 mod name;
 mod role;
+mod routine;
 mod rows;
 mod run;
 mod schema;
@@ -28,7 +29,7 @@ pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_
 pub use run::execute;
 use sqlparser::ast;
 
-use crate::parse::Ddl;
+use crate::parse::{Ddl, RoutineKind};
 use crate::transaction::TableMode;
 use crate::{Error, state};
 
@@ -72,6 +73,7 @@ impl Draft<'_> {
                 .into());
             }
             Ddl::Drop(drop) => self.drop_statement(drop)?,
+            Ddl::DropRoutines(drop) => self.drop_routines(drop)?,
             Ddl::Reassign(..) => return Err(Error::unsupported("REASSIGN OWNED").into()),
             Ddl::DropOwned(..) => return Err(Error::unsupported("DROP OWNED").into()),
             Ddl::Truncate(truncate) => self.truncate(truncate)?,
@@ -176,13 +178,18 @@ fn tag(ddl: &Ddl) -> &'static str {
             ObjectKind::Schema => "DROP SCHEMA",
             ObjectKind::Role => "DROP ROLE",
             ObjectKind::Database => "DROP DATABASE",
-            ObjectKind::Function => "DROP FUNCTION",
             ObjectKind::Type => "DROP TYPE",
             ObjectKind::Domain => "DROP DOMAIN",
             ObjectKind::Extension => "DROP EXTENSION",
             ObjectKind::Trigger => "DROP TRIGGER",
             ObjectKind::Policy => "DROP POLICY",
             _ => "DROP",
+        },
+        Ddl::DropRoutines(drop) => match drop.kind {
+            RoutineKind::Function => "DROP FUNCTION",
+            RoutineKind::Procedure => "DROP PROCEDURE",
+            RoutineKind::Routine => "DROP ROUTINE",
+            RoutineKind::Aggregate => "DROP AGGREGATE",
         },
         Ddl::Reassign(..) => "REASSIGN OWNED",
         Ddl::DropOwned(..) => "DROP OWNED",

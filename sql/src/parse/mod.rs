@@ -9,6 +9,7 @@ mod join;
 mod lex;
 mod object;
 mod role;
+mod routine;
 mod sequence;
 mod setting;
 mod statement;

@@ -5,7 +5,8 @@ use sqlparser::tokenizer::Token;
 use super::grant::role_name;
 use super::words::Words;
 use super::{
-    Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate, control, role, sequence, table,
+    Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate, control, role, routine, sequence,
+    table,
 };
 use crate::Result;
 
@@ -227,7 +228,7 @@ pub(super) fn drop(words: &mut Words<'_>) -> Result<Statement> {
         let cascade = cascade(words);
         return ddl(Ddl::DropOwned(roles, cascade));
     }
-    if let Some(answer) = absent(words) {
+    if let Some(answer) = routine::drop(words).or_else(|| absent(words)) {
         return answer;
     }
     if ["ROLE", "USER", "GROUP"].iter().any(|w| words.is_nth(1, w)) {

@@ -90,6 +90,8 @@ pub enum Ddl {
     Refresh(ast::ObjectName),
     /// DROP SCHEMA, TABLE, VIEW, INDEX, SEQUENCE...
     Drop(Drop),
+    /// DROP FUNCTION and its kin.
+    DropRoutines(DropRoutines),
     /// REASSIGN OWNED BY a TO b.
     Reassign(Vec<RoleName>, RoleName),
     /// DROP OWNED BY a [CASCADE].
@@ -356,6 +358,72 @@ pub struct Drop {
     pub if_exists: bool,
     pub cascade: bool,
     pub concurrently: bool,
+}
+
+/// DROP FUNCTION, PROCEDURE, ROUTINE, AGGREGATE.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct DropRoutines {
+    pub kind: RoutineKind,
+    pub routines: Vec<Routine>,
+    pub if_exists: bool,
+}
+
+/// A routine by name; its arguments' types if they were given.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Routine {
+    pub name: ast::ObjectName,
+    pub arguments: Option<Vec<RoutineArgument>>,
+}
+
+/// The type of an argument, as text.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct RoutineArgument {
+    pub text: String,
+    /// It is a word of PostgreSQL's grammar, not a name.
+    pub in_grammar: bool,
+}
+
+/// What DROP calls a routine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum RoutineKind {
+    Function,
+    Procedure,
+    Routine,
+    Aggregate,
+}
+
+impl RoutineKind {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            RoutineKind::Function => "function",
+            RoutineKind::Procedure => "procedure",
+            RoutineKind::Routine => "routine",
+            RoutineKind::Aggregate => "aggregate",
+        }
+    }
+
+    /// The word for what was looked up: a routine is a function in errors.
+    pub fn lookup(self) -> &'static str {
+        match self {
+            RoutineKind::Routine => "function",
+            RoutineKind::Function | RoutineKind::Procedure | RoutineKind::Aggregate => self.word(),
+        }
+    }
+
+    /// Whether a routine with this `prokind` may be meant.
+    pub fn fits(self, prokind: u8) -> bool {
+        match self {
+            RoutineKind::Function => matches!(prokind, b'f' | b'w'),
+            RoutineKind::Procedure => prokind == b'p',
+            RoutineKind::Routine => true,
+            RoutineKind::Aggregate => prokind == b'a',
+        }
+    }
 }
 
 /// TRUNCATE.
