@@ -51,6 +51,7 @@ const ANSWERED: &[(&str, &str)] = &[
     (r"\dt+", "order_v1"),
     (r"\conninfo", "clerk"),
     (r"\dS pg_class", "relname"),
+    (r"\df freehold.*", "max_rows integer DEFAULT NULL::integer"),
 ];
 
 /// One call of psql; what it said, errors too.

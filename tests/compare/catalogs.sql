@@ -124,3 +124,7 @@ select count(*) > 400 from pg_get_keywords();
 select pg_char_to_encoding('UTF8'), pg_encoding_to_char(6), getdatabaseencoding(), pg_client_encoding();
 select pg_catalog.pg_get_viewdef('paid'::regclass) is not null;
 select quote_ident(nspname) from pg_namespace where nspname = 'c_catalogs';
+select n.nspname, p.proname, p.oid::regproc, pg_function_is_visible(p.oid), pg_get_function_arguments(p.oid) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname in ('_pg_expandarray', 'array_length') order by 2;
+set search_path = information_schema;
+select pg_function_is_visible(oid) from pg_proc where proname = '_pg_expandarray';
+reset search_path;

@@ -67,8 +67,6 @@ pub struct AggregateRow {
 
 struct Catalog {
     functions: Vec<Function>,
-    /// How many of them are in `pg_catalog`; those of `information_schema` follow.
-    builtin: usize,
     by_oid: HashMap<u32, usize>,
     by_name: HashMap<&'static str, Vec<usize>>,
     operators: Vec<Operator>,
@@ -110,6 +108,7 @@ fn load() -> Catalog {
             "information_schema",
             include_str!("static/information_schema.tsv"),
         ),
+        ("freehold", include_str!("static/freehold.tsv")),
     ]
     .into_iter()
     .flat_map(|(schema, rows)| rows.lines().map(move |line| (schema, line)))
@@ -147,7 +146,6 @@ fn load() -> Catalog {
             .map(|(at, c)| ((c.source, c.target), at))
             .collect(),
         functions,
-        builtin: include_str!("static/pg_proc.tsv").lines().count(),
         by_name,
         operators,
         operators_by_name,
@@ -322,9 +320,9 @@ fn aggregate_row(line: &'static str) -> AggregateRow {
     }
 }
 
-/// All functions of the schema `pg_catalog`, by name.
+/// All functions, by schema and name.
 pub fn functions() -> &'static [Function] {
-    &CATALOG.functions[..CATALOG.builtin]
+    &CATALOG.functions
 }
 
 /// The function of an OID.
@@ -341,7 +339,7 @@ pub fn functions_named(name: &str) -> impl Iterator<Item = &'static Function> {
     indexes.iter().map(|index| &CATALOG.functions[*index])
 }
 
-/// The overloads of a name in one schema: `pg_catalog` or `information_schema`.
+/// The overloads of a name in one schema: `pg_catalog`, `information_schema` or `freehold`.
 pub fn functions_in(schema: &str, name: &str) -> impl Iterator<Item = &'static Function> {
     functions_named(name).filter(move |function| function.schema == schema)
 }

@@ -79,7 +79,8 @@ pub enum Kind {
 pub struct Function {
     /// `pg_proc.oid`.
     pub oid: u32,
-    /// `pronamespace`: `pg_catalog` or `information_schema`.
+    /// `pronamespace`: `pg_catalog`, `information_schema` or `freehold`, whose functions are here
+    /// to be shown: the server plugs what they do.
     pub schema: &'static str,
     /// `proname`.
     pub name: &'static str,

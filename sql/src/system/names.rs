@@ -50,10 +50,10 @@ impl Names for CatalogNames {
             RegKind::Proc => {
                 let f = function(oid)?;
                 let unique = functions_named(f.name).nth(1).is_none();
-                Some(if unique {
+                Some(if unique && f.schema == "pg_catalog" {
                     quote(f.name)
                 } else {
-                    format!("pg_catalog.{}", quote(f.name))
+                    format!("{}.{}", f.schema, quote(f.name))
                 })
             }
             RegKind::Procedure => function(oid).map(signature),

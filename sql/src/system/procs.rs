@@ -74,6 +74,15 @@ pub(super) fn pg_proc(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     }
 }
 
+/// The schema of a function.
+pub(super) fn schema_of(function: &Function) -> SchemaId {
+    match function.schema {
+        "information_schema" => SchemaId::INFORMATION,
+        "freehold" => SchemaId::FREEHOLD,
+        _ => SchemaId::PG_CATALOG,
+    }
+}
+
 fn proc_row(f: &Function) -> SystemRow {
     let language = match f.language {
         "internal" => 12,
@@ -83,7 +92,7 @@ fn proc_row(f: &Function) -> SystemRow {
     row![
         Oid(f.oid),
         f.name,
-        SCHEMA,
+        Oid(schema_of(f).0),
         OWNER,
         Oid(language),
         f.cost,

@@ -9,7 +9,7 @@ use storage::GroupId;
 use super::cell::{Cell, Oid, texts};
 use super::objects::{CLASS_PG_CLASS, CLASS_PG_CONSTRAINT, CLASS_PG_NAMESPACE, comment};
 use super::{CatalogNames, SystemCx, definition, privileges};
-use crate::catalog::{Relation, RoleId, Table, TableId, TableKind};
+use crate::catalog::{Relation, RoleId, SchemaId, Table, TableId, TableKind};
 use crate::ddl::{quote, split_name};
 use crate::functions::{Function, function, operator};
 use crate::types::kind::format_type;
@@ -477,7 +477,11 @@ fn visible(cx: &SystemCx<'_>, kind: &str, oid: u32) -> Option<Datum> {
         "type" => Type::new(oid)
             .row()
             .map_or(Datum::Null, |_| Datum::Bool(true)),
-        "function" => function(oid).map_or(Datum::Null, |_| Datum::Bool(true)),
+        "function" => function(oid).map_or(Datum::Null, |f| {
+            let schema = super::procs::schema_of(f);
+            // PostgreSQL looks into its catalog whether the path names it or not.
+            Datum::Bool(schema == SchemaId::PG_CATALOG || cx.path.contains(&schema))
+        }),
         "operator" => operator(oid).map_or(Datum::Null, |_| Datum::Bool(true)),
         "opclass" | "opfamily" | "collation" | "conversion" | "ts_config" | "ts_dict"
         | "ts_parser" | "ts_template" => Datum::Bool(true),

@@ -780,10 +780,10 @@ fn builtin_name(reg: RegKind, value: u32) -> Option<String> {
             let function = catalog::function(value)?;
             let unique = catalog::functions_named(function.name).count() == 1;
             let name = quote_identifier(function.name);
-            Some(if unique {
+            Some(if unique && function.schema == "pg_catalog" {
                 name
             } else {
-                format!("pg_catalog.{name}")
+                format!("{}.{name}", function.schema)
             })
         }
         RegKind::Procedure => {

@@ -11,6 +11,42 @@ use crate::Error;
 use crate::changes::{
     Changes, FeedRelation, Log, LogChanges, LogEntry, PositionAt, SnapshotPosition, Unit, Units,
 };
+use crate::functions::functions_in;
+
+/// Each function of Freehold's own stands in `pg_proc` as it is called.
+#[test]
+fn functions_are_in_pg_proc_as_they_are_called() {
+    let mut functions = Vec::new();
+    Node::journaled(|local| {
+        let all = registered(local, Arc::default());
+        functions.clone_from(&all.functions);
+        all
+    });
+    assert!(!functions.is_empty());
+    for function in functions {
+        let (schema, name) = function.name();
+        let shown: Vec<_> = functions_in(schema, name).collect();
+        let [shown] = shown.as_slice() else {
+            panic!("{schema}.{name} stands in pg_proc {} times", shown.len());
+        };
+        let arguments = function.arguments();
+        let types: Vec<u32> = arguments.iter().map(|a| a.ty.oid).collect();
+        assert_eq!(shown.arguments, types, "{name}");
+        let given = arguments.iter().filter(|a| a.default.is_some()).count();
+        assert_eq!(shown.defaults, given, "{name}");
+        let mut names: Vec<&str> = arguments.iter().map(|a| a.name).collect();
+        if shown.returns_set {
+            names.extend(function.columns().iter().map(|c| c.name));
+            let columns = function.columns().iter().map(|c| c.ty.oid);
+            let all: Vec<u32> = types.into_iter().chain(columns).collect();
+            assert_eq!(shown.all_arguments, all, "{name}");
+        } else {
+            let columns: Vec<u32> = function.columns().iter().map(|c| c.ty.oid).collect();
+            assert_eq!(columns, [shown.result], "{name}");
+        }
+        assert_eq!(shown.argument_names, names, "{name}");
+    }
+}
 
 /// The entries of a [`Local`]'s log, units in order.
 struct Counted {
@@ -106,21 +142,7 @@ impl LogEntry for Read {
 fn node() -> (Node, Arc<AtomicUsize>) {
     let read: Arc<AtomicUsize> = Arc::default();
     let count = read.clone();
-    let node = Node::journaled(|local| {
-        let log: Arc<dyn Log> = Arc::new(Counted {
-            local: local.clone(),
-            read: count,
-        });
-        let groups = local.groups().clone();
-        Registered {
-            relations: vec![Arc::new(FeedRelation::new(log.clone(), groups.clone()))],
-            functions: vec![
-                Arc::new(Changes::new(log, groups)),
-                Arc::new(SnapshotPosition),
-                Arc::new(PositionAt::default()),
-            ],
-        }
-    });
+    let node = Node::journaled(|local| registered(local, count));
     node.client("postgres").ok("CREATE ROLE a LOGIN");
     node.client("a")
         .ok("CREATE TABLE public.t_v1 (id int PRIMARY KEY)");
@@ -358,4 +380,21 @@ fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
         }
     }
     assert_eq!(seen, ["ddl|u_v1", "insert|u_v1", "insert|t_v1"]);
+}
+
+/// What the server plugs for the feed.
+fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Registered {
+    let log: Arc<dyn Log> = Arc::new(Counted {
+        local: local.clone(),
+        read,
+    });
+    let groups = local.groups().clone();
+    Registered {
+        relations: vec![Arc::new(FeedRelation::new(log.clone(), groups.clone()))],
+        functions: vec![
+            Arc::new(Changes::new(log, groups)),
+            Arc::new(SnapshotPosition),
+            Arc::new(PositionAt::default()),
+        ],
+    }
 }
