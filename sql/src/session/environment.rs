@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
 use crate::settings::Values;
-use crate::transaction::{Stop, Wait};
+use crate::transaction::{self, EVENTS_BYTES_MAX, Stop, Wait};
 use crate::types::Datum;
 use crate::{Error, Result, state};
 
@@ -39,6 +39,7 @@ pub(super) struct Effects {
     pub notifications: Vec<(String, String)>,
     /// `pg_logical_emit_message`: type, payload.
     pub messages: Vec<(String, Bytes)>,
+    message_bytes: u64,
     /// The transaction's id, once it was asked for.
     pub txid: Option<TxId>,
     /// Warnings.
@@ -73,6 +74,7 @@ impl Effects {
         self.settings.clear();
         self.notifications.clear();
         self.messages.clear();
+        self.message_bytes = 0;
         self.notices.clear();
     }
 
@@ -391,6 +393,15 @@ impl Surroundings<'_> {
             _ => Bytes::new(),
         };
         let mut effects = self.effects.borrow_mut();
+        effects.message_bytes += transaction::event_bytes(kind, &payload);
+        // The statement's own, as they arrive; the transaction counts them all at its end.
+        if effects.message_bytes > EVENTS_BYTES_MAX {
+            return Err(transaction::too_many_events());
+        }
+        let max = self.engine.limits().transaction_bytes_max;
+        if effects.message_bytes > max {
+            return Err(transaction::too_large(max));
+        }
         effects.messages.push((kind.to_owned(), payload));
         // The position is known at commit only; PostgreSQL gives the place of the record.
         Ok(Datum::Lsn(0))

@@ -32,6 +32,12 @@ use crate::catalog::{Catalog, Change, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::{Error, state};
 
+/// Bytes of one transaction's events: until the commit they are in memory, and then they travel in
+/// one record, which must fit into a segment of the journal.
+pub(crate) const EVENTS_BYTES_MAX: u64 = 32 << 20;
+/// What an event costs beside its name and payload.
+const EVENT_OVERHEAD: usize = 96;
+
 /// Keys and values in key order; owns what it needs.
 pub type RowScan = Box<dyn Iterator<Item = Result<(Bytes, Bytes), Stop>> + Send>;
 
@@ -107,6 +113,8 @@ pub struct Transaction {
     /// Reads under a lock that were newer than the snapshot: where they were made.
     seen: BTreeMap<(u32, Bytes), Position>,
     events: Vec<storage::Event>,
+    /// What `events` cost.
+    event_bytes: u64,
     dropped_trees: Vec<u32>,
     /// Newest pending positions that were read, by group.
     hold: BTreeMap<GroupId, Position>,
@@ -150,6 +158,7 @@ impl Transaction {
             reads: reads::Reads::default(),
             seen: BTreeMap::new(),
             events: Vec::new(),
+            event_bytes: 0,
             dropped_trees: Vec::new(),
             hold: BTreeMap::new(),
             deps: BTreeMap::new(),
@@ -500,13 +509,25 @@ impl Transaction {
             let engine = Arc::clone(&self.engine);
             self.writes.spill_to(engine.groups().store())?;
         }
-        if self.writes.total_bytes() > self.engine.limits().transaction_bytes_max {
-            return Err(too_large(self.engine.limits().transaction_bytes_max).into());
+        Ok(self.fits(0)?)
+    }
+
+    /// Checks the transaction's size with `more` bytes that wait beside its writes.
+    ///
+    /// # Errors
+    /// 54000 above `freehold.max_transaction`.
+    pub fn fits(&self, more: u64) -> crate::Result<()> {
+        let max = self.engine.limits().transaction_bytes_max;
+        match self.writes.total_bytes().saturating_add(more) <= max {
+            true => Ok(()),
+            false => Err(too_large(max)),
         }
-        Ok(())
     }
 
     /// Adds an event to the entry: a DDL record (command tag as name) or a message.
+    ///
+    /// # Errors
+    /// 54000 when events or transaction become too large; those of a write.
     pub fn event(
         &mut self,
         group: GroupId,
@@ -516,6 +537,13 @@ impl Transaction {
         payload: Bytes,
     ) -> Result<(), Stop> {
         self.writes_to(group)?;
+        let bytes = event_bytes(name, &payload);
+        self.event_bytes += bytes;
+        self.writes.count(bytes);
+        if self.event_bytes > EVENTS_BYTES_MAX {
+            return Err(too_many_events().into());
+        }
+        self.fits(0)?;
         let seq = self.writes.next_seq();
         self.events.push(storage::Event {
             seq,
@@ -731,7 +759,9 @@ impl Transaction {
     /// stays.
     pub fn undo_to(&mut self, mark: &Mark, locks: Locks) -> Result<(), Stop> {
         self.writes.undo_to(mark.writes)?;
-        self.events.truncate(mark.events);
+        for gone in self.events.drain(mark.events.min(self.events.len())..) {
+            self.event_bytes -= event_bytes(&gone.name, &gone.payload);
+        }
         self.dropped_trees.truncate(mark.dropped);
         if self.changes.len() > mark.changes {
             self.changes.truncate(mark.changes);
@@ -816,6 +846,18 @@ pub(crate) fn leader_changed() -> Error {
         "could not serialize access: the leader of the owner's group has changed",
     )
     .hint("Run the transaction again.")
+}
+
+/// What an event costs in memory and in the entry.
+pub(crate) fn event_bytes(name: &str, payload: &[u8]) -> u64 {
+    (name.len() + payload.len() + EVENT_OVERHEAD) as u64
+}
+
+/// 54000.
+pub(crate) fn too_many_events() -> Error {
+    Error::new(state::PROGRAM_LIMIT_EXCEEDED, "transaction is too large").detail(format!(
+        "Its events take more than {EVENTS_BYTES_MAX} bytes."
+    ))
 }
 
 /// 54000.

@@ -108,6 +108,11 @@ impl Writes {
         self.total_bytes
     }
 
+    /// Counts what the transaction keeps elsewhere.
+    pub fn count(&mut self, bytes: u64) {
+        self.total_bytes += bytes;
+    }
+
     /// The next number of the sequence that changes and events share.
     pub fn next_seq(&mut self) -> u32 {
         self.seq += 1;

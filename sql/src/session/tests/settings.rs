@@ -158,6 +158,70 @@ fn notifications_come_with_the_commit() {
 }
 
 #[test]
+fn events_count_against_the_transaction() {
+    let node = Node::new();
+    let mut c = node.client("postgres");
+    c.ok("create table t (a int primary key)");
+    let emit = |bytes: usize, times: usize| {
+        format!(
+            "select pg_logical_emit_message(true, 'a', repeat('x', {bytes})) \
+             from generate_series(1, {times})"
+        )
+    };
+    let result = c.run(&emit(1_000_000, 100));
+    assert!(
+        result.starts_with(
+            "ERROR 54000: transaction is too large DETAIL: Its events take more than 33554432"
+        ),
+        "{result}"
+    );
+    // All statements of a transaction, but for what was taken back.
+    c.ok(&format!(
+        "begin; insert into t values (1); {}",
+        emit(1_000_000, 20)
+    ));
+    c.ok(&format!(
+        "savepoint s; {}; rollback to s",
+        emit(1_000_000, 10)
+    ));
+    c.ok(&emit(1_000_000, 10));
+    let result = c.run(&emit(1_000_000, 10));
+    assert!(
+        result.starts_with("ERROR 54000: transaction is too large"),
+        "{result}"
+    );
+    c.ok("rollback");
+    assert_eq!(c.rows("select a from t"), "");
+    // Empty ones are not for nothing.
+    let empty = "select pg_logical_emit_message(true, repeat('a', 250), '') \
+                 from generate_series(1, 120000)";
+    let result = c.run(empty);
+    assert!(
+        result.starts_with("ERROR 54000: transaction is too large"),
+        "{result}"
+    );
+}
+
+#[test]
+fn events_and_rows_share_the_limit() {
+    let node = Node::with(crate::engine::Limits {
+        transaction_bytes_max: 100 << 10,
+        ..crate::engine::Limits::default()
+    });
+    let mut c = node.client("postgres");
+    c.ok("create table t (a int primary key, c text)");
+    let result = c.run("select pg_logical_emit_message(true, 'a', repeat('x', 110000))");
+    let too_large = "ERROR 54000: transaction is too large DETAIL: It has written more than 102400";
+    assert!(result.starts_with(too_large), "{result}");
+    c.ok("begin; insert into t values (1, repeat('x', 60000))");
+    let result = c.run("select pg_logical_emit_message(true, 'a', repeat('x', 60000))");
+    assert!(result.starts_with(too_large), "{result}");
+    c.ok("rollback; begin; select pg_logical_emit_message(true, 'a', repeat('x', 60000))");
+    let result = c.run("insert into t values (1, repeat('x', 60000))");
+    assert!(result.starts_with(too_large), "{result}");
+}
+
+#[test]
 fn sleeping_blocks_nobody() {
     let node = Node::new();
     let mut c = node.client("postgres");
