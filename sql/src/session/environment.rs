@@ -10,6 +10,7 @@ use bytes::Bytes;
 use storage::{GroupId, LockKey, LockMode, Locked, Policy, TxId};
 
 use super::activity::Activity;
+use super::notify::Outbox;
 use super::prepared::Prepared;
 use super::token::Token;
 use super::user::User;
@@ -36,7 +37,7 @@ pub(super) struct Effects {
     /// `set_config`: name, value, local.
     pub settings: Vec<(String, String, bool)>,
     /// `pg_notify`.
-    pub notifications: Vec<(String, String)>,
+    pub notifications: Outbox,
     /// `pg_logical_emit_message`: type, payload.
     pub messages: Vec<(String, Bytes)>,
     message_bytes: u64,
@@ -366,9 +367,7 @@ impl Surroundings<'_> {
         let payload = text(arguments, 1).unwrap_or_default();
         super::control::check_notification(channel, payload)?;
         let mut effects = self.effects.borrow_mut();
-        effects
-            .notifications
-            .push((channel.to_owned(), payload.to_owned()));
+        effects.notifications.push(channel, payload)?;
         Ok(Datum::Void)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use storage::{GroupId, Outcome, Position};
 
-use super::notify::Notification;
+use super::notify::{Notification, Outbox};
 use super::signal::Signal;
 use super::step::Waiting;
 use super::{Saved, Session, sequence};
@@ -20,7 +20,7 @@ pub(super) struct Holding {
     /// The transaction's own entry.
     own: Option<(GroupId, Position)>,
     /// Sent when the entry is applied.
-    notifications: Vec<(String, String)>,
+    notifications: Outbox,
     listens: Vec<(bool, Option<String>)>,
     trees: Vec<u32>,
 }
@@ -253,7 +253,7 @@ impl Session {
         Holding {
             positions: hold.into_iter().map(watch).collect(),
             own,
-            notifications: Vec::new(),
+            notifications: Outbox::default(),
             listens: Vec::new(),
             trees: Vec::new(),
         }
@@ -319,7 +319,7 @@ impl Session {
         if notifier.is_idle() {
             return;
         }
-        for (channel, payload) in std::mem::take(&mut holding.notifications) {
+        for (channel, payload) in std::mem::take(&mut holding.notifications).into_notes() {
             notifier.send_to(
                 &Notification {
                     process,

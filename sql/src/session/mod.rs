@@ -126,7 +126,7 @@ pub struct Session {
     effects: RefCell<Effects>,
     memory: RefCell<Memory>,
     /// Notifications of the open transaction.
-    notifications: Vec<(String, String)>,
+    notifications: notify::Outbox,
     /// Foreign-key checks that wait for COMMIT.
     deferred: Deferred,
     /// LISTEN (true) and UNLISTEN of the open transaction; `None` = all.
@@ -248,7 +248,7 @@ impl Engine {
             portals: HashMap::new(),
             effects: RefCell::default(),
             memory: RefCell::default(),
-            notifications: Vec::new(),
+            notifications: notify::Outbox::default(),
             deferred: Deferred::default(),
             listens: Vec::new(),
             simple: None,

@@ -1,10 +1,95 @@
 //! LISTEN and NOTIFY between the sessions of a node, and the wake-up of those who listen to a
 //! table: delivered when the commit is applied, coalesced, never a promise (the feed is).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+
+use crate::{Error, Result, state};
+
+/// Bytes of one transaction's notifications. PostgreSQL's queue, which all sessions share, has
+/// 8 GiB on disk; here they wait for the commit in memory.
+const OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// What a notification costs there beside its text.
+const NOTE_BYTES: usize = 128;
+
+/// A channel and a payload.
+type Note = Arc<(String, String)>;
+
+/// What a transaction will send: in order, and what is the same but once.
+#[derive(Default)]
+pub(super) struct Outbox {
+    notes: Vec<Note>,
+    seen: HashSet<Note>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Adds one, unless it is there.
+    ///
+    /// # Errors
+    /// 54000 when there are too many.
+    pub fn push(&mut self, channel: &str, payload: &str) -> Result<()> {
+        self.add(Arc::new((channel.to_owned(), payload.to_owned())))
+    }
+
+    /// Adds what a statement has left.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`].
+    pub fn append(&mut self, other: Outbox) -> Result<()> {
+        other.notes.into_iter().try_for_each(|note| self.add(note))
+    }
+
+    fn add(&mut self, note: Note) -> Result<()> {
+        if self.seen.contains(&note) {
+            return Ok(());
+        }
+        let bytes = cost(&note);
+        if self.bytes + bytes > OUTBOX_BYTES_MAX {
+            return Err(Error::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                "too many notifications in the NOTIFY queue",
+            )
+            .detail(format!(
+                "A transaction can send {OUTBOX_BYTES_MAX} bytes of them."
+            )));
+        }
+        self.bytes += bytes;
+        self.seen.insert(Arc::clone(&note));
+        self.notes.push(note);
+        Ok(())
+    }
+
+    /// How many there are (savepoints go back to it with `truncate`).
+    pub fn len(&self) -> usize {
+        self.notes.len()
+    }
+
+    /// Forgets those that were added later.
+    pub fn truncate(&mut self, len: usize) {
+        for note in self.notes.drain(len.min(self.notes.len())..) {
+            self.bytes -= cost(&note);
+            self.seen.remove(&note);
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Channels and payloads, in order.
+    pub fn into_notes(self) -> impl Iterator<Item = (String, String)> {
+        drop(self.seen);
+        self.notes.into_iter().map(Arc::unwrap_or_clone)
+    }
+}
+
+fn cost(note: &Note) -> usize {
+    note.0.len() + note.1.len() + NOTE_BYTES
+}
 
 /// One NotificationResponse.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -587,7 +587,7 @@ impl Session {
         for (name, value, local) in settings {
             self.set(&name, Some(&[value]), local)?;
         }
-        self.notifications.extend(notifications);
+        self.notifications.append(notifications)?;
         for notice in notices {
             out.notice("WARNING", &notice);
         }

@@ -99,10 +99,7 @@ impl Session {
             Statement::Notify(channel, payload) => {
                 self.ensure_transaction(false);
                 super::control::check_notification(channel, payload)?;
-                let note = (channel.clone(), payload.clone());
-                if !self.notifications.contains(&note) {
-                    self.notifications.push(note);
-                }
+                self.notifications.push(channel, payload)?;
                 made("NOTIFY")
             }
             Statement::Lock(lock) => self.lock_tables(lock),

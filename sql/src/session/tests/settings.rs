@@ -158,6 +158,41 @@ fn notifications_come_with_the_commit() {
 }
 
 #[test]
+fn a_transaction_sends_so_many_notifications_and_each_once() {
+    let node = Node::new();
+    let (mut a, mut b) = (node.client("postgres"), node.client("postgres"));
+    b.ok("listen c");
+    let same = "select pg_notify('c', repeat('x', 7000)) from generate_series(1, 3000)";
+    a.ok(same);
+    assert_eq!(b.session.activity().mailbox().take().len(), 1);
+    let many = |from: u32, to: u32| {
+        format!(
+            "select pg_notify('c', {from} || repeat('x', 7000) || i) from generate_series({from}, {to}) i"
+        )
+    };
+    let full = "ERROR 54000: too many notifications in the NOTIFY queue";
+    let result = a.run(&many(1, 5_000));
+    assert!(result.starts_with(full), "{result}");
+    // Over statements, but for what was taken back.
+    a.ok(&format!("begin; {}", many(1, 1_000)));
+    a.ok(&format!(
+        "savepoint s; {}; rollback to s",
+        many(1_001, 2_000)
+    ));
+    a.ok(&many(1_001, 2_000));
+    a.ok(same);
+    let result = a.run(&many(2_001, 3_000));
+    assert!(result.starts_with(full), "{result}");
+    a.ok("rollback");
+    assert!(b.session.activity().mailbox().take().is_empty());
+    a.ok("begin; notify c, 'one'; savepoint s; notify c, 'two'; rollback to s; notify c, 'two'");
+    a.ok("notify c, 'one'; commit");
+    let got = b.session.activity().mailbox().take();
+    let payloads: Vec<&str> = got.iter().map(|n| n.payload.as_str()).collect();
+    assert_eq!(payloads, ["one", "two"]);
+}
+
+#[test]
 fn events_count_against_the_transaction() {
     let node = Node::new();
     let mut c = node.client("postgres");
