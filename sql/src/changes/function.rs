@@ -147,10 +147,9 @@ fn wait_until(text: &str, now: u64) -> Result<Until> {
     let Datum::Interval(interval) = interval else {
         return Err(invalid("wait must be an interval"));
     };
-    let micros = interval.linear();
-    Ok(match u64::try_from(micros) {
-        Ok(0) | Err(_) => Until::Never,
-        Ok(micros) => Until::Time(now.saturating_add(micros)),
+    Ok(match interval.linear() {
+        ..=0 => Until::Never,
+        micros => Until::Time(now.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX))),
     })
 }
 
@@ -247,6 +246,8 @@ mod tests {
         assert!(wait_until("200ms", 0).unwrap() == Until::Time(200_000));
         assert!(wait_until("0", 5).unwrap() == Until::Never);
         assert!(wait_until("infinity", 5).unwrap() == Until::Always);
+        assert!(wait_until("-1s", 5).unwrap() == Until::Never);
+        assert!(wait_until("2000000 years", 5).unwrap() == Until::Time(u64::MAX));
         assert!(wait_until("soon", 5).is_err());
     }
 }

@@ -21,6 +21,7 @@ use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
 use crate::settings::Values;
 use crate::transaction::{self, EVENTS_BYTES_MAX, Stop, Wait};
 use crate::types::Datum;
+use crate::types::datetime::compute::timestamptz_plus;
 use crate::{Error, Result, state};
 
 /// Calls with effects remembered per statement.
@@ -184,14 +185,15 @@ impl Surroundings<'_> {
         result.map_err(|need| self.need(need))
     }
 
-    fn sleep(&self, micros: i64) -> Result<Datum> {
+    /// Sleeps for microseconds; `u64::MAX` is for ever.
+    fn sleep(&self, micros: u64) -> Result<Datum> {
         let now = self.engine.clock().unix_micros();
         self.once(|memo| match memo {
             Some(Memo::Until(until)) if now >= *until => Ok(Datum::Void),
             Some(Memo::Until(until)) => Err((Memo::Until(*until), Need::Wait(Wait::Until(*until)))),
-            _ if micros <= 0 => Ok(Datum::Void),
+            _ if micros == 0 => Ok(Datum::Void),
             _ => {
-                let until = now.saturating_add(micros.unsigned_abs());
+                let until = now.saturating_add(micros);
                 Err((Memo::Until(until), Need::Wait(Wait::Until(until))))
             }
         })
@@ -508,6 +510,14 @@ fn text(arguments: &[Datum], at: usize) -> Option<&str> {
     }
 }
 
+/// Microseconds from `now` to a time; 0 if it is past, `u64::MAX` to infinity.
+fn micros_to(at: i64, now: i64) -> u64 {
+    match at {
+        i64::MAX => u64::MAX,
+        at => u64::try_from(at.saturating_sub(now)).unwrap_or(0),
+    }
+}
+
 fn oid(arguments: &[Datum], at: usize) -> Option<u32> {
     match arguments.get(at) {
         Some(Datum::Oid(oid)) => Some(*oid),
@@ -518,7 +528,7 @@ fn oid(arguments: &[Datum], at: usize) -> Option<u32> {
 impl System for Surroundings<'_> {
     fn system(
         &self,
-        _evaluation: &mut Evaluation<'_>,
+        evaluation: &mut Evaluation<'_>,
         resolved: &Resolved,
         arguments: &[Datum],
     ) -> Result<Datum> {
@@ -539,20 +549,19 @@ impl System for Surroundings<'_> {
                 }
             }
             "pg_sleep" => match arguments.first() {
-                Some(Datum::Float8(seconds)) if seconds.is_finite() => {
-                    self.sleep((seconds * 1e6) as i64)
-                }
+                // Nothing for what is negative or no number, and no end for what is infinite.
+                Some(Datum::Float8(seconds)) => self.sleep((seconds * 1e6) as u64),
                 _ => Ok(Datum::Void),
             },
             "pg_sleep_for" => match arguments.first() {
-                Some(Datum::Interval(i)) => self.sleep(
-                    i.microseconds
-                        + (i64::from(i.months) * 30 + i64::from(i.days)) * 86_400_000_000,
-                ),
+                Some(Datum::Interval(span)) => {
+                    let (now, zone) = (self.engine.now(), &evaluation.format.zone);
+                    self.sleep(micros_to(timestamptz_plus(now, span, zone)?, now))
+                }
                 _ => Ok(Datum::Void),
             },
             "pg_sleep_until" => match arguments.first() {
-                Some(Datum::Timestamptz(at)) => self.sleep(at - self.engine.now()),
+                Some(Datum::Timestamptz(at)) => self.sleep(micros_to(*at, self.engine.now())),
                 _ => Ok(Datum::Void),
             },
             "pg_notify" => self.notify(arguments),

@@ -269,6 +269,52 @@ fn sleeping_blocks_nobody() {
 }
 
 #[test]
+fn sleeping_knows_no_overflow() {
+    let node = Node::new();
+    let mut c = node.client("postgres");
+    for none in [
+        "pg_sleep_until('-infinity')",
+        "pg_sleep_until('4713-01-01 BC')",
+        "pg_sleep_for('-1 year')",
+        "pg_sleep('-infinity')",
+        "pg_sleep('nan')",
+        "pg_sleep(-1e300)",
+    ] {
+        assert_eq!(c.run(&format!("select {none}")), "SELECT 1", "{none}");
+    }
+    for (long, most) in [
+        ("pg_sleep_until('infinity')", true),
+        ("pg_sleep('infinity')", true),
+        ("pg_sleep(1e300)", true),
+        ("pg_sleep_for('200000 years')", false),
+        ("pg_sleep_until('294276-12-31')", false),
+    ] {
+        assert_eq!(c.start(&format!("select {long}")), None, "{long}");
+        let until = c.waits().expect("asleep").until().expect("some time");
+        assert_eq!(until == u64::MAX, most, "{long}: {until}");
+        node.clock.advance(3_600_000_000);
+        assert_eq!(c.go_on(), None, "{long}");
+        c.session.activity().cancel();
+        c.stop_waiting();
+        let result = c.go_on().expect("woken");
+        assert!(result.starts_with("ERROR 57014"), "{long}: {result}");
+    }
+    // PostgreSQL adds it to the time.
+    for far in ["2000000 years", "9223372036854 s"] {
+        assert_eq!(
+            c.run(&format!("select pg_sleep_for('{far}')")),
+            "ERROR 22008: timestamp out of range",
+            "{far}"
+        );
+    }
+    // Months of the calendar, as there.
+    assert_eq!(c.start("select pg_sleep_for('1 mon')"), None);
+    let until = c.waits().expect("asleep").until().expect("some time");
+    let days = (until - storage::Clock::unix_micros(&*node.clock)) / 86_400_000_000;
+    assert!((28..=31).contains(&days), "{days}");
+}
+
+#[test]
 fn transaction_ids_and_their_outcome() {
     let node = Node::new();
     let mut c = node.client("postgres");
