@@ -278,13 +278,20 @@ impl After {
 
     /// Runs what is due at the end of the statement; deferred checks go to the transaction.
     pub(super) fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-        while let Some(work) = self.queue.pop_front() {
+        // What has to wait stays in the queue: COPY calls again when the waiting is over.
+        while let Some(work) = self.queue.front() {
             cx.tick()?;
             match work {
-                Work::Check(check) if is_deferred(check.key(), cx) => cx.deferred.push(check),
+                Work::Check(check) if is_deferred(check.key(), cx) => {
+                    if let Some(Work::Check(check)) = self.queue.pop_front() {
+                        cx.deferred.push(check);
+                    }
+                    continue;
+                }
                 Work::Check(check) => check.run(cx)?,
-                Work::Action(action) => self.carry_out(&action, cx)?,
+                Work::Action(action) => self.carry_out(action, cx)?,
             }
+            self.queue.pop_front();
         }
         Ok(())
     }

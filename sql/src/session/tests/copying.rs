@@ -125,6 +125,23 @@ fn a_row_waits_for_another_transaction() {
 }
 
 #[test]
+fn a_check_that_had_to_wait_is_made_after_it() {
+    let (node, mut c) = client();
+    c.ok("create table child (a int references t); insert into t values (1), (2)");
+    let mut other = node.client("postgres");
+    other.ok("begin; delete from t where a = 1");
+    assert_eq!(c.run("copy child from stdin"), "COPY IN");
+    let step = c.session.copy_data(b"2\n1\n").expect("no error yet");
+    assert!(matches!(step, crate::session::Step::More), "{step:?}");
+    let step = c.session.copy_done(&mut c.answer).expect("no error yet");
+    assert!(matches!(step, crate::session::Step::Wait(_)), "{step:?}");
+    other.ok("commit");
+    let error = c.session.copy_done(&mut c.answer).expect_err("it is gone");
+    assert_eq!(error.state().as_str(), "23503", "{error}");
+    assert_eq!(c.rows("select a from child"), "");
+}
+
+#[test]
 fn more_than_memory_is_spooled_and_can_be_rolled_back() {
     let node = Node::with(Limits {
         write_memory_bytes: 64 << 10,
