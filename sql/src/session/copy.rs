@@ -347,8 +347,11 @@ impl Session {
                     return Err(error);
                 }
                 Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
-                    let until = self.deadline(job, &wait);
-                    return Ok(Step::Wait(Waiting::new(&self.engine, wait, until)));
+                    let waiting = self.waiting(job, wait);
+                    if waiting.is_err() {
+                        self.fail_now();
+                    }
+                    return waiting.map(Step::Wait);
                 }
             }
             copy.finishing = true;
@@ -364,16 +367,25 @@ impl Session {
     /// Takes data in and writes all whole rows.
     fn copy_rows(&mut self, copy: &mut CopyIn, data: &[u8]) -> Result<Option<Waiting>> {
         copy.reader.push(data).map_err(|e| located(copy, e))?;
-        let Some(job) = copy.job.take() else {
+        let Some(mut job) = copy.job.take() else {
             return Err(not_copying());
         };
+        let before = copy.count;
         let result = self.write_rows(copy, &job);
+        if copy.count != before {
+            // The lock that was waited for is held; another row waits for another one.
+            job.lock_deadline = None;
+        }
         let answer = match result {
             Ok(()) => Ok(None),
             Err(Stop::Error(error)) => Err(error),
             Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
-                let until = self.deadline(&job, &wait);
-                Ok(Some(Waiting::new(&self.engine, wait, until)))
+                let waiting = self.waiting(&mut job, wait);
+                // The line itself may have left the reader's buffer.
+                let (table, line) = (&copy.table.name, copy.reader.line());
+                waiting
+                    .map(Some)
+                    .map_err(|error| error.context(format!("COPY {table}, line {line}")))
             }
         };
         copy.job = Some(job);

@@ -697,12 +697,23 @@ impl Session {
                 return None;
             }
         }
+        match self.waiting(job, wait) {
+            Ok(waiting) => Some(Ok(Step::Wait(waiting))),
+            Err(error) => self.fail(job, error),
+        }
+    }
+
+    /// What a statement awaits; for a lock `lock_timeout` begins.
+    ///
+    /// # Errors
+    /// 55P03 when it has been waited for that long.
+    pub(super) fn waiting(&self, job: &mut Job, wait: Wait) -> Result<Waiting> {
         let now = self.engine.clock().unix_micros();
         match &wait {
             Wait::Lock(_) => {
                 if job.lock_deadline.is_some_and(|deadline| now >= deadline) {
                     let message = "canceling statement due to lock timeout";
-                    return self.fail(job, Error::new(state::LOCK_NOT_AVAILABLE, message));
+                    return Err(Error::new(state::LOCK_NOT_AVAILABLE, message));
                 }
                 let timeout = self.effective.lock_timeout;
                 job.lock_deadline = (timeout > 0).then(|| now.saturating_add(timeout));
@@ -711,7 +722,7 @@ impl Session {
             _ => job.lock_deadline = None,
         }
         let until = self.deadline(job, &wait);
-        Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+        Ok(Waiting::new(&self.engine, wait, until))
     }
 
     /// When the session must be called again although nothing happened.

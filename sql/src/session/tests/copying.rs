@@ -125,6 +125,38 @@ fn a_row_waits_for_another_transaction() {
 }
 
 #[test]
+fn a_row_waits_as_long_as_lock_timeout_allows() {
+    let (node, mut c) = client();
+    let mut other = node.client("postgres");
+    other.ok("begin; insert into t values (2)");
+    c.ok("set lock_timeout = '100ms'");
+    assert_eq!(c.run("copy t (a) from stdin"), "COPY IN");
+    let until = |step| match step {
+        Ok(crate::session::Step::Wait(waiting)) => waiting.until().expect("some time"),
+        other => panic!("{other:?}"),
+    };
+    let now = || storage::Clock::unix_micros(&*node.clock);
+    assert_eq!(until(c.session.copy_data(b"1\n2\n3\n")), now() + 100_000);
+    node.clock.advance(99_000);
+    other.ok("rollback; begin; insert into t values (4)");
+    assert!(matches!(
+        c.session.copy_data(b""),
+        Ok(crate::session::Step::More)
+    ));
+    // Another row, long after.
+    node.clock.advance(60_000_000);
+    assert_eq!(until(c.session.copy_data(b"4\n")), now() + 100_000);
+    node.clock.advance(100_000);
+    let error = c.session.copy_data(b"").expect_err("too long");
+    assert_eq!(
+        super::node::told(&error),
+        "ERROR 55P03: canceling statement due to lock timeout CONTEXT: COPY t, line 4"
+    );
+    other.ok("commit");
+    assert_eq!(c.rows("select a from t"), "4");
+}
+
+#[test]
 fn a_check_that_had_to_wait_is_made_after_it() {
     let (node, mut c) = client();
     c.ok("create table child (a int references t); insert into t values (1), (2)");
@@ -139,6 +171,33 @@ fn a_check_that_had_to_wait_is_made_after_it() {
     let error = c.session.copy_done(&mut c.answer).expect_err("it is gone");
     assert_eq!(error.state().as_str(), "23503", "{error}");
     assert_eq!(c.rows("select a from child"), "");
+}
+
+#[test]
+fn a_key_that_is_referenced_is_waited_for_as_long_as_lock_timeout_allows() {
+    let (node, mut c) = client();
+    c.ok("create table child (a int references t); insert into t values (1)");
+    let mut other = node.client("postgres");
+    other.ok("begin; delete from t");
+    c.ok("set lock_timeout = '100ms'");
+    assert_eq!(c.run("copy child from stdin"), "COPY IN");
+    assert!(matches!(
+        c.session.copy_data(b"1\n"),
+        Ok(crate::session::Step::More)
+    ));
+    let mut end = || c.session.copy_done(&mut c.answer);
+    assert!(matches!(end(), Ok(crate::session::Step::Wait(_))));
+    node.clock.advance(99_000);
+    assert!(
+        matches!(end(), Ok(crate::session::Step::Wait(_))),
+        "asked too early"
+    );
+    node.clock.advance(100_000);
+    let error = end().expect_err("too long");
+    assert_eq!(
+        super::node::told(&error),
+        "ERROR 55P03: canceling statement due to lock timeout"
+    );
 }
 
 #[test]
