@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::{Disk, Lock};
 use crate::index::{Evictable, Group, Held, Place};
 use crate::reader::Cursor;
-use crate::record::Kind;
+use crate::record::{Kind, payload_max};
 use crate::segment::{HEAD_BYTES, Segment};
 use crate::writer::{Done, Ticket, Waiting, Writer};
 use crate::{Error, GroupId, Index, Position, Record, Result, Term, index, recover};
@@ -352,6 +352,11 @@ impl Journal {
                 writer: Mutex::new(Some(thread)),
             }),
         })
+    }
+
+    /// The largest payload that fits into one record, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        payload_max(self.handle.shared.options.segment_bytes - HEAD_BYTES)
     }
 
     /// Takes records, all or none, and returns at once; they can be read on return. `done` is

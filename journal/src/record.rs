@@ -118,6 +118,11 @@ pub(crate) fn record_bytes(payload: usize) -> usize {
     (HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
 
+/// The largest payload of a record that has at most `record_bytes` in a segment.
+pub(crate) fn payload_max(record_bytes: u64) -> usize {
+    record_bytes as usize / ALIGN * ALIGN - HEADER_BYTES
+}
+
 /// The decoded header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -22,7 +22,7 @@ use crate::leadership::Leadership;
 use crate::log::GroupLog;
 use crate::machine::Machine;
 use crate::network::Network;
-use crate::transport::{NodeId, Transport};
+use crate::transport::{NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::writer::{self, Inbox};
 use crate::{Error, Result};
@@ -227,6 +227,7 @@ impl Node {
     pub fn propose(self: &Arc<Self>) -> Arc<dyn Propose> {
         Arc::new(Way {
             inboxes: self.inboxes.clone(),
+            payload_bytes_max: self.journal.payload_bytes_max().min(PAYLOAD_BYTES_MAX),
             node: Arc::downgrade(self),
         })
     }
@@ -459,6 +460,7 @@ struct Inboxes(RwLock<BTreeMap<GroupId, Inbox>>);
 /// The way from storage into the log. It does not keep the node alive, which keeps storage.
 struct Way {
     inboxes: Arc<Inboxes>,
+    payload_bytes_max: usize,
     node: Weak<Node>,
 }
 
@@ -473,6 +475,10 @@ impl Propose for Way {
             // Whoever waits for it is told when the group steps down.
             tracing::warn!(%group, %txid, ?what, "proposed while the group is ending");
         }
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max
     }
 
     fn create(

@@ -29,9 +29,13 @@ pub enum Lane {
     Bulk,
 }
 
-/// The longest request that [`Transport::call`] is given: one record of the journal's largest
-/// size and its header. What is longer need not be received.
+/// The longest request that [`Transport::call`] is given: one record of the largest size and its
+/// header. What is longer need not be received.
 pub const REQUEST_BYTES_MAX: usize = 80 << 20;
+/// The largest payload of an entry, however large the journal's segments are: every replica must
+/// be able to get it.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+const _: () = assert!(PAYLOAD_BYTES_MAX + (1 << 20) <= REQUEST_BYTES_MAX);
 /// The longest answer that [`Node::serve`](crate::Node::serve) gives.
 pub const ANSWER_BYTES_MAX: usize = 4 << 10;
 

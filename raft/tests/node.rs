@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::{Running, TREE, commit, key, outcome, put, read, write};
-use storage::{Change, Group, LockKey, Locked, Outcome, Policy, RowMode};
+use storage::{Change, Group, LockKey, Locked, Outcome, Policy, Refused, RowMode};
 use tempfile::TempDir;
 
 #[test]
@@ -167,5 +167,31 @@ fn many_groups_open_again_and_each_has_its_own() {
         assert_eq!(read(&node.group(id), 1).unwrap(), id.to_string());
     }
     assert_eq!(node.node.status().len(), GROUPS as usize + 1);
+    node.stop();
+}
+
+#[test]
+fn what_no_segment_holds_is_refused_and_the_group_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let node = Running::start(folder.path());
+    let group = node.make(1);
+    write(&group, 1, "before");
+    let term = group.term();
+    let half = Bytes::from(vec![7; 600 << 10]);
+    let update = Change {
+        old: Some(half.clone()),
+        ..put(2, half)
+    };
+    for change in [put(2, vec![7; 2 << 20]), update] {
+        let refused = commit(&group, group.begin(), group.newest().unwrap(), vec![change]);
+        assert!(
+            matches!(refused, Err(Refused::RecordTooLarge(_))),
+            "{refused:?}"
+        );
+    }
+    write(&group, 3, "after");
+    assert_eq!(group.term(), term);
+    node.runtime.block_on(node.node.checkpoint()).unwrap();
+    drop(group);
     node.stop();
 }

@@ -179,6 +179,9 @@ pub enum Refused {
     NotLeader,
     /// Larger than [`TRANSACTION_BYTES_MAX`] (54000).
     TooLarge,
+    /// What one record of the log must hold is larger than that, in bytes (54000): a row before
+    /// and after its change, or all events and changes of the catalog of a transaction.
+    RecordTooLarge(usize),
     /// The table store or the spool failed.
     Storage(crate::Error),
 }

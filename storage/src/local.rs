@@ -2,6 +2,7 @@
 //! committing thread, or held until the test delivers, refuses or loses them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use journal::{GroupId, Index, Payload, Position, Term};
@@ -30,6 +31,7 @@ pub struct Local {
     groups: Arc<Groups>,
     logs: Mutex<BTreeMap<GroupId, Log>>,
     keep_log: bool,
+    payload_bytes_max: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -63,11 +65,17 @@ impl Local {
             groups,
             logs: Mutex::default(),
             keep_log,
+            payload_bytes_max: AtomicUsize::new(usize::MAX),
         });
         local
             .groups
             .attach(Arc::new(Proposer(Arc::downgrade(&local))));
         local
+    }
+
+    /// From now on its log takes no larger payloads, as a journal of small segments.
+    pub fn limit_payloads(&self, bytes_max: usize) {
+        self.payload_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Its groups.
@@ -312,6 +320,12 @@ impl Propose for Proposer {
         }
     }
 
+    fn payload_bytes_max(&self) -> usize {
+        self.0
+            .upgrade()
+            .map_or(usize::MAX, |local| local.payload_bytes_max())
+    }
+
     fn placed(&self, group: GroupId) {
         if let Some(local) = self.0.upgrade() {
             local.placed(group);
@@ -327,12 +341,21 @@ impl Propose for Proposer {
 
 impl Propose for Local {
     fn propose(&self, group: GroupId, proposal: Proposal) {
+        let bytes = proposal.payload.len();
+        assert!(
+            bytes <= self.payload_bytes_max(),
+            "a journal ends the group over a record of {bytes} bytes"
+        );
         let mut logs = self.logs.lock();
         let log = logs.entry(group).or_default();
         if let Proposed::Entry(position) = proposal.what {
             log.top = position.max(log.top);
         }
         log.queue.push_back(proposal);
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.payload_bytes_max.load(Ordering::Relaxed)
     }
 
     fn placed(&self, group: GroupId) {

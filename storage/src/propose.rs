@@ -38,6 +38,12 @@ pub trait Propose: Send + Sync {
     /// must not block, and must not call back into the group.
     fn propose(&self, group: GroupId, proposal: Proposal);
 
+    /// The largest payload that the log takes as one record, in bytes. The group refuses what
+    /// would be larger: a record that the log does not take ends it for everybody.
+    fn payload_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Called after one or more calls of `propose`, outside of the critical section.
     fn placed(&self, _group: GroupId) {}
 

@@ -530,3 +530,105 @@ fn sizes_that_no_store_takes_are_refused_before_they_have_a_place() {
     assert!(matches!(long, Err(Refused::Storage(_))), "{long:?}");
     assert_eq!(node.group.outcome(TxId(7)).expect("readable"), None);
 }
+
+/// What a journal of small segments does not take must be refused before it has a place: the log
+/// ends for everybody over a record that is too large.
+#[test]
+fn what_no_record_holds_is_refused_and_nothing_is_placed() {
+    const BYTES_MAX: usize = 2 * PART_BYTES_MAX;
+    let node = Node::new();
+    node.put("a", "1");
+    node.local.limit_payloads(BYTES_MAX);
+    let row = |tree: u32, key: &str, old: usize, new: usize| Change {
+        tree,
+        key: bytes(key),
+        old: (old > 0).then(|| bytes(&"x".repeat(old))),
+        new: Some(bytes(&"x".repeat(new))),
+        ..Change::default()
+    };
+    let event = |bytes: usize| storage::Event {
+        seq: 9,
+        kind: storage::EventKind::Message,
+        name: "m".into(),
+        table: None,
+        payload: vec![7; bytes].into(),
+    };
+    let third = BYTES_MAX / 3;
+    let cases = [
+        ("a row", vec![row(TREE, "k", 0, BYTES_MAX)], vec![]),
+        (
+            "a row before and after",
+            vec![row(TREE, "k", BYTES_MAX / 2, BYTES_MAX / 2)],
+            vec![],
+        ),
+        ("an event", vec![], vec![event(BYTES_MAX)]),
+        (
+            "events together",
+            vec![],
+            vec![event(third), event(third), event(third)],
+        ),
+        (
+            "rows of the catalog together",
+            ["k", "l", "m"]
+                .map(|key| row(system::CATALOG, key, 0, third))
+                .to_vec(),
+            vec![],
+        ),
+        (
+            "rows and events",
+            vec![row(TREE, "k", 0, third)],
+            vec![event(third), event(third)],
+        ),
+    ];
+    let records = node.local.log(GROUP).len();
+    for (what, changes, events) in cases {
+        let answer = node.group.commit(Commit {
+            changes: Changes::Small(changes),
+            events,
+            ..node.begin().into_commit()
+        });
+        assert!(
+            matches!(answer, Err(Refused::RecordTooLarge(BYTES_MAX))),
+            "{what}: {answer:?}"
+        );
+        assert_eq!(parts(&node), 0, "{what}");
+    }
+    let entries = node.local.log(GROUP).into_iter().skip(records);
+    for entry in entries {
+        assert!(Entry::decode(&entry.payload).expect("whole").close);
+    }
+    // Whatever is split goes on.
+    node.group.commit(commit(&node, rows(1000))).expect("parts");
+    node.put("a", "2");
+    assert_eq!(node.applied("a").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_record_may_be_as_large_as_the_log_takes_it() {
+    const BYTES_MAX: usize = 4096;
+    let node = Node::new();
+    node.put("a", "1");
+    node.local.limit_payloads(BYTES_MAX);
+    let message = |bytes: usize| {
+        node.group.commit(Commit {
+            events: vec![storage::Event {
+                seq: 1,
+                kind: storage::EventKind::Message,
+                name: "m".into(),
+                table: None,
+                payload: vec![7; bytes].into(),
+            }],
+            ..node.begin().into_commit()
+        })
+    };
+    let most = (0..BYTES_MAX)
+        .rev()
+        .find(|bytes| message(*bytes).is_ok())
+        .expect("some fit");
+    let last = node.local.log(GROUP).pop().expect("an entry");
+    assert_eq!(
+        last.payload.len(),
+        BYTES_MAX,
+        "with {most} bytes of its own"
+    );
+}

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use journal::{
-    Error, GroupId, Index, Journal, Kind, MemoryDisk, Options, Position, RealDisk, Record, Spare,
-    Term, inspect,
+    Error, GroupId, Index, Journal, Kind, MemoryDisk, Options, Payload, Position, RealDisk, Record,
+    Spare, Term, inspect,
 };
 
 use crate::tools::{Model, all, dir, entry, open, options, sized_entry};
@@ -258,6 +258,17 @@ fn refuses_what_does_not_fit_and_takes_nothing_of_it() {
     assert!(all(&journal, 2).is_empty(), "all or none");
     let large = journal.append_wait(vec![sized_entry(1, 1, 6, 5000)]);
     assert!(matches!(large, Err(Error::TooLarge { .. })));
+    let of_bytes = |bytes: usize| Record {
+        // An image has a head of 8 bytes.
+        payload: Payload::of(&vec![7; bytes - 8]),
+        ..entry(1, 1, 6)
+    };
+    let most = journal.payload_bytes_max();
+    let above = journal.append_wait(vec![of_bytes(most + 1)]);
+    assert!(matches!(above, Err(Error::TooLarge { .. })));
+    journal
+        .append_wait(vec![of_bytes(most)])
+        .expect("the largest");
     journal
         .append_wait(vec![Record::purge(G, Term(1), Index(5))])
         .expect("purge");

@@ -239,6 +239,15 @@ fn refusal(refused: Refused, max: u64) -> Error {
         .hint("The transaction might succeed if retried."),
         Refused::NotLeader => leader_changed(),
         Refused::TooLarge => too_large(max),
+        Refused::RecordTooLarge(bytes_max) => Error::new(
+            state::PROGRAM_LIMIT_EXCEEDED,
+            "transaction is too large",
+        )
+        .detail(format!(
+            "A row before and after its change, or all messages and changes of the catalog, may \
+             have {bytes_max} bytes."
+        ))
+        .hint("The limit is that of a journal segment (--segment-size), 64MB at most."),
         Refused::Storage(error) => error.into(),
     }
 }

@@ -86,7 +86,9 @@ impl Engine {
         group.commit(commit).map_err(|refused| match refused {
             Refused::Serialization(_) => Stop::again(),
             Refused::Storage(error) => error.into(),
-            Refused::NotLeader | Refused::TooLarge => Stop::Error(leader_changed()),
+            Refused::NotLeader | Refused::TooLarge | Refused::RecordTooLarge(_) => {
+                Stop::Error(leader_changed())
+            }
         })
     }
 

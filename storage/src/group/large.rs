@@ -11,7 +11,7 @@ use super::queue::Writer;
 use super::{Changes, Commit, Group, LargeChanges, Refused, TRANSACTION_BYTES_MAX};
 use crate::entry::EntryBuilder;
 use crate::memory::check_size;
-use crate::{Change, PartHeader, PartsRef, Proposal, Proposed, Result, TxId, system};
+use crate::{Change, Event, PartHeader, PartsRef, Proposal, Proposed, Result, TxId, system};
 
 /// A transaction above this size is journaled in parts of about this size.
 pub const PART_BYTES_MAX: usize = 1 << 20;
@@ -20,10 +20,14 @@ const PARTS_IN_FLIGHT_MAX: u32 = 8;
 
 impl Group {
     pub(super) fn commit_changes(&self, mut commit: Commit) -> Result<journal::Position, Refused> {
+        let events_bytes = commit.events.iter().map(event_bytes).sum();
+        self.check_record(events_bytes)?;
         let changes = std::mem::replace(&mut commit.changes, Changes::Small(Vec::new()));
         let mut large: Box<dyn LargeChanges> = match changes {
             Changes::Small(changes) => {
-                changes.iter().try_for_each(check_sizes)?;
+                changes
+                    .iter()
+                    .try_for_each(|change| self.check_sizes(change))?;
                 if changes.iter().map(size).sum::<usize>() <= PART_BYTES_MAX {
                     let mut images = EntryBuilder::new();
                     changes.iter().for_each(|change| images.change(change));
@@ -46,18 +50,33 @@ impl Group {
         sender.placed = true;
         Ok(position)
     }
+
+    /// What no table store takes, and no record. Looked at before the change is encoded, for an
+    /// image holds less than 2 GiB.
+    fn check_sizes(&self, change: &Change) -> Result<(), Refused> {
+        check_size(&change.key, &change.new).map_err(Refused::Storage)?;
+        for write in &change.index {
+            check_size(&write.key, &write.value).map_err(Refused::Storage)?;
+        }
+        self.check_record(size(change))
+    }
+
+    /// Does the log take a payload of so many bytes? Where it is not encoded yet: what is in it.
+    pub(super) fn check_record(&self, bytes: usize) -> Result<(), Refused> {
+        let bytes_max = self.propose.payload_bytes_max();
+        if bytes > bytes_max {
+            return Err(Refused::RecordTooLarge(bytes_max));
+        }
+        Ok(())
+    }
 }
 
-/// What no table store takes.
-fn check_sizes(change: &Change) -> Result<(), Refused> {
-    check_size(&change.key, &change.new).map_err(Refused::Storage)?;
-    change
-        .index
-        .iter()
-        .try_for_each(|write| check_size(&write.key, &write.value).map_err(Refused::Storage))
+/// The bytes of an event's image.
+fn event_bytes(event: &Event) -> usize {
+    28 + event.name.len() + event.payload.len()
 }
 
-/// About the bytes of a change's image.
+/// The bytes of a change's image.
 fn size(change: &Change) -> usize {
     let optional = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
     let index: usize = change
@@ -95,9 +114,12 @@ impl<'a> Sender<'a> {
         let mut images = EntryBuilder::new();
         let mut sent = PartsRef::default();
         let mut bytes = 0u64;
+        let mut system_bytes = 0;
         while let Some(change) = changes.next().map_err(Refused::Storage)? {
-            check_sizes(&change)?;
+            self.group.check_sizes(&change)?;
             if system::is_system(change.tree) {
+                system_bytes += size(&change);
+                self.group.check_record(system_bytes)?;
                 system.push(change);
                 continue;
             }
@@ -127,6 +149,7 @@ impl<'a> Sender<'a> {
             images: 0,
         };
         let payload = images.finish_part(header);
+        self.group.check_record(payload.len())?;
         let mut writer = self.wait(PARTS_IN_FLIGHT_MAX - 1)?;
         if let Some(progress) = writer.parts.get_mut(&txid) {
             progress.sent += 1;

@@ -95,11 +95,6 @@ impl Group {
             self.check(&overlay, draft.txid, check)?;
         }
         let position = self.stamp(writer, &draft.deps)?;
-        overlay.insert(position, draft.writes);
-        for tree in draft.coarse {
-            overlay.insert_coarse(position, tree);
-        }
-        drop(overlay);
         writer
             .abandoned
             .iter()
@@ -117,6 +112,12 @@ impl Group {
             outcome: draft.outcome,
         };
         let payload = draft.images.finish(header);
+        self.check_record(payload.len())?;
+        overlay.insert(position, draft.writes);
+        for tree in draft.coarse {
+            overlay.insert_coarse(position, tree);
+        }
+        drop(overlay);
         let (epoch, txid, bytes) = (draft.epoch, draft.txid, payload.len());
         writer.pending.push_back(Pending {
             prev,
