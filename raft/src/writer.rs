@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use journal::{Kind, Position};
 use openraft::Raft;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal};
 use openraft::raft::WriteResult;
 use storage::{Group, Proposal, Proposed, TxId};
@@ -39,8 +40,8 @@ pub type Inbox = mpsc::UnboundedSender<Proposal>;
 pub fn start(group: Arc<Group>, raft: Raft<Types, Machine>) -> Inbox {
     let (inbox, proposals) = mpsc::unbounded_channel();
     let (sent, answers) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
-    tokio::spawn(write(group.clone(), raft, proposals, sent));
-    tokio::spawn(hear(group, answers));
+    tokio::spawn(hear(group.clone(), raft.clone(), answers));
+    tokio::spawn(write(group, raft, proposals, sent));
     inbox
 }
 
@@ -66,15 +67,22 @@ async fn write(
                     return;
                 }
             }
-            Err(fatal) => {
-                // Raft of this group has ended: what it took is in doubt, and so is this.
-                tracing::error!(group = %group.id(), %fatal, "the group's Raft has ended");
-                group.step_down();
-                group.give_up();
-                return;
-            }
+            Err(_) => return ended(&group, &raft),
         }
     }
+}
+
+/// Raft of this group has ended: what it took is in doubt, and so is what waits for it.
+fn ended(group: &Group, raft: &Raft<Types, Machine>) {
+    let state = raft.metrics().borrow_watched().running_state.clone();
+    match state {
+        Ok(()) | Err(Fatal::Stopped) => tracing::debug!(group = %group.id(), "Raft was stopped"),
+        Err(fatal) => {
+            tracing::error!(group = %group.id(), %fatal, "the group's Raft has ended");
+        }
+    }
+    group.step_down();
+    group.give_up();
 }
 
 fn command(proposal: Proposal) -> Command {
@@ -89,10 +97,15 @@ fn command(proposal: Proposal) -> Command {
     }
 }
 
-/// Applied entries wake their waiters themselves; only refusals have to be told.
-async fn hear(group: Arc<Group>, mut batches: mpsc::Receiver<(Vec<Name>, Answers)>) {
+/// Applied entries wake their waiters themselves; only refusals have to be told, and the end.
+async fn hear(
+    group: Arc<Group>,
+    raft: Raft<Types, Machine>,
+    mut batches: mpsc::Receiver<(Vec<Name>, Answers)>,
+) {
     while let Some((names, mut answers)) = batches.recv().await {
         let mut refused = Vec::new();
+        let mut stopped = false;
         for name in names {
             match answers.next().await {
                 Some(Ok(Ok(_))) => {}
@@ -103,11 +116,18 @@ async fn hear(group: Arc<Group>, mut batches: mpsc::Receiver<(Vec<Name>, Answers
                     Proposed::Entry(position) => refused.push(position),
                     Proposed::Part => group.part_refused(name.txid),
                 },
-                Some(Err(_)) | None => break,
+                Some(Err(_)) | None => {
+                    stopped = true;
+                    break;
+                }
             }
         }
         if !refused.is_empty() {
             group.refused(&refused);
+        }
+        if stopped {
+            // Nobody else may ever propose again and find out.
+            return ended(&group, &raft);
         }
     }
 }

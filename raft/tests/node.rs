@@ -6,11 +6,14 @@
 mod harness;
 
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::{Running, TREE, commit, key, outcome, put, read, write};
-use storage::{Change, Group, LockKey, Locked, Outcome, Policy, Refused, RowMode};
+use journal::{Payload, Position};
+use storage::{
+    Change, Group, LockKey, Locked, Outcome, Policy, Proposal, Proposed, Refused, RowMode,
+};
 use tempfile::TempDir;
 
 #[test]
@@ -192,6 +195,43 @@ fn what_no_segment_holds_is_refused_and_the_group_goes_on() {
     write(&group, 3, "after");
     assert_eq!(group.term(), term);
     node.runtime.block_on(node.node.checkpoint()).unwrap();
+    drop(group);
+    node.stop();
+}
+
+/// An error of the log's storage is final for openraft; nobody may wait for its answers then.
+#[test]
+fn who_waits_is_told_when_raft_has_ended() {
+    let folder = TempDir::new().unwrap();
+    let node = Running::start(folder.path());
+    let group = node.make(1);
+    let last = write(&group, 1, "before");
+    let epoch = group.term().unwrap();
+    // Past the group, which would refuse it.
+    node.node.propose().propose(
+        group.id(),
+        Proposal {
+            epoch,
+            txid: group.begin(),
+            what: Proposed::Entry(Position(last.0 + 1)),
+            payload: Payload::of(&vec![7; 2 << 20]),
+        },
+    );
+    let behind = commit(
+        &group,
+        group.begin(),
+        group.newest().unwrap(),
+        vec![put(2, "behind")],
+    );
+    match behind {
+        Ok(placed) => assert_eq!(outcome(&group, placed), Outcome::Unknown),
+        Err(refused) => assert!(matches!(refused, Refused::NotLeader), "{refused:?}"),
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while group.term().is_some() {
+        assert!(Instant::now() < deadline, "nobody has heard of the end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     drop(group);
     node.stop();
 }

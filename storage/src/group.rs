@@ -427,6 +427,8 @@ impl Group {
             Outcome::Lost
         } else if position <= self.shared.applied.get() {
             Outcome::Applied
+        } else if writer.is_given_up(position) {
+            Outcome::Unknown
         } else {
             return Some(writer.wait(position, done));
         };

@@ -327,6 +327,22 @@ fn unknown_is_said_only_when_asked_to_give_up() {
     assert_eq!(outcome(&future), None);
 }
 
+/// A client registers for the outcome only when its commit has returned, and the end of the log
+/// may come in between.
+#[test]
+fn who_asks_after_the_giving_up_is_told_what_the_others_were() {
+    let node = Node::new();
+    node.local.hold(GROUP);
+    node.group.newest().expect("opens the era");
+    let placed = node.put("a", "1");
+    node.local.step_down(GROUP);
+    node.group.give_up();
+    assert_eq!(outcome(&node.watch(placed)), Some(Outcome::Unknown));
+    // The log decides after all.
+    node.local.release(GROUP).expect("applied");
+    assert_eq!(outcome(&node.watch(placed)), Some(Outcome::Applied));
+}
+
 #[test]
 fn a_lost_answer_stays_lost_for_who_asks_later() {
     let node = Node::new();

