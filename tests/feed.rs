@@ -218,8 +218,8 @@ fn a_consumer_behind_retention_is_told_and_goes_on_from_a_bootstrap() {
         Security::Trust,
         &[
             "--retain-time=1ms",
-            "--retain-size=2MB",
-            "--segment-size=1MB",
+            "--retain-size=4MB",
+            "--segment-size=2MB",
             "--checkpoint-timeout=100ms",
         ],
     );
@@ -267,7 +267,7 @@ fn a_consumer_behind_retention_is_told_and_goes_on_from_a_bootstrap() {
         ));
     }
     let journal = program.folder().join("data/journal");
-    while bytes_of(&journal) > 8 << 20 {
+    while bytes_of(&journal) > 16 << 20 {
         assert!(
             Instant::now() < deadline,
             "{} bytes stay",

@@ -62,7 +62,7 @@ fn starts_that_can_not_work_say_what_to_do() {
         ),
         (
             &["--insecure", "--segment-size", "1kB"],
-            "between 1MB and 1GB",
+            "between 2MB and 1GB",
         ),
         (&["--insecure", "--log", "a=b=c"], "--log "),
     ] {

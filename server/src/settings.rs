@@ -60,7 +60,7 @@ pub struct Flags {
     /// The journal keeps at most this much for the feed [default: 16GB].
     #[arg(long, env = "FREEHOLD_RETAIN_SIZE", value_name = "SIZE")]
     pub retain_size: Option<Size>,
-    /// Size of a journal segment [default: 64MB].
+    /// Size of a journal segment, which also limits one row's change [default: 64MB].
     #[arg(long, env = "FREEHOLD_SEGMENT_SIZE", value_name = "SIZE")]
     pub segment_size: Option<Size>,
     /// Statements slower than this are logged; -1 for none, 0 for all, in milliseconds
@@ -232,7 +232,9 @@ fn invalid(text: impl Into<String>) -> Invalid {
 }
 
 /// Smallest and largest sizes that work.
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 30;
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=1 << 30;
+// One part of a large transaction is one record, which one segment must hold.
+const _: () = assert!(*SEGMENT_BYTES.start() >= 2 * storage::PART_BYTES_MAX as u64);
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 const CONNECTIONS_MAX: u32 = 100_000;
 
@@ -283,7 +285,7 @@ impl Flags {
         }
         let segment_bytes = self.segment_size.map_or(64 << 20, |s| s.0);
         if !SEGMENT_BYTES.contains(&segment_bytes) {
-            return Err(invalid("--segment-size must lie between 1MB and 1GB"));
+            return Err(invalid("--segment-size must lie between 2MB and 1GB"));
         }
         let cache_bytes = self.cache_size.map_or(256 << 20, |s| s.0);
         if cache_bytes < CACHE_BYTES_MIN {
@@ -432,6 +434,17 @@ mod tests {
         assert!(open("0.0.0.0:5432").check().is_err());
         assert!(open("127.0.0.1:0").check().is_ok());
         assert!(open("[::1]:0").check().is_ok());
+    }
+
+    #[test]
+    fn a_segment_holds_every_part_of_a_transaction() {
+        let sized = |bytes: u64| Flags {
+            segment_size: Some(Size(bytes)),
+            ..flags()
+        };
+        let error = sized(1 << 20).check().unwrap_err().to_string();
+        assert!(error.contains("between 2MB and 1GB"), "{error}");
+        assert!(sized(2 << 20).check().is_ok());
     }
 
     #[test]
