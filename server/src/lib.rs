@@ -14,10 +14,12 @@ mod views;
 
 pub use explain::explain;
 
+pub mod cert;
 pub mod check;
 pub mod demo;
 pub mod dump;
 pub mod logging;
+pub mod peer;
 pub mod settings;
 pub mod start;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use server::cert::{self, CertCommand};
 use server::check::{self, CheckFlags};
 use server::demo::{self, DemoFlags, ServiceFlags};
 use server::dump::{self, DumpCommand};
@@ -39,6 +40,9 @@ enum Command {
     /// Shows what a stopped node has on its disk. Exit codes as of `check`.
     #[command(subcommand)]
     Dump(DumpCommand),
+    /// Makes certificates for the connections between nodes.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Shows the main job: three services, their tables, the feed, a killed consumer.
     Demo(DemoFlags),
     /// One service of the demo.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Start { flags, config } => run_start(*flags, config),
         Command::Check(flags) => return judged(check::main(&flags)),
         Command::Dump(command) => return judged(dump::main(&command)),
+        Command::Cert(command) => cert::main(&command),
         Command::Demo(flags) => demo::main(&flags),
         Command::DemoService(flags) => demo::service(flags),
     };
