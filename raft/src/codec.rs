@@ -19,7 +19,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
-pub use self::snapshot::{SnapshotAnswer, SnapshotRequest};
+pub use self::snapshot::{CHUNK_BYTES_MAX, Offer, SnapshotAnswer, SnapshotRequest};
 use crate::log;
 use crate::transport::REQUEST_BYTES_MAX;
 use crate::types::{

@@ -8,14 +8,15 @@ use futures_util::{Stream, TryStreamExt};
 use journal::{Index, Journal, Kind, Payload, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, SnapshotMeta};
-use storage::{Group, GroupCheckpoint, PartSource, TableStore, Verdict};
+use storage::{Group, GroupCheckpoint, Groups, PartSource, Verdict};
 
 use crate::leadership::Leadership;
-use crate::snapshot::Data;
+use crate::snapshot::{Data, Staged, meta_of};
 use crate::types::{
     Command, LogId, ReplicaId, State, StoredMembership, Types, decode_state, encode_state, log_id,
     term_of,
 };
+use crate::upkeep::OnDisk;
 
 /// openraft's snapshot metadata for [`Types`].
 type Meta = openraft::alias::SnapshotMetaOf<Types>;
@@ -27,7 +28,7 @@ type Content = EntryPayload<Command, u64, ()>;
 /// The state machine.
 pub struct Machine {
     group: Arc<Group>,
-    store: Arc<dyn TableStore>,
+    groups: Arc<Groups>,
     journal: Journal,
     leadership: Arc<Leadership>,
     me: ReplicaId,
@@ -38,7 +39,7 @@ impl Machine {
     /// The state machine of a group as its last checkpoint left it.
     pub fn new(
         group: Arc<Group>,
-        store: Arc<dyn TableStore>,
+        groups: Arc<Groups>,
         journal: Journal,
         leadership: Arc<Leadership>,
         me: ReplicaId,
@@ -48,7 +49,7 @@ impl Machine {
         group.set_sole(is_sole(&state.members));
         Ok(Machine {
             group,
-            store,
+            groups,
             journal,
             leadership,
             me,
@@ -72,8 +73,17 @@ impl Machine {
         Ok(())
     }
 
+    fn install(&self, staged: &Staged) -> storage::Result<()> {
+        let (id, disk) = (self.group.id(), OnDisk(self.journal.clone()));
+        let (applied, meta) = (staged.applied, &staged.meta);
+        staged.read(|pieces| self.groups.install(id, applied, meta, pieces, &disk))?;
+        tracing::info!(group = %id, position = %applied.position, "a snapshot is installed");
+        Ok(())
+    }
+
     fn checkpoint(&self) -> Option<GroupCheckpoint> {
-        self.store
+        let store = self.groups.store();
+        store
             .checkpoint()
             .into_iter()
             .find(|c| c.group == self.group.id())
@@ -180,11 +190,7 @@ fn meta(checkpoint: Option<GroupCheckpoint>) -> io::Result<Meta> {
     if state.is_empty() {
         return Ok(SnapshotMeta::default());
     }
-    let applied = checkpoint.applied;
-    Ok(SnapshotMeta {
-        last_log_id: Some(log_id(applied.term.0, applied.index.0)),
-        last_membership: decoded(&state)?.members,
-    })
+    meta_of(checkpoint.applied, &state)
 }
 
 /// Names the last checkpoint.
@@ -233,14 +239,26 @@ impl RaftStateMachine<Types> for Machine {
         Builder(self.checkpoint())
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, _snapshot: Data) -> io::Result<()> {
-        Err(io::Error::other(format!(
-            "nobody can have sent a snapshot: {:?}",
-            meta.last_log_id
-        )))
+    /// Durable on return, for openraft purges the log behind it.
+    async fn install_snapshot(&mut self, meta: &Meta, snapshot: Data) -> io::Result<()> {
+        let Data::Staged(staged) = snapshot else {
+            let what = format!("nothing to install at {:?}", meta.last_log_id);
+            return Err(io::Error::other(what));
+        };
+        tokio::task::block_in_place(|| self.install(&staged)).map_err(io::Error::other)?;
+        self.state = decoded(&self.group.applied_log().1)?;
+        self.group.set_sole(is_sole(&self.state.members));
+        Ok(())
     }
 
+    /// What is applied, to be sent; or, while that can't be, the name of the last checkpoint.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        if let Some(export) = self.group.export().map_err(io::Error::other)? {
+            return Ok(Some(Snapshot {
+                meta: meta_of(export.applied(), export.raft_state())?,
+                snapshot: Data::Export(Box::new(export)),
+            }));
+        }
         let meta = meta(self.checkpoint())?;
         Ok(meta.last_log_id.is_some().then_some(Snapshot {
             meta,

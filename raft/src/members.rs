@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use journal::{GroupId, Index};
+use journal::{GroupId, Index, Record};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
@@ -14,7 +14,10 @@ use storage::Outcome;
 use crate::machine::decoded;
 use crate::node::{Member, Node};
 use crate::transport::NodeId;
-use crate::types::{ReplicaId, StoredMembership, Types, node_of, replica};
+use crate::types::{
+    Ballot, ReplicaId, StoredMembership, Types, encode_ballot, join_of, node_of, replica,
+};
+use crate::upkeep::OnDisk;
 use crate::{Error, Result};
 
 /// A transfer of leadership that has not happened by then has failed: an election follows.
@@ -149,6 +152,39 @@ impl Node {
                 _ => tokio::time::sleep(TRANSFER_POLL).await,
             }
         }
+    }
+}
+
+impl Node {
+    /// Ends this node's replica of a group, from which it was removed: its tables and its log go,
+    /// and its id never comes back. A later one begins with nothing.
+    pub fn close(&self, group: GroupId) -> BoxFuture<'_, Result<()>> {
+        self.close_group(group).boxed()
+    }
+
+    async fn close_group(&self, id: GroupId) -> Result<()> {
+        let _one = self.opening.lock().await;
+        let Some(member) = self.remove_member(id) else {
+            return Ok(());
+        };
+        if let Err(error) = member.raft.shutdown().await {
+            tracing::warn!(group = %id, %error, "Raft did not end in order");
+        }
+        member.group.step_down();
+        member.group.give_up();
+        let ended = encode_ballot(&Ballot::Ended(join_of(member.me)));
+        let records = vec![Record::vote(id, &ended), Record::truncate(id, Index(0))];
+        let journal = self.journal.clone();
+        let written = tokio::task::spawn_blocking(move || journal.append_wait(records));
+        written.await.map_err(|e| Error::Task(e.to_string()))??;
+        self.forget_tables(id).await
+    }
+
+    /// Removes what the tables have of a group that has ended.
+    pub(crate) async fn forget_tables(&self, id: GroupId) -> Result<()> {
+        let (groups, disk) = (self.groups.clone(), OnDisk(self.journal.clone()));
+        let removed = tokio::task::spawn_blocking(move || groups.remove(id, &disk));
+        Ok(removed.await.map_err(|e| Error::Task(e.to_string()))??)
     }
 }
 

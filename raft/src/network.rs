@@ -14,6 +14,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::codec::{Answer, Body, Request};
 use crate::snapshot::Data;
@@ -33,6 +34,8 @@ pub struct Network {
     pub group: GroupId,
     /// The way to other nodes.
     pub transport: Arc<dyn Transport>,
+    /// Permits to send a snapshot.
+    pub sending: Arc<Semaphore>,
 }
 
 /// Another replica of the group, as a lane of requests to it.
@@ -41,6 +44,7 @@ pub struct Peer {
     to: ReplicaId,
     lane: Lane,
     transport: Arc<dyn Transport>,
+    sending: Arc<Semaphore>,
 }
 
 impl Network {
@@ -50,6 +54,7 @@ impl Network {
             to,
             lane,
             transport: self.transport.clone(),
+            sending: self.sending.clone(),
         }
     }
 }
@@ -93,6 +98,12 @@ impl Peer {
     pub fn unreachable(&self, what: &str) -> Unreachable<Types> {
         let (to, group) = (self.to, self.group);
         Unreachable::from_string(format!("replica {to} of group {group}: {what}"))
+    }
+
+    /// Waits until a snapshot may be sent.
+    pub async fn may_send(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.sending.acquire().await.ok()
     }
 
     async fn ask_vote(&self, body: Body) -> Result<VoteResponse<Types>, RPCError<Types>> {

@@ -14,7 +14,7 @@ use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::RwLock;
 use storage::{Group, Groups, Proposal, Propose};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::barrier::Barrier;
@@ -22,6 +22,7 @@ use crate::leadership::Leadership;
 use crate::log::GroupLog;
 use crate::machine::Machine;
 use crate::network::Network;
+use crate::snapshot::{SENT_MAX, Staging};
 use crate::transport::{NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::writer::{self, Inbox};
@@ -66,6 +67,8 @@ pub struct Node {
     placement: RwLock<Placement>,
     /// Bytes of the journal that are kept for replicas that lag.
     pub(crate) lag_bytes: AtomicU64,
+    /// Permits to send a snapshot.
+    sending: Arc<Semaphore>,
     /// Nothing in the journal lay beyond it at open.
     floor: Position,
     /// Counts the changes of leadership that this node has seen.
@@ -84,6 +87,8 @@ pub(crate) struct Member {
     pub barrier: Barrier,
     /// Held by who changes the voters: one change at a time.
     pub change: tokio::sync::Mutex<()>,
+    /// A snapshot that is arriving.
+    pub staging: tokio::sync::Mutex<Option<Staging>>,
     /// An election against a suspect is under way.
     pub electing: AtomicBool,
     watcher: JoinHandle<()>,
@@ -154,6 +159,7 @@ impl Node {
             members: RwLock::default(),
             inboxes: Arc::default(),
             placement: RwLock::new(Arc::new(move || vec![me])),
+            sending: Arc::new(Semaphore::new(SENT_MAX)),
             lag_bytes: AtomicU64::new(LAG_BYTES_MAX),
             floor,
             changes: Arc::new(watch::channel(0).0),
@@ -188,7 +194,10 @@ impl Node {
             let mut alone = Vec::new();
             for id in ids {
                 let join = match node.ballot(id)? {
-                    Some(Ballot::Ended(_)) => continue,
+                    Some(Ballot::Ended(_)) => {
+                        node.forget_tables(id).await?;
+                        continue;
+                    }
                     Some(Ballot::Vote(_, join)) => join,
                     None => FIRST_JOIN,
                 };
@@ -252,6 +261,12 @@ impl Node {
         self.members.read().values().cloned().collect()
     }
 
+    /// Takes a replica out: it gets no request and no proposal any more.
+    pub(crate) fn remove_member(&self, id: GroupId) -> Option<Arc<Member>> {
+        self.inboxes.0.write().remove(&id);
+        self.members.write().remove(&id)
+    }
+
     /// Opens this node's replica of a group, in the runtime of Raft. Asks for nothing.
     pub(crate) async fn open_group(
         &self,
@@ -269,11 +284,11 @@ impl Node {
             self.changes.clone(),
         );
         let me = replica(self.me, join);
-        let store = self.groups.store().clone();
-        let log = GroupLog::new(id, self.journal.clone(), join).known(store.persisted(id))?;
+        let held = self.groups.store().persisted(id);
+        let log = GroupLog::new(id, self.journal.clone(), join).known(held)?;
         let machine = Machine::new(
             group.clone(),
-            store,
+            self.groups.clone(),
             self.journal.clone(),
             leadership.clone(),
             me,
@@ -281,6 +296,7 @@ impl Node {
         let network = Network {
             group: id,
             transport: self.transport.clone(),
+            sending: self.sending.clone(),
         };
         let raft = Raft::build(me, config()?, network, log, machine)
             .await
@@ -294,6 +310,7 @@ impl Node {
             group,
             me,
             change: tokio::sync::Mutex::default(),
+            staging: tokio::sync::Mutex::default(),
             electing: false.into(),
             watcher,
         });

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::GroupId;
 
-use crate::codec::{Answer, Body, Request};
+use crate::codec::{Answer, Body, Request, SnapshotRequest};
 use crate::node::{Member, Node};
 use crate::transport::NodeId;
 use crate::types::{Ballot, ReplicaId, Vote, join_of, node_of};
@@ -31,9 +31,22 @@ impl Node {
         if node_of(request.to) != self.me || !speaks_for_itself(from, &request.body) {
             return Answer::Refused;
         }
-        match self.asked(request.group, request.to).await {
-            Some(member) => member.answer(request.body).await,
-            None => Answer::Refused,
+        let Some(member) = self.asked(request.group, request.to).await else {
+            return Answer::Refused;
+        };
+        match request.body {
+            Body::Snapshot(part) => self.receive(member, from, part).await,
+            body => member.answer(body).await,
+        }
+    }
+
+    /// In Raft's runtime, whose threads may wait for the disk.
+    async fn receive(&self, member: Arc<Member>, from: NodeId, part: SnapshotRequest) -> Answer {
+        let store = self.groups.store().clone();
+        let receiving = async move { member.receive(from, part, &*store).await };
+        match self.runtime.spawn(receiving).await {
+            Ok(Some(answer)) => Answer::Snapshot(answer),
+            Ok(None) | Err(_) => Answer::Refused,
         }
     }
 
@@ -41,6 +54,10 @@ impl Node {
     /// new one opens it, empty: it may vote, and learns the rest from the leader.
     async fn asked(self: &Arc<Self>, group: GroupId, to: ReplicaId) -> Option<Arc<Member>> {
         if let Some(member) = self.member(group) {
+            if join_of(to) > join_of(member.me) {
+                // Its removal was committed before another number was given to this node.
+                self.end_outdated(group);
+            }
             return (member.me == to).then_some(member);
         }
         let node = self.clone();
@@ -48,6 +65,15 @@ impl Node {
             .runtime
             .spawn(async move { node.open_asked(group, to).await });
         opened.await.ok().flatten()
+    }
+
+    fn end_outdated(self: &Arc<Self>, group: GroupId) {
+        let node = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = node.close(group).await {
+                tracing::error!(%group, %error, "a removed replica does not end");
+            }
+        });
     }
 
     async fn open_asked(&self, group: GroupId, to: ReplicaId) -> Option<Arc<Member>> {

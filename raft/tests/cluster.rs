@@ -267,3 +267,129 @@ fn a_leader_that_is_removed_hands_over() {
     cluster.write(10, "after");
     assert_eq!(cluster.settle().len(), 11);
 }
+
+/// Writes more than a segment of the journal holds, then lets it go on these nodes.
+fn fill_and_purge(cluster: &Cluster, keys: std::ops::Range<u64>, on: &[u32]) {
+    let large = "x".repeat(200 << 10);
+    keys.for_each(|n| cluster.write(n, &large));
+    for number in on {
+        let node = &cluster[*number].node;
+        node.keep_for_lagging(0);
+        cluster.runtime.block_on(node.checkpoint()).unwrap();
+        // A leader waits until nothing of it is on the way to a follower.
+        let journal = &cluster[*number].journal;
+        until("the log is purged", || {
+            journal.state(GROUP).purged.is_some()
+        });
+    }
+}
+
+#[test]
+fn a_follower_behind_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::start(3);
+    (0..5).for_each(|n| cluster.write(n, "before"));
+    cluster.settle();
+    let old = cluster[3].group().applied();
+    let left = cluster.kill(3, 2);
+    fill_and_purge(&cluster, 5..20, &[1, 2]);
+    let purged = cluster[1].journal.state(GROUP).purged;
+    cluster.restart(3, left);
+    assert_eq!(cluster.settle().len(), 20);
+    let state = cluster[3].journal.state(GROUP);
+    assert!(state.purged >= purged, "{state:?}");
+    let group = cluster[3].group();
+    assert!(group.get(harness::TREE, &key(1), old).is_err(), "below it");
+    // What was installed is durable, and the log goes on behind it.
+    cluster.write(20, "after");
+    cluster.settle();
+    let left = cluster.kill(3, 3);
+    cluster.write(21, "while it was away");
+    cluster.restart(3, left);
+    assert_eq!(cluster.settle().len(), 22);
+    // It counts like any other.
+    cluster.kill(1, 1);
+    cluster.write(22, "after");
+    assert_eq!(cluster.settle().len(), 23);
+}
+
+#[test]
+fn a_new_voter_begins_with_a_snapshot_over_a_lossy_network() {
+    let seed = 3;
+    println!("seed {seed}");
+    let mut cluster = Cluster::empty(1);
+    cluster.make(1, &[NodeId(1)]);
+    fill_and_purge(&cluster, 0..20, &[1]);
+    fill_and_purge(&cluster, 20..25, &[1]);
+    assert!(cluster[1].journal.state(GROUP).purged.is_some());
+    cluster.add(2);
+    cluster.add(3);
+    cluster.net.unreliable(seed, 10, Duration::from_millis(2));
+    let voters = nodes([1, 2, 3]);
+    let change = cluster[1].node.change_voters(GROUP, &voters);
+    cluster.runtime.block_on(change).unwrap();
+    cluster.net.heal();
+    cluster.write(25, "after");
+    assert_eq!(cluster.settle().len(), 26);
+}
+
+/// What the isolated leader has pending is passed over by a snapshot: nobody can tell any more.
+#[test]
+fn what_a_snapshot_passes_over_is_unknown() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    cluster.settle();
+    cluster.net.isolate(1);
+    let pending = cluster.propose(1, 2, "never").expect("it still leads");
+    until("another one leads", || {
+        [2, 3].iter().any(|n| cluster[*n].group().term().is_some())
+    });
+    let leads = |n: &u32| cluster[*n].group().term().is_some();
+    let second = [2, 3].into_iter().find(leads).unwrap();
+    let large = "x".repeat(200 << 10);
+    for n in 10..30 {
+        let position = cluster.propose(second, n, &large).unwrap();
+        assert_eq!(cluster.outcome(second, position), Some(Outcome::Applied));
+    }
+    let node = &cluster[second].node;
+    node.keep_for_lagging(0);
+    cluster.runtime.block_on(node.checkpoint()).unwrap();
+    cluster.net.heal();
+    assert_eq!(cluster.outcome(1, pending), Some(Outcome::Unknown));
+    assert_eq!(cluster.settle().len(), 21);
+}
+
+/// A removed replica ends with all that it had. Its node may come back, as a new one.
+#[test]
+fn a_removed_replica_ends_and_its_node_may_join_again() {
+    let mut cluster = Cluster::start(3);
+    (0..10).for_each(|n| cluster.write(n, "row"));
+    cluster.settle();
+    let change = |cluster: &Cluster, voters: &[u32]| {
+        let voters = nodes(voters.iter().copied());
+        let change = cluster[1].node.change_voters(GROUP, &voters);
+        cluster.runtime.block_on(change).unwrap();
+    };
+    change(&cluster, &[1, 2]);
+    cluster
+        .runtime
+        .block_on(cluster[3].node.close(GROUP))
+        .unwrap();
+    assert!(cluster[3].node.groups().get(GROUP).is_none());
+    cluster.write(10, "row");
+    // The end is remembered.
+    let left = cluster.kill(3, 1);
+    cluster.restart(3, left);
+    assert!(cluster[3].node.groups().get(GROUP).is_none());
+    change(&cluster, &[1, 2, 3]);
+    let replicas = cluster[1].node.replicas(GROUP);
+    let joined = replicas.iter().find(|r| r.node == NodeId(3)).unwrap();
+    assert_eq!(joined.replica, 3 << 32 | 2);
+    assert_eq!(cluster.settle().len(), 11);
+    let left = cluster.kill(3, 1);
+    cluster.restart(3, left);
+    assert_eq!(cluster.settle().len(), 11);
+    // The same without being told of its end: the next number says it.
+    change(&cluster, &[1, 2]);
+    change(&cluster, &[1, 2, 3]);
+    assert_eq!(cluster.settle().len(), 11);
+}

@@ -13,6 +13,7 @@ mod large;
 mod log;
 mod overlay;
 mod queue;
+mod replace;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -425,6 +426,8 @@ impl Group {
         let mut writer = self.writer.lock();
         let outcome = if writer.is_lost(position) {
             Outcome::Lost
+        } else if writer.is_unknown(position) {
+            Outcome::Unknown
         } else if position <= self.shared.applied.get() {
             Outcome::Applied
         } else if writer.is_given_up(position) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use journal::{GroupId, Index, Position};
 use parking_lot::{Mutex, RwLock};
 
@@ -10,9 +11,21 @@ use crate::group::Parts;
 use crate::ids::TxIds;
 use crate::meta::Meta;
 use crate::publish::Publish;
+use crate::snapshot::Rows;
 use crate::{
-    Applied, Clock, Durable, Group, GroupCheckpoint, Observer, Propose, Result, TableStore,
+    Applied, Clock, Durable, Error, Group, GroupCheckpoint, Observer, Pieces, Propose, Result,
+    TableStore,
 };
+
+/// A group that a checkpoint treats in another way than the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Other {
+    None,
+    /// Of this one the journal need not have anything.
+    Installed(GroupId),
+    /// This one is gone.
+    Removed(GroupId),
+}
 
 /// All groups held by this node, over one table store.
 pub struct Groups {
@@ -125,16 +138,68 @@ impl Groups {
     /// moment in which it begins.
     pub fn checkpoint(&self, durable: &dyn Durable) -> Result<()> {
         let _one = self.checkpoint.lock();
+        self.write_checkpoint(durable, Other::None)
+    }
+
+    /// Replaces all of a group by an export of another replica, which [`check_export`] has found
+    /// whole; on return that is durable. Reads below its position are refused from the beginning
+    /// on; after a crash in between there is what was there before. The journal's log of the
+    /// group does not continue the new state: it is the caller's to cut, afterwards.
+    ///
+    /// [`check_export`]: crate::check_export
+    pub fn install(
+        &self,
+        id: GroupId,
+        applied: Applied,
+        meta: &Bytes,
+        pieces: &mut Pieces<'_>,
+        durable: &dyn Durable,
+    ) -> Result<()> {
+        let meta = Meta::decode(meta)?;
+        let group = self.get(id).ok_or(Error::NoGroup(id))?;
+        let one = self.checkpoint.lock();
+        let mut pieces = || pieces();
+        group.replace(applied, meta, &mut Rows::new(&mut pieces))?;
+        self.write_checkpoint(durable, Other::Installed(id))?;
+        drop(one);
+        group.tell_published();
+        Ok(())
+    }
+
+    /// Ends a group: its tables go, durably, and what it was is forgotten. Who still has it
+    /// reads nothing there any more. One that has nothing is left alone.
+    pub fn remove(&self, id: GroupId, durable: &dyn Durable) -> Result<()> {
+        let _one = self.checkpoint.lock();
+        let mut last = self.store.checkpoint().into_iter();
+        let last = last.find(|last| last.group == id);
+        let trees = self.store.trees().into_iter();
+        let trees: Vec<_> = trees.filter(|tree| tree.group == id).collect();
+        self.groups.write().remove(&id);
+        self.publish.remove(id);
+        if trees.is_empty() && last.is_none_or(|last| last.applied == Applied::default()) {
+            return Ok(());
+        }
+        for tree in trees {
+            self.store.drop_tree(tree)?;
+        }
+        self.write_checkpoint(durable, Other::Removed(id))
+    }
+
+    fn write_checkpoint(&self, durable: &dyn Durable, other: Other) -> Result<()> {
         let groups = self.all();
+        let wait = |group: &Group, index| match other == Other::Installed(group.id()) {
+            true => Ok(()),
+            false => durable.wait(group.id(), index),
+        };
         // Most of the waiting is done here; under the locks there is little left to wait for.
         for group in &groups {
-            durable.wait(group.id(), group.applied_log().0.index)?;
+            wait(group, group.applied_log().0.index)?;
         }
         let states: Vec<_> = groups.iter().map(|group| group.lock_log()).collect();
         let mut checkpoints = Vec::with_capacity(groups.len());
         let mut parts: Vec<Option<Index>> = Vec::with_capacity(groups.len());
         for (group, state) in groups.iter().zip(&states) {
-            durable.wait(group.id(), state.applied.index)?;
+            wait(group, state.applied.index)?;
             let raft = group.meta(state).encode();
             checkpoints.push(GroupCheckpoint {
                 group: group.id(),
@@ -152,6 +217,12 @@ impl Groups {
                 .into_iter()
                 .filter(|last| !held(last)),
         );
+        for checkpoint in &mut checkpoints {
+            if other == Other::Removed(checkpoint.group) {
+                checkpoint.applied = Applied::default();
+                checkpoint.raft = Meta::default().encode();
+            }
+        }
         checkpoints.sort_by_key(|checkpoint| checkpoint.group);
         let checkpoint = self.store.begin_checkpoint(checkpoints)?;
         drop(states);

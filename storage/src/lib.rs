@@ -15,6 +15,7 @@ mod meta;
 mod propose;
 mod publish;
 mod row;
+mod snapshot;
 mod store;
 mod sums;
 pub mod system;
@@ -42,6 +43,7 @@ pub use locks::{
 pub use memory::MemoryStore;
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};
 pub use row::{ColumnId, Columns, Row, RowWriter};
+pub use snapshot::{Export, Pieces, check_export};
 pub use store::{
     Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
     StoreKind, StoreOptions, TableFile, TableStore, TreeId, VALUE_BYTES_MAX, Write, kind_of, open,

@@ -72,7 +72,8 @@ pub trait Observer: Send + Sync {
     /// An entry that changes system trees (numbers up to `TreeId::SYSTEM_MAX`) is in the store
     /// and its position is about to be published: who reads at `position` may rely on what this
     /// call has done. `changes` are those of system trees only. Called with the group's apply
-    /// lock held: must be quick.
+    /// lock held: must be quick. A snapshot that replaces all of the group comes here as one
+    /// entry, with the difference to what was there.
     fn system(&self, _group: GroupId, _position: Position, _changes: &[Change]) {}
 
     /// The group's applied position is now `position`. Called after each entry, in order; must

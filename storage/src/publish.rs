@@ -73,6 +73,32 @@ impl Publish {
         }
     }
 
+    /// Holds a group no more.
+    pub fn remove(&self, id: GroupId) {
+        let mut groups = self.groups.lock();
+        groups.remove(&id);
+        unblock(&mut groups);
+    }
+
+    /// A group's state was replaced by a snapshot as of `position`. What its sender was shown is
+    /// shown here: between two nodes that follow the same groups cuts may differ for a moment.
+    pub fn replace(
+        &self,
+        id: GroupId,
+        position: Position,
+        shown: Position,
+        mut blocked: VecDeque<(Position, Deps)>,
+    ) {
+        let mut groups = self.groups.lock();
+        if let Some(group) = groups.get_mut(&id) {
+            group.applied.set(position);
+            group.shown = shown.max(group.shown);
+            blocked.retain(|(position, _)| *position > group.shown);
+            group.blocked = blocked;
+        }
+        unblock(&mut groups);
+    }
+
     /// Positions of several groups at one moment.
     pub fn cut(&self, ids: &[GroupId]) -> Vec<(GroupId, Position)> {
         let groups = self.groups.lock();

@@ -71,6 +71,45 @@ fn readable_before_it_is_durable_and_done_after() {
     }
 }
 
+/// A log that begins anew behind a snapshot: what was there before is nobody's any more.
+#[test]
+fn a_group_begins_anew_at_any_index() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk).expect("open");
+    for index in 1..=60 {
+        let records = vec![entry(1, 1, index), entry(2, 1, index)];
+        journal.append_wait(records).expect("append");
+    }
+    let purge = |upto| Record::purge(G, Term(1), Index(upto));
+    journal.append_wait(vec![purge(30)]).expect("append");
+    let anew = vec![Record::truncate(G, Index(0)), purge(99)];
+    journal.append_wait(anew).expect("append");
+    let check = |journal: &Journal, last: u64| {
+        let state = journal.state(G);
+        assert_eq!(state.purged, Some((Term(1), Index(99))));
+        assert_eq!(state.durable, Some(Index(last)));
+        assert_eq!(state.last.map(|(_, index, _)| index), Some(Index(last)));
+        assert_eq!(state.greatest, entry(1, 2, last).position);
+        let first = all(journal, 1).first().map(|record| record.index);
+        assert_eq!(first, (last > 99).then_some(Index(100)));
+        assert_eq!(all(journal, 2).len(), 60, "the other group stays");
+    };
+    let greatest = journal.state(G).greatest;
+    assert_eq!((greatest, all(&journal, 1).len()), (Position(601), 0));
+    journal.close();
+    let journal = open(&disk).expect("open again");
+    assert_eq!(journal.state(G).purged, Some((Term(1), Index(99))));
+    assert!(all(&journal, 1).is_empty());
+    for index in 100..=140 {
+        journal
+            .append_wait(vec![entry(1, 2, index)])
+            .expect("append");
+    }
+    check(&journal, 140);
+    journal.close();
+    check(&open(&disk).expect("open again"), 140);
+}
+
 #[test]
 fn truncated_and_written_again() {
     let disk = MemoryDisk::new();

@@ -1,8 +1,7 @@
 //! The messages by which a snapshot travels: an offer, chunks in order, the end.
 //!
 //! ```text
-//! offer: 1 u8 | id u64 | vote | last log id | state of Raft: length u32, bytes
-//!        | position u64 | meta: length u32, bytes
+//! offer: 1 u8 | id u64 | vote | last log id | position u64 | meta: length u32, bytes
 //! chunk: 2 u8 | id u64 | number u32 | length u32, bytes
 //! end:   3 u8 | id u64 | chunks u32
 //! ```
@@ -50,8 +49,6 @@ pub struct Offer {
     pub vote: Vote,
     /// The last entry that it contains.
     pub last: LogId,
-    /// What a checkpoint keeps for Raft.
-    pub raft: Bytes,
     /// The position as of which the trees are.
     pub position: Position,
     /// What storage keeps beside the trees.
@@ -79,7 +76,6 @@ impl SnapshotRequest {
                 out.put_u64_le(offer.id);
                 put_vote(out, &offer.vote);
                 put_log_id(out, Some(&offer.last));
-                put_bytes(out, &offer.raft);
                 out.put_u64_le(offer.position.0);
                 put_bytes(out, &offer.meta);
             }
@@ -99,7 +95,7 @@ impl SnapshotRequest {
 
     pub(super) fn bytes_about(&self) -> usize {
         match self {
-            SnapshotRequest::Offer(offer) => offer.raft.len() + offer.meta.len(),
+            SnapshotRequest::Offer(offer) => offer.meta.len(),
             SnapshotRequest::Chunk { bytes, .. } => bytes.len(),
             SnapshotRequest::End { .. } => 0,
         }
@@ -115,7 +111,6 @@ impl SnapshotRequest {
                     id,
                     vote,
                     last: last.ok_or(Malformed("an empty snapshot"))?,
-                    raft: get_bytes(rest, META_BYTES_MAX)?,
                     position: Position(u64(rest)?),
                     meta: get_bytes(rest, META_BYTES_MAX)?,
                 })

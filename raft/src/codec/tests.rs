@@ -57,7 +57,6 @@ fn requests() -> Vec<Request> {
         id: 9,
         vote: vote(5),
         last: log_id(4, 8),
-        raft: Bytes::from_static(b"members"),
         position: Position(77),
         meta: Bytes::from_static(b"meta"),
     };

@@ -75,6 +75,8 @@ pub(super) struct Writer {
     given_up: Position,
     /// Positions (from, to] that never committed; ascending.
     lost: VecDeque<(Position, Position)>,
+    /// Positions (from, to] of this node of which a snapshot does not tell what became; ascending.
+    unknown: VecDeque<(Position, Position)>,
     pub parts: HashMap<TxId, PartsProgress>,
     /// Large transactions of this term that have failed: each entry says so until one that does
     /// is applied.
@@ -93,8 +95,29 @@ impl Writer {
     }
 
     pub fn is_lost(&self, position: Position) -> bool {
-        let at = self.lost.partition_point(|(_, to)| *to < position);
-        self.lost.get(at).is_some_and(|(from, _)| *from < position)
+        is_in(&self.lost, position)
+    }
+
+    pub fn is_unknown(&self, position: Position) -> bool {
+        is_in(&self.unknown, position)
+    }
+
+    /// Takes the pending entries up to a position out of the queue, decided nobody knows how.
+    pub fn forget_front(&mut self, upto: Position) {
+        while let Some(entry) = self.pending.pop_front_if(|entry| entry.position <= upto) {
+            self.pending_bytes -= entry.bytes;
+            if entry.refused {
+                self.lose(entry.prev, entry.position);
+                continue;
+            }
+            match self.unknown.back_mut() {
+                Some((_, end)) if *end >= entry.prev => *end = entry.position,
+                _ => self.unknown.push_back((entry.prev, entry.position)),
+            }
+            if self.unknown.len() > LOST_MAX {
+                self.unknown.pop_front();
+            }
+        }
     }
 
     /// Were those who waited for it told that its outcome is not known?
@@ -161,6 +184,8 @@ impl Writer {
             let (key, done) = first.remove_entry();
             if self.is_lost(key.0) {
                 calls.outcomes.push((done, Outcome::Lost));
+            } else if self.is_unknown(key.0) {
+                calls.outcomes.push((done, Outcome::Unknown));
             } else if key.0 <= applied {
                 calls.outcomes.push((done, Outcome::Applied));
             } else {
@@ -191,4 +216,10 @@ impl Writer {
         }
         calls
     }
+}
+
+/// Is a position in one of these ascending ranges (from, to]?
+fn is_in(ranges: &VecDeque<(Position, Position)>, position: Position) -> bool {
+    let at = ranges.partition_point(|(_, to)| *to < position);
+    ranges.get(at).is_some_and(|(from, _)| *from < position)
 }

@@ -345,7 +345,7 @@ impl Group {
     }
 
     /// Forgets all that was computed on what is not applied: overlay, locks, transactions.
-    fn drop_era(&self, writer: &mut Writer) {
+    pub(super) fn drop_era(&self, writer: &mut Writer) {
         let applied = self.shared.applied.get();
         writer.mending = false;
         writer.opened = false;
