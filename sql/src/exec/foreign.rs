@@ -1,6 +1,7 @@
 //! Foreign keys within one owner: references are checked under KEY SHARE, removed keys act on
 //! the rows that reference them; NO ACTION waits for the end of the statement, deferred
-//! constraints for COMMIT.
+//! constraints for COMMIT. What waits counts against the transaction's size, and a long INSERT or
+//! COPY makes most of its checks on the way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::writer::{Writer, table_of};
 use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table};
 use crate::error::{Error, state};
-use crate::exec::{ExecCx, Row};
+use crate::exec::{ExecCx, Row, row_bytes};
 use crate::transaction::{Policy, RowMode, Stop, Wait};
 use crate::types::key::encode_key;
 use crate::types::{CastContext, Datum, cast};
@@ -23,7 +24,7 @@ pub enum DeferredCheck {
         /// The referencing table.
         child: Arc<Table>,
         /// Its constraint.
-        key: ForeignKey,
+        key: Arc<ForeignKey>,
         /// The referencing values.
         values: Vec<Datum>,
     },
@@ -34,7 +35,7 @@ pub enum DeferredCheck {
         /// The referencing table.
         child: Arc<Table>,
         /// Its constraint.
-        key: ForeignKey,
+        key: Arc<ForeignKey>,
         /// The values that were referenced.
         values: Vec<Datum>,
     },
@@ -44,6 +45,20 @@ impl DeferredCheck {
     fn key(&self) -> &ForeignKey {
         match self {
             DeferredCheck::Parent { key, .. } | DeferredCheck::Children { key, .. } => key,
+        }
+    }
+
+    /// Bytes that it keeps.
+    fn bytes(&self) -> u64 {
+        let (DeferredCheck::Parent { values, .. } | DeferredCheck::Children { values, .. }) = self;
+        (std::mem::size_of::<Work>() + row_bytes(values)) as u64
+    }
+
+    /// Can no later row of an INSERT change the answer? One into the referenced table can.
+    fn stands(&self) -> bool {
+        match self {
+            DeferredCheck::Parent { child, key, .. } => key.references != child.id,
+            DeferredCheck::Children { .. } => false,
         }
     }
 
@@ -68,6 +83,12 @@ impl DeferredCheck {
 #[derive(Default)]
 pub(super) struct After {
     queue: VecDeque<Work>,
+    /// What [`After::run_ahead`] has left for the end of the statement.
+    left: VecDeque<Work>,
+    /// Bytes that both keep.
+    bytes: u64,
+    /// Checks and actions that are done.
+    done: u64,
     depth: usize,
 }
 
@@ -81,11 +102,28 @@ enum Work {
 struct Action {
     parent: Arc<Table>,
     child: Arc<Table>,
-    key: ForeignKey,
+    key: Arc<ForeignKey>,
     action: ReferentialAction,
     before: Vec<Datum>,
     now: Option<Vec<Datum>>,
 }
+
+impl Work {
+    /// Bytes that it keeps.
+    fn bytes(&self) -> u64 {
+        match self {
+            Work::Check(check) => check.bytes(),
+            Work::Action(action) => {
+                let now = action.now.as_ref().map_or(0, |now| row_bytes(now));
+                let values = row_bytes(&action.before) + now;
+                (std::mem::size_of::<Work>() + std::mem::size_of::<Action>() + values) as u64
+            }
+        }
+    }
+}
+
+/// Checks that come together before they are made on the way.
+const CHECKS_AHEAD: usize = 256;
 
 /// How deep referential actions may follow one another.
 const ACTIONS_DEPTH_MAX: usize = 200;
@@ -109,12 +147,29 @@ impl After {
         }
     }
 
-    fn reference(&mut self, child: &Arc<Table>, key: &ForeignKey, values: Vec<Datum>) {
+    fn push(&mut self, work: Work) {
+        self.bytes += work.bytes();
+        self.queue.push_back(work);
+    }
+
+    /// Takes the first work out of the queue.
+    fn pop(&mut self) -> Option<Work> {
+        let work = self.queue.pop_front()?;
+        self.bytes -= work.bytes();
+        Some(work)
+    }
+
+    /// Checks and actions that are done.
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    fn reference(&mut self, child: &Arc<Table>, key: &Arc<ForeignKey>, values: Vec<Datum>) {
         let nulls = values.iter().filter(|value| value.is_null()).count();
         if nulls > 0 && (!key.full || nulls == values.len()) {
             return;
         }
-        self.queue.push_back(Work::Check(DeferredCheck::Parent {
+        self.push(Work::Check(DeferredCheck::Parent {
             child: child.clone(),
             key: key.clone(),
             values,
@@ -162,7 +217,7 @@ impl After {
         }
         let (parent, child) = (writer.table().clone(), reference.table.clone());
         let key = reference.key.clone();
-        self.queue.push_back(match action {
+        self.push(match action {
             ReferentialAction::NoAction => Work::Check(DeferredCheck::Children {
                 parent,
                 child,
@@ -196,8 +251,8 @@ impl After {
             return Err(Stop::Error(crate::bind::too_deep()));
         }
         let mut below = After {
-            queue: VecDeque::new(),
             depth: self.depth + 1,
+            ..After::default()
         };
         below.follow(child, key, action.action, before, action.now.as_deref(), cx)?;
         crate::expr::deep(|| below.run(cx))
@@ -217,6 +272,7 @@ impl After {
         let columns = slots(child, &key.columns);
         for row_key in referencing(child, key, before, usize::MAX, cx)? {
             cx.tick()?;
+            self.fits(cx)?;
             let mode = RowMode::Update;
             cx.transaction
                 .lock_row(child.group, child.tree, &row_key, mode, Policy::Wait)?;
@@ -276,22 +332,61 @@ impl After {
         Ok(())
     }
 
+    /// What waits counts with what the transaction has written.
+    ///
+    /// # Errors
+    /// 54000.
+    pub(super) fn fits(&self, cx: &ExecCx<'_>) -> Result<(), Stop> {
+        Ok(cx.transaction.fits(self.bytes + cx.deferred.bytes)?)
+    }
+
+    /// The first check goes to the transaction.
+    fn defer(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        if let Some(Work::Check(check)) = self.pop() {
+            cx.deferred.push(check);
+        }
+        self.fits(cx)
+    }
+
+    /// Called between two rows of an INSERT or COPY: makes the checks that have come together, if
+    /// they are many. Those that a later row may still satisfy are left for the end.
+    pub(super) fn run_ahead(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        self.fits(cx)?;
+        if self.queue.len() < CHECKS_AHEAD {
+            return Ok(());
+        }
+        while let Some(work) = self.queue.front() {
+            cx.tick()?;
+            match work {
+                Work::Check(check) if is_deferred(check.key(), cx) => self.defer(cx)?,
+                Work::Check(check) if check.stands() => {
+                    check.run(cx)?;
+                    self.pop();
+                    self.done += 1;
+                }
+                Work::Check(_) | Work::Action(_) => self.left.extend(self.queue.pop_front()),
+            }
+        }
+        Ok(())
+    }
+
     /// Runs what is due at the end of the statement; deferred checks go to the transaction.
     pub(super) fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        self.left.append(&mut self.queue);
+        std::mem::swap(&mut self.left, &mut self.queue);
         // What has to wait stays in the queue: COPY calls again when the waiting is over.
         while let Some(work) = self.queue.front() {
             cx.tick()?;
             match work {
                 Work::Check(check) if is_deferred(check.key(), cx) => {
-                    if let Some(Work::Check(check)) = self.queue.pop_front() {
-                        cx.deferred.push(check);
-                    }
+                    self.defer(cx)?;
                     continue;
                 }
                 Work::Check(check) => check.run(cx)?,
                 Work::Action(action) => self.carry_out(action, cx)?,
             }
-            self.queue.pop_front();
+            self.pop();
+            self.done += 1;
         }
         Ok(())
     }
@@ -305,12 +400,15 @@ fn is_deferred(key: &ForeignKey, cx: &ExecCx<'_>) -> bool {
 #[derive(Default)]
 pub struct Deferred {
     checks: Vec<DeferredCheck>,
+    /// What they keep.
+    bytes: u64,
     all: Option<bool>,
     named: std::collections::BTreeMap<u32, bool>,
 }
 
 impl Deferred {
     fn push(&mut self, check: DeferredCheck) {
+        self.bytes += check.bytes();
         self.checks.push(check);
     }
 
@@ -341,19 +439,21 @@ impl Deferred {
     /// The checks to run: all at COMMIT, those that are immediate now after SET CONSTRAINTS.
     pub fn take(&mut self, commit: bool) -> Vec<DeferredCheck> {
         let checks = std::mem::take(&mut self.checks);
+        self.bytes = 0;
         if commit {
             return checks;
         }
-        let (later, now) = checks.into_iter().partition(|check: &DeferredCheck| {
-            self.is_deferred(check.key().id, check.key().deferred)
-        });
-        self.checks = later;
+        let (later, now): (Vec<_>, Vec<_>) =
+            checks.into_iter().partition(|check: &DeferredCheck| {
+                self.is_deferred(check.key().id, check.key().deferred)
+            });
+        self.put_back(later.into_iter());
         now
     }
 
     /// Gives back checks that could not be run yet.
     pub fn put_back(&mut self, checks: impl Iterator<Item = DeferredCheck>) {
-        self.checks.extend(checks);
+        checks.for_each(|check| self.push(check));
     }
 
     /// How many checks wait (savepoints go back to it with `truncate`).
@@ -368,7 +468,9 @@ impl Deferred {
 
     /// Forgets the checks made after a savepoint.
     pub fn truncate(&mut self, len: usize) {
-        self.checks.truncate(len);
+        for gone in self.checks.drain(len.min(self.checks.len())..) {
+            self.bytes -= gone.bytes();
+        }
     }
 }
 

@@ -60,6 +60,9 @@ impl Modify {
 
     /// Writes everything; the rows of RETURNING are kept.
     fn run(&mut self, plan: &ModifyPlan, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        // Rows that are replaced may have actions that satisfy what was written before them.
+        let only_inserts = plan.kind == ModifyKind::Insert
+            && plan.conflict.as_ref().is_none_or(|c| c.update.is_none());
         while let Some(row) = self.next_source(plan.spool, cx)? {
             cx.tick()?;
             let written = match plan.kind {
@@ -70,6 +73,10 @@ impl Modify {
             let Some(new) = written else {
                 continue;
             };
+            match only_inserts {
+                true => self.after.run_ahead(cx)?,
+                false => self.after.fits(cx)?,
+            }
             self.affected += 1;
             if !plan.returning.is_empty() {
                 let mut full = row;

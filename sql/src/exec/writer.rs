@@ -36,7 +36,7 @@ pub struct Referenced {
     /// The referencing table.
     pub table: Arc<Table>,
     /// Its constraint.
-    pub key: ForeignKey,
+    pub key: Arc<ForeignKey>,
 }
 
 /// A table's write path, compiled once per catalog version.
@@ -56,7 +56,7 @@ pub struct Writer {
     key: Option<Vec<(usize, Type, bool, bool)>>,
     key_columns: Vec<usize>,
     /// Foreign keys of this table with their parents.
-    pub(super) foreign: Vec<(ForeignKey, Arc<Table>)>,
+    pub(super) foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
     pub(super) referenced: Vec<Referenced>,
 }
 
@@ -123,7 +123,8 @@ impl Writer {
                 key_columns.extend(&shape.reads);
             }
         }
-        let foreign = table.foreign_keys().cloned().zip(parts.parents).collect();
+        let keys = table.foreign_keys().map(|key| Arc::new(key.clone()));
+        let foreign = keys.zip(parts.parents).collect();
         Ok(Writer {
             table: table.clone(),
             schema: parts.schema,
@@ -750,6 +751,20 @@ impl TableWriter {
         self.writer.delete(key, old, &before, cx)?;
         self.after.deleted(&self.writer, &before);
         Ok(())
+    }
+
+    /// Between two rows: runs the checks that have come together, if they are many, but for those
+    /// that a later row may still satisfy.
+    ///
+    /// # Errors
+    /// 23503, and 54000 when those that are left are too many.
+    pub fn check(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        self.after.run_ahead(cx)
+    }
+
+    /// Checks that were made.
+    pub fn checked(&self) -> u64 {
+        self.after.done()
     }
 
     /// Runs the checks that wait for the end of the statement (foreign keys).

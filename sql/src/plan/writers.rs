@@ -237,7 +237,7 @@ fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
             let key = child.foreign_keys().find(|key| key.id == *constraint)?;
             Some(Referenced {
                 table: child.clone(),
-                key: key.clone(),
+                key: Arc::new(key.clone()),
             })
         })
         .collect();

@@ -73,6 +73,11 @@ pub(super) struct CopyIn {
 }
 
 impl CopyIn {
+    /// Grows with each row that is in and each check that is made.
+    fn progress(&self) -> u64 {
+        self.count + self.writer.checked()
+    }
+
     /// The job whose statement this is.
     pub fn take_job(&mut self, job: Box<Job>, ends: Ends) {
         self.job = Some(job);
@@ -339,7 +344,11 @@ impl Session {
                 return Err(not_copying());
             };
             let CopyIn { writer, .. } = copy;
+            let before = writer.checked();
             let finished = self.exec(job, |cx| writer.finish(cx));
+            if writer.checked() != before {
+                job.lock_deadline = None;
+            }
             match finished {
                 Ok(()) => {}
                 Err(Stop::Error(error)) => {
@@ -370,9 +379,9 @@ impl Session {
         let Some(mut job) = copy.job.take() else {
             return Err(not_copying());
         };
-        let before = copy.count;
+        let before = copy.progress();
         let result = self.write_rows(copy, &job);
-        if copy.count != before {
+        if copy.progress() != before {
             // The lock that was waited for is held; another row waits for another one.
             job.lock_deadline = None;
         }
@@ -399,6 +408,7 @@ impl Session {
             self.copy_snapshot(copy)?;
             // Many rows per set of surroundings.
             let more = self.exec(job, |cx| {
+                copy.writer.check(cx)?;
                 for _ in 0..256 {
                     let row = match copy.waiting.take() {
                         Some(row) => row,

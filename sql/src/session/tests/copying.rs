@@ -200,6 +200,102 @@ fn a_key_that_is_referenced_is_waited_for_as_long_as_lock_timeout_allows() {
     );
 }
 
+/// `n` lines that each name a row of `p`, the first a missing one if `bad`.
+fn children(n: u32, bad: bool) -> Vec<u8> {
+    let parent = |i: u32| if bad && i == 0 { 77 } else { i % 3 + 1 };
+    let lines = (0..n).map(|i| format!("{i}\t{}\n", parent(i)));
+    lines.collect::<String>().into_bytes()
+}
+
+#[test]
+fn foreign_keys_are_checked_on_the_way() {
+    let node = Node::with(Limits {
+        transaction_bytes_max: 100 << 10,
+        ..Limits::default()
+    });
+    let mut c = node.client("postgres");
+    c.ok(
+        "create table p (id int primary key); insert into p values (1), (2), (3); \
+          create table c (id int primary key, p int references p)",
+    );
+    let missing = "ERROR 23503: insert or update on table \"c\" violates foreign key constraint \
+                   \"c_p_fkey\" DETAIL: Key (p)=(77) is not present in table \"p\".";
+    // Said while the data still comes, and not of the line that is just read.
+    assert_eq!(c.run("copy c from stdin"), "COPY IN");
+    let error = c
+        .session
+        .copy_data(&children(2_000, true))
+        .expect_err("p 77");
+    assert_eq!(super::node::told(&error), missing);
+    assert_eq!(
+        c.run(
+            "insert into c select i, case i when 1 then 77 else 1 end \
+               from generate_series(1, 100000) i"
+        ),
+        missing
+    );
+    // All of them at the end would be more than the limit.
+    assert_eq!(c.run("copy c from stdin"), "COPY IN");
+    assert_eq!(c.copy(&children(2_000, false), 1 << 20), "COPY 2000");
+    assert_eq!(
+        c.run("insert into c select i, i % 3 + 1 from generate_series(2001, 4000) i"),
+        "INSERT 0 2000"
+    );
+    let result = c.run("update c set p = p % 3 + 1 where id < 1200");
+    assert!(
+        result.starts_with("ERROR 54000: transaction is too large"),
+        "{result}"
+    );
+    // Those of a table that references itself see all rows of their statement.
+    c.ok("create table tree (id int primary key, up int references tree)");
+    c.ok("insert into tree select i, nullif(i + 1, 601) from generate_series(1, 600) i");
+    assert_eq!(c.run("copy tree from stdin"), "COPY IN");
+    let chain: String = (700..1_300).map(|i| format!("{i}\t{}\n", i + 1)).collect();
+    assert_eq!(
+        c.copy(format!("{chain}1300\t1\n").as_bytes(), 1 << 20),
+        "COPY 601"
+    );
+    assert_eq!(c.run("copy tree from stdin"), "COPY IN");
+    let error = c.copy(b"2000\t2001\n", 100);
+    assert!(error.starts_with("ERROR 23503"), "{error}");
+}
+
+#[test]
+fn deferred_checks_count_against_the_transaction() {
+    let node = Node::with(Limits {
+        transaction_bytes_max: 100 << 10,
+        ..Limits::default()
+    });
+    let mut c = node.client("postgres");
+    c.ok(
+        "create table p (id int primary key); insert into p values (1), (2), (3); \
+          create table c (id int primary key, \
+                          p int references p deferrable initially deferred)",
+    );
+    let too_large = "ERROR 54000: transaction is too large";
+    let result = c.run("insert into c select i, i % 3 + 1 from generate_series(1, 2000) i");
+    assert!(result.starts_with(too_large), "{result}");
+    assert_eq!(c.run("copy c from stdin"), "COPY IN");
+    let result = c.copy(&children(2_000, false), 1 << 20);
+    assert!(result.starts_with(too_large), "{result}");
+    // What was taken back, and what was made, is not counted.
+    let rows = |from: u32| {
+        format!("insert into c select i, i % 3 + 1 from generate_series({from}, {from} + 399) i")
+    };
+    c.ok(&format!("begin; savepoint s; {}; rollback to s", rows(1)));
+    c.ok(&format!("{}; set constraints all immediate", rows(1)));
+    c.ok(&format!(
+        "set constraints all deferred; {}; commit",
+        rows(1_000)
+    ));
+    assert_eq!(c.rows("select count(*) from c"), "800");
+    c.ok("begin");
+    c.ok(&rows(3_000));
+    c.ok(&rows(4_000));
+    let result = c.run(&rows(5_000));
+    assert!(result.starts_with(too_large), "{result}");
+}
+
 #[test]
 fn more_than_memory_is_spooled_and_can_be_rolled_back() {
     let node = Node::with(Limits {
