@@ -33,6 +33,8 @@ pub(super) struct Job {
     pub begun: u64,
     /// When it gives up waiting for a lock.
     pub lock_deadline: Option<u64>,
+    /// Foreign-key checks that waited for COMMIT before the present attempt.
+    pub deferred: usize,
     /// Attempts without a wait between them.
     pub attempts: u32,
     /// Columns are to be announced before the rows (simple protocol).
@@ -89,6 +91,7 @@ impl Job {
             buffer: Buffer::default(),
             begun: 0,
             lock_deadline: None,
+            deferred: 0,
             attempts: 0,
             announce: false,
             returns_rows: false,

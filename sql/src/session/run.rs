@@ -109,6 +109,7 @@ impl Session {
 
     /// Begins a statement, or begins it again.
     fn begin(&mut self, job: &mut Job, out: &mut dyn Output) -> std::result::Result<Phase, Stop> {
+        job.deferred = self.deferred.len();
         if job.begun == 0 {
             job.begun = self.engine.clock().unix_micros();
             self.activity.clear();
@@ -680,6 +681,9 @@ impl Session {
             )
             .hint("Run it again.");
             return self.fail(job, error);
+        }
+        if mark.is_some() {
+            self.deferred.truncate(job.deferred);
         }
         if let Err(error) = self.undo(mark) {
             return self.fail(job, error);

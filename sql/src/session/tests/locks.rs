@@ -61,6 +61,22 @@ fn the_one_who_closes_the_circle_loses() {
 }
 
 #[test]
+fn deferred_checks_of_an_attempt_go_with_it() {
+    let (_node, mut a, mut b, mut c) = three();
+    c.ok(
+        "create table child (id int references t deferrable initially deferred); \
+         create table src (v int); insert into src values (99)",
+    );
+    a.ok("begin; update t set n = 0 where id = 1; update src set v = 2");
+    let both = "with x as (insert into child select v from src) \
+                update t set n = n + 1 where id = 1";
+    assert_eq!(b.start(both), None, "99 is in, then the row is locked");
+    a.ok("commit");
+    assert_eq!(b.go_on().as_deref(), Some("UPDATE 1"));
+    assert_eq!(c.rows("select id from child"), "2");
+}
+
+#[test]
 fn lock_timeout_and_statement_timeout() {
     let (node, mut a, mut b, _c) = three();
     a.ok("begin; update t set n = 0 where id = 1");
