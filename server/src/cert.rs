@@ -277,4 +277,32 @@ mod tests {
         let error = node(dir, "n1", &hosts(&["a"])).unwrap_err().to_string();
         assert!(error.contains("don't go together"), "{error}");
     }
+
+    #[test]
+    fn the_operators_page_shows_what_works() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: CertCommand,
+        }
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operate.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let folder = Temporary::make("cert").unwrap();
+        let dir = folder.path().join("certs").display().to_string();
+        let mut shown = 0;
+        for line in page.lines().filter_map(|l| l.strip_prefix("freehold ")) {
+            let Some(("cert", _)) = line.split_once(' ') else {
+                continue;
+            };
+            let words = line.split(' ').map(|word| match word {
+                "certs" => dir.as_str(),
+                word => word,
+            });
+            let line: Line = clap::Parser::try_parse_from(words).unwrap();
+            main(&line.command).unwrap();
+            shown += 1;
+        }
+        assert_eq!(shown, 3);
+        assert!(Path::new(&dir).join("n2.key").exists());
+    }
 }
