@@ -47,8 +47,17 @@ impl Draft<'_> {
             }
             Ddl::CreateSequence(create) => self.create_sequence(create)?,
             Ddl::AlterSequence(alter) => self.alter_sequence(alter)?,
-            Ddl::AlterIdentity(table, column, change) => {
-                self.alter_identity(table, column, change)?;
+            Ddl::AlterIdentity(alter) => {
+                if !alter.if_exists || self.is_there(&alter.table)? {
+                    self.alter_identity(&alter.table, &alter.column, &alter.change)?;
+                }
+            }
+            Ddl::AlterTableParts(alter) => {
+                if !alter.if_exists || self.is_there(&alter.table)? {
+                    for part in &alter.parts {
+                        self.decide(part)?;
+                    }
+                }
             }
             Ddl::CreateRole(create) => self.create_role(create)?,
             Ddl::AlterRole(alter) => self.alter_role(alter)?,
@@ -142,7 +151,7 @@ fn tag(ddl: &Ddl) -> &'static str {
         Ddl::CreateTable(_) => "CREATE TABLE",
         Ddl::CreateSequence(_) => "CREATE SEQUENCE",
         Ddl::AlterSequence(_) => "ALTER SEQUENCE",
-        Ddl::AlterIdentity(..) => "ALTER TABLE",
+        Ddl::AlterIdentity(_) | Ddl::AlterTableParts(_) => "ALTER TABLE",
         Ddl::CreateRole(_) => "CREATE ROLE",
         Ddl::AlterRole(_) | Ddl::AlterRoleSet(_) | Ddl::RenameRole(..) => "ALTER ROLE",
         Ddl::DropRole(..) => "DROP ROLE",

@@ -263,6 +263,15 @@ impl Draft<'_> {
         ))
     }
 
+    /// Whether ALTER TABLE IF EXISTS has something to alter; a notice if not.
+    pub fn is_there(&mut self, name: &ObjectName) -> Result<bool> {
+        let there = self.find(name)?.is_some();
+        if !there {
+            self.skip_missing(name)?;
+        }
+        Ok(there)
+    }
+
     /// A table, view or sequence that the role acts for.
     pub fn own_relation(&self, name: &ObjectName) -> Result<Arc<Table>> {
         match self.relation(name)? {

@@ -1,12 +1,12 @@
 //! CREATE, ALTER, DROP, COMMENT, TRUNCATE and maintenance: which grammar reads what.
 
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::grant::role_name;
 use super::words::Words;
 use super::{
-    Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate, control, role, routine, sequence,
-    table,
+    AlterIdentity, AlterTableParts, Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate,
+    control, role, routine, sequence, table,
 };
 use crate::Result;
 
@@ -153,6 +153,13 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
     words.need("ALTER TABLE")?;
     let if_exists = words.eat("IF EXISTS");
     let name = control::relation(words)?;
+    if let Some(parts) = alter_parts(words, &tokens)? {
+        return ddl(Ddl::AlterTableParts(AlterTableParts {
+            table: name,
+            if_exists,
+            parts,
+        }));
+    }
     if words.eat("SET SCHEMA") {
         return ddl(Ddl::SetSchema(Kind::Table, name, words.name()?, if_exists));
     }
@@ -176,7 +183,12 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
         words.eat("COLUMN");
         let column = words.name()?;
         if let Some(change) = sequence::identity_change(words)? {
-            return ddl(Ddl::AlterIdentity(name, column, change));
+            return ddl(Ddl::AlterIdentity(AlterIdentity {
+                table: name,
+                if_exists,
+                column,
+                change,
+            }));
         }
         if words.eat("SET STATISTICS") {
             words.integer()?;
@@ -195,6 +207,43 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
     }
     words.replace(tokens);
     table::alter(words)
+}
+
+/// The actions behind a table's name, one by one, if there are several and one of them is about an
+/// identity, which sqlparser does not read.
+fn alter_parts(words: &mut Words<'_>, tokens: &[TokenWithSpan]) -> Result<Option<Vec<Ddl>>> {
+    let (head, tail) = tokens.split_at(words.index());
+    let actions = table::actions(tail);
+    if actions.len() < 2
+        || !actions
+            .iter()
+            .any(|a| is_identity_change(words.part(a.to_vec())))
+    {
+        return Ok(None);
+    }
+    let mut parts = Vec::with_capacity(actions.len());
+    for action in actions {
+        let mut part = words.part([head, action].concat());
+        let statement = alter_table(&mut part)?;
+        part.end()?;
+        match statement {
+            Statement::Ddl(one) => parts.push(*one),
+            _ => return Err(words.syntax()),
+        }
+    }
+    while !words.at_end() {
+        words.advance();
+    }
+    Ok(Some(parts))
+}
+
+fn is_identity_change(mut action: Words<'_>) -> bool {
+    if !action.eat("ALTER") {
+        return false;
+    }
+    action.eat("COLUMN");
+    let named = action.name().is_ok();
+    named && matches!(sequence::identity_change(&mut action), Ok(Some(_)))
 }
 
 fn alter_named(words: &mut Words<'_>, word: &str, kind: Kind) -> Result<Statement> {

@@ -61,7 +61,9 @@ pub enum Ddl {
     /// ALTER SEQUENCE.
     AlterSequence(AlterSequence),
     /// ALTER TABLE x ALTER COLUMN y, for what it says about y's identity.
-    AlterIdentity(ast::ObjectName, String, IdentityChange),
+    AlterIdentity(AlterIdentity),
+    /// ALTER TABLE with several actions that one grammar does not read.
+    AlterTableParts(AlterTableParts),
     /// CREATE ROLE, CREATE USER, CREATE GROUP.
     CreateRole(CreateRole),
     /// ALTER ROLE name WITH options.
@@ -228,6 +230,25 @@ pub enum IdentityChange {
         always: Option<bool>,
         options: SequenceOptions,
     },
+}
+
+/// ALTER TABLE x ALTER COLUMN y, for what it says about y's identity.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct AlterIdentity {
+    pub table: ast::ObjectName,
+    pub if_exists: bool,
+    pub column: String,
+    pub change: IdentityChange,
+}
+
+/// The actions of one ALTER TABLE as statements, in order.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct AlterTableParts {
+    pub table: ast::ObjectName,
+    pub if_exists: bool,
+    pub parts: Vec<Ddl>,
 }
 
 /// The options of a role. `None` = not given.

@@ -38,6 +38,21 @@ pub(super) fn alter(words: &mut Words<'_>) -> Result<Statement> {
     Ok(Statement::Ddl(Box::new(Ddl::Sql(statement))))
 }
 
+/// The actions of ALTER TABLE: what stands between commas outside of brackets.
+pub(super) fn actions(tokens: &[TokenWithSpan]) -> Vec<&[TokenWithSpan]> {
+    let mut depth = 0usize;
+    tokens
+        .split(|token| {
+            match token.token {
+                Token::LParen | Token::LBracket => depth += 1,
+                Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth == 0 && token.token == Token::Comma
+        })
+        .collect()
+}
+
 /// SELECT ... INTO table is CREATE TABLE AS.
 pub(super) fn select_into(into: ast::SelectInto, query: Box<ast::Query>) -> Statement {
     let name = match into.targets.into_iter().next() {
