@@ -32,9 +32,9 @@ use crate::catalog::{Catalog, Change, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::{Error, state};
 
-/// Bytes of one transaction's events: until the commit they are in memory, and then they travel in
-/// one record, which must fit into a segment of the journal.
-pub(crate) const EVENTS_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of one transaction's events: they are in memory until the commit, and no log takes more
+/// than this as one record (`Refused::RecordTooLarge` says so of a log that takes less).
+pub(crate) const EVENTS_BYTES_MAX: u64 = 64 << 20;
 /// What an event costs beside its name and payload.
 const EVENT_OVERHEAD: usize = 96;
 
