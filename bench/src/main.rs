@@ -21,7 +21,8 @@ pub struct Options {
     /// Seconds of each run.
     #[arg(long, default_value_t = 6)]
     seconds: u32,
-    /// Only cells whose name contains this text, e.g. `simple-update s10 prepared 32`.
+    /// Only cells whose name contains this text, e.g. `simple-update s10 prepared 32`; `feed`: only
+    /// the feed-latency probe.
     #[arg(long)]
     only: Option<String>,
     /// Only the three cells that the project is judged by.
@@ -56,7 +57,8 @@ fn main() -> Result<()> {
         options.pairs, options.seconds
     );
     pgbench::run(&peers, &options)?;
-    if !options.no_feed && options.only.is_none() {
+    let only = options.only.as_deref();
+    if !options.no_feed && matches!(only, None | Some("feed")) {
         feed::run(&peers)?;
     }
     if options.load {

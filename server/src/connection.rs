@@ -440,7 +440,10 @@ impl Client {
     async fn call(&mut self, call: Call<'_>) -> Served<sql::Result<Step>> {
         let mut entry: Option<(Waiting, oneshot::Receiver<()>)> = None;
         loop {
-            let step = self.step(call);
+            let step = match self.step(call) {
+                Ok(Step::Heavy) => self.heavy_step(call),
+                step => step,
+            };
             match step {
                 Ok(Step::Wait(waiting)) if waiting.rechecks() => match entry.take() {
                     Some((waiting, woken)) => self.wait(&waiting, woken).await?,
@@ -455,14 +458,6 @@ impl Client {
                     self.wait(&waiting, woken).await?;
                 }
                 Ok(Step::More) => self.make_room().await?,
-                Ok(Step::Heavy) => match self.heavy_step(call) {
-                    Ok(Step::Wait(waiting)) => {
-                        let woken = wake(&waiting);
-                        self.wait(&waiting, woken).await?;
-                    }
-                    Ok(Step::More) => self.make_room().await?,
-                    step => return Ok(step),
-                },
                 step => return Ok(step),
             }
         }
