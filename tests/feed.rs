@@ -457,3 +457,22 @@ fn a_snapshot_and_the_changes_after_it_are_everything_once() {
     writer.join().unwrap();
     assert!(met > 0, "the writers were never met at work");
 }
+
+/// The entry may come at any moment of the call that waits for it, the first ones included.
+#[test]
+fn no_entry_comes_unseen_while_a_call_begins_to_wait() {
+    const ROUNDS: u32 = 400;
+    let program = Program::start();
+    let [mut alpha, _, mut reader] = owners(program.place());
+    let mut after = position(&mut reader);
+    for round in 0..ROUNDS {
+        reader.send(&format!(
+            "SELECT position FROM freehold.changes(after => '{after}', wait => '10 minutes')"
+        ));
+        alpha.ok(&format!("INSERT INTO public.alpha_v1 VALUES ({round})"));
+        let answers = reader.answers_within(PATIENCE).unwrap();
+        let answers = answers.unwrap_or_else(|| panic!("round {round}: the call sleeps on"));
+        let row = answers[0].rows.last().expect("what has come");
+        after = row[0].clone().expect("a position");
+    }
+}
