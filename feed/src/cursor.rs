@@ -6,11 +6,12 @@ use std::sync::Arc;
 use journal::{GroupId, Index, Journal, Kind, Position, Record};
 use storage::{Entry, Group};
 
+use crate::log::Log;
 use crate::{FeedEntry, Result};
 
 /// Reads one group's committed entries up to a position.
 pub(crate) struct Cursor {
-    journal: Journal,
+    log: Arc<Log>,
     group: Arc<Group>,
     next: Index,
     upto: Position,
@@ -23,7 +24,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Begins behind `after`, ends at `upto` (inclusive).
     pub fn new(
-        journal: &Journal,
+        log: &Arc<Log>,
         group: &Arc<Group>,
         after: Position,
         upto: Position,
@@ -31,9 +32,9 @@ impl Cursor {
     ) -> Result<Cursor> {
         // What is committed but not applied here is nobody's to see, and what this node's disk
         // does not have would be gone for a while after a restart.
-        let upto = upto.min(reached(journal, group));
+        let upto = upto.min(reached(&log.journal, group));
         let start = if after < upto {
-            journal.seek(group.id(), after)?
+            log.journal.seek(group.id(), after)?
         } else {
             None
         };
@@ -43,7 +44,7 @@ impl Cursor {
             false => start,
         };
         Ok(Cursor {
-            journal: journal.clone(),
+            log: log.clone(),
             group: group.clone(),
             next: start.unwrap_or_default(),
             upto,
@@ -71,12 +72,7 @@ impl Cursor {
             let entry = Entry::decode(&record.payload)?;
             if !entry.close {
                 let (group, index) = (self.group.id(), record.index);
-                return Ok(Some(FeedEntry::new(
-                    self.journal.clone(),
-                    group,
-                    index,
-                    entry,
-                )));
+                return Ok(Some(FeedEntry::new(self.log.clone(), group, index, entry)));
             }
         }
         Ok(None)
@@ -86,8 +82,10 @@ impl Cursor {
         if self.batch.is_empty() && !self.ended {
             let to = Index(u64::MAX);
             let read = self
+                .log
                 .journal
                 .read(self.group.id(), self.next, to, self.batch_bytes)?;
+            self.log.check_next(&self.group, self.next, read.first())?;
             match read.last() {
                 Some(last) => self.next = Index(last.index.0 + 1),
                 None => self.ended = true,

@@ -2,11 +2,13 @@
 //! reader goes on, so that its size does not matter.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use journal::{GroupId, Index, Journal, Kind};
+use journal::{GroupId, Index, Kind, Position};
 use storage::{Change, Entry, Part};
 
-use crate::Result;
+use crate::log::Log;
+use crate::{Error, Result};
 
 /// Bytes read at once when the parts of a large entry are looked for.
 const SEARCH_BYTES_MAX: usize = 4 << 20;
@@ -15,16 +17,16 @@ const SEARCH_RECORDS: u64 = 16;
 
 /// A committed entry.
 pub struct FeedEntry {
-    journal: Journal,
+    log: Arc<Log>,
     group: GroupId,
     index: Index,
     entry: Entry,
 }
 
 impl FeedEntry {
-    pub(crate) fn new(journal: Journal, group: GroupId, index: Index, entry: Entry) -> FeedEntry {
+    pub(crate) fn new(log: Arc<Log>, group: GroupId, index: Index, entry: Entry) -> FeedEntry {
         FeedEntry {
-            journal,
+            log,
             group,
             index,
             entry,
@@ -41,7 +43,8 @@ impl FeedEntry {
         &self.entry
     }
 
-    /// All changes in order of `seq`.
+    /// All changes in order of `seq`. Errors: [`Error::Behind`], here or later, if parts have
+    /// left meanwhile.
     pub fn into_changes(self) -> Result<Changes> {
         let parts = match self.entry.header.parts {
             None => Vec::new(),
@@ -49,8 +52,9 @@ impl FeedEntry {
         };
         let ready = self.entry.changes.into_iter();
         Ok(Changes {
-            journal: self.journal,
+            log: self.log,
             group: self.group,
+            position: self.entry.header.position,
             parts: parts.into_iter(),
             ready,
         })
@@ -60,11 +64,14 @@ impl FeedEntry {
     fn find_parts(&self, count: u32) -> Result<Vec<Index>> {
         let mut found = BTreeMap::new();
         let mut end = self.index;
-        while (found.len() as u32) < count && end.0 > 0 {
+        while (found.len() as u32) < count && end > self.oldest() {
             let begin = Index(end.0.saturating_sub(SEARCH_RECORDS));
             let mut from = begin;
             while from < end {
-                let read = self.journal.read(self.group, from, end, SEARCH_BYTES_MAX)?;
+                let read = self
+                    .log
+                    .journal
+                    .read(self.group, from, end, SEARCH_BYTES_MAX)?;
                 let Some(last) = read.last() else { break };
                 from = Index(last.index.0 + 1);
                 for record in read.iter().filter(|record| record.kind == Kind::Part) {
@@ -79,26 +86,37 @@ impl FeedEntry {
             end = begin;
         }
         if (found.len() as u32) < count {
-            return Err(self.lacks_parts(count, found.len()).into());
+            return Err(self.lacks_parts(count, &found));
         }
         Ok(found.into_values().collect())
     }
 
-    fn lacks_parts(&self, count: u32, found: usize) -> storage::Error {
-        storage::Error::Corrupt {
+    /// The oldest record of the group.
+    fn oldest(&self) -> Index {
+        let oldest = self.log.journal.state(self.group).oldest;
+        oldest.map_or(Index(u64::MAX), |(index, _)| index)
+    }
+
+    /// Retention takes the first ones first, and nothing of a log that begins at its beginning.
+    fn lacks_parts(&self, count: u32, found: &BTreeMap<u32, Index>) -> Error {
+        if self.oldest().0 > 1 && !found.contains_key(&0) {
+            return self.log.behind(self.group, self.entry.header.position);
+        }
+        Error::Storage(storage::Error::Corrupt {
             place: format!(
                 "journal, group {}, entry at index {}",
                 self.group, self.index.0
             ),
-            what: format!("{found} of its {count} parts are there"),
-        }
+            what: format!("{} of its {count} parts are there", found.len()),
+        })
     }
 }
 
 /// The changes of one entry.
 pub struct Changes {
-    journal: Journal,
+    log: Arc<Log>,
     group: GroupId,
+    position: Position,
     parts: std::vec::IntoIter<Index>,
     ready: std::vec::IntoIter<Change>,
 }
@@ -118,11 +136,13 @@ impl Changes {
             let Some(index) = self.parts.next() else {
                 return Ok(None);
             };
-            let records = self
-                .journal
-                .read(self.group, index, Index(index.0 + 1), usize::MAX)?;
+            let records =
+                self.log
+                    .journal
+                    .read(self.group, index, Index(index.0 + 1), usize::MAX)?;
             let Some(record) = records.into_iter().next() else {
-                return Ok(None);
+                // It was there when the parts were looked for.
+                return Err(self.log.behind(self.group, self.position));
             };
             self.ready = Part::decode(&record.payload)?.changes.into_iter();
         }

@@ -7,6 +7,7 @@
 mod cursor;
 mod entry;
 mod error;
+mod log;
 mod units;
 
 use std::sync::Arc;
@@ -14,27 +15,33 @@ use std::sync::Arc;
 use journal::{GroupId, Journal, Position};
 use storage::{Group, Groups};
 
+use crate::log::Log;
+
 pub use entry::FeedEntry;
 pub use error::{Error, Result};
 pub use units::{Unit, Units};
 
+/// How often a reader without a cursor begins anew because segments leave under it.
+const TRIES: usize = 3;
+
 /// The feed of a node: its journal's committed entries.
 #[derive(Clone)]
 pub struct Feed {
-    journal: Journal,
+    log: Arc<Log>,
     groups: Arc<Groups>,
 }
 
 impl Feed {
     /// The feed over a node's journal and groups.
     pub fn new(journal: Journal, groups: Arc<Groups>) -> Feed {
-        Feed { journal, groups }
+        let log = Arc::new(Log::new(journal));
+        Feed { log, groups }
     }
 
     /// How far all groups of this node are closed: what comes later, a group that is only being
     /// made included, lies above.
     pub fn closed(&self) -> Position {
-        closed(&self.journal, &self.groups.all())
+        closed(&self.log.journal, &self.groups.all())
     }
 
     /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
@@ -52,19 +59,27 @@ impl Feed {
         }
         held.sort_by_key(|group| group.id());
         held.dedup_by_key(|group| group.id());
-        let after = match after {
-            Some(after) => {
-                held.iter()
-                    .try_for_each(|group| self.check_retained(group, after))?;
-                after
+        for _ in 0..TRIES {
+            let from = match after {
+                Some(after) => after,
+                None => self.oldest(&held)?,
+            };
+            let units = Units::new(&self.log, &held, from, closed);
+            // Afterwards, for segments may have left meanwhile: what is there now was there then.
+            let retained = held
+                .iter()
+                .try_for_each(|group| self.check_retained(group, from));
+            match retained {
+                Ok(()) => return units,
+                Err(Error::Behind { .. }) if after.is_none() => (),
+                Err(error) => return Err(error),
             }
-            None => self.oldest(&held),
-        };
-        Units::new(&self.journal, &held, after, closed)
+        }
+        Units::new(&self.log, &held, self.oldest(&held)?, closed)
     }
 
     /// The position from which on nothing of these groups is missing.
-    pub fn oldest_of(&self, groups: &[GroupId]) -> Position {
+    pub fn oldest_of(&self, groups: &[GroupId]) -> Result<Position> {
         let held: Vec<_> = groups
             .iter()
             .filter_map(|id| self.groups.get(*id))
@@ -72,29 +87,16 @@ impl Feed {
         self.oldest(&held)
     }
 
-    fn oldest(&self, groups: &[Arc<Group>]) -> Position {
-        groups
-            .iter()
-            .map(|group| self.retained(group))
-            .max()
-            .unwrap_or_default()
-    }
-
-    /// After this position the group's entries are all there. A log that still has its first
-    /// record is complete; of another one the oldest record left only tells how far it was cut.
-    /// One without a record began with a snapshot, of what is applied.
-    fn retained(&self, group: &Group) -> Position {
-        let applied = group.applied();
-        let state = self.journal.state(group.id());
-        match state.oldest {
-            Some((index, position)) if index.0 > 1 => position,
-            None if state.purged.is_some() => applied,
-            _ => Position::ZERO,
+    fn oldest(&self, groups: &[Arc<Group>]) -> Result<Position> {
+        let mut oldest = Position::ZERO;
+        for group in groups {
+            oldest = oldest.max(self.log.retained(group)?);
         }
+        Ok(oldest)
     }
 
     fn check_retained(&self, group: &Group, after: Position) -> Result<()> {
-        let oldest = self.retained(group);
+        let oldest = self.log.retained(group)?;
         #[cfg(feature = "sabotage")]
         let oldest = match journal::sabotage::planted("retention-not-checked") {
             true => Position::ZERO,

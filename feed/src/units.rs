@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use journal::{Journal, Position};
+use journal::Position;
 use storage::Group;
 
 use crate::cursor::Cursor;
+use crate::log::Log;
 use crate::{FeedEntry, Result};
 
 /// Bytes of the journal that one reader holds, shared by its groups.
@@ -29,7 +30,7 @@ pub struct Units {
 
 impl Units {
     pub(crate) fn new(
-        journal: &Journal,
+        log: &Arc<Log>,
         groups: &[Arc<Group>],
         after: Position,
         closed: Position,
@@ -38,7 +39,7 @@ impl Units {
         let share = READER_BYTES_MAX / groups.len().max(1);
         let batch_bytes = share.clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
         for group in groups {
-            let mut cursor = Cursor::new(journal, group, after, closed, batch_bytes)?;
+            let mut cursor = Cursor::new(log, group, after, closed, batch_bytes)?;
             let first = cursor.next()?;
             cursors.push((cursor, first));
         }

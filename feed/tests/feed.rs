@@ -1,8 +1,8 @@
 //! The feed over a real journal: units, order, what is closed, what is retained.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,8 @@ use feed::{Error, Feed, FeedEntry, Units};
 use journal::{GroupId, Journal, MemoryDisk, Position};
 use raft::{Alone, Node, NodeId, Options};
 use storage::{
-    Change, Changes, Clock, Commit, Group, Groups, ManualClock, MemoryStore, Meta, Outcome,
+    Change, Changes, Clock, Commit, Group, Groups, LargeChanges, ManualClock, MemoryStore, Meta,
+    Outcome,
 };
 use tokio::runtime::Runtime;
 
@@ -65,6 +66,16 @@ impl Running {
         self.node.groups().get(GroupId(id)).unwrap()
     }
 
+    /// Checkpoints until records of the group have left: Raft purges its log a little later.
+    fn cut(&self, group: &Group) {
+        let oldest = || self.journal.state(group.id()).oldest.unwrap().0.0;
+        let cut = (0..1000).any(|_| {
+            self.runtime.block_on(self.node.checkpoint()).unwrap();
+            oldest() > 1
+        });
+        assert!(cut, "nothing leaves");
+    }
+
     fn read(&self, groups: &[u32], after: Option<Position>) -> Result<Units, Error> {
         let closed = self.feed.closed();
         let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
@@ -115,13 +126,18 @@ fn write(group: &Group, rows: u32, bytes: usize) -> Position {
         new: Some(Bytes::from(vec![7; bytes])),
         ..Change::default()
     };
+    place(group, Changes::Small((0..rows).map(change).collect()))
+}
+
+/// Commits these and waits for the outcome.
+fn place(group: &Group, changes: Changes) -> Position {
     let position = group
         .commit(Commit {
             txid: group.begin(),
             base: group.newest().unwrap(),
             epoch: group.term().unwrap(),
             meta: Meta::default(),
-            changes: Changes::Small((0..rows).map(change).collect()),
+            changes,
             events: Vec::new(),
             dropped_trees: Vec::new(),
             deps: Vec::new(),
@@ -241,10 +257,8 @@ fn a_cursor_behind_retention_is_told() {
     // Nothing is missing before anything has left.
     assert_eq!(node.units(&[1], Some(Position::ZERO)).len(), 40);
     node.clock.advance(1_000);
-    for _ in 0..2 {
-        node.runtime.block_on(node.node.checkpoint()).unwrap();
-        written.push(write(&group, 1, 10));
-    }
+    node.cut(&group);
+    written.push(write(&group, 1, 10));
     let read = node.read(&[1], Some(written[0])).map(|_| ());
     let Err(Error::Behind { group: id, oldest }) = read else {
         panic!("a cursor behind retention went on: {read:?}");
@@ -258,6 +272,113 @@ fn a_cursor_behind_retention_is_told() {
         let given: Vec<Position> = units.iter().map(|unit| unit[0].0).collect();
         assert_eq!(given, left, "after {after:?}");
     }
+}
+
+/// Rows of 16 KiB; other entries of the group come between the parts.
+struct Mixed {
+    group: Arc<Group>,
+    seq: u32,
+    between: Arc<Mutex<Vec<Position>>>,
+}
+
+impl LargeChanges for Mixed {
+    fn next(&mut self) -> storage::Result<Option<Change>> {
+        if self.seq % 100 == 99 {
+            self.between.lock().unwrap().push(write(&self.group, 1, 10));
+        }
+        self.seq += 1;
+        Ok((self.seq < 500).then(|| Change {
+            seq: self.seq,
+            tree: TREE + 1,
+            feed: true,
+            key: Bytes::copy_from_slice(&self.seq.to_be_bytes()),
+            new: Some(Bytes::from(vec![7; 16 << 10])),
+            ..Change::default()
+        }))
+    }
+
+    fn trees(&self) -> Vec<u32> {
+        vec![TREE + 1]
+    }
+}
+
+/// A large entry with others between its parts. Returns their positions and its own.
+fn write_mixed(group: &Arc<Group>) -> (Vec<Position>, Position) {
+    let between = Arc::default();
+    let mixed = Mixed {
+        group: group.clone(),
+        seq: 0,
+        between: Arc::clone(&between),
+    };
+    let position = place(group, Changes::Large(Box::new(mixed)));
+    let between = between.lock().unwrap().clone();
+    (between, position)
+}
+
+#[test]
+fn a_large_entry_that_has_lost_parts_is_behind_retention() {
+    let node = Running::start();
+    let group = node.make(1);
+    let before = write(&group, 1, 10);
+    let (between, large) = write_mixed(&group);
+    let after = write(&group, 1, 10);
+    assert_eq!(between.len(), 5);
+    assert_eq!(node.units(&[1], None).len(), 8);
+    node.cut(&group);
+    let (index, oldest) = node.journal.state(group.id()).oldest.unwrap();
+    assert!(
+        index.0 > 1 && oldest < large,
+        "{index:?} is among the parts"
+    );
+    for cursor in [before, oldest, Position(large.0 - 1)] {
+        let read = node.read(&[1], Some(cursor)).map(|_| ());
+        let Err(Error::Behind { oldest, .. }) = read else {
+            panic!("a cursor before lost parts went on: {read:?}");
+        };
+        assert_eq!(oldest, large, "from there on all is whole");
+    }
+    for cursor in [None, Some(large)] {
+        assert_eq!(node.units(&[1], cursor), [vec![(after, 1, 1)]]);
+    }
+}
+
+#[test]
+fn a_reader_whom_retention_overtakes_is_told() {
+    let node = Running::start();
+    let group = node.make(1);
+    let first = write(&group, 1, 10);
+    let large = write(&group, 500, 16 << 10);
+    let small: Vec<Position> = (0..20).map(|_| write(&group, 1, 128 << 10)).collect();
+    let behind = |result: Result<(), Error>| match result {
+        Err(Error::Behind { oldest, .. }) => assert!(oldest >= large, "{oldest}"),
+        other => panic!("what has left was skipped: {other:?}"),
+    };
+    let entry = || {
+        let mut units = node.read(&[1], Some(first)).unwrap();
+        let mut unit = units.next().unwrap().unwrap();
+        assert_eq!(unit.position, large);
+        (unit.entries.remove(0), units)
+    };
+    let (unread, mut units) = entry();
+    let mut changes = entry().0.into_changes().unwrap();
+    changes.next().unwrap().unwrap();
+    node.cut(&group);
+    assert!(node.journal.state(group.id()).oldest.unwrap().1 > large);
+    behind(unread.into_changes().map(|_| ()));
+    behind(loop {
+        match changes.next() {
+            Ok(Some(_)) => continue,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    });
+    behind(loop {
+        match units.next() {
+            Ok(Some(unit)) if unit.position < small[10] => continue,
+            Ok(_) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    });
 }
 
 #[test]
