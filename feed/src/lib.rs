@@ -119,7 +119,12 @@ fn closed(journal: &Journal, groups: &[Arc<Group>]) -> Position {
     let newest = groups.iter().map(reached).max().unwrap_or_default();
     let closed = |group: &Arc<Group>| {
         let closed = group.close_up_to(newest);
-        closed.min(journal.durable_position(group.id()))
+        let closed = closed.min(journal.durable_position(group.id()));
+        if closed < newest && !group.is_sole() {
+            // Of several voters none can promise it by itself: an entry must say it.
+            group.close_wanted();
+        }
+        closed
     };
     groups.iter().map(closed).min().unwrap_or_default()
 }

@@ -55,6 +55,8 @@ pub enum Body {
     Transfer(TransferLeaderRequest<Types>),
     /// A part of a snapshot.
     Snapshot(SnapshotRequest),
+    /// To the leader: to close the group, for someone waits for it.
+    Close,
 }
 
 /// What a replica answers.
@@ -70,6 +72,8 @@ pub enum Answer {
     Transfer(bool),
     /// To [`Body::Snapshot`].
     Snapshot(SnapshotAnswer),
+    /// To [`Body::Close`]: it was heard.
+    Close,
 }
 
 /// The bytes are no request or no answer; says what is wrong with them.
@@ -84,6 +88,7 @@ const VOTE: u8 = 2;
 const PRE_VOTE: u8 = 3;
 const TRANSFER: u8 = 4;
 const SNAPSHOT: u8 = 5;
+const CLOSE: u8 = 6;
 const REFUSED: u8 = 0;
 
 impl Request {
@@ -97,6 +102,7 @@ impl Request {
             Body::PreVote(_) => PRE_VOTE,
             Body::Transfer(_) => TRANSFER,
             Body::Snapshot(_) => SNAPSHOT,
+            Body::Close => CLOSE,
         });
         out.put_u32_le(self.group.0);
         out.put_u64_le(self.to);
@@ -112,6 +118,7 @@ impl Request {
                 put_log_id(&mut out, transfer.last_log_id());
             }
             Body::Snapshot(snapshot) => snapshot.put(&mut out),
+            Body::Close => {}
         }
         seal(out)
     }
@@ -121,7 +128,7 @@ impl Request {
         let body = match &self.body {
             Body::Append(append) => append.entries.iter().map(images_bytes).sum(),
             Body::Snapshot(snapshot) => snapshot.bytes_about(),
-            Body::Vote(_) | Body::PreVote(_) | Body::Transfer(_) => 0,
+            Body::Vote(_) | Body::PreVote(_) | Body::Transfer(_) | Body::Close => 0,
         };
         REST + body
     }
@@ -143,6 +150,7 @@ impl Request {
                 Body::Transfer(TransferLeaderRequest::new(vote, to, last))
             }
             SNAPSHOT => Body::Snapshot(SnapshotRequest::get(&mut rest)?),
+            CLOSE => Body::Close,
             _ => return Err(Malformed("unknown kind of request")),
         };
         end(&rest)?;
@@ -269,6 +277,7 @@ impl Answer {
                 out.put_u8(SNAPSHOT);
                 snapshot.put(&mut out);
             }
+            Answer::Close => out.put_u8(CLOSE),
         }
         seal(out)
     }
@@ -287,6 +296,7 @@ impl Answer {
             }
             TRANSFER => Answer::Transfer(flag(&mut rest)?),
             SNAPSHOT => Answer::Snapshot(SnapshotAnswer::get(&mut rest)?),
+            CLOSE => Answer::Close,
             _ => return Err(Malformed("unknown kind of answer")),
         };
         end(&rest)?;

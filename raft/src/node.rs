@@ -18,12 +18,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::barrier::Barrier;
+use crate::codec::{Body, Request};
 use crate::leadership::Leadership;
 use crate::log::GroupLog;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::snapshot::{SENT_MAX, Staging};
-use crate::transport::{NodeId, PAYLOAD_BYTES_MAX, Transport};
+use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::writer::{self, Inbox};
 use crate::{Error, Result};
@@ -47,6 +48,9 @@ pub struct Options {
     /// Old versions of rows stay readable for this long.
     pub horizon: Duration,
 }
+
+/// How long the request to close a group may take.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of the journal that are kept for replicas that lag, unless it is said otherwise.
 const LAG_BYTES_MAX: u64 = 128 << 20;
@@ -106,6 +110,13 @@ impl Member {
         let metrics = self.raft.server_metrics();
         let leader = metrics.borrow_watched().current_leader;
         leader.map(node_of)
+    }
+
+    /// The replica that leads, if that is another one.
+    fn other_replica(&self) -> Option<ReplicaId> {
+        let metrics = self.raft.server_metrics();
+        let leader = metrics.borrow_watched().current_leader;
+        leader.filter(|leader| *leader != self.me)
     }
 
     /// An error of this group's Raft.
@@ -496,6 +507,26 @@ impl Propose for Way {
 
     fn payload_bytes_max(&self) -> usize {
         self.payload_bytes_max
+    }
+
+    fn ask_close(&self, group: GroupId) {
+        let node = self.node.upgrade();
+        let Some((node, member)) = node.and_then(|node| {
+            let member = node.member(group)?;
+            Some((node, member))
+        }) else {
+            return;
+        };
+        let Some(to) = member.other_replica() else {
+            return;
+        };
+        node.runtime.clone().spawn(async move {
+            let body = Body::Close;
+            let request = Request { group, to, body }.encode();
+            let (to, lane) = (node_of(to), Lane::Control);
+            // Who waits asks again.
+            let _ = node.transport.call(to, lane, request, CLOSE_TIME_MAX).await;
+        });
     }
 
     fn create(

@@ -104,7 +104,7 @@ fn speaks_for_itself(from: NodeId, body: &Body) -> bool {
         Body::Append(append) => by(&append.vote),
         Body::Vote(vote) | Body::PreVote(vote) => by(&vote.vote),
         Body::Transfer(transfer) => by(transfer.from_leader()),
-        Body::Snapshot(_) => true,
+        Body::Snapshot(_) | Body::Close => true,
     }
 }
 
@@ -128,7 +128,11 @@ impl Member {
                 Ok(will) => Answer::Transfer(will.is_ok()),
                 Err(_) => Answer::Refused,
             },
-            Body::Snapshot(_) => Answer::Refused,
+            Body::Close if self.group.term().is_some() => {
+                self.group.close_wanted();
+                Answer::Close
+            }
+            Body::Close | Body::Snapshot(_) => Answer::Refused,
         }
     }
 }

@@ -8,14 +8,17 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{GroupId, Index, Journal, Position};
+use openraft::Instant;
+use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::WaitError;
 use storage::{Durable, TableStore};
 
+use crate::leadership::IN_DOUBT_MAX;
 use crate::node::{Member, Node};
-use crate::types::Types;
 use crate::{Error, Result};
 
 /// A checkpoint that stands for the log takes effect in Raft by then.
-const PURGE_TIME_MAX: Duration = Duration::from_secs(60);
+const PURGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at whether a record is on disk.
 const DISK_POLL: Duration = Duration::from_millis(1);
 
@@ -42,18 +45,14 @@ impl Node {
             let Some(member) = self.member(id) else {
                 continue;
             };
-            let raft = &member.raft;
-            let failed = |e: openraft::errors::Fatal<Types>| Error::Raft(id, e.to_string());
-            let upto = self.purge_upto(&member, checkpoint.applied.index);
-            let Some(upto) = upto else { continue };
-            raft.trigger().snapshot().await.map_err(failed)?;
-            let waiting = raft.wait(Some(PURGE_TIME_MAX));
-            let seen = waiting.metrics(
-                |m| m.snapshot.as_ref().is_some_and(|s| s.index >= upto.0),
-                "the checkpoint stands for the log",
-            );
-            seen.await.map_err(|e| Error::Raft(id, e.to_string()))?;
-            raft.trigger().purge_log(upto.0).await.map_err(failed)?;
+            let Some(upto) = self.purge_upto(&member, checkpoint.applied.index) else {
+                continue;
+            };
+            match purge_one(&member, upto).await {
+                // A replica that has ended meanwhile needs nothing.
+                Err(_) if self.member(id).is_none() => {}
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -68,7 +67,8 @@ impl Node {
             .map_or(u64::MAX, |floor| floor.0.saturating_sub(1));
         let upto = checkpointed.0.min(parts).min(self.needed_by_others(member));
         let purged = self.journal.state(id).purged.map(|(_, index)| index);
-        (purged < Some(Index(upto))).then_some(Index(upto))
+        // At index 0 the checkpoint may hold nothing yet.
+        (upto > 0 && purged < Some(Index(upto))).then_some(Index(upto))
     }
 
     /// The last index that no other replica needs: what all have, or what lies so far back that
@@ -111,6 +111,20 @@ impl Node {
         released.await.map_err(|e| Error::Task(e.to_string()))?
     }
 
+    /// A leader that no quorum answers, and that hears of no other, can't say either what becomes
+    /// of what it has proposed.
+    fn doubt_without_quorum(&self) {
+        for member in self.members() {
+            if member.group.term().is_none() || member.group.is_sole() {
+                continue;
+            }
+            let acked = member.raft.metrics().borrow_watched().last_quorum_acked;
+            if acked.is_some_and(|acked| acked.elapsed() > IN_DOUBT_MAX) {
+                member.group.give_up();
+            }
+        }
+    }
+
     /// Checkpoints for ever: when the time has come or memory asks for it.
     pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
         self.checkpoint_in_turn().boxed()
@@ -121,6 +135,7 @@ impl Node {
         let mut begun = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            self.doubt_without_quorum();
             let store: &Arc<dyn TableStore> = self.groups.store();
             let full = store.memory() >= self.options.checkpoint_bytes;
             if full || begun.elapsed() >= self.options.checkpoint_timeout {
@@ -129,6 +144,29 @@ impl Node {
             }
         }
     }
+}
+
+/// Tells a group's Raft that a checkpoint stands for the log up to an index.
+async fn purge_one(member: &Member, upto: Index) -> Result<()> {
+    let raft = &member.raft;
+    let asked = raft.trigger().snapshot().await;
+    asked.map_err(|e| member.failed(e))?;
+    let waiting = raft.wait(Some(PURGE_TIME_MAX));
+    let seen = waiting.metrics(
+        |m| m.snapshot.as_ref().is_some_and(|s| s.index >= upto.0),
+        "the checkpoint stands for the log",
+    );
+    match seen.await {
+        Ok(_) => {}
+        Err(WaitError::Timeout(_, _)) => {
+            // It installs a snapshot, for instance: the next checkpoint comes.
+            tracing::warn!(group = %member.group.id(), "the log is not purged this time");
+            return Ok(());
+        }
+        Err(WaitError::ShuttingDown) => return Err(member.failed("Raft has ended")),
+    }
+    let asked = raft.trigger().purge_log(upto.0).await;
+    asked.map_err(|e| member.failed(e))
 }
 
 /// The record before the first one that retention asks for stays, too: it says up to which

@@ -10,7 +10,7 @@ use std::time::Duration;
 use harness::cluster::{Cluster, GROUP, until};
 use harness::{key, outcome};
 use raft::{Error, NodeId};
-use storage::Outcome;
+use storage::{Outcome, Position};
 
 #[test]
 fn three_nodes_replicate_and_apply_the_same_rows() {
@@ -295,8 +295,11 @@ fn a_follower_behind_the_log_gets_a_snapshot() {
     let purged = cluster[1].journal.state(GROUP).purged;
     cluster.restart(3, left);
     assert_eq!(cluster.settle().len(), 20);
-    let state = cluster[3].journal.state(GROUP);
-    assert!(state.purged >= purged, "{state:?}");
+    // openraft purges behind the installation.
+    let journal = &cluster[3].journal;
+    until("its log is purged", || {
+        journal.state(GROUP).purged >= purged
+    });
     let group = cluster[3].group();
     assert!(group.get(harness::TREE, &key(1), old).is_err(), "below it");
     // What was installed is durable, and the log goes on behind it.
@@ -392,4 +395,107 @@ fn a_removed_replica_ends_and_its_node_may_join_again() {
     change(&cluster, &[1, 2]);
     change(&cluster, &[1, 2, 3]);
     assert_eq!(cluster.settle().len(), 11);
+}
+
+/// An idle group of several voters is closed by an entry, on demand, wherever the demand is.
+#[test]
+fn an_idle_group_is_closed_for_who_waits_on_a_follower() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    cluster.settle();
+    let before = cluster[1].group().applied();
+    let follower = cluster[3].group();
+    until("it is closed further", || {
+        follower.close_wanted();
+        follower.close_up_to(Position::MAX) > before
+    });
+    assert_eq!(cluster.settle().len(), 1);
+}
+
+/// It hears of no other leader either: its clients are told that it can't know.
+#[test]
+fn a_leader_without_a_quorum_says_that_it_does_not_know() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "one");
+    let keeping = cluster.runtime.spawn(cluster[1].node.clone().keep());
+    cluster.net.isolate(1);
+    let pending = cluster.propose(1, 2, "two").expect("it still leads");
+    assert_eq!(cluster.outcome(1, pending), Some(Outcome::Unknown));
+    keeping.abort();
+    cluster.net.heal();
+    cluster.settle();
+}
+
+/// Kills, partitions and a bad network, as a seed says, while clients write. What was
+/// acknowledged is there, what was said to be lost is not, and all replicas are the same.
+#[test]
+fn nothing_acknowledged_is_lost_whatever_happens() {
+    for seed in 1..=3 {
+        println!("seed {seed}");
+        shake(seed);
+    }
+}
+
+fn shake(seed: u64) {
+    const STEPS: u64 = 12;
+    const WRITES: u64 = 8;
+    let mut cluster = Cluster::start(3);
+    let mut dice = seed;
+    let mut roll = move |below: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (dice >> 33) % below
+    };
+    let mut told = Vec::new();
+    let mut key = 0;
+    for step in 0..STEPS {
+        let victim = 1 + roll(3) as u32;
+        let mut down = None;
+        match roll(4) {
+            0 => down = Some((victim, cluster.kill(victim, seed * 100 + step))),
+            1 => cluster.net.isolate(victim),
+            2 => cluster.net.cut_one_way(victim, 1 + victim % 3),
+            _ => cluster
+                .net
+                .unreliable(seed + step, 30, Duration::from_millis(2)),
+        }
+        for _ in 0..WRITES {
+            key += 1;
+            let running: Vec<u32> = cluster.nodes.keys().copied().collect();
+            for node in running {
+                if let Some(position) = cluster.propose(node, key, "row") {
+                    told.push((key, cluster.hear(node, position)));
+                    break;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(roll(60)));
+        }
+        cluster.net.heal();
+        if let Some((node, left)) = down {
+            cluster.restart(node, left);
+        }
+        if roll(3) == 0 {
+            let node = &cluster[victim].node;
+            node.keep_for_lagging(0);
+            cluster.runtime.block_on(node.checkpoint()).unwrap();
+        }
+    }
+    cluster.write(0, "the end");
+    let rows = cluster.settle();
+    let has = |n: u64| rows.iter().any(|(k, _)| *k == harness::key(n));
+    let (mut applied, mut lost) = (0, 0);
+    for (key, heard) in told {
+        match heard.try_recv() {
+            Ok(Outcome::Applied) => {
+                applied += 1;
+                assert!(has(key), "row {key} was acknowledged");
+            }
+            Ok(Outcome::Lost) => {
+                lost += 1;
+                assert!(!has(key), "row {key} was said to be lost");
+            }
+            Ok(Outcome::Unknown) | Err(_) => {}
+        }
+    }
+    println!("{applied} acknowledged, {lost} lost");
+    assert!(applied > 0);
 }

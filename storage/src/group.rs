@@ -187,6 +187,9 @@ pub enum Refused {
     Storage(crate::Error),
 }
 
+/// An idle group is closed on demand at most once in this time.
+pub const CLOSE_PAUSE_MICROS: u64 = 100_000;
+
 /// The greatest size of a transaction in the journal: 1 GiB.
 pub const TRANSACTION_BYTES_MAX: u64 = 1 << 30;
 
@@ -218,6 +221,8 @@ pub struct Group {
     broken: RwLock<BTreeSet<Position>>,
     /// This node's replica is the only voter.
     sole: AtomicBool,
+    /// When the group was last closed on demand, in microseconds since 1970.
+    closing: AtomicU64,
 }
 
 /// What a group is made of, from the registry.
@@ -272,6 +277,7 @@ impl Group {
             parts_kept: AtomicU64::new(0),
             broken: RwLock::new(meta.broken),
             sole: AtomicBool::new(false),
+            closing: AtomicU64::new(0),
         };
         group.chain.set(applied.position);
         group.keep_parts(group.parts_open());
@@ -459,6 +465,27 @@ impl Group {
             self.propose.placed(self.shared.id);
         }
         placed
+    }
+
+    /// Someone waits until the group is closed beyond what is applied: the leader, here or
+    /// elsewhere, places an entry that says so, at most one in [`CLOSE_PAUSE_MICROS`].
+    pub fn close_wanted(&self) {
+        let now = self.clock.unix_micros();
+        let last = self.closing.load(Ordering::Acquire);
+        if now.abs_diff(last) < CLOSE_PAUSE_MICROS {
+            return;
+        }
+        let mine = self
+            .closing
+            .compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire);
+        if mine.is_err() {
+            return;
+        }
+        if self.term().is_some() {
+            self.close();
+        } else {
+            self.propose.ask_close(self.shared.id);
+        }
     }
 
     /// What became of a transaction that committed with `record_outcome`; `None` if it is not

@@ -27,9 +27,9 @@ pub use entry::{
 };
 pub use error::{Error, Result};
 pub use group::{
-    Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome, PART_BYTES_MAX,
-    Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait, WaiterId,
-    outcomes_kept,
+    CLOSE_PAUSE_MICROS, Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome,
+    PART_BYTES_MAX, Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait,
+    WaiterId, outcomes_kept,
 };
 pub use groups::Groups;
 #[cfg(feature = "sabotage")]

@@ -47,6 +47,11 @@ pub trait Propose: Send + Sync {
     /// Called after one or more calls of `propose`, outside of the critical section.
     fn placed(&self, _group: GroupId) {}
 
+    /// Someone waits until a group is closed that this node does not lead: its leader is to be
+    /// asked for [`Group::close_wanted`](crate::Group::close_wanted). Must not block; may do
+    /// nothing.
+    fn ask_close(&self, _group: GroupId) {}
+
     /// Makes a new group on this node and leads it; `done` is called when transactions can begin
     /// there. Its positions begin above `above` (the directory's position that made it).
     fn create(&self, group: GroupId, above: Position, done: Box<dyn FnOnce(Result<()>) + Send>);

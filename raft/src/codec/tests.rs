@@ -73,6 +73,7 @@ fn requests() -> Vec<Request> {
         Body::Snapshot(SnapshotRequest::Offer(offer)),
         Body::Snapshot(chunk),
         Body::Snapshot(SnapshotRequest::End { id: 9, chunks: 4 }),
+        Body::Close,
     ];
     let request = |body| Request {
         group: GroupId(3),
@@ -93,6 +94,7 @@ fn answers() -> Vec<Answer> {
         Answer::Transfer(true),
         Answer::Snapshot(SnapshotAnswer::Next(4)),
         Answer::Snapshot(SnapshotAnswer::Done(vote(5))),
+        Answer::Close,
     ]
 }
 

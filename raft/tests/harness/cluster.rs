@@ -2,6 +2,7 @@
 //! cuts what the test says, by a seed that each failure prints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -292,13 +293,17 @@ impl Cluster {
 
     /// What became of a position, once it is known; `None` if that takes too long.
     pub fn outcome(&self, node: u32, position: Position) -> Option<Outcome> {
+        self.hear(node, position).recv_timeout(TIME_MAX).ok()
+    }
+
+    /// Where it will be told what became of a position.
+    pub fn hear(&self, node: u32, position: Position) -> Receiver<Outcome> {
         let (done, told) = std::sync::mpsc::channel();
         let group = self[node].group();
-        group.when(
-            position,
-            Box::new(move |o| done.send(o).unwrap_or_default()),
-        );
-        told.recv_timeout(TIME_MAX).ok()
+        // The test may no longer listen.
+        let tell = move |outcome| done.send(outcome).unwrap_or_default();
+        group.when(position, Box::new(tell));
+        told
     }
 
     /// Waits until all nodes that run have the same rows, and gives them.
