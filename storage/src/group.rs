@@ -211,6 +211,8 @@ pub struct Group {
     /// The leader's term plus one, 0 while another node leads.
     term: AtomicU64,
     ids: Arc<TxIds>,
+    /// The greatest id that has entered.
+    entered: AtomicU64,
     log: Mutex<LogState>,
     /// The last applied entry, visible or not.
     chain: AtomicPosition,
@@ -271,6 +273,7 @@ impl Group {
             parts_moved: Condvar::new(),
             term: AtomicU64::new(0),
             ids,
+            entered: AtomicU64::new(0),
             log: Mutex::new(log),
             chain: AtomicPosition::default(),
             ready: AtomicBool::new(false),
@@ -397,9 +400,18 @@ impl Group {
         self.pin(self.applied())
     }
 
-    /// A new transaction id, unlike any other of this node. Never waits.
+    /// A new transaction id, unlike any other of this node, for a transaction of this group.
+    /// Never waits.
     pub fn begin(&self) -> TxId {
-        self.ids.next()
+        let txid = self.ids.next();
+        self.enter(txid);
+        txid
+    }
+
+    /// A transaction that has its id already will lock and write here, too: it ends with this
+    /// group's era.
+    pub fn enter(&self, txid: TxId) {
+        self.entered.fetch_max(txid.0, Ordering::AcqRel);
     }
 
     /// Does what was read at `base`, a position from [`Group::newest`], still stand as far as

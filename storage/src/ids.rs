@@ -54,11 +54,6 @@ impl TxIds {
         }
     }
 
-    /// The newest one that was given out.
-    pub fn last(&self) -> TxId {
-        TxId(self.last.load(Ordering::Acquire))
-    }
-
     /// From now on only ids above this: what earlier runs committed lies below.
     pub fn raise(&self, position: Position) {
         self.last.fetch_max(position.0, Ordering::AcqRel);

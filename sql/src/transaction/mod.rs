@@ -630,6 +630,7 @@ impl Transaction {
                 return Err(Stop::Error(leader_changed()));
             };
             let txid = self.begin_id(&group);
+            group.enter(txid);
             self.members.insert(
                 id,
                 Member {

@@ -358,7 +358,7 @@ impl Group {
         overlay.clear(writer.last);
         drop(overlay);
         self.parts_moved.notify_all();
-        let gone = self.ids.last();
+        let gone = TxId(self.entered.load(Ordering::Acquire));
         writer.wakes.extend(self.locks.clear(gone));
     }
 

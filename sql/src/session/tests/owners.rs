@@ -207,3 +207,17 @@ fn a_sequence_has_no_gaps_while_its_reservation_is_pending() {
     a.ok("alter sequence t_id_seq restart");
     assert_eq!(a.rows("insert into t (n) values (4) returning id"), "1");
 }
+
+#[test]
+fn an_id_may_be_older_than_its_owners_group() {
+    let node = Node::new();
+    node.client("postgres").ok("create role late login");
+    let mut late = node.client("late");
+    late.ok("begin");
+    let id = late.rows("select pg_current_xact_id()");
+    late.ok("create table t (a int); insert into t values (1); commit");
+    assert_eq!(
+        late.rows(&format!("select pg_xact_status('{id}')")),
+        "committed"
+    );
+}
