@@ -55,6 +55,12 @@ impl Log {
         if oldest.0 <= 1 {
             return Ok(Position::ZERO);
         }
+        // A log that goes on behind a snapshot may begin with records of Raft's own, which have
+        // no position.
+        let position = match position {
+            Position::ZERO => self.first_position(group.id())?.unwrap_or(applied),
+            position => position,
+        };
         let known = self.cuts.lock().get(&group.id()).copied();
         if let Some(cut) = known.filter(|cut| cut.oldest == oldest) {
             return Ok(position.max(cut.upto));
@@ -65,6 +71,15 @@ impl Log {
         cut.oldest = oldest;
         cut.upto = cut.upto.max(upto);
         Ok(position.max(cut.upto))
+    }
+
+    /// The position of the oldest entry; `None` if there is none yet.
+    fn first_position(&self, id: GroupId) -> Result<Option<Position>> {
+        let Some(first) = self.journal.seek(id, Position::ZERO)? else {
+            return Ok(None);
+        };
+        let read = self.journal.read(id, first, Index(first.0 + 1), 0)?;
+        Ok(read.first().map(|record| record.position))
     }
 
     /// The last entry that has lost parts before `oldest`, as far as the records behind it tell:

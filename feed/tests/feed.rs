@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use feed::{Error, Feed, FeedEntry, Units};
-use journal::{GroupId, Journal, MemoryDisk, Position};
+use journal::{GroupId, Index, Journal, Kind, MemoryDisk, Payload, Position, Record, Term};
 use raft::{Alone, Node, NodeId, Options};
 use storage::{
-    Change, Changes, Clock, Commit, Group, Groups, LargeChanges, ManualClock, MemoryStore, Meta,
-    Outcome,
+    Change, Changes, Clock, Commit, EntryBuilder, Group, Groups, Header, LargeChanges, ManualClock,
+    MemoryStore, Meta, Outcome, TxId,
 };
 use tokio::runtime::Runtime;
 
@@ -379,6 +379,49 @@ fn a_reader_whom_retention_overtakes_is_told() {
             Err(error) => break Err(error),
         }
     });
+}
+
+/// A log that goes on behind a snapshot: what the snapshot holds is in no record.
+#[test]
+fn what_lies_before_a_snapshot_is_behind() {
+    let node = Running::start();
+    let id = GroupId(9);
+    node.node.groups().open(id).unwrap();
+    let record = |kind, index, position, payload| Record {
+        group: id,
+        kind,
+        term: Term(1),
+        index: Index(index),
+        position,
+        payload,
+    };
+    let blank = record(Kind::Raft, 51, Position::ZERO, Payload::of(&[0]));
+    let begin = vec![
+        Record::truncate(id, Index(0)),
+        Record::purge(id, Term(1), Index(50)),
+        blank,
+    ];
+    node.journal.append_wait(begin).unwrap();
+    let entry = {
+        let mut images = EntryBuilder::new();
+        images.close();
+        images.finish(Header {
+            epoch: Term(1),
+            prev: Position(60),
+            position: Position(77),
+            txid: TxId(0),
+            meta: Meta::default(),
+            deps: Vec::new(),
+            images: 0,
+            parts: None,
+            outcome: false,
+        })
+    };
+    let first = record(Kind::Entry, 52, Position(77), entry);
+    node.journal.append_wait(vec![first]).unwrap();
+    assert_eq!(node.feed.oldest_of(&[id]).unwrap(), Position(77));
+    let behind = node.feed.read(&[id], Some(Position(60)), Position(77));
+    assert!(matches!(behind, Err(Error::Behind { .. })));
 }
 
 #[test]
