@@ -295,6 +295,12 @@ impl Node {
             self.changes.clone(),
         );
         let me = replica(self.me, join);
+        let (applied, state) = group.applied_log();
+        let last = self.journal.state(id).last.map(|(_, last, _)| last);
+        if !state.is_empty() && last < Some(applied.index) {
+            // A snapshot was installed, and the end came before the log was cut.
+            self.groups.begin_at_applied(id);
+        }
         let held = self.groups.store().persisted(id);
         let log = GroupLog::new(id, self.journal.clone(), join).known(held)?;
         let machine = Machine::new(

@@ -23,8 +23,6 @@ use crate::types::{Types, log_id, node_of, term_of};
 pub const SENT_MAX: usize = 2;
 /// How long a chunk may take.
 const CHUNK_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long the installation may take.
-const INSTALL_TIME_MAX: Duration = Duration::from_secs(600);
 /// A message is sent again so often, after a pause each time.
 const ATTEMPTS_MAX: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
@@ -100,7 +98,7 @@ pub async fn send(
         meta: export.meta().clone(),
     };
     let begin = match peer
-        .tell(SnapshotRequest::Offer(offer), CHUNK_TIME_MAX)
+        .tell(SnapshotRequest::Offer(offer.clone()), CHUNK_TIME_MAX)
         .await?
     {
         SnapshotAnswer::Done(vote) => return Ok(vote),
@@ -124,13 +122,22 @@ pub async fn send(
             _ => return Err(peer.unreachable("it has lost the snapshot")),
         }
     }
-    match peer
-        .tell(SnapshotRequest::End { id, chunks }, INSTALL_TIME_MAX)
-        .await?
-    {
-        SnapshotAnswer::Done(vote) => Ok(vote),
-        SnapshotAnswer::Next(_) => Err(peer.unreachable("it lacks a part of the snapshot")),
+    for _ in 0..ATTEMPTS_MAX {
+        let end = Body::Snapshot(SnapshotRequest::End { id, chunks });
+        if let Ok(Answer::Snapshot(SnapshotAnswer::Done(vote))) =
+            peer.ask(Lane::Bulk, end, CHUNK_TIME_MAX).await
+        {
+            return Ok(vote);
+        }
+        // The end or its answer was lost, or it still installs: the offer again tells which.
+        let offer = SnapshotRequest::Offer(offer.clone());
+        match peer.tell(offer, CHUNK_TIME_MAX).await? {
+            SnapshotAnswer::Done(vote) => return Ok(vote),
+            SnapshotAnswer::Next(next) if next == chunks => {}
+            SnapshotAnswer::Next(_) => break,
+        }
     }
+    Err(peer.unreachable("it lacks a part of the snapshot"))
 }
 
 impl Peer {

@@ -146,6 +146,9 @@ impl Groups {
     /// on; after a crash in between there is what was there before. The journal's log of the
     /// group does not continue the new state: it is the caller's to cut, afterwards.
     ///
+    /// The horizon is durable a little later: at a start that finds the tables ahead of the log,
+    /// [`Groups::begin_at_applied`] says it again.
+    ///
     /// [`check_export`]: crate::check_export
     pub fn install(
         &self,
@@ -161,9 +164,17 @@ impl Groups {
         let mut pieces = || pieces();
         group.replace(applied, meta, &mut Rows::new(&mut pieces))?;
         self.write_checkpoint(durable, Other::Installed(id))?;
+        group.begin_at_applied();
         drop(one);
         group.tell_published();
         Ok(())
+    }
+
+    /// Nothing below what is applied can be read in a group: it was installed.
+    pub fn begin_at_applied(&self, id: GroupId) {
+        if let Some(group) = self.get(id) {
+            group.begin_at_applied();
+        }
     }
 
     /// Ends a group: its tables go, durably, and what it was is forgotten. Who still has it

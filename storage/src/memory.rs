@@ -25,6 +25,7 @@ type Tree = Arc<RwLock<BTreeMap<Bytes, Versions>>>;
 pub struct MemoryStore {
     trees: RwLock<BTreeMap<TreeId, Tree>>,
     horizons: RwLock<BTreeMap<GroupId, Position>>,
+    refused: RwLock<BTreeMap<GroupId, Position>>,
     persisted: BTreeMap<GroupId, Position>,
     checkpoint: Arc<Mutex<Vec<GroupCheckpoint>>>,
 }
@@ -78,7 +79,8 @@ impl MemoryStore {
     }
 
     fn check_horizon(&self, group: GroupId, at: Position) -> Result<()> {
-        let horizon = self.horizon(group);
+        let refused = self.refused.read().get(&group).copied();
+        let horizon = self.horizon(group).max(refused.unwrap_or_default());
         if at < horizon {
             Err(Error::TooOld { at, horizon })
         } else {
@@ -214,6 +216,12 @@ impl TableStore for MemoryStore {
         let mut horizons = self.horizons.write();
         let old = horizons.entry(group).or_default();
         *old = horizon.max(*old);
+    }
+
+    fn refuse_below(&self, group: GroupId, position: Position) {
+        let mut refused = self.refused.write();
+        let old = refused.entry(group).or_default();
+        *old = position.max(*old);
     }
 
     fn horizon(&self, group: GroupId) -> Position {

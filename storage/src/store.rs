@@ -154,6 +154,11 @@ pub trait TableStore: Send + Sync {
     /// Must not pass the group's applied position.
     fn set_horizon(&self, group: GroupId, horizon: Position);
 
+    /// Refuses reads below `position` from now on, as the horizon does, but only until the store
+    /// is closed: all of the group is about to be replaced as of there, and if that is cut off,
+    /// the next start finds what was there before.
+    fn refuse_below(&self, group: GroupId, position: Position);
+
     /// The current horizon.
     fn horizon(&self, group: GroupId) -> Position;
 

@@ -135,10 +135,20 @@ fn run(kind: StoreKind) {
     let mut pieces = second.pieces(5);
     let cut = groups.install(GROUP, second.applied, &second.meta, &mut pieces, &OnDisk);
     assert!(cut.is_err());
+    let half = group.get(TREE, b"old1", before);
+    assert!(half.is_err(), "nobody reads what is half there");
+    groups
+        .store()
+        .purge(storage::TreeId {
+            group: GROUP,
+            number: TREE,
+        })
+        .expect("writes the record");
     drop((pieces, group, groups));
     let groups = open(kind, dir.path());
     let group = groups.open(GROUP).expect("opens");
     assert_eq!(group.applied_log().0, first.applied);
+    assert_eq!((group.applied(), rows(&group)), (before, old.clone()));
     let all = (Bound::Unbounded, Bound::Unbounded);
     let tree = storage::TreeId {
         group: GROUP,

@@ -311,6 +311,8 @@ impl TableStore for Nothing {
     fn set_horizon(&self, _: GroupId, _: Position) {
         unreachable!()
     }
+    fn refuse_below(&self, _: GroupId, _: Position) {}
+
     fn horizon(&self, _: GroupId) -> Position {
         unreachable!()
     }

@@ -53,7 +53,7 @@ impl Group {
         let mut changes = self.observed(state.applied.position)?;
         // Nobody reads what is half there: below this position reads are refused from now on,
         // and at it none begins before it is published.
-        store.set_horizon(id, applied.position);
+        store.refuse_below(id, applied.position);
         for tree in store.trees().into_iter().filter(|tree| tree.group == id) {
             store.drop_tree(tree)?;
         }
@@ -84,6 +84,13 @@ impl Group {
         drop(state);
         self.leap(applied.position, top).call();
         Ok(())
+    }
+
+    /// What is installed and durable has no older versions.
+    pub(crate) fn begin_at_applied(&self) {
+        self.shared
+            .store
+            .set_horizon(self.shared.id, self.log.lock().applied.position);
     }
 
     /// Tells who waits for entries.

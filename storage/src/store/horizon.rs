@@ -19,6 +19,8 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     horizon: AtomicU64,
+    /// Reads below it are refused, too, until the store is closed.
+    refused: AtomicU64,
     line: AtomicU64,
     durable: AtomicU64,
     scans: Mutex<BTreeMap<Position, usize>>,
@@ -29,6 +31,7 @@ impl Horizon {
     fn at(position: Position) -> Horizon {
         Horizon {
             horizon: AtomicU64::new(position.0),
+            refused: AtomicU64::new(0),
             line: AtomicU64::new(position.0),
             durable: AtomicU64::new(position.0),
             scans: Mutex::default(),
@@ -43,12 +46,20 @@ impl Horizon {
     /// Refuses a read below the horizon. A point read asks before and after: versions are
     /// removed only after the horizon has moved, so a read that saw a removal is refused.
     pub fn check(&self, at: Position) -> Result<()> {
-        let horizon = self.get();
+        let refused = Position(self.refused.load(Ordering::Acquire));
+        let horizon = self.get().max(refused);
         if at < horizon {
             Err(Error::TooOld { at, horizon })
         } else {
             Ok(())
         }
+    }
+
+    /// Refuses reads below a position from now on, and says nothing of it to the disk.
+    pub fn refuse(&self, below: Position) {
+        // With the lock, so that no scan is let in by a look at the old value.
+        let _scans = self.scans.lock();
+        self.refused.fetch_max(below.0, Ordering::AcqRel);
     }
 
     /// Moves the horizon forward.

@@ -229,6 +229,10 @@ impl TableStore for LsmStore {
         self.shared.horizons.of(group).advance(horizon);
     }
 
+    fn refuse_below(&self, group: GroupId, position: Position) {
+        self.shared.horizons.of(group).refuse(position);
+    }
+
     fn horizon(&self, group: GroupId) -> Position {
         self.shared.horizons.of(group).get()
     }

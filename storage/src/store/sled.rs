@@ -238,6 +238,10 @@ impl TableStore for SledStore {
         self.0.horizons.of(group).advance(horizon);
     }
 
+    fn refuse_below(&self, group: GroupId, position: Position) {
+        self.0.horizons.of(group).refuse(position);
+    }
+
     fn horizon(&self, group: GroupId) -> Position {
         self.0.horizons.of(group).get()
     }
