@@ -446,7 +446,7 @@ impl Group {
             Outcome::Lost
         } else if writer.is_unknown(position) {
             Outcome::Unknown
-        } else if position <= self.shared.applied.get() {
+        } else if position <= self.shared.applied.get() && !writer.holds(position) {
             Outcome::Applied
         } else if writer.is_given_up(position) {
             Outcome::Unknown

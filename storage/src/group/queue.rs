@@ -94,6 +94,14 @@ impl Writer {
         }
     }
 
+    /// Is an entry up to the position visible, but not yet taken off the queue? Whoever hears
+    /// of it earlier would find the group not closed up to there.
+    pub fn holds(&self, position: Position) -> bool {
+        self.pending
+            .front()
+            .is_some_and(|first| first.position <= position)
+    }
+
     pub fn is_lost(&self, position: Position) -> bool {
         is_in(&self.lost, position)
     }
