@@ -24,7 +24,7 @@ mod segment;
 mod spare;
 mod writer;
 
-pub use disk::{Disk, FaultyDisk, MemoryDisk, RealDisk, ShadowDisk};
+pub use disk::{Disk, FaultyDisk, File, Lock, MemoryDisk, Open, RealDisk, ShadowDisk};
 pub use erase::Erasure;
 pub use error::{Error, Result};
 pub use inspect::{Inspect, Inspected, inspect};

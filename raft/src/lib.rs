@@ -14,6 +14,7 @@ mod node;
 mod replay;
 mod serve;
 mod snapshot;
+mod status;
 mod transport;
 mod types;
 mod upkeep;
@@ -21,8 +22,9 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
-pub use node::{GroupStatus, Node, Options};
+pub use node::{Node, Options};
 pub use replay::{describe, describe_state, replay};
+pub use status::{Checkpoints, GroupStatus};
 pub use transport::{
     ANSWER_BYTES_MAX, Alone, Lane, NodeId, REQUEST_BYTES_MAX, Transport, Unreachable,
 };

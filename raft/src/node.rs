@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use journal::{GroupId, Index, Journal, Position};
+use journal::{GroupId, Journal, Position};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use storage::{Group, Groups, Proposal, Propose};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +24,7 @@ use crate::log::GroupLog;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::snapshot::{SENT_MAX, Staging};
+use crate::status::Checkpoints;
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::writer::{self, Inbox};
@@ -81,6 +82,8 @@ pub struct Node {
     pub(crate) opening: tokio::sync::Mutex<()>,
     /// Held by who makes a checkpoint: one at a time.
     pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// The checkpoints since the start.
+    pub(crate) checkpoints: Mutex<Checkpoints>,
 }
 
 /// This node's replica of one group.
@@ -95,6 +98,8 @@ pub(crate) struct Member {
     pub staging: tokio::sync::Mutex<Option<Staging>>,
     /// An election against a suspect is under way.
     pub electing: AtomicBool,
+    /// When the leader was last heard of, if that is another node.
+    pub heard: Mutex<Option<tokio::time::Instant>>,
     watcher: JoinHandle<()>,
 }
 
@@ -176,6 +181,7 @@ impl Node {
             changes: Arc::new(watch::channel(0).0),
             opening: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
+            checkpoints: Mutex::default(),
         });
         node.groups.attach(node.propose());
         node
@@ -329,6 +335,7 @@ impl Node {
             change: tokio::sync::Mutex::default(),
             staging: tokio::sync::Mutex::default(),
             electing: false.into(),
+            heard: Mutex::default(),
             watcher,
         });
         if self.is_alone(&member).await? {
@@ -424,42 +431,6 @@ impl Node {
     pub fn leadership(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
-
-    /// A line per group for the views: number, term, whether this node leads it.
-    pub fn status(&self) -> Vec<GroupStatus> {
-        let members = self.members.read();
-        let status = |(id, member): (&GroupId, &Arc<Member>)| {
-            let state = self.journal.state(*id);
-            GroupStatus {
-                group: *id,
-                term: member.group.term().map_or(0, |term| term.0),
-                applied: member.group.applied(),
-                last_index: state.last.map_or(Index(0), |(_, index, _)| index),
-                durable: state.durable.unwrap_or_default(),
-                oldest: state
-                    .oldest
-                    .map_or(Position::ZERO, |(_, position)| position),
-            }
-        };
-        members.iter().map(status).collect()
-    }
-}
-
-/// What a view shows of a group.
-#[derive(Clone, Copy, Debug)]
-pub struct GroupStatus {
-    /// The group.
-    pub group: GroupId,
-    /// The term in which this node leads it; 0 if it does not.
-    pub term: u64,
-    /// The applied position.
-    pub applied: Position,
-    /// The last index of the log.
-    pub last_index: Index,
-    /// The last index on disk.
-    pub durable: Index,
-    /// The oldest position that can be read.
-    pub oldest: Position,
 }
 
 /// Tells the group who leads it, until Raft ends.

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::GroupId;
+use openraft::raft::AppendEntriesResponse;
+use tokio::time::Instant;
 
 use crate::codec::{Answer, Body, Request, SnapshotRequest};
 use crate::node::{Member, Node};
@@ -113,7 +115,12 @@ impl Member {
         // An error means that this group's Raft has ended, which was logged.
         match body {
             Body::Append(append) => match self.raft.append_entries(append).await {
-                Ok(appended) => Answer::Append(appended),
+                Ok(appended) => {
+                    if !matches!(appended, AppendEntriesResponse::HigherVote(_)) {
+                        *self.heard.lock() = Some(Instant::now());
+                    }
+                    Answer::Append(appended)
+                }
                 Err(_) => Answer::Refused,
             },
             Body::Vote(vote) => match self.raft.vote(vote).await {

@@ -32,8 +32,10 @@ impl Node {
     async fn checkpoint_all(&self) -> Result<()> {
         let _one = self.upkeep.lock().await;
         let (groups, journal) = (self.groups.clone(), self.journal.clone());
+        let begun = tokio::time::Instant::now();
         let written = tokio::task::spawn_blocking(move || groups.checkpoint(&OnDisk(journal)));
         written.await.map_err(|e| Error::Task(e.to_string()))??;
+        self.note_checkpoint(begun.elapsed());
         self.purge().await?;
         self.release().await
     }

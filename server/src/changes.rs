@@ -1,6 +1,7 @@
 //! The feed crate's entries behind the trait that SQL's feed asks for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use feed::{Feed, FeedEntry, Unit, Units};
 use sql::changes::{
@@ -12,12 +13,18 @@ use storage::{Clock, Entry, GroupId, Groups, Position};
 use crate::system::SystemClock;
 
 /// `freehold.feed`.
-pub fn relations(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::system::SystemRelation>> {
+pub fn relations(
+    feed: &MeteredFeed,
+    groups: &Arc<Groups>,
+) -> Vec<Arc<dyn sql::system::SystemRelation>> {
     vec![Arc::new(FeedRelation::new(log(feed), groups.clone()))]
 }
 
 /// `freehold.changes`, `freehold.snapshot_position`, `freehold.position_at`.
-pub fn functions(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::plan::SystemFunction>> {
+pub fn functions(
+    feed: &MeteredFeed,
+    groups: &Arc<Groups>,
+) -> Vec<Arc<dyn sql::plan::SystemFunction>> {
     vec![
         Arc::new(Changes::new(log(feed), groups.clone())),
         Arc::new(SnapshotPosition),
@@ -25,11 +32,67 @@ pub fn functions(feed: &Feed, groups: &Arc<Groups>) -> Vec<Arc<dyn sql::plan::Sy
     ]
 }
 
-fn log(feed: &Feed) -> Arc<dyn Log> {
+fn log(feed: &MeteredFeed) -> Arc<dyn Log> {
     Arc::new(JournalLog(feed.clone()))
 }
 
-struct JournalLog(Feed);
+/// The node's feed, and the count of who reads it.
+#[derive(Clone)]
+pub struct MeteredFeed {
+    /// The feed.
+    pub feed: Feed,
+    /// The count.
+    pub meter: Arc<FeedMeter>,
+}
+
+/// Counts the reading of the feed.
+#[derive(Default)]
+pub struct FeedMeter {
+    readers: AtomicU64,
+    reads: AtomicU64,
+    entries: AtomicU64,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedCounts {
+    /// Who reads at this moment.
+    pub readers: u64,
+    /// Reads that were begun.
+    pub reads: u64,
+    /// Entries that were read.
+    pub entries: u64,
+}
+
+impl FeedMeter {
+    /// What it has counted up to now.
+    pub fn counts(&self) -> FeedCounts {
+        FeedCounts {
+            readers: self.readers.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Somebody reads, until this is dropped.
+struct Reading(Arc<FeedMeter>);
+
+impl Reading {
+    fn begin(meter: &Arc<FeedMeter>) -> Reading {
+        meter.reads.fetch_add(1, Ordering::Relaxed);
+        meter.readers.fetch_add(1, Ordering::Relaxed);
+        Reading(meter.clone())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct JournalLog(MeteredFeed);
 
 /// What a reader of the feed is told.
 fn error(error: feed::Error) -> Error {
@@ -52,7 +115,7 @@ fn error(error: feed::Error) -> Error {
 
 impl Log for JournalLog {
     fn closed(&self) -> Position {
-        self.0.closed()
+        self.0.feed.closed()
     }
 
     fn read(
@@ -61,8 +124,9 @@ impl Log for JournalLog {
         after: Option<Position>,
         closed: Position,
     ) -> Result<Box<dyn sql::changes::Units>, Error> {
-        let units = self.0.read(groups, after, closed).map_err(error)?;
-        Ok(Box::new(JournalUnits(units)))
+        let units = self.0.feed.read(groups, after, closed).map_err(error)?;
+        let reading = Reading::begin(&self.0.meter);
+        Ok(Box::new(JournalUnits(units, reading)))
     }
 
     fn now(&self) -> u64 {
@@ -70,7 +134,7 @@ impl Log for JournalLog {
     }
 }
 
-struct JournalUnits(Units);
+struct JournalUnits(Units, Reading);
 
 impl sql::changes::Units for JournalUnits {
     fn closed(&self) -> Position {
@@ -81,6 +145,8 @@ impl sql::changes::Units for JournalUnits {
         let Some(Unit { position, entries }) = self.0.next().map_err(error)? else {
             return Ok(None);
         };
+        let count = entries.len() as u64;
+        self.1.0.entries.fetch_add(count, Ordering::Relaxed);
         let boxed = |entry| Box::new(JournalEntry(entry)) as Box<dyn LogEntry>;
         let entries = entries.into_iter().map(boxed).collect();
         Ok(Some(sql::changes::Unit { position, entries }))

@@ -10,6 +10,7 @@ mod serve;
 mod stopped;
 mod system;
 mod temporary;
+mod timed;
 mod views;
 
 pub use explain::explain;
@@ -18,6 +19,7 @@ pub mod cert;
 pub mod check;
 pub mod demo;
 pub mod dump;
+pub mod http;
 pub mod logging;
 pub mod peer;
 pub mod settings;

@@ -22,6 +22,9 @@ pub struct Flags {
     /// Address for PostgreSQL clients [default: 127.0.0.1:5432].
     #[arg(long, env = "FREEHOLD_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
+    /// Address for /metrics and /health over HTTP; none unless it is given.
+    #[arg(long, env = "FREEHOLD_HTTP", value_name = "HOST:PORT")]
+    pub http: Option<String>,
     /// No passwords and no TLS; allowed on loopback only.
     #[arg(long, env = "FREEHOLD_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     pub insecure: Option<bool>,
@@ -185,6 +188,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// Address for clients.
     pub listen: SocketAddr,
+    /// Address for metrics and health.
+    pub http: Option<SocketAddr>,
     /// No passwords, no TLS.
     pub insecure: bool,
     /// Password of `postgres` for the first start.
@@ -252,6 +257,7 @@ impl Flags {
         Flags {
             data: self.data.or(file.data),
             listen: self.listen.or(file.listen),
+            http: self.http.or(file.http),
             insecure: self.insecure.or(file.insecure),
             superuser_password: self.superuser_password.or(file.superuser_password),
             tls_cert: self.tls_cert.or(file.tls_cert),
@@ -275,7 +281,11 @@ impl Flags {
     /// Checks everything and fills the defaults.
     pub fn check(self) -> Result<Settings, Invalid> {
         let data = self.data.ok_or_else(|| invalid("--data DIR is required"))?;
-        let listen = resolve(self.listen.as_deref().unwrap_or("127.0.0.1:5432"))?;
+        let listen = resolve(
+            "--listen",
+            self.listen.as_deref().unwrap_or("127.0.0.1:5432"),
+        )?;
+        let http = self.http.map(|http| resolve("--http", &http)).transpose()?;
         let insecure = self.insecure.unwrap_or(false);
         if insecure && !listen.ip().is_loopback() {
             return Err(invalid(format!(
@@ -301,6 +311,7 @@ impl Flags {
         Ok(Settings {
             data,
             listen,
+            http,
             insecure,
             superuser_password: self.superuser_password,
             tls: tls_files(self.tls_cert, self.tls_key)?,
@@ -369,14 +380,14 @@ fn time_or(time: Option<Time>, seconds: u64) -> Duration {
     time.map_or(Duration::from_secs(seconds), |t| t.0)
 }
 
-fn resolve(listen: &str) -> Result<SocketAddr, Invalid> {
+fn resolve(flag: &str, address: &str) -> Result<SocketAddr, Invalid> {
     use std::net::ToSocketAddrs as _;
-    let mut found = listen
+    let mut found = address
         .to_socket_addrs()
-        .map_err(|e| invalid(format!("--listen {listen}: {e}; give it as HOST:PORT")))?;
+        .map_err(|e| invalid(format!("{flag} {address}: {e}; give it as HOST:PORT")))?;
     found
         .next()
-        .ok_or_else(|| invalid(format!("--listen {listen}: no such address")))
+        .ok_or_else(|| invalid(format!("{flag} {address}: no such address")))
 }
 
 fn tls_files(

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{GroupId, Journal, RealDisk};
+use journal::{GroupId, Journal};
 use sql::engine::{Engine, Limits, Parts};
+use sql::meter::Latencies;
 use storage::{Groups, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -16,10 +17,12 @@ use tokio::sync::watch;
 
 use crate::Failure;
 use crate::authenticate::Login;
-use crate::changes;
+use crate::changes::{self, FeedMeter, MeteredFeed};
+use crate::http::{self, Http, Stage, Told};
 use crate::serve::Sessions;
 use crate::settings::{self, Settings};
 use crate::system::{SystemClock, SystemRandom};
+use crate::timed::TimedDisk;
 use crate::views;
 
 /// Threads of Raft's runtime.
@@ -97,6 +100,7 @@ pub struct Node {
     upkeep: tokio::task::JoinHandle<()>,
     listening: tokio::task::JoinHandle<()>,
     ending: watch::Sender<bool>,
+    http: Option<Http>,
 }
 
 impl Node {
@@ -123,7 +127,9 @@ impl Node {
             format!("can't listen on {listen}: {e}; choose another address with --listen")
         })?;
         let address = listener.local_addr()?;
-        let journal = open_journal(settings)?;
+        let http = settings.http.map(http::serve).transpose()?;
+        let fsyncs: Arc<Latencies> = Arc::default();
+        let journal = open_journal(settings, &fsyncs)?;
         let groups = open_tables(settings)?;
         let raft_runtime = Builder::new_multi_thread()
             .thread_name("raft")
@@ -138,14 +144,15 @@ impl Node {
             raft::NodeId(1),
             Arc::new(raft::Alone),
         );
-        let engine = engine(settings, &journal, &groups, &raft)?;
+        let feed: Arc<FeedMeter> = Arc::default();
+        let engine = engine(settings, &journal, &groups, &raft, &feed)?;
         raft.open(true).await?;
         load(&engine, &groups)?;
         bootstrap(&engine, &groups, settings).await?;
 
         let (ending, ended) = watch::channel(false);
         let sessions = Arc::new(Sessions::new(engine.clone()));
-        let login = Arc::new(Login::new(engine, settings.insecure));
+        let login = Arc::new(Login::new(engine.clone(), settings.insecure));
         let config = wire::Config {
             tls,
             connections_max: settings.connections_max as usize,
@@ -168,6 +175,16 @@ impl Node {
             }
         });
         raft_runtime.spawn(forget_outcomes(groups));
+        if let Some(http) = &http {
+            http.enter(Stage::Serving(Told {
+                journal: journal.clone(),
+                fsyncs,
+                raft: raft.clone(),
+                engine,
+                feed,
+                connections_max: settings.connections_max,
+            }));
+        }
         tracing::info!(%address, data = %settings.data.display(), "ready");
         let raft_runtime = Some(raft_runtime);
         Ok(Node {
@@ -178,11 +195,15 @@ impl Node {
             upkeep,
             listening,
             ending,
+            http,
         })
     }
 
     /// Ends in order: tells the clients (57P01), writes a checkpoint, closes the journal.
     pub async fn stop(mut self) {
+        if let Some(http) = &self.http {
+            http.enter(Stage::Ending);
+        }
         self.ending.send_replace(true);
         if let Err(error) = (&mut self.listening).await {
             tracing::warn!(%error, "the listener did not end in order");
@@ -196,6 +217,8 @@ impl Node {
             runtime.shutdown_background();
         }
         let journal = self.journal.clone();
+        // It tells that the process lives until the journal is closed.
+        let _http = self.http.take();
         drop(self);
         if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
             tracing::warn!(%error, "the journal did not close in order");
@@ -226,13 +249,13 @@ async fn forget_outcomes(groups: Arc<Groups>) {
     }
 }
 
-fn open_journal(settings: &Settings) -> Result<Journal, Failure> {
+fn open_journal(settings: &Settings, fsyncs: &Arc<Latencies>) -> Result<Journal, Failure> {
     let options = journal::Options {
         segment_bytes: settings.segment_bytes,
         ..journal::Options::default()
     };
     Ok(Journal::open(
-        Arc::new(RealDisk),
+        Arc::new(TimedDisk(fsyncs.clone())),
         &journal_folder(&settings.data),
         options,
     )?)
@@ -276,10 +299,14 @@ fn engine(
     journal: &Journal,
     groups: &Arc<Groups>,
     raft: &Arc<raft::Node>,
+    meter: &Arc<FeedMeter>,
 ) -> Result<Arc<Engine>, Failure> {
     // At least one place is for everybody.
     let reserved = SUPERUSER_CONNECTIONS.min(settings.connections_max - 1);
-    let feed = feed::Feed::new(journal.clone(), groups.clone());
+    let feed = MeteredFeed {
+        feed: feed::Feed::new(journal.clone(), groups.clone()),
+        meter: meter.clone(),
+    };
     let mut relations = changes::relations(&feed, groups);
     relations.extend(views::relations(raft, journal));
     let engine = Engine::new(Parts {

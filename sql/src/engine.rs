@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use storage::{Change, Clock, Direction, GroupId, Groups, Meta, Observer, Position, Propose};
 
 use crate::catalog::{self, Cache, Catalog};
+use crate::meter::Meter;
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
 use crate::session::notify::Notifier;
@@ -88,6 +89,7 @@ pub struct Engine {
     sequences: Arc<Sequences>,
     plans: Plans,
     activities: Activities,
+    meter: Meter,
     notifier: Arc<Notifier>,
     creating: Mutex<BTreeMap<GroupId, Signal>>,
 }
@@ -153,6 +155,7 @@ impl Engine {
                 sequences,
                 plans: Plans::new(limits.plans_max),
                 activities: Activities::default(),
+                meter: Meter::default(),
                 notifier: Arc::new(Notifier::default()),
                 creating: Mutex::default(),
             }
@@ -256,6 +259,11 @@ impl Engine {
     /// The sessions of this node.
     pub fn activities(&self) -> &Activities {
         &self.activities
+    }
+
+    /// What the sessions of this node have done.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(crate) fn notifier(&self) -> &Arc<Notifier> {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exec;
 pub mod expr;
 pub mod functions;
+pub mod meter;
 pub mod parse;
 pub mod plan;
 pub mod rules;

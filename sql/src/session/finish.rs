@@ -10,6 +10,7 @@ use super::signal::Signal;
 use super::step::Waiting;
 use super::{Saved, Session, sequence};
 use crate::catalog::{Privilege, TREE_SEQUENCES};
+use crate::meter::Ended;
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait};
 use crate::{Error, Result, state};
 
@@ -139,6 +140,9 @@ impl Session {
         drop(tx);
         self.values.end_transaction();
         let Committed { entry, hold, trees } = committed;
+        if entry.is_none() {
+            self.note_end(Ended::Read);
+        }
         let mut holding = self.hold(hold, entry);
         holding.trees = trees;
         holding.notifications = std::mem::take(&mut self.notifications);
@@ -180,9 +184,14 @@ impl Session {
         self.values.end_transaction();
         self.notifications.clear();
         self.listens.clear();
+        self.note_end(Ended::Aborted);
         let holding = self.hold(hold, None);
         self.left_transaction(chain, modes);
         holding
+    }
+
+    fn note_end(&self, how: Ended) {
+        self.engine.meter().ended(self.activity.process(), how);
     }
 
     /// What a savepoint goes back to besides the transaction itself.
@@ -265,12 +274,14 @@ impl Session {
             return Ok(Some(Waiting::signal(signal.clone())));
         }
         if let Some(error) = holding.failure() {
+            if holding.own.is_some() {
+                self.note_end(Ended::Aborted);
+            }
             return Err(error);
         }
-        if let Some((group, position)) = holding.own
-            && self.token.add(group, position)
-        {
-            self.token_moved = true;
+        if let Some((group, position)) = holding.own {
+            self.note_end(Ended::Written);
+            self.token_moved |= self.token.add(group, position);
         }
         self.deliver(holding);
         Ok(None)

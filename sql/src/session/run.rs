@@ -97,11 +97,14 @@ impl Session {
                 }
                 Phase::Done(tag) => {
                     job.phase = Phase::Done(tag.clone());
-                    self.log_duration(job);
+                    self.note_duration(job);
                     Some(Ok(Step::Done { tag }))
                 }
             };
             if let Some(step) = step {
+                if step.is_err() {
+                    self.engine.meter().failed(self.activity.process());
+                }
                 return step;
             }
         }
@@ -794,16 +797,20 @@ impl Session {
         }
     }
 
-    fn log_duration(&self, job: &Job) {
-        let Some(min) = self.effective.log_min_duration else {
-            return;
-        };
+    /// Counts how long a statement took, and logs one that was slow.
+    fn note_duration(&self, job: &Job) {
         let duration = self.engine.clock().unix_micros().saturating_sub(job.begun);
-        if duration >= min {
+        let process = self.activity.process();
+        self.engine.meter().answered(process, duration);
+        if self
+            .effective
+            .log_min_duration
+            .is_some_and(|min| duration >= min)
+        {
             tracing::info!(
                 duration_ms = duration as f64 / 1_000.0,
                 role = %self.user.current_name,
-                process = self.activity.process(),
+                process,
                 statement = %job.prepared.text,
                 "slow statement"
             );

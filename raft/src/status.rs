@@ -1,0 +1,127 @@
+//! What is told of this node's groups: who leads, how far each is applied, and how far behind its
+//! leader that may be; and of its checkpoints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::{GroupId, Index, Position};
+use openraft::Instant;
+use openraft::async_runtime::WatchReceiver;
+
+use crate::node::{Member, Node};
+use crate::transport::NodeId;
+use crate::types::node_of;
+
+/// What a view shows of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// The term in which this node leads it; 0 if it does not.
+    pub term: u64,
+    /// The term that this node knows, whoever leads in it.
+    pub current_term: u64,
+    /// The node that leads it, as far as this one knows.
+    pub leader: Option<NodeId>,
+    /// How many replicas vote.
+    pub voters: usize,
+    /// The applied position.
+    pub applied: Position,
+    /// Of everything acknowledged longer ago than this, all is applied here. `None`: nothing was
+    /// heard of a leader.
+    pub behind: Option<Duration>,
+    /// Records of the log that are not applied here.
+    pub pending: u64,
+    /// The last index of the log.
+    pub last_index: Index,
+    /// The last index on disk.
+    pub durable: Index,
+    /// The oldest position that can be read.
+    pub oldest: Position,
+}
+
+/// The checkpoints of the tables since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// How many were written.
+    pub count: u64,
+    /// How long that took, all together.
+    pub took: Duration,
+    /// When the last one was, in microseconds since 1970; 0: none yet.
+    pub last: u64,
+}
+
+impl Node {
+    /// A line per group for the views.
+    pub fn status(&self) -> Vec<GroupStatus> {
+        let members = self.members();
+        members
+            .iter()
+            .map(|member| self.status_of(member))
+            .collect()
+    }
+
+    fn status_of(&self, member: &Arc<Member>) -> GroupStatus {
+        let group = &member.group;
+        let state = self.journal.state(group.id());
+        let applied_index = group.applied_log().0.index;
+        let last_index = state.last.map_or(Index(0), |(_, index, _)| index);
+        let (current_term, leader, voters) = {
+            let metrics = member.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.voter_ids().count();
+            (metrics.current_term, metrics.current_leader, voters)
+        };
+        GroupStatus {
+            group: group.id(),
+            term: group.term().map_or(0, |term| term.0),
+            current_term,
+            leader: leader.map(node_of),
+            voters,
+            applied: group.applied(),
+            behind: self.behind(member),
+            pending: last_index.0.saturating_sub(applied_index.0),
+            last_index,
+            durable: state.durable.unwrap_or_default(),
+            oldest: state
+                .oldest
+                .map_or(Position::ZERO, |(_, position)| position),
+        }
+    }
+
+    /// How old what is applied here may be, compared with what its leader has committed.
+    fn behind(&self, member: &Member) -> Option<Duration> {
+        let (acked, committed) = {
+            let metrics = member.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let committed = metrics.cluster_committed.map(|id| id.index);
+            (metrics.last_quorum_acked, committed)
+        };
+        if member.group.term().is_some() {
+            return match member.group.is_sole() {
+                true => Some(Duration::ZERO),
+                false => acked.map(|acked| acked.elapsed()),
+            };
+        }
+        let heard = (*member.heard.lock())?.elapsed();
+        let applied = member.group.applied_log().0;
+        if committed <= Some(applied.index.0) {
+            return Some(heard);
+        }
+        let now = self.groups.clock().unix_micros();
+        let age = now.saturating_sub(member.group.applied().unix_micros());
+        Some(heard.max(Duration::from_micros(age)))
+    }
+
+    /// The checkpoints since the start.
+    pub fn checkpoints(&self) -> Checkpoints {
+        *self.checkpoints.lock()
+    }
+
+    pub(crate) fn note_checkpoint(&self, took: Duration) {
+        let mut checkpoints = self.checkpoints.lock();
+        checkpoints.count += 1;
+        checkpoints.took += took;
+        checkpoints.last = self.groups.clock().unix_micros();
+    }
+}

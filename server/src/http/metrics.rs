@@ -1,0 +1,328 @@
+//! The metrics of a node, each with its name, type and help. docs/operate.md lists them all.
+
+use std::collections::BTreeMap;
+
+use journal::GroupId;
+use raft::{GroupStatus, ReplicaStatus};
+use sql::catalog::Catalog;
+use sql::session::activity::Doing;
+
+use super::text::{Kind, Text, seconds};
+use super::{Stage, Told, health, process};
+
+/// All of them, as of now.
+pub fn collect(stage: &Stage) -> String {
+    let mut text = Text::default();
+    text.family(
+        "freehold_build_info",
+        Kind::Gauge,
+        "Which program runs; always 1.",
+    )
+    .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let ready = health::reasons(stage).is_empty();
+    text.single(
+        "freehold_ready",
+        Kind::Gauge,
+        "Whether clients should be sent to this node, as /health/ready says.",
+        u8::from(ready),
+    );
+    if let Stage::Serving(told) = stage {
+        sessions(told, &mut text);
+        statements(told, &mut text);
+        journal(told, &mut text);
+        tables(told, &mut text);
+        feed(told, &mut text);
+        groups(told, &mut text);
+    }
+    process::collect(&mut text);
+    text.finish()
+}
+
+const DOINGS: [Doing; 4] = [
+    Doing::Idle,
+    Doing::Active,
+    Doing::IdleInTransaction,
+    Doing::IdleAborted,
+];
+
+fn sessions(told: &Told, text: &mut Text) {
+    let mut waiting = 0;
+    let mut counts = [0u64; DOINGS.len()];
+    for activity in told.engine.activities().all() {
+        let shown = activity.shown();
+        waiting += u64::from(shown.waiting);
+        for (count, doing) in counts.iter_mut().zip(DOINGS) {
+            *count += u64::from(shown.doing == doing);
+        }
+    }
+    let mut family = text.family(
+        "freehold_sessions",
+        Kind::Gauge,
+        "Sessions that run on this node, by pg_stat_activity's state.",
+    );
+    for (count, doing) in counts.iter().zip(DOINGS) {
+        family.sample(&[("state", doing.name())], count);
+    }
+    text.single(
+        "freehold_sessions_waiting",
+        Kind::Gauge,
+        "Sessions that wait for a lock.",
+        waiting,
+    );
+    text.single(
+        "freehold_connections_max",
+        Kind::Gauge,
+        "How many clients may be connected (--max-connections).",
+        told.connections_max,
+    );
+}
+
+fn statements(told: &Told, text: &mut Text) {
+    let totals = told.engine.meter().totals();
+    text.family(
+        "freehold_statement_seconds",
+        Kind::Histogram,
+        "Statements that were answered, by the time from their begin to their answer.",
+    )
+    .latencies(&[], &totals.statements);
+    text.single(
+        "freehold_statements_failed_total",
+        Kind::Counter,
+        "Statements that ended with an error.",
+        totals.failed,
+    );
+    let mut family = text.family(
+        "freehold_transactions_total",
+        Kind::Counter,
+        "Transactions that have ended: committed (write, read) or aborted.",
+    );
+    for (outcome, kind, count) in [
+        ("committed", "write", totals.written),
+        ("committed", "read", totals.read),
+        ("aborted", "", totals.aborted),
+    ] {
+        family.sample(&[("outcome", outcome), ("kind", kind)], count);
+    }
+}
+
+fn journal(told: &Told, text: &mut Text) {
+    let stats = told.journal.stats();
+    for (name, kind, help, value) in [
+        (
+            "freehold_journal_segments",
+            Kind::Gauge,
+            "Segments of the journal.",
+            stats.segments,
+        ),
+        (
+            "freehold_journal_written_bytes_total",
+            Kind::Counter,
+            "Bytes written to the journal.",
+            stats.bytes,
+        ),
+        (
+            "freehold_journal_records_total",
+            Kind::Counter,
+            "Records written to the journal.",
+            stats.records,
+        ),
+        (
+            "freehold_journal_waiting_records",
+            Kind::Gauge,
+            "Records that wait for the journal's writer.",
+            stats.queue,
+        ),
+        (
+            "freehold_journal_memory_bytes",
+            Kind::Gauge,
+            "Records of the journal that are held in memory.",
+            stats.tail_bytes,
+        ),
+    ] {
+        text.single(name, kind, help, value);
+    }
+    text.family(
+        "freehold_journal_fsync_seconds",
+        Kind::Histogram,
+        "Fsyncs of the journal's segments.",
+    )
+    .latencies(&[], &told.fsyncs.counted());
+}
+
+fn tables(told: &Told, text: &mut Text) {
+    let store = told.raft.groups().store().clone();
+    text.single(
+        "freehold_tables_unflushed_bytes",
+        Kind::Gauge,
+        "Changes of tables in memory that the next checkpoint writes.",
+        store.memory(),
+    );
+    let checkpoints = told.raft.checkpoints();
+    text.single(
+        "freehold_checkpoints_total",
+        Kind::Counter,
+        "Checkpoints of the tables.",
+        checkpoints.count,
+    );
+    text.single(
+        "freehold_checkpoint_seconds_total",
+        Kind::Counter,
+        "Time that checkpoints took, all together.",
+        checkpoints.took.as_secs_f64(),
+    );
+    if checkpoints.count > 0 {
+        text.single(
+            "freehold_checkpoint_last_timestamp_seconds",
+            Kind::Gauge,
+            "When the last checkpoint was complete, in seconds since 1970.",
+            seconds(checkpoints.last),
+        );
+    }
+}
+
+fn feed(told: &Told, text: &mut Text) {
+    let counts = told.feed.counts();
+    text.single(
+        "freehold_feed_readers",
+        Kind::Gauge,
+        "Statements that read the feed at this moment.",
+        counts.readers,
+    );
+    text.single(
+        "freehold_feed_reads_total",
+        Kind::Counter,
+        "Looks into the feed: pages, and waits that something has ended.",
+        counts.reads,
+    );
+    text.single(
+        "freehold_feed_entries_total",
+        Kind::Counter,
+        "Entries that were read for the feed.",
+        counts.entries,
+    );
+}
+
+/// A group with the labels that name it.
+struct Line {
+    group: String,
+    owner: String,
+    status: GroupStatus,
+    replicas: Vec<ReplicaStatus>,
+    bytes: u64,
+}
+
+fn lines(told: &Told) -> Vec<Line> {
+    let catalog = told.engine.catalog();
+    let mut bytes: BTreeMap<GroupId, u64> = BTreeMap::new();
+    let store = told.raft.groups().store();
+    for tree in store.trees() {
+        *bytes.entry(tree.group).or_default() += store.disk_bytes(tree);
+    }
+    let line = |status: GroupStatus| Line {
+        group: status.group.to_string(),
+        owner: owner(&catalog, status.group),
+        replicas: match status.term {
+            0 => Vec::new(),
+            _ => told.raft.replicas(status.group),
+        },
+        bytes: bytes.get(&status.group).copied().unwrap_or_default(),
+        status,
+    };
+    told.raft.status().into_iter().map(line).collect()
+}
+
+/// The directory has none, nor has a group whose owner is gone or was never there.
+fn owner(catalog: &Catalog, group: GroupId) -> String {
+    let role = catalog
+        .owner_of_group(group)
+        .and_then(|id| catalog.role(id));
+    role.map_or_else(String::new, |role| role.name.clone())
+}
+
+fn groups(told: &Told, text: &mut Text) {
+    let lines = lines(told);
+    let mut each = |name, kind, help, value: &dyn Fn(&Line) -> Option<f64>| {
+        let mut family = text.family(name, kind, help);
+        for line in &lines {
+            if let Some(value) = value(line) {
+                family.sample(&[("group", &line.group), ("owner", &line.owner)], value);
+            }
+        }
+    };
+    each(
+        "freehold_group_leads",
+        Kind::Gauge,
+        "1 if this node leads the owner's group, 0 if not.",
+        &|line| Some(f64::from(u8::from(line.status.term > 0))),
+    );
+    each(
+        "freehold_group_leader",
+        Kind::Gauge,
+        "Number of the node that leads the group, 0 if this node knows none.",
+        &|line| Some(f64::from(line.status.leader.map_or(0, |node| node.0))),
+    );
+    each(
+        "freehold_group_term",
+        Kind::Gauge,
+        "The group's Raft term: it grows with every election.",
+        &|line| Some(line.status.current_term as f64),
+    );
+    each(
+        "freehold_group_voters",
+        Kind::Gauge,
+        "Replicas of the group that vote.",
+        &|line| Some(line.status.voters as f64),
+    );
+    each(
+        "freehold_group_last_index",
+        Kind::Gauge,
+        "Index of the last record of the group's log here.",
+        &|line| Some(line.status.last_index.0 as f64),
+    );
+    each(
+        "freehold_group_pending_entries",
+        Kind::Gauge,
+        "Records of the group's log that are not applied here.",
+        &|line| Some(line.status.pending as f64),
+    );
+    each(
+        "freehold_group_applied_timestamp_seconds",
+        Kind::Gauge,
+        "Time of the newest entry that is applied here, in seconds since 1970.",
+        &|line| Some(seconds(line.status.applied.unix_micros())),
+    );
+    each(
+        "freehold_group_behind_seconds",
+        Kind::Gauge,
+        "What was acknowledged longer ago than this is applied here; none while no leader is heard.",
+        &|line| Some(line.status.behind?.as_secs_f64()),
+    );
+    each(
+        "freehold_group_tables_bytes",
+        Kind::Gauge,
+        "Files of the owner's tables and indexes.",
+        &|line| Some(line.bytes as f64),
+    );
+    replicas(&lines, text);
+}
+
+/// Only who leads a group knows how far the others are.
+fn replicas(lines: &[Line], text: &mut Text) {
+    let mut family = text.family(
+        "freehold_replica_lag_entries",
+        Kind::Gauge,
+        "Records of the group's log that a replica does not have on disk; told by the leader.",
+    );
+    for line in lines {
+        for replica in &line.replicas {
+            let Some(lag) = replica.lag else { continue };
+            let node = replica.node.0.to_string();
+            let labels = [
+                ("group", line.group.as_str()),
+                ("owner", &line.owner),
+                ("node", &node),
+            ];
+            family.sample(&labels, lag);
+        }
+    }
+}
