@@ -1,0 +1,1 @@
+"""The checks of `helm/check`, one module for each thing that is looked at."""
