@@ -43,7 +43,7 @@ impl Cache {
         let mut newest = self.newest.write();
         let mut next = Catalog::clone(&newest);
         for tree in CATALOG_TREES {
-            if group != GroupId::DIRECTORY && (10..=14).contains(&tree) {
+            if group != GroupId::DIRECTORY && (10..=16).contains(&tree) {
                 continue;
             }
             for row in rows(tree)? {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use storage::GroupId;
 
-use super::{Membership, Owner, PatternGrant, Reservation, Role, Schema, Table};
+use super::{
+    Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table,
+};
 
 /// Anything that has a descriptor.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,10 @@ pub enum Object {
     Owner(Owner),
     /// A reserved name (directory).
     Reservation(Arc<Reservation>),
+    /// A node of the cluster (directory).
+    Node(Arc<Node>),
+    /// Where a group's replicas should be (directory).
+    Placement(Arc<Placement>),
 }
 
 /// `old` becomes `new`; created when there is no old, dropped when there is no new.

@@ -11,6 +11,8 @@
 //!   12   directory  OID of a role                its group
 //!   13   directory  OID of schema or 0, name     reservation
 //!   14   directory  0                            next OID that no block contains
+//!   15   directory  number of a node             node
+//!   16   directory  number of a group            placement
 //! ```
 //! Numbers in keys are big-endian u32, positions u64. A value is one byte of format version, one
 //! byte of kind, then JSON: readable in a dump, and open to new fields with defaults.
@@ -42,13 +44,19 @@ pub const TREE_OWNERS: u32 = 12;
 pub const TREE_RESERVATIONS: u32 = 13;
 /// Blocks of OIDs (directory).
 pub const TREE_OIDS: u32 = 14;
+/// Nodes of the cluster (directory).
+pub const TREE_NODES: u32 = 15;
+/// Where groups are (directory).
+pub const TREE_PLACEMENTS: u32 = 16;
 
 /// The trees that the catalog is made of, to be read at start in this order.
-pub const CATALOG_TREES: [u32; 6] = [
+pub const CATALOG_TREES: [u32; 8] = [
     TREE_ROLES,
     TREE_MEMBERSHIPS,
     TREE_OWNERS,
     TREE_RESERVATIONS,
+    TREE_NODES,
+    TREE_PLACEMENTS,
     TREE_DESCRIPTORS,
     TREE_TREES,
 ];
@@ -61,6 +69,8 @@ const KIND_ROLE: u8 = 4;
 const KIND_MEMBERSHIP: u8 = 5;
 const KIND_OWNER: u8 = 6;
 const KIND_RESERVATION: u8 = 7;
+const KIND_NODE: u8 = 8;
+const KIND_PLACEMENT: u8 = 9;
 
 /// One row of a system tree; no value = deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +168,8 @@ fn place(object: &Object) -> (u32, Bytes) {
         Object::Membership(m) => (TREE_MEMBERSHIPS, pair(m.role.0, m.member.0)),
         Object::Owner(o) => (TREE_OWNERS, number(o.role.0)),
         Object::Reservation(r) => (TREE_RESERVATIONS, reservation_key(r.schema, &r.name)),
+        Object::Node(n) => (TREE_NODES, number(n.number)),
+        Object::Placement(p) => (TREE_PLACEMENTS, number(p.group)),
     }
 }
 
@@ -184,6 +196,8 @@ pub fn encode(object: &Object) -> Bytes {
         Object::Membership(m) => value(KIND_MEMBERSHIP, m),
         Object::Owner(o) => value(KIND_OWNER, o),
         Object::Reservation(r) => value(KIND_RESERVATION, &**r),
+        Object::Node(n) => value(KIND_NODE, &**n),
+        Object::Placement(p) => value(KIND_PLACEMENT, &**p),
     }
 }
 
@@ -212,6 +226,8 @@ pub fn decode(bytes: &[u8]) -> Result<Object> {
         KIND_MEMBERSHIP => Object::Membership(json(body)?),
         KIND_OWNER => Object::Owner(json(body)?),
         KIND_RESERVATION => Object::Reservation(Arc::new(json(body)?)),
+        KIND_NODE => Object::Node(Arc::new(json(body)?)),
+        KIND_PLACEMENT => Object::Placement(Arc::new(json(body)?)),
         kind => return Err(corrupt(&format!("kind {kind} is unknown"))),
     })
 }
@@ -230,7 +246,8 @@ fn corrupt(what: &str) -> Error {
 /// What a written row of a catalog tree says; `None` for rows that are not the catalog's.
 pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {
     match tree {
-        TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS => {
+        TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS
+        | TREE_NODES | TREE_PLACEMENTS => {
             decode(value).map(|object| Some(Stored::Object(object)))
         }
         TREE_TREES => {
@@ -276,6 +293,10 @@ pub(super) fn object_at(
                 .reservation(SchemaId(oid), name)
                 .map(|r| Object::Reservation(Arc::clone(r)))
         }
+        TREE_NODES => catalog.node(oid).map(|n| Object::Node(Arc::clone(n))),
+        TREE_PLACEMENTS => catalog
+            .placement(GroupId(oid))
+            .map(|p| Object::Placement(Arc::clone(p))),
         _ => None,
     }
 }

@@ -23,8 +23,8 @@ pub use bootstrap::{DATABASE, DATABASE_OID, SUPERUSER, first_rows};
 pub use cache::{Cache, Rows};
 pub use change::{Change, Object};
 pub use codec::{
-    CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_HISTORY, TREE_MEMBERSHIPS, TREE_OIDS,
-    TREE_OWNERS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
+    CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_HISTORY, TREE_MEMBERSHIPS, TREE_NODES,
+    TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
 };
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
@@ -32,7 +32,9 @@ pub use descriptor::{
 };
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
-pub use object::{Membership, Owner, PatternGrant, Reservation, Role, Schema};
+pub use object::{
+    Membership, Node, NodeState, Owner, PatternGrant, Placement, Reservation, Role, Schema,
+};
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
 
 /// The columns that every stored table has besides its own (`pg_attribute.attnum` below 0).

@@ -1,6 +1,8 @@
 //! Descriptors of what is no relation: roles, memberships, schemas, pattern grants, and the
 //! directory's rows for owners and reserved names.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Acl, Privileges, RoleId, SchemaId};
@@ -133,6 +135,63 @@ pub struct Reservation {
     pub role: RoleId,
     /// When it was taken or renewed, microseconds since 1970.
     pub taken_at: u64,
+}
+
+/// Directory: a node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Given once, never again.
+    pub number: u32,
+    /// Of its data folder: another folder is another node.
+    pub incarnation: String,
+    /// Where the other nodes reach it, `host:port`; empty: nowhere.
+    pub address: String,
+    /// Where clients reach it, `host:port`.
+    pub client_address: String,
+    /// Where it stands: `region`, `zone`, ... and their values.
+    #[serde(default)]
+    pub locality: BTreeMap<String, String>,
+    /// What it is there for.
+    #[serde(default)]
+    pub state: NodeState,
+}
+
+/// What a node is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It takes replicas.
+    #[default]
+    Active,
+    /// It is about to leave: it leads nothing if others can.
+    Draining,
+    /// It is gone for good: it may never vote or serve again.
+    Gone,
+}
+
+impl NodeState {
+    /// The word that views show.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeState::Active => "active",
+            NodeState::Draining => "draining",
+            NodeState::Gone => "gone",
+        }
+    }
+}
+
+/// Directory: where a group's replicas should be. Raft's own membership follows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// `GroupId` of the group.
+    pub group: u32,
+    /// How many voters it should have.
+    pub replicas: u32,
+    /// The nodes that vote; the first one should lead.
+    pub voters: Vec<u32>,
+    /// Nodes with a copy and no vote.
+    #[serde(default)]
+    pub learners: Vec<u32>,
 }
 
 #[cfg(test)]

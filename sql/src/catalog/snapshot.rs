@@ -7,8 +7,8 @@ use rpds::RedBlackTreeMapSync as Map;
 use storage::{GroupId, Position};
 
 use super::{
-    Change, Index, Membership, Object, PatternGrant, Reservation, Role, RoleId, Schema, SchemaId,
-    Table, TableId,
+    Change, Index, Membership, Node, Object, PatternGrant, Placement, Reservation, Role, RoleId,
+    Schema, SchemaId, Table, TableId,
 };
 use crate::{Error, Result, state};
 
@@ -39,6 +39,8 @@ pub struct Catalog {
     pub(super) owners: Map<RoleId, GroupId>,
     pub(super) groups: Map<GroupId, RoleId>,
     pub(super) reservations: Map<(SchemaId, String), Arc<Reservation>>,
+    pub(super) nodes: Map<u32, Arc<Node>>,
+    pub(super) placements: Map<GroupId, Arc<Placement>>,
 }
 
 /// What a name in `pg_class` stands for.
@@ -140,6 +142,12 @@ impl Catalog {
             Object::Reservation(r) => {
                 self.reservations.remove_mut(&(r.schema, r.name.clone()));
             }
+            Object::Node(node) => {
+                self.nodes.remove_mut(&node.number);
+            }
+            Object::Placement(placement) => {
+                self.placements.remove_mut(&GroupId(placement.group));
+            }
         }
     }
 
@@ -184,6 +192,13 @@ impl Catalog {
             Object::Reservation(r) => {
                 self.reservations
                     .insert_mut((r.schema, r.name.clone()), Arc::clone(r));
+            }
+            Object::Node(node) => {
+                self.nodes.insert_mut(node.number, Arc::clone(node));
+            }
+            Object::Placement(placement) => {
+                let group = GroupId(placement.group);
+                self.placements.insert_mut(group, Arc::clone(placement));
             }
         }
     }
@@ -234,6 +249,26 @@ impl Catalog {
                 self.schemas.remove_mut(&role.schema);
             }
         }
+    }
+
+    /// A node of the cluster.
+    pub fn node(&self, number: u32) -> Option<&Arc<Node>> {
+        self.nodes.get(&number)
+    }
+
+    /// The nodes of the cluster by number, those that are gone included.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// Where a group's replicas should be.
+    pub fn placement(&self, group: GroupId) -> Option<&Arc<Placement>> {
+        self.placements.get(&group)
+    }
+
+    /// Where all groups' replicas should be.
+    pub fn placements(&self) -> impl Iterator<Item = &Arc<Placement>> {
+        self.placements.values()
     }
 
     /// A role by OID.

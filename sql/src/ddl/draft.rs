@@ -296,5 +296,7 @@ fn identity(object: &Object) -> (u8, u32, u32, &str) {
         Object::Membership(m) => (4, m.role.0, m.member.0, ""),
         Object::Owner(o) => (5, o.role.0, 0, ""),
         Object::Reservation(r) => (6, r.schema.0, 0, &r.name),
+        Object::Node(n) => (7, n.number, 0, ""),
+        Object::Placement(p) => (8, p.group, 0, ""),
     }
 }

@@ -98,6 +98,26 @@ impl Engine {
         Ok((group, newest))
     }
 
+    /// Commits what `decide` wants of the newest catalog into the directory, in an entry of its
+    /// own: nodes and placements. The position is to be awaited; `None` if it wants nothing.
+    ///
+    /// # Errors
+    /// `Wait` while the newest state can't be read; 40001 where the directory is not led.
+    pub fn change_directory(
+        &self,
+        decide: impl FnOnce(&crate::catalog::Catalog) -> Vec<crate::catalog::Change>,
+    ) -> Result<Option<Position>, Stop> {
+        let _deciding = self.allocations().deciding.lock();
+        let (group, newest) = self.directory()?;
+        let changes = decide(&self.catalog());
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let rows = changes.iter().flat_map(crate::catalog::rows).collect();
+        self.side_entry(&group, rows, newest, Meta::default())
+            .map(Some)
+    }
+
     /// A new OID, from a block that the directory has given out.
     pub fn new_oid(&self) -> Result<u32, Stop> {
         let mut oids = self.allocations().oids.lock();
