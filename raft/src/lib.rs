@@ -22,7 +22,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
-pub use node::{Node, Options};
+pub use node::{Node, Options, Placement};
 pub use replay::{describe, describe_state, replay};
 pub use status::{Checkpoints, GroupStatus};
 pub use transport::{

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use journal::{GroupId, Journal, Position};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
@@ -56,8 +56,8 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of the journal that are kept for replicas that lag, unless it is said otherwise.
 const LAG_BYTES_MAX: u64 = 128 << 20;
 
-/// Says where the voters of a new group are.
-pub(crate) type Placement = Arc<dyn Fn() -> Vec<NodeId> + Send + Sync>;
+/// Says where the voters of a new group are, once that is known; nobody: not here.
+pub type Placement = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Vec<NodeId>> + Send + Sync>;
 
 /// The node's groups over its one journal.
 pub struct Node {
@@ -174,7 +174,7 @@ impl Node {
             transport,
             members: RwLock::default(),
             inboxes: Arc::default(),
-            placement: RwLock::new(Arc::new(move || vec![me])),
+            placement: RwLock::new(Arc::new(move |_| ready(vec![me]).boxed())),
             sending: Arc::new(Semaphore::new(SENT_MAX)),
             lag_bytes: AtomicU64::new(LAG_BYTES_MAX),
             floor,
@@ -187,9 +187,9 @@ impl Node {
         node
     }
 
-    /// Says where the voters of groups are that are made from now on by those who write (this
-    /// node among them). Until it is said: here alone.
-    pub fn set_placement(&self, placement: Arc<dyn Fn() -> Vec<NodeId> + Send + Sync>) {
+    /// Says where the voters of groups are that are made from now on by those who write. Until it
+    /// is said: here alone. For one group always the same ones.
+    pub fn set_placement(&self, placement: Placement) {
         *self.placement.write() = placement;
     }
 
@@ -398,6 +398,10 @@ impl Node {
         let member = match self.member(id) {
             Some(member) => member,
             None => {
+                if let Some(Ballot::Ended(_)) = self.ballot(id)? {
+                    // This node was a member and is none any more: others have the group.
+                    return Err(Error::NotHeld(id));
+                }
                 let floor = self.floor.max(above);
                 self.open_group(id, FIRST_JOIN, floor).await?
             }
@@ -515,9 +519,14 @@ impl Propose for Way {
         let Some(node) = self.node.upgrade() else {
             return done(Err(storage::Error::Store("the node is ending".into())));
         };
-        let voters = node.placement.read().clone()();
+        let placed = node.placement.read().clone()(group);
         node.runtime.clone().spawn(async move {
-            let made = node.make_group(group, above, &voters).await;
+            let voters = placed.await;
+            let made = match voters.contains(&node.me) {
+                true => node.make_group(group, above, &voters).await,
+                // It is made elsewhere, and led there.
+                false => Ok(()),
+            };
             done(made.map_err(|e| storage::Error::Store(e.to_string())));
         });
     }

@@ -17,6 +17,7 @@ pub use explain::explain;
 
 pub mod cert;
 pub mod check;
+pub mod cluster;
 pub mod demo;
 pub mod dump;
 pub mod http;

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use server::cert::{self, CertCommand};
 use server::check::{self, CheckFlags};
+use server::cluster::init::{self, InitFlags};
+use server::cluster::local::{self, ClusterFlags};
 use server::demo::{self, DemoFlags, ServiceFlags};
 use server::dump::{self, DumpCommand};
 use server::settings::Flags;
@@ -34,6 +36,10 @@ enum Command {
         #[arg(long, env = "FREEHOLD_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Begins a cluster with one of several empty nodes that were started with --join.
+    Init(InitFlags),
+    /// Runs a cluster for development on this machine, until Ctrl-C.
+    Cluster(ClusterFlags),
     /// Checks a stopped node: every checksum, and its tables against its journal. Exit code 0:
     /// nothing is wrong, 1: something is, 2: it could not be checked.
     Check(CheckFlags),
@@ -53,6 +59,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Freehold::parse().command {
         Command::Start { flags, config } => run_start(*flags, config),
+        Command::Init(flags) => init::main(&flags),
+        Command::Cluster(flags) => local::main(&flags),
         Command::Check(flags) => return judged(check::main(&flags)),
         Command::Dump(command) => return judged(dump::main(&command)),
         Command::Cert(command) => cert::main(&command),

@@ -1,6 +1,7 @@
 //! The settings of `freehold start`: flags, FREEHOLD_* variables and an optional TOML file, in
 //! that order of precedence; all of them are checked before anything is opened.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,36 @@ pub struct Flags {
     /// PEM file with the certificate's private key.
     #[arg(long, env = "FREEHOLD_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Address for the other nodes of a cluster [default: none, the node stays alone].
+    #[arg(long, env = "FREEHOLD_PEER_LISTEN", value_name = "HOST:PORT")]
+    pub peer_listen: Option<String>,
+    /// Where the other nodes reach this one, if that is not --peer-listen.
+    #[arg(long, env = "FREEHOLD_PEER_ADVERTISE", value_name = "HOST:PORT")]
+    pub peer_advertise: Option<String>,
+    /// Nodes that may know a cluster: an empty node begins none and waits until one of them takes
+    /// it in.
+    #[arg(
+        long,
+        env = "FREEHOLD_JOIN",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    pub join: Option<Vec<String>>,
+    /// PEM file with the certificate of the cluster's authority (freehold cert ca).
+    #[arg(long, env = "FREEHOLD_CLUSTER_CA", value_name = "FILE")]
+    pub cluster_ca: Option<PathBuf>,
+    /// PEM file with this node's certificate of that authority (freehold cert node).
+    #[arg(long, env = "FREEHOLD_CLUSTER_CERT", value_name = "FILE")]
+    pub cluster_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    #[arg(long, env = "FREEHOLD_CLUSTER_KEY", value_name = "FILE")]
+    pub cluster_key: Option<PathBuf>,
+    /// Where the node stands: replicas spread over zones.
+    #[arg(long, env = "FREEHOLD_LOCALITY", value_name = "region=R,zone=Z")]
+    pub locality: Option<String>,
+    /// A node that has not answered for this time is replaced by another one [default: 10min].
+    #[arg(long, env = "FREEHOLD_REPLACE_AFTER", value_name = "TIME")]
+    pub replace_after: Option<Time>,
     /// Most client connections at once [default: 1000].
     #[arg(long, env = "FREEHOLD_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<u32>,
@@ -196,6 +227,18 @@ pub struct Settings {
     pub superuser_password: Option<String>,
     /// Certificate and key files.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Address for other nodes.
+    pub peer_listen: Option<SocketAddr>,
+    /// Where other nodes reach this one, if that is said.
+    pub peer_advertise: Option<String>,
+    /// Nodes that may know a cluster.
+    pub join: Vec<String>,
+    /// Files of the authority's certificate, this node's and its key; none: no TLS.
+    pub cluster_tls: Option<(PathBuf, PathBuf, PathBuf)>,
+    /// Where the node stands.
+    pub locality: BTreeMap<String, String>,
+    /// A silent node is replaced after this time.
+    pub replace_after: Duration,
     /// Most client connections.
     pub connections_max: u32,
     /// Time to authenticate.
@@ -262,6 +305,14 @@ impl Flags {
             superuser_password: self.superuser_password.or(file.superuser_password),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
+            peer_listen: self.peer_listen.or(file.peer_listen),
+            peer_advertise: self.peer_advertise.or(file.peer_advertise),
+            join: self.join.or(file.join),
+            cluster_ca: self.cluster_ca.or(file.cluster_ca),
+            cluster_cert: self.cluster_cert.or(file.cluster_cert),
+            cluster_key: self.cluster_key.or(file.cluster_key),
+            locality: self.locality.or(file.locality),
+            replace_after: self.replace_after.or(file.replace_after),
             max_connections: self.max_connections.or(file.max_connections),
             authentication_timeout: self.authentication_timeout.or(file.authentication_timeout),
             table_store: self.table_store.or(file.table_store),
@@ -308,8 +359,25 @@ impl Flags {
         if self.superuser_password.as_deref() == Some("") {
             return Err(invalid("--superuser-password must not be empty"));
         }
+        let peer_listen = self.peer_listen.as_deref();
+        let peer_listen = peer_listen
+            .map(|at| resolve("--peer-listen", at))
+            .transpose()?;
+        let join = self.join.unwrap_or_default();
+        let files = (self.cluster_ca, self.cluster_cert, self.cluster_key);
+        let cluster_tls = match peer_listen {
+            Some(_) => cluster_tls(files, insecure)?,
+            None if !join.is_empty() => return Err(invalid("--join needs --peer-listen")),
+            None => None,
+        };
         Ok(Settings {
             data,
+            peer_listen,
+            peer_advertise: self.peer_advertise,
+            join,
+            cluster_tls,
+            locality: locality(self.locality.as_deref().unwrap_or_default())?,
+            replace_after: time_or(self.replace_after, 600),
             listen,
             http,
             insecure,
@@ -355,7 +423,9 @@ impl Settings {
             )));
         }
         let first = !has_files(&journal_folder(data));
-        if first && !self.insecure && self.superuser_password.is_none() {
+        // Who joins a cluster gets its roles from there.
+        let founds = first && self.join.is_empty();
+        if founds && !self.insecure && self.superuser_password.is_none() {
             return Err(no_password());
         }
         Ok(())
@@ -402,6 +472,41 @@ fn tls_files(
     }
 }
 
+/// The files of mutual TLS between nodes, or none under --insecure.
+pub fn cluster_tls(
+    files: (Option<PathBuf>, Option<PathBuf>, Option<PathBuf>),
+    insecure: bool,
+) -> Result<Option<(PathBuf, PathBuf, PathBuf)>, Invalid> {
+    match files {
+        (Some(ca), Some(cert), Some(key)) => Ok(Some((ca, cert, key))),
+        (None, None, None) if insecure => Ok(None),
+        (None, None, None) => Err(invalid(
+            "the connections between nodes need certificates: make them with freehold cert and \
+             give --cluster-ca, --cluster-cert and --cluster-key (or --insecure, on loopback only)",
+        )),
+        _ => Err(invalid(
+            "--cluster-ca, --cluster-cert and --cluster-key belong together",
+        )),
+    }
+}
+
+/// `region=eu,zone=a`.
+fn locality(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
+    let pairs = text
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err(invalid(format!(
+            "--locality {text}: give it as region=R,zone=Z"
+        ))),
+    };
+    pairs.map(pair).collect()
+}
+
 /// `lsm` or `sled`.
 pub fn store_kind(text: &str) -> Result<storage::StoreKind, Invalid> {
     match text {
@@ -445,6 +550,41 @@ mod tests {
         assert!(open("0.0.0.0:5432").check().is_err());
         assert!(open("127.0.0.1:0").check().is_ok());
         assert!(open("[::1]:0").check().is_ok());
+    }
+
+    #[test]
+    fn nodes_talk_over_tls_or_on_loopback() {
+        let peers = Flags {
+            peer_listen: Some("127.0.0.1:0".into()),
+            join: Some(vec!["a:1".into()]),
+            ..flags()
+        };
+        let error = peers.clone().check().unwrap_err().to_string();
+        assert!(error.contains("freehold cert"), "{error}");
+        let insecure = Flags {
+            insecure: Some(true),
+            ..peers.clone()
+        };
+        assert!(insecure.check().is_ok());
+        let half = Flags {
+            cluster_ca: Some("ca".into()),
+            ..peers
+        };
+        assert!(half.check().is_err());
+        let join = Flags {
+            join: Some(vec!["a:1".into()]),
+            ..flags()
+        };
+        assert!(join.check().is_err(), "nobody could reach it");
+    }
+
+    #[test]
+    fn a_locality_is_pairs() {
+        assert_eq!(locality("").unwrap().len(), 0);
+        let found = locality("region=eu, zone=a").unwrap();
+        assert_eq!(found.get("zone").map(String::as_str), Some("a"));
+        assert!(locality("eu").is_err());
+        assert!(locality("zone=").is_err());
     }
 
     #[test]

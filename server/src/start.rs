@@ -14,11 +14,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::authenticate::Login;
 use crate::changes::{self, FeedMeter, MeteredFeed};
+use crate::cluster::{self, Cluster};
 use crate::http::{self, Http, Stage, Told};
+use crate::peer::{self, PeerTls};
 use crate::serve::Sessions;
 use crate::settings::{self, Settings};
 use crate::system::{SystemClock, SystemRandom};
@@ -45,7 +48,11 @@ pub fn main(settings: Settings) -> Result<(), Failure> {
     let runtime = runtime(settings.connections_max)?;
     runtime.block_on(async {
         let mut ending = Ending::listen()?;
-        let node = Node::start(&settings).await?;
+        let node = tokio::select! {
+            biased;
+            () = ending.asked() => return Ok(()),
+            node = Node::start(&settings) => node?,
+        };
         let mut out = std::io::stdout();
         writeln!(out, "freehold is ready on {}", node.address)?;
         out.flush()?;
@@ -97,8 +104,11 @@ pub struct Node {
     journal: Journal,
     raft: Arc<raft::Node>,
     raft_runtime: Option<Runtime>,
-    upkeep: tokio::task::JoinHandle<()>,
-    listening: tokio::task::JoinHandle<()>,
+    /// What goes on for ever.
+    tasks: Vec<JoinHandle<()>>,
+    /// The connections of other nodes, if there can be some.
+    peers: Option<JoinHandle<()>>,
+    listening: JoinHandle<()>,
     ending: watch::Sender<bool>,
     http: Option<Http>,
 }
@@ -122,35 +132,33 @@ impl Node {
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Result<Node, Failure> {
         settings.usable()?;
-        let listener = TcpListener::bind(settings.listen).await.map_err(|e| {
-            let listen = settings.listen;
-            format!("can't listen on {listen}: {e}; choose another address with --listen")
-        })?;
+        let listener = bind("--listen", settings.listen).await?;
         let address = listener.local_addr()?;
         let http = settings.http.map(http::serve).transpose()?;
-        let fsyncs: Arc<Latencies> = Arc::default();
-        let journal = open_journal(settings, &fsyncs)?;
-        let groups = open_tables(settings)?;
         let raft_runtime = Builder::new_multi_thread()
             .thread_name("raft")
             .worker_threads(RAFT_THREADS)
             .enable_all()
             .build()?;
-        let raft = raft::Node::new(
-            journal.clone(),
-            groups.clone(),
-            raft_options(settings),
-            raft_runtime.handle().clone(),
-            raft::NodeId(1),
-            Arc::new(raft::Alone),
-        );
+        let (ending, ended) = watch::channel(false);
+        let used = cluster::is_used(&settings.data);
+        let (cluster, peers) = connect(settings, address, used, &raft_runtime, &ended).await?;
+        let fsyncs: Arc<Latencies> = Arc::default();
+        let journal = open_journal(settings, &fsyncs)?;
+        let groups = open_tables(settings)?;
+        groups.number_node(u64::from(cluster.me()));
+        let raft = open_raft(settings, &journal, &groups, &cluster, &raft_runtime);
         let feed: Arc<FeedMeter> = Arc::default();
         let engine = engine(settings, &journal, &groups, &raft, &feed)?;
-        raft.open(true).await?;
-        load(&engine, &groups)?;
+        groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
+        cluster.attach(raft.clone(), engine.clone());
+        raft.open(cluster.is_founding()).await?;
+        cluster::load(&cluster, &engine, &groups).await?;
         bootstrap(&engine, &groups, settings).await?;
+        if cluster.is_founding() {
+            cluster.founded()?;
+        }
 
-        let (ending, ended) = watch::channel(false);
         let sessions = Arc::new(Sessions::new(engine.clone()));
         let login = Arc::new(Login::new(engine.clone(), settings.insecure));
         let config = wire::Config {
@@ -161,20 +169,24 @@ impl Node {
         };
         let closing = sessions.clone();
         let until = async move {
-            let mut ended = ended;
-            // An error means that the node is dropped: then it ends, too.
-            let _ = ended.wait_for(|ended| *ended).await;
+            told(ended).await;
             closing.terminate_all();
         };
-        let listening = tokio::spawn(wire::run(listener, config, login, sessions, until));
         let keeper = raft.clone();
-        let upkeep = raft_runtime.spawn(async move {
+        let mut tasks = vec![raft_runtime.spawn(async move {
             if let Err(error) = keeper.keep().await {
                 tracing::error!(%error, "no checkpoint can be written, the process ends");
                 std::process::abort();
             }
-        });
+        })];
         raft_runtime.spawn(forget_outcomes(groups));
+        if cluster.is_reachable() {
+            tasks.push(raft_runtime.spawn(cluster::detect(cluster.clone())));
+            tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
+            tasks.push(tokio::spawn(cluster.clone().announce()));
+            cluster::settled(&cluster).await;
+        }
+        let listening = tokio::spawn(wire::run(listener, config, login, sessions, until));
         if let Some(http) = &http {
             http.enter(Stage::Serving(Told {
                 journal: journal.clone(),
@@ -186,13 +198,13 @@ impl Node {
             }));
         }
         tracing::info!(%address, data = %settings.data.display(), "ready");
-        let raft_runtime = Some(raft_runtime);
         Ok(Node {
             address,
             journal,
             raft,
-            raft_runtime,
-            upkeep,
+            raft_runtime: Some(raft_runtime),
+            tasks,
+            peers,
             listening,
             ending,
             http,
@@ -208,11 +220,16 @@ impl Node {
         if let Err(error) = (&mut self.listening).await {
             tracing::warn!(%error, "the listener did not end in order");
         }
-        self.upkeep.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         if let Err(error) = self.raft.checkpoint().await {
             tracing::warn!(%error, "no checkpoint at the end; the journal will be replayed");
         }
         self.raft.shutdown().await;
+        if let Some(peers) = self.peers.take()
+            && let Err(error) = peers.await
+        {
+            tracing::warn!(%error, "the connections of other nodes did not end in order");
+        }
         if let Some(runtime) = self.raft_runtime.take() {
             runtime.shutdown_background();
         }
@@ -232,6 +249,94 @@ impl Drop for Node {
             runtime.shutdown_background();
         }
     }
+}
+
+async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(listen).await;
+    Ok(bound.map_err(|e| {
+        format!("can't listen on {listen}: {e}; choose another address with {flag}")
+    })?)
+}
+
+/// Returns at the end of the node.
+async fn told(mut ended: watch::Receiver<bool>) {
+    // An error means that the node is dropped: then it ends, too.
+    let _ = ended.wait_for(|ended| *ended).await;
+}
+
+/// This node in its cluster, once it is in one, and the task that serves other nodes.
+async fn connect(
+    settings: &Settings,
+    client_address: SocketAddr,
+    used: bool,
+    runtime: &Runtime,
+    ended: &watch::Receiver<bool>,
+) -> Result<(Arc<Cluster>, Option<JoinHandle<()>>), Failure> {
+    let mut place = cluster::Place {
+        data: settings.data.clone(),
+        address: String::new(),
+        client_address: client_address.to_string(),
+        locality: settings.locality.clone(),
+        seeds: settings.join.clone(),
+        replace_after: settings.replace_after,
+    };
+    let Some(listen) = settings.peer_listen else {
+        let cluster = Cluster::of(place, used)?;
+        if cluster.member().is_none() {
+            cluster.found()?;
+        }
+        return Ok((cluster, None));
+    };
+    let listener = bind("--peer-listen", listen).await?;
+    let listening = listener.local_addr()?;
+    let advertised = settings.peer_advertise.clone();
+    place.address = advertised.unwrap_or_else(|| listening.to_string());
+    let tls = match &settings.cluster_tls {
+        Some((ca, certificate, key)) => PeerTls::from_files(ca, certificate, key)?,
+        None => PeerTls::Plain,
+    };
+    tls.check(listening)?;
+    let cluster = Cluster::of(place, used)?;
+    let serving = peer::listen(listener, cluster.clone(), tls.clone(), told(ended.clone()));
+    let peers = runtime.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "other nodes are not served");
+        }
+    });
+    let inside = runtime.enter();
+    cluster.connect(tls);
+    drop(inside);
+    match cluster.member() {
+        Some(_) => {}
+        None if settings.join.is_empty() => cluster.found()?,
+        None => drop(cluster.wait_for_member().await?),
+    }
+    Ok((cluster, Some(peers)))
+}
+
+fn open_raft(
+    settings: &Settings,
+    journal: &Journal,
+    groups: &Arc<Groups>,
+    cluster: &Arc<Cluster>,
+    runtime: &Runtime,
+) -> Arc<raft::Node> {
+    let transport: Arc<dyn raft::Transport> = match cluster.is_reachable() {
+        true => Arc::new(cluster::Way(cluster.clone())),
+        false => Arc::new(raft::Alone),
+    };
+    let raft = raft::Node::new(
+        journal.clone(),
+        groups.clone(),
+        raft_options(settings),
+        runtime.handle().clone(),
+        raft::NodeId(cluster.me()),
+        transport,
+    );
+    if cluster.is_reachable() {
+        raft.set_placement(cluster::placement(cluster));
+    }
+    raft
 }
 
 /// Removes the outcomes of transactions that nobody may ask for any more, for ever.
@@ -322,7 +427,6 @@ fn engine(
             ..Limits::default()
         },
     })?;
-    groups.observe(engine.observer());
     Ok(engine)
 }
 
@@ -340,7 +444,7 @@ fn shown(settings: &Settings, reserved: u32) -> Vec<(String, String)> {
     given.map(|(name, value)| (name.into(), value)).into()
 }
 
-/// Reads the catalogs of all groups, the directory's first.
+/// Reads the catalogs of all groups, the directory's first. All of them are replayed.
 pub fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
     engine.load(GroupId::DIRECTORY)?;
     for group in groups.all() {
@@ -353,6 +457,11 @@ pub fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
 
 /// On the first start: the superuser, with its password if one is given.
 async fn bootstrap(engine: &Engine, groups: &Groups, settings: &Settings) -> Result<(), Failure> {
+    let directory = groups.get(GroupId::DIRECTORY);
+    if directory.is_none_or(|directory| directory.term().is_none()) {
+        // Others have begun this cluster.
+        return Ok(());
+    }
     let verifier = settings
         .superuser_password
         .as_deref()

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage::{Change, Clock, Direction, GroupId, Groups, Meta, Observer, Position, Propose};
+use storage::{
+    Change, Clock, Direction, Group, GroupId, Groups, Meta, Observer, Position, Propose,
+};
 
 use crate::catalog::{self, Cache, Catalog};
 use crate::meter::Meter;
@@ -173,16 +175,22 @@ impl Engine {
         let Some(group) = self.groups.get(id) else {
             return Err(storage::Error::NoGroup(id).into());
         };
-        let position = group.applied();
-        self.watch.cache.load(id, position, |tree| {
-            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-            let rows = group.scan(tree, all, position, Direction::Forward)?;
-            Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
-        })?;
+        // An entry that is applied meanwhile is in the catalog a moment before it is published.
+        while !self.load_at(&group, group.applied())? {
+            std::thread::yield_now();
+        }
         match self.watch.damaged.lock().clone() {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    fn load_at(&self, group: &Group, position: Position) -> Result<bool> {
+        self.watch.cache.load(group.id(), position, |tree| {
+            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            let rows = group.scan(tree, all, position, Direction::Forward)?;
+            Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
+        })
     }
 
     /// Writes the first entry of a new cluster (the superuser) if the directory has none. The

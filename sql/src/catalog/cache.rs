@@ -33,14 +33,18 @@ impl Cache {
     }
 
     /// Reads a group's catalog trees as of `position`; the directory first, so that owners are
-    /// known before their tables. `rows` gives the rows of one tree.
+    /// known before their tables. `rows` gives the rows of one tree. False, and nothing is read,
+    /// if a later entry was taken in already: then `position` is behind.
     pub fn load<'a>(
         &self,
         group: GroupId,
         position: Position,
         mut rows: impl FnMut(u32) -> Result<Rows<'a>>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut newest = self.newest.write();
+        if newest.as_of(group) > position {
+            return Ok(false);
+        }
         let mut next = Catalog::clone(&newest);
         for tree in CATALOG_TREES {
             if group != GroupId::DIRECTORY && (10..=16).contains(&tree) {
@@ -53,7 +57,7 @@ impl Cache {
         }
         next.advance(group, position);
         *newest = Arc::new(next);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes an entry in, before its position becomes visible. `changes` are (tree, key, new
@@ -67,15 +71,18 @@ impl Cache {
         position: Position,
         changes: impl Iterator<Item = (u32, &'a [u8], Option<&'a [u8]>)>,
     ) -> Result<bool> {
-        let mut next: Option<Catalog> = None;
-        for (tree, key, value) in changes.filter(|c| CATALOG_TREES.contains(&c.0)) {
-            let next = next.get_or_insert_with(|| Catalog::clone(&self.newest.read()));
+        let mut changes = changes
+            .filter(|(tree, ..)| CATALOG_TREES.contains(tree))
+            .peekable();
+        if changes.peek().is_none() {
+            return Ok(false);
+        }
+        // Held from here on: groups apply beside each other, and none may undo another's change.
+        let mut newest = self.newest.write();
+        let mut next = Catalog::clone(&newest);
+        for (tree, key, value) in changes {
             next.apply_row(group, tree, key, value)?;
         }
-        let Some(mut next) = next else {
-            return Ok(false);
-        };
-        let mut newest = self.newest.write();
         next.advance(group, position);
         *newest = Arc::new(next);
         Ok(true)

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use storage::GroupId;
 
-use super::{
-    Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table,
-};
+use super::{Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table};
 
 /// Anything that has a descriptor.
 #[derive(Clone, Debug, PartialEq)]

@@ -247,9 +247,7 @@ fn corrupt(what: &str) -> Error {
 pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {
     match tree {
         TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS
-        | TREE_NODES | TREE_PLACEMENTS => {
-            decode(value).map(|object| Some(Stored::Object(object)))
-        }
+        | TREE_NODES | TREE_PLACEMENTS => decode(value).map(|object| Some(Stored::Object(object))),
         TREE_TREES => {
             let tree = be(key).ok_or_else(|| corrupt("its key is no tree number"))?;
             let table = be(value).ok_or_else(|| corrupt("its value is no OID"))?;

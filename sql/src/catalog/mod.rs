@@ -24,7 +24,8 @@ pub use cache::{Cache, Rows};
 pub use change::{Change, Object};
 pub use codec::{
     CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_HISTORY, TREE_MEMBERSHIPS, TREE_NODES,
-    TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
+    TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES,
+    TREE_TREES, decode, encode, rows,
 };
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,

@@ -192,6 +192,10 @@ pub struct Placement {
     /// Nodes with a copy and no vote.
     #[serde(default)]
     pub learners: Vec<u32>,
+    /// The group has had a leader. Until then its first voters are these and no others, and each
+    /// of them may make it.
+    #[serde(default)]
+    pub made: bool,
 }
 
 #[cfg(test)]

@@ -1,0 +1,143 @@
+//! What nodes ask each other besides Raft's requests, as JSON: few, small, and open to fields that
+//! a later version adds. The first byte of a request tells the kinds apart.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::identity::Member;
+
+/// The longest request or answer of this kind.
+pub const BYTES_MAX: usize = 1 << 20;
+/// First byte of the requests of this kind.
+pub const FIRST_BYTE: u8 = b'{';
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// Are you there, and who are you?
+    Ping,
+    /// Begin a cluster with this empty node.
+    Init,
+    /// Take me in, or note where I am now.
+    Join {
+        /// Of the node's folder.
+        incarnation: Uuid,
+        /// Where nodes reach it.
+        address: String,
+        /// Where clients reach it.
+        client_address: String,
+        /// Where it stands.
+        #[serde(default)]
+        locality: std::collections::BTreeMap<String, String>,
+    },
+    /// Up to which position is everything applied that was acknowledged before this request? For
+    /// who leads the group.
+    Barrier {
+        /// The group.
+        group: u32,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "told", rename_all = "snake_case")]
+pub enum Told {
+    /// To a ping.
+    Here {
+        /// The cluster, if the node is in one.
+        member: Option<Member>,
+    },
+    /// Taken in: the cluster and the number in it.
+    Joined {
+        /// Both.
+        member: Member,
+    },
+    /// The barrier is passed.
+    Passed {
+        /// Everything up to here was applied.
+        position: u64,
+    },
+    /// Ask the node at this address.
+    Elsewhere {
+        /// Its address.
+        address: String,
+    },
+    /// It can't be done now: ask again.
+    NotNow {
+        /// Why, for the log.
+        why: String,
+    },
+    /// It will never be done.
+    Refused {
+        /// Why, for who asked.
+        why: String,
+    },
+}
+
+impl Ask {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        json(self)
+    }
+
+    /// Reads one; `None`: it is none.
+    pub fn decode(bytes: &[u8]) -> Option<Ask> {
+        read(bytes)
+    }
+}
+
+impl Told {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        json(self)
+    }
+
+    /// Reads one; `None`: it is none, or one of a later version.
+    pub fn decode(bytes: &[u8]) -> Option<Told> {
+        read(bytes)
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value)
+        .expect("texts and numbers only")
+        .into()
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    (bytes.len() <= BYTES_MAX)
+        .then(|| serde_json::from_slice(bytes).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let asks = [
+            Ask::Ping,
+            Ask::Init,
+            Ask::Barrier { group: 7 },
+            Ask::Join {
+                incarnation: Uuid::from_u128(1),
+                address: "a:1".into(),
+                client_address: "a:2".into(),
+                locality: [("zone".to_owned(), "a".to_owned())].into(),
+            },
+        ];
+        for ask in asks {
+            let bytes = ask.encode();
+            assert_eq!(bytes[0], FIRST_BYTE);
+            assert_eq!(Ask::decode(&bytes), Some(ask));
+        }
+        let later = br#"{"ask":"ping","added_later":1}"#;
+        assert_eq!(Ask::decode(later), Some(Ask::Ping));
+        assert_eq!(Ask::decode(b"{\"ask\":\"fly\"}"), None);
+        assert_eq!(Ask::decode(b""), None);
+        assert_eq!(Told::decode(b"\xff"), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! Brings groups to where the directory wants them. The directory's leader writes what it wants;
+//! the leader of each group changes its voters, one group after the other, and hands over to the
+//! voter that should lead; who is named among the first voters of a new group makes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::NodeId;
+use sql::catalog::{NodeState, Placement};
+use storage::GroupId;
+use tokio::time::Instant;
+
+use super::plan::{Seen, plan};
+use super::{Cluster, Parts};
+
+/// Between two looks if nothing is heard of a change.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A change of voters, with the copy that it needs, may take so long; then others have a turn.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// A voter must have been there for so long before leadership goes to it.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// Who is not the first among a new group's voters lets the others make it for so long.
+const MAKE_AFTER: Duration = Duration::from_secs(2);
+
+/// Looks after the groups, for ever.
+pub async fn keep(cluster: Arc<Cluster>) {
+    let mut keeper = Keeper::default();
+    loop {
+        if let Some(parts) = cluster.parts() {
+            keeper.look(&cluster, parts).await;
+        }
+        tokio::select! {
+            () = cluster.changed.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// What is remembered between two looks.
+#[derive(Default)]
+struct Keeper {
+    /// Since when groups are waited for that others should make.
+    unmade: BTreeMap<GroupId, Instant>,
+    /// Since when nodes have answered without a break.
+    there: BTreeMap<u32, Instant>,
+}
+
+impl Keeper {
+    async fn look(&mut self, cluster: &Arc<Cluster>, parts: &Parts) {
+        let now = Instant::now();
+        let mut live = cluster.heard.live(now);
+        live.insert(cluster.me());
+        self.there.retain(|node, _| live.contains(node));
+        for node in &live {
+            self.there.entry(*node).or_insert(now);
+        }
+        write_plan(cluster, parts, live.clone());
+        let catalog = parts.engine.catalog();
+        for placement in catalog.placements() {
+            let id = GroupId(placement.group);
+            let leads = parts
+                .engine
+                .groups()
+                .get(id)
+                .is_some_and(|g| g.term().is_some());
+            if leads {
+                self.change(cluster, parts, placement).await;
+            } else if !placement.made && parts.raft.leader(id).is_none() {
+                self.make(cluster, parts, placement).await;
+            }
+        }
+        self.unmade
+            .retain(|id, _| catalog.placement(*id).is_some_and(|p| !p.made));
+    }
+
+    /// Makes a new group, if this node should.
+    async fn make(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) {
+        let id = GroupId(placement.group);
+        let me = cluster.me();
+        if !placement.voters.contains(&me) {
+            return;
+        }
+        let since = *self.unmade.entry(id).or_insert_with(Instant::now);
+        if placement.voters.first() != Some(&me) && since.elapsed() < MAKE_AFTER {
+            return;
+        }
+        let above = parts.engine.catalog().as_of(GroupId::DIRECTORY);
+        let voters: Vec<NodeId> = placement.voters.iter().copied().map(NodeId).collect();
+        let making = parts.raft.make(id, above, &voters);
+        match tokio::time::timeout(CHANGE_TIME_MAX, making).await {
+            Ok(Ok(()) | Err(raft::Error::NotLeader(_))) => cluster.note_change(),
+            Ok(Err(error)) => tracing::warn!(group = %id, %error, "a group could not be made"),
+            Err(_) => tracing::warn!(group = %id, "a new group has no leader yet"),
+        }
+    }
+
+    /// Brings a group that this node leads to its placement.
+    async fn change(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) {
+        let id = GroupId(placement.group);
+        let replicas = parts.raft.replicas(id);
+        let now: BTreeSet<u32> = replicas
+            .iter()
+            .filter(|r| r.voter)
+            .map(|r| r.node.0)
+            .collect();
+        let wanted: BTreeSet<u32> = placement.voters.iter().copied().collect();
+        if now != wanted || replicas.len() != wanted.len() {
+            let voters = wanted.iter().copied().map(NodeId).collect();
+            tracing::info!(group = %id, from = ?now, to = ?wanted, "changing the voters");
+            let changing = parts.raft.change_voters(id, &voters);
+            match tokio::time::timeout(CHANGE_TIME_MAX, changing).await {
+                Ok(Ok(())) => tracing::info!(group = %id, voters = ?wanted, "changed the voters"),
+                Ok(Err(error)) => {
+                    tracing::info!(group = %id, %error, "the voters are not changed yet");
+                }
+                Err(_) => tracing::info!(group = %id, "the new voters are not ready yet"),
+            }
+            return;
+        }
+        let Some(preferred) = placement.voters.first().copied() else {
+            return;
+        };
+        let catalog = parts.engine.catalog();
+        let active = catalog
+            .node(preferred)
+            .is_some_and(|node| node.state == NodeState::Active);
+        let settled = self
+            .there
+            .get(&preferred)
+            .is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+        let near = replicas
+            .iter()
+            .any(|r| r.node.0 == preferred && r.lag.is_some_and(|lag| lag < 100));
+        if preferred != cluster.me() && active && settled && near {
+            match parts.raft.transfer(id, NodeId(preferred)).await {
+                Ok(()) => tracing::info!(group = %id, to = preferred, "handed over"),
+                Err(error) => tracing::info!(group = %id, %error, "not handed over"),
+            }
+        }
+    }
+}
+
+/// The directory's leader writes what it wants.
+fn write_plan(cluster: &Cluster, parts: &Parts, live: BTreeSet<u32>) {
+    let directory = parts.engine.groups().get(GroupId::DIRECTORY);
+    if directory.is_none_or(|directory| directory.term().is_none()) {
+        return;
+    }
+    let others = cluster.others();
+    let mut lost = cluster
+        .heard
+        .lost(&others, cluster.place.replace_after, Instant::now());
+    lost.retain(|node| !live.contains(node));
+    let catalog = parts.engine.catalog();
+    let owned = catalog.owners().map(|(_, group)| group);
+    let led = |id: GroupId| {
+        parts.raft.leader(id)?;
+        let replicas = parts.raft.replicas(id).into_iter();
+        let voters = replicas.filter(|r| r.voter).map(|r| r.node.0).collect();
+        Some((id, voters))
+    };
+    let led = std::iter::once(GroupId::DIRECTORY)
+        .chain(owned)
+        .filter_map(led);
+    let seen = Seen {
+        live,
+        lost,
+        led: led.collect(),
+    };
+    // It waits while the directory changes, and is asked again.
+    let _ = parts
+        .engine
+        .change_directory(|catalog| plan(catalog, &seen));
+}

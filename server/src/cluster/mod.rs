@@ -1,0 +1,276 @@
+//! The cluster as one of its nodes sees it: who this node is, where the others are, how they are
+//! asked, who of them is there, where groups should be. Raft decides who leads; here is decided
+//! where its replicas stand.
+//!
+//! ```text
+//! start ── join.rs: alone, or taken in by the directory's leader ── identity.rs: the file
+//!   ├── open.rs: a node's groups come to be usable
+//!   ├── serve.rs: what other nodes ask        ask.rs: the questions that are not Raft's
+//!   ├── transport.rs: Raft's requests to them
+//!   ├── detect.rs: who answers, who is suspected, who is lost
+//!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
+//! ```
+
+pub mod ask;
+mod detect;
+pub mod identity;
+pub mod init;
+mod join;
+mod keep;
+pub mod local;
+mod open;
+mod plan;
+mod serve;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sql::catalog::Catalog;
+use sql::engine::Engine;
+use storage::GroupId;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use self::ask::{Ask, Told};
+use self::detect::Heard;
+use self::identity::{Member, Stored};
+use crate::Failure;
+use crate::peer::{Lane, PeerTls, Peers, Unreachable};
+
+pub use self::detect::detect;
+pub use self::keep::keep;
+pub use self::open::{Watcher, load, placement, settled};
+pub use self::transport::Way;
+
+/// How long a question to another node may take.
+pub const ASK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What the settings say of the cluster.
+#[derive(Clone)]
+pub struct Place {
+    /// Folder of the node.
+    pub data: PathBuf,
+    /// Where other nodes reach this one, `host:port`; empty: nowhere.
+    pub address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where it stands: `region`, `zone`, ...
+    pub locality: BTreeMap<String, String>,
+    /// Nodes that may know a cluster (`--join`).
+    pub seeds: Vec<String>,
+    /// After so long a node that does not answer is replaced.
+    pub replace_after: Duration,
+}
+
+/// This node in its cluster.
+pub struct Cluster {
+    place: Place,
+    stored: Mutex<Stored>,
+    /// Set once this node is a member.
+    member: watch::Sender<Option<Member>>,
+    /// Addresses that nodes gave at their last handshake: newer than the directory's.
+    learned: Mutex<BTreeMap<u32, String>>,
+    heard: Heard,
+    peers: OnceLock<Arc<Peers>>,
+    parts: OnceLock<Parts>,
+    /// The directory has changed, or who leads.
+    changed: Notify,
+    /// Where SQL and what asks it run.
+    sql: Handle,
+}
+
+/// What is there once the node's groups are open.
+struct Parts {
+    raft: Arc<raft::Node>,
+    engine: Arc<Engine>,
+}
+
+impl Cluster {
+    /// Of a node that is not connected yet. `used`: its journal has something. Call it in the
+    /// runtime of SQL.
+    pub fn of(place: Place, used: bool) -> Result<Arc<Cluster>, Failure> {
+        let stored = Stored::of(&place.data, used).map_err(|error| {
+            let file = identity::path(&place.data);
+            format!("{}: {error}", file.display())
+        })?;
+        Ok(Arc::new(Cluster {
+            member: watch::Sender::new(stored.member),
+            stored: Mutex::new(stored),
+            place,
+            learned: Mutex::default(),
+            heard: Heard::default(),
+            peers: OnceLock::new(),
+            parts: OnceLock::new(),
+            changed: Notify::new(),
+            sql: Handle::current(),
+        }))
+    }
+
+    /// Gets the way to other nodes; connections live on the runtime that this is called on.
+    pub fn connect(self: &Arc<Cluster>, tls: PeerTls) {
+        let peers = Peers::new(self.clone(), tls, crate::peer::Options::default());
+        assert!(self.peers.set(peers).is_ok(), "a node connects once");
+    }
+
+    /// Gets what answers other nodes' requests.
+    pub fn attach(&self, raft: Arc<raft::Node>, engine: Arc<Engine>) {
+        let parts = Parts { raft, engine };
+        assert!(self.parts.set(parts).is_ok(), "a node has one engine");
+    }
+
+    /// The cluster and this node's number in it, once there is one.
+    pub fn member(&self) -> Option<Member> {
+        *self.member.borrow()
+    }
+
+    /// This node's number; 0 while it has none.
+    pub fn me(&self) -> u32 {
+        self.member().map_or(0, |member| member.node)
+    }
+
+    /// Is this node about to write the directory of a new cluster?
+    pub fn is_founding(&self) -> bool {
+        self.stored.lock().founding
+    }
+
+    /// The directory is written.
+    pub fn founded(&self) -> std::io::Result<()> {
+        self.stored.lock().founded(&self.place.data)
+    }
+
+    /// Can other nodes reach this one?
+    pub fn is_reachable(&self) -> bool {
+        !self.place.address.is_empty()
+    }
+
+    /// Something has changed that placements may depend on.
+    pub fn note_change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Becomes a member, durably. Others hear the new name: old connections end.
+    fn become_member(&self, member: Member, founding: bool) -> std::io::Result<()> {
+        let mut stored = self.stored.lock();
+        if stored.member.is_some() {
+            // Somebody else was quicker.
+            return Ok(());
+        }
+        stored.join(&self.place.data, member, founding)?;
+        drop(stored);
+        if let Some(peers) = self.peers.get() {
+            for seed in &self.place.seeds {
+                peers.forget(seed);
+            }
+        }
+        self.member.send_replace(Some(member));
+        Ok(())
+    }
+
+    fn parts(&self) -> Option<&Parts> {
+        self.parts.get()
+    }
+
+    fn catalog(&self) -> Option<Arc<Catalog>> {
+        Some(self.parts()?.engine.catalog())
+    }
+
+    /// Where a node is reached.
+    fn address(&self, node: u32) -> Option<String> {
+        if let Some(learned) = self.learned.lock().get(&node) {
+            return Some(learned.clone());
+        }
+        let catalog = self.catalog()?;
+        let node = catalog.node(node)?;
+        (!node.address.is_empty()).then(|| node.address.clone())
+    }
+
+    /// The other nodes that are not gone.
+    fn others(&self) -> Vec<u32> {
+        let me = self.me();
+        let Some(catalog) = self.catalog() else {
+            return Vec::new();
+        };
+        let there = |node: &&Arc<sql::catalog::Node>| {
+            node.number != me && node.state != sql::catalog::NodeState::Gone
+        };
+        catalog
+            .nodes()
+            .filter(there)
+            .map(|node| node.number)
+            .collect()
+    }
+
+    /// Which node leads a group, as far as this one knows.
+    pub fn leader(&self, group: GroupId) -> Option<u32> {
+        self.parts()?.raft.leader(group).map(|node| node.0)
+    }
+
+    /// Sends a request to a node.
+    pub async fn call(
+        &self,
+        node: u32,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, Unreachable> {
+        let unknown = || Unreachable::Unconnected {
+            address: format!("node {node}"),
+            why: "its address is not known".into(),
+        };
+        let peers = self.peers.get().ok_or_else(unknown)?;
+        let address = self.address(node).ok_or_else(unknown)?;
+        peers.call(&address, lane, request, deadline).await
+    }
+
+    /// Opens a stream to a node.
+    pub async fn open(
+        &self,
+        node: u32,
+        opening: Bytes,
+    ) -> Result<crate::peer::PeerStream, Unreachable> {
+        let unknown = || Unreachable::Unconnected {
+            address: format!("node {node}"),
+            why: "its address is not known".into(),
+        };
+        let peers = self.peers.get().ok_or_else(unknown)?;
+        let address = self.address(node).ok_or_else(unknown)?;
+        peers.open(&address, opening).await
+    }
+
+    /// Asks the node at an address.
+    async fn ask_at(&self, address: &str, ask: &Ask, deadline: Duration) -> Result<Told, String> {
+        let peers = self.peers.get().ok_or("this node has no --peer-listen")?;
+        let called = peers.call(address, Lane::Control, ask.encode(), deadline);
+        let answer = called.await.map_err(|error| error.to_string())?;
+        Told::decode(&answer).ok_or_else(|| format!("the node at {address} gave no answer"))
+    }
+
+    /// Asks a node.
+    async fn ask(&self, node: u32, ask: &Ask, deadline: Duration) -> Result<Told, String> {
+        match self.address(node) {
+            Some(address) => self.ask_at(&address, ask, deadline).await,
+            None => Err(format!("the address of node {node} is not known")),
+        }
+    }
+
+    /// The time to a node and back, as last measured.
+    pub fn round_trip(&self, node: u32) -> Option<Duration> {
+        self.peers.get()?.round_trip(&self.address(node)?)
+    }
+
+    /// How long a node has not been heard; `None`: never since the start.
+    pub fn silence(&self, node: u32) -> Option<Duration> {
+        self.heard.silence(node)
+    }
+}
+
+/// Has anything been written to a data folder's journal?
+pub fn is_used(data: &Path) -> bool {
+    let journal = crate::start::journal_folder(data);
+    std::fs::read_dir(journal).is_ok_and(|mut files| files.next().is_some())
+}

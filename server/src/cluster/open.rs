@@ -1,0 +1,147 @@
+//! What a node waits for before clients may come: that its directory is there and current, and that
+//! the catalogs of its groups are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::{NodeId, Placement};
+use sql::engine::Engine;
+use storage::{Change, Group, GroupId, Groups, Observer, Position};
+use tokio::time::Instant;
+
+use super::Cluster;
+use crate::Failure;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+/// So long a start waits for groups that a part of the cluster may have lost for the time being.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Hands what it sees to the engine, and tells the cluster when its directory changes.
+pub struct Watcher {
+    cluster: Arc<Cluster>,
+    engine: Arc<dyn Observer>,
+}
+
+impl Watcher {
+    /// In front of the engine's observer.
+    pub fn new(cluster: &Arc<Cluster>, engine: Arc<dyn Observer>) -> Watcher {
+        Watcher {
+            cluster: cluster.clone(),
+            engine,
+        }
+    }
+}
+
+impl Observer for Watcher {
+    fn system(&self, group: GroupId, position: Position, changes: &[Change]) {
+        self.engine.system(group, position, changes);
+        if group == GroupId::DIRECTORY {
+            self.cluster.note_change();
+        }
+    }
+
+    fn published(&self, group: GroupId, position: Position) {
+        self.engine.published(group, position);
+    }
+}
+
+/// Where the voters of a new group are: as soon as the directory says it.
+pub fn placement(cluster: &Arc<Cluster>) -> Placement {
+    let cluster = cluster.clone();
+    Arc::new(move |group| {
+        let cluster = cluster.clone();
+        Box::pin(async move {
+            loop {
+                let placed = cluster.catalog().and_then(|c| c.placement(group).cloned());
+                if let Some(placed) = placed {
+                    return placed.voters.iter().copied().map(NodeId).collect();
+                }
+                cluster.note_change();
+                tokio::time::sleep(PAUSE / 4).await;
+            }
+        })
+    })
+}
+
+/// Reads the catalogs of the groups that this node holds: the directory's, for which it waits as
+/// long as it takes, then the others', of which one that is not replayed yet is read later.
+pub async fn load(
+    cluster: &Arc<Cluster>,
+    engine: &Arc<Engine>,
+    groups: &Arc<Groups>,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut told = false;
+    while !usable(groups, GroupId::DIRECTORY) {
+        if !told && begun.elapsed() > SETTLE_TIME_MAX {
+            tracing::warn!("waiting for the directory: no other node has it, or none answers");
+            told = true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    engine.load(GroupId::DIRECTORY)?;
+    for group in groups.all() {
+        let id = group.id();
+        if id == GroupId::DIRECTORY {
+            continue;
+        }
+        if group.ready() {
+            engine.load(id)?;
+            continue;
+        }
+        let (engine, cluster) = (engine.clone(), cluster.clone());
+        tokio::spawn(async move {
+            while !group.ready() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            match engine.load(id) {
+                Ok(()) => cluster.note_change(),
+                Err(error) => {
+                    tracing::error!(group = %id, %error, "the catalog can't be read, the process ends");
+                    std::process::abort();
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+fn usable(groups: &Groups, id: GroupId) -> bool {
+    let has_something = |group: &Arc<Group>| group.ready() && group.applied_log().0.index.0 > 0;
+    groups.get(id).is_some_and(|group| has_something(&group))
+}
+
+/// Waits until this node is in its own directory, which has a leader, and until the groups that
+/// are placed here are there; not for ever: a part of the cluster may be away.
+pub async fn settled(cluster: &Arc<Cluster>) {
+    let begun = Instant::now();
+    while begun.elapsed() < SETTLE_TIME_MAX {
+        if cluster.is_settled() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    tracing::warn!("serving before everything is there: other nodes may be away");
+}
+
+impl Cluster {
+    fn is_settled(&self) -> bool {
+        let Some(parts) = self.parts() else {
+            return false;
+        };
+        let catalog = parts.engine.catalog();
+        let me = self.me();
+        let groups = parts.engine.groups();
+        let here = |placement: &&Arc<sql::catalog::Placement>| {
+            placement.made && placement.voters.contains(&me)
+        };
+        catalog.node(me).is_some()
+            && self.leader(GroupId::DIRECTORY).is_some()
+            && catalog.placements().filter(here).all(|placement| {
+                groups
+                    .get(GroupId(placement.group))
+                    .is_some_and(|g| g.ready())
+            })
+    }
+}

@@ -1,0 +1,379 @@
+//! Where the replicas of groups should be: a pure function of the directory and of who is there.
+//! The directory's leader asks it whenever something has changed, and commits what it wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sql::catalog::{Catalog, Change, Node, NodeState, Object, Placement};
+use storage::GroupId;
+
+/// Voters of a group unless its owner wants another number.
+pub const REPLICAS: u32 = 3;
+/// Voters of the directory at most; on the other nodes are copies of it.
+const DIRECTORY_VOTERS_MAX: usize = 5;
+
+/// What the directory's leader knows besides the directory.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Nodes that answer.
+    pub live: BTreeSet<u32>,
+    /// Nodes that have not answered for so long that their replicas are to be replaced.
+    pub lost: BTreeSet<u32>,
+    /// Groups that have a leader, and which nodes vote there now.
+    pub led: BTreeMap<GroupId, Vec<u32>>,
+}
+
+/// What must change in the directory.
+pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let nodes: Vec<&Arc<Node>> = catalog
+        .nodes()
+        .filter(|node| node.state != NodeState::Gone && !node.address.is_empty())
+        .collect();
+    if nodes.is_empty() {
+        return changes;
+    }
+    let mut load = Load::of(catalog);
+    let groups = catalog.owners().map(|(_, group)| group);
+    for group in std::iter::once(GroupId::DIRECTORY).chain(groups) {
+        let old = catalog.placement(group);
+        let led = seen.led.get(&group);
+        let wanted = match (old, led) {
+            // It is being made: its first voters stay what they are.
+            (Some(old), None) if !old.made => continue,
+            // Nobody knows how it is: nothing is changed blindly.
+            (Some(_), None) => continue,
+            (None, None) if group == GroupId::DIRECTORY => continue,
+            (None, None) => first(group, &nodes, seen, &load),
+            (old, Some(voters)) => next(group, old.map(|p| &**p), voters, &nodes, seen, &load),
+        };
+        if old.is_none_or(|old| **old != wanted) {
+            load.replace(old.map(|p| &**p), &wanted);
+            let new = Object::Placement(Arc::new(wanted));
+            changes.push(match old {
+                Some(old) => {
+                    let old = Object::Placement(Arc::clone(old));
+                    Change::replace(GroupId::DIRECTORY, old, new)
+                }
+                None => Change::create(GroupId::DIRECTORY, new),
+            });
+        }
+    }
+    // Who was replaced everywhere is gone for good: what its folder has is no longer true.
+    let next = catalog.with(&changes);
+    let used = |number: u32| next.placements().any(|p| p.voters.contains(&number));
+    for node in nodes {
+        if seen.lost.contains(&node.number) && !used(node.number) {
+            let gone = Node {
+                state: NodeState::Gone,
+                ..Node::clone(node)
+            };
+            let (old, new) = (Object::Node(Arc::clone(node)), Object::Node(gone.into()));
+            changes.push(Change::replace(GroupId::DIRECTORY, old, new));
+        }
+    }
+    changes
+}
+
+/// How much each node has.
+struct Load {
+    replicas: BTreeMap<u32, i64>,
+    leads: BTreeMap<u32, i64>,
+}
+
+impl Load {
+    fn of(catalog: &Catalog) -> Load {
+        let mut load = Load {
+            replicas: BTreeMap::new(),
+            leads: BTreeMap::new(),
+        };
+        for placement in catalog.placements() {
+            load.count(placement, 1);
+        }
+        load
+    }
+
+    fn count(&mut self, placement: &Placement, sign: i64) {
+        if placement.group == GroupId::DIRECTORY.0 {
+            return;
+        }
+        for node in &placement.voters {
+            *self.replicas.entry(*node).or_default() += sign;
+        }
+        if let Some(leader) = placement.voters.first() {
+            *self.leads.entry(*leader).or_default() += sign;
+        }
+    }
+
+    fn replace(&mut self, old: Option<&Placement>, new: &Placement) {
+        if let Some(old) = old {
+            self.count(old, -1);
+        }
+        self.count(new, 1);
+    }
+
+    fn replicas(&self, node: u32) -> i64 {
+        self.replicas.get(&node).copied().unwrap_or_default()
+    }
+
+    fn leads(&self, node: u32) -> i64 {
+        self.leads.get(&node).copied().unwrap_or_default()
+    }
+}
+
+/// The first voters of a new group.
+fn first(group: GroupId, nodes: &[&Arc<Node>], seen: &Seen, load: &Load) -> Placement {
+    let replicas = REPLICAS;
+    let mut voters = Vec::new();
+    fill(&mut voters, count(replicas, nodes), nodes, seen, load);
+    prefer(&mut voters, seen, load);
+    Placement {
+        group: group.0,
+        replicas,
+        voters,
+        learners: Vec::new(),
+        made: false,
+    }
+}
+
+/// What a group that has a leader should come to. `now`: who votes.
+fn next(
+    group: GroupId,
+    old: Option<&Placement>,
+    now: &[u32],
+    nodes: &[&Arc<Node>],
+    seen: &Seen,
+    load: &Load,
+) -> Placement {
+    let replicas = old.map_or(REPLICAS, |old| old.replicas);
+    let mut voters = old.map_or_else(|| now.to_vec(), |old| old.voters.clone());
+    let wanted = match group {
+        GroupId::DIRECTORY => nodes.len().min(DIRECTORY_VOTERS_MAX),
+        _ => count(replicas, nodes),
+    };
+    // Who is lost goes when there is another one to come.
+    let there = |voter: &u32| nodes.iter().any(|node| node.number == *voter);
+    let lost = |voter: &u32| seen.lost.contains(voter) || !there(voter);
+    let kept: Vec<u32> = voters.iter().copied().filter(|v| !lost(v)).collect();
+    if kept.len() < voters.len() {
+        let mut replaced = kept;
+        fill(&mut replaced, wanted, nodes, seen, load);
+        if replaced.len() >= voters.len().min(wanted) {
+            voters = replaced;
+        }
+    }
+    let fewer = voters.len() < wanted;
+    fill(&mut voters, wanted, nodes, seen, load);
+    if fewer || old.is_none() {
+        prefer(&mut voters, seen, load);
+    }
+    Placement {
+        group: group.0,
+        replicas,
+        voters,
+        learners: Vec::new(),
+        made: true,
+    }
+}
+
+/// How many voters: an odd number, since a second one alone makes it only worse.
+fn count(replicas: u32, nodes: &[&Arc<Node>]) -> usize {
+    let possible = nodes.len().min(replicas as usize);
+    possible - usize::from(possible % 2 == 0 && possible > 0)
+}
+
+/// Adds nodes until there are enough: those that answer, in a zone that has none yet, with the
+/// fewest replicas.
+fn fill(voters: &mut Vec<u32>, wanted: usize, nodes: &[&Arc<Node>], seen: &Seen, load: &Load) {
+    while voters.len() < wanted {
+        let zones: BTreeSet<_> = nodes
+            .iter()
+            .filter(|node| voters.contains(&node.number))
+            .filter_map(|node| node.locality.get("zone"))
+            .collect();
+        let free = nodes.iter().filter(|node| {
+            node.state == NodeState::Active
+                && seen.live.contains(&node.number)
+                && !voters.contains(&node.number)
+        });
+        let rank = |node: &&&Arc<Node>| {
+            let zone = node.locality.get("zone");
+            let crowded = zone.is_some_and(|zone| zones.contains(zone));
+            (crowded, load.replicas(node.number), node.number)
+        };
+        match free.min_by_key(rank) {
+            Some(node) => voters.push(node.number),
+            None => return,
+        }
+    }
+}
+
+/// Puts the voter first that leads the fewest groups.
+fn prefer(voters: &mut [u32], seen: &Seen, load: &Load) {
+    let rank = |at: &usize| {
+        let node = voters[*at];
+        (!seen.live.contains(&node), load.leads(node), node)
+    };
+    if let Some(best) = (0..voters.len()).min_by_key(rank) {
+        voters.swap(0, best);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::catalog::{Owner, RoleId};
+
+    use super::*;
+
+    /// A directory with nodes in zones and owners, and what is made of it step by step.
+    struct World {
+        catalog: Catalog,
+        seen: Seen,
+    }
+
+    impl World {
+        fn new(zones: &[&str]) -> World {
+            let mut world = World {
+                catalog: Catalog::default(),
+                seen: Seen::default(),
+            };
+            for zone in zones {
+                world.add_node(zone);
+            }
+            world
+        }
+
+        fn add_node(&mut self, zone: &str) {
+            let number = self.catalog.nodes().count() as u32 + 1;
+            let node = Node {
+                number,
+                incarnation: String::new(),
+                address: format!("n{number}:1"),
+                client_address: String::new(),
+                locality: [("zone".to_owned(), zone.to_owned())].into(),
+                state: NodeState::Active,
+            };
+            self.seen.live.insert(number);
+            self.change(vec![Change::create(
+                GroupId::DIRECTORY,
+                Object::Node(node.into()),
+            )]);
+        }
+
+        fn add_owner(&mut self, group: u32) {
+            let role = RoleId(1000 + group);
+            let owner = Object::Owner(Owner { role, group });
+            self.change(vec![Change::create(GroupId::DIRECTORY, owner)]);
+        }
+
+        fn change(&mut self, changes: Vec<Change>) {
+            self.catalog = self.catalog.with(&changes);
+        }
+
+        /// Plans, and lets every group become what was planned.
+        fn settle(&mut self) {
+            for _ in 0..4 {
+                let changes = plan(&self.catalog, &self.seen);
+                self.change(changes);
+                for placement in self.catalog.placements() {
+                    let voters = placement.voters.clone();
+                    self.seen.led.insert(GroupId(placement.group), voters);
+                }
+            }
+            assert_eq!(plan(&self.catalog, &self.seen), [], "it comes to rest");
+        }
+
+        fn voters(&self, group: u32) -> Vec<u32> {
+            let placement = self.catalog.placement(GroupId(group)).unwrap();
+            let mut voters = placement.voters.clone();
+            voters.sort_unstable();
+            voters
+        }
+    }
+
+    #[test]
+    fn groups_grow_from_one_replica_to_three_as_nodes_join() {
+        let mut world = World::new(&["a"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        world.settle();
+        assert_eq!((world.voters(0), world.voters(1)), (vec![1], vec![1]));
+        world.add_node("b");
+        world.settle();
+        assert_eq!(
+            (world.voters(0), world.voters(1)),
+            (vec![1, 2], vec![1]),
+            "two voters stop when one of them does"
+        );
+        world.add_node("c");
+        world.settle();
+        assert_eq!(
+            (world.voters(0), world.voters(1)),
+            (vec![1, 2, 3], vec![1, 2, 3])
+        );
+    }
+
+    #[test]
+    fn replicas_spread_over_zones_and_leaders_over_nodes() {
+        let mut world = World::new(&["a", "a", "b", "b", "c", "c"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        for group in 1..=12 {
+            world.add_owner(group);
+        }
+        world.settle();
+        let mut leads = BTreeMap::<u32, u32>::new();
+        let mut replicas = BTreeMap::<u32, u32>::new();
+        for group in 1..=12 {
+            let voters = world.voters(group);
+            let zones: BTreeSet<u32> = voters.iter().map(|node| (node - 1) / 2).collect();
+            assert_eq!(zones.len(), 3, "group {group} on {voters:?}");
+            let placement = world.catalog.placement(GroupId(group)).unwrap();
+            *leads.entry(placement.voters[0]).or_default() += 1;
+            for node in voters {
+                *replicas.entry(node).or_default() += 1;
+            }
+        }
+        assert_eq!(replicas.values().max(), Some(&6), "{replicas:?}");
+        assert_eq!(replicas.values().min(), Some(&6), "{replicas:?}");
+        assert_eq!(leads.values().max(), Some(&2), "{leads:?}");
+    }
+
+    #[test]
+    fn a_lost_node_is_replaced_only_if_there_is_another_one() {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        world.settle();
+        world.seen.live.remove(&2);
+        world.seen.lost.insert(2);
+        world.settle();
+        assert_eq!(world.voters(1), [1, 2, 3], "it may come back");
+        world.add_node("b");
+        world.settle();
+        assert_eq!(world.voters(1), [1, 3, 4]);
+        assert_eq!(world.voters(0), [1, 3, 4]);
+        let state = |number| world.catalog.node(number).map(|node| node.state);
+        assert_eq!(state(2), Some(NodeState::Gone));
+        assert_eq!(state(3), Some(NodeState::Active));
+    }
+
+    #[test]
+    fn a_group_that_is_being_made_keeps_its_first_voters() {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        let changes = plan(&world.catalog, &world.seen);
+        world.change(changes);
+        let made = |world: &World| world.catalog.placement(GroupId(1)).unwrap().made;
+        assert!(!made(&world));
+        world.seen.lost.insert(3);
+        world.add_node("d");
+        let changes = plan(&world.catalog, &world.seen);
+        world.change(changes);
+        assert_eq!(world.voters(1), [1, 2, 3]);
+        world.seen.led.insert(GroupId(1), vec![1, 2, 3]);
+        world.settle();
+        assert!(made(&world));
+        assert_eq!(world.voters(1), [1, 2, 4]);
+    }
+}

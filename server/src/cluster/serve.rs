@@ -1,0 +1,151 @@
+//! What other nodes ask of this one, and whether they may.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft::NodeId;
+use sql::catalog::NodeState;
+use storage::{Clock as _, GroupId};
+use tokio::time::Instant;
+
+use super::Cluster;
+use super::ask::{self, Ask, Told};
+use crate::peer::{BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service};
+use crate::system::SystemClock;
+
+impl Service for Cluster {
+    fn admit(&self, peer: &Hello) -> Result<(), String> {
+        if peer.format.abs_diff(FORMAT_VERSION) > 1 {
+            return Err(format!(
+                "its formats have version {}, this node's {FORMAT_VERSION}: upgrade one version \
+                 at a time",
+                peer.format
+            ));
+        }
+        let who = &peer.identity;
+        let (Some(member), Some(cluster)) = (self.member(), who.cluster) else {
+            // One of the two is in no cluster: it may ask to be taken in, and nothing else.
+            return Ok(());
+        };
+        if cluster != member.cluster {
+            return Err(format!(
+                "it belongs to cluster {cluster}, this node to {}",
+                member.cluster
+            ));
+        }
+        if let Some(known) = self.catalog().and_then(|c| c.node(who.node).cloned()) {
+            if known.incarnation != who.incarnation.to_string() {
+                return Err(format!(
+                    "node {} is another data folder: an empty folder joins under a new number",
+                    who.node
+                ));
+            }
+            if known.state == NodeState::Gone {
+                return Err(format!(
+                    "node {} was replaced while it was away: start it with an empty folder",
+                    who.node
+                ));
+            }
+        }
+        if who.node == member.node {
+            return Err(format!("node {} is this node itself", who.node));
+        }
+        if !who.address.is_empty() {
+            let mut learned = self.learned.lock();
+            learned.insert(who.node, who.address.clone());
+        }
+        Ok(())
+    }
+
+    fn hello(&self) -> Hello {
+        let incarnation = self.stored.lock().incarnation;
+        let member = self.member();
+        let identity = Identity {
+            cluster: member.map(|member| member.cluster),
+            node: member.map_or(0, |member| member.node),
+            incarnation,
+            address: self.place.address.clone(),
+            client_address: self.place.client_address.clone(),
+        };
+        Hello::new(identity, SystemClock.unix_micros(), Bytes::new())
+    }
+
+    fn request(
+        self: Arc<Self>,
+        peer: Arc<Identity>,
+        _lane: Lane,
+        request: Bytes,
+    ) -> BoxFuture<'static, Bytes> {
+        if request.first() == Some(&ask::FIRST_BYTE) {
+            return Box::pin(async move {
+                let sql = self.sql.clone();
+                let answer = sql.spawn(async move { self.answer(&peer, &request).await });
+                match answer.await {
+                    Ok(told) => told.encode(),
+                    // It panicked, which was logged.
+                    Err(_) => Bytes::new(),
+                }
+            });
+        }
+        match self.parts() {
+            Some(parts) if self.is_fellow(&peer) => parts.raft.serve(NodeId(peer.node), request),
+            _ => Box::pin(std::future::ready(Bytes::new())),
+        }
+    }
+
+    fn stream(
+        self: Arc<Self>,
+        peer: Arc<Identity>,
+        _opening: Bytes,
+        _stream: PeerStream,
+    ) -> BoxFuture<'static, ()> {
+        tracing::warn!(node = peer.node, "a stream of an unknown kind");
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Cluster {
+    /// Is the peer another node of this cluster?
+    fn is_fellow(&self, peer: &Identity) -> bool {
+        self.member()
+            .is_some_and(|member| peer.cluster == Some(member.cluster) && peer.node != 0)
+    }
+
+    async fn answer(self: &Arc<Cluster>, peer: &Identity, request: &[u8]) -> Told {
+        let Some(ask) = Ask::decode(request) else {
+            let why = "this node does not know the request".into();
+            return Told::Refused { why };
+        };
+        match ask {
+            Ask::Ping => {
+                if self.is_fellow(peer) {
+                    self.heard.note(peer.node, Instant::now());
+                }
+                Told::Here {
+                    member: self.member(),
+                }
+            }
+            Ask::Init => self.init().await,
+            Ask::Join { .. } => self.take_in(ask).await,
+            Ask::Barrier { group } if self.is_fellow(peer) => self.barrier(GroupId(group)).await,
+            Ask::Barrier { .. } => Told::Refused {
+                why: "only nodes of the cluster may ask this".into(),
+            },
+        }
+    }
+
+    async fn barrier(&self, group: GroupId) -> Told {
+        let Some(parts) = self.parts() else {
+            let why = "the node is starting".into();
+            return Told::NotNow { why };
+        };
+        match parts.raft.read_barrier(group).await {
+            Ok(position) => Told::Passed {
+                position: position.0,
+            },
+            Err(error) => Told::NotNow {
+                why: error.to_string(),
+            },
+        }
+    }
+}
