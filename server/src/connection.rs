@@ -355,6 +355,7 @@ impl Client {
             Step::Suspended => self.connection.portal_suspended(),
             Step::CopyIn { binary, columns } => return self.copy_in(binary, columns).await,
             Step::CopyOut { binary, columns } => self.copy_out(binary, columns),
+            Step::Elsewhere(_) => return Ok(Err(self.session.stay())),
             Step::Wait(_) | Step::More | Step::Heavy | Step::End => {}
         }
         Ok(Ok(()))

@@ -417,6 +417,7 @@ fn engine(
     let engine = Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
+        cluster: sql::cluster::Alone::new(groups.clone()),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         relations,

@@ -103,6 +103,7 @@ impl Tables {
         let engine = Engine::new(Parts {
             groups: groups.clone(),
             propose: Arc::new(Nowhere),
+            cluster: sql::cluster::Alone::new(groups.clone()),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             relations: Vec::new(),

@@ -11,6 +11,7 @@ use storage::{
 };
 
 use crate::catalog::{self, Cache, Catalog};
+use crate::cluster::Cluster;
 use crate::meter::Meter;
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub groups: Arc<Groups>,
     /// Where new groups are made.
     pub propose: Arc<dyn Propose>,
+    /// The other nodes.
+    pub cluster: Arc<dyn Cluster>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -76,10 +79,22 @@ pub struct Parts {
     pub limits: Limits,
 }
 
+/// Where a group is led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Led {
+    /// On this node: transactions can begin.
+    Here,
+    /// On this other node.
+    At(u32),
+    /// Nobody is known to lead it.
+    Nowhere,
+}
+
 /// What all sessions of a node share.
 pub struct Engine {
     groups: Arc<Groups>,
     propose: Arc<dyn Propose>,
+    cluster: Arc<dyn Cluster>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     limits: Limits,
@@ -141,6 +156,7 @@ impl Engine {
             Engine {
                 groups: parts.groups,
                 propose: parts.propose,
+                cluster: parts.cluster,
                 clock: parts.clock,
                 random: parts.random,
                 limits,
@@ -227,6 +243,28 @@ impl Engine {
         &self.groups
     }
 
+    /// The other nodes.
+    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
+    /// Does this node lead the group, so that transactions can begin there?
+    pub fn leads(&self, id: GroupId) -> bool {
+        self.groups.get(id).is_some_and(|g| g.term().is_some())
+    }
+
+    /// Who leads the group.
+    pub fn led(&self, id: GroupId) -> Led {
+        if self.leads(id) {
+            return Led::Here;
+        }
+        let other = |node: &u32| *node != self.cluster.node();
+        match self.cluster.leader(id).filter(other) {
+            Some(node) => Led::At(node),
+            None => Led::Nowhere,
+        }
+    }
+
     /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
@@ -287,7 +325,7 @@ impl Engine {
     /// newest state is read there. None: read committed state.
     pub(crate) fn home(&self, groups: &[GroupId]) -> Option<GroupId> {
         match groups {
-            [id] if self.groups.get(*id).is_some_and(|g| g.term().is_some()) => Some(*id),
+            [id] if self.leads(*id) => Some(*id),
             _ => None,
         }
     }

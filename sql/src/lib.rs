@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod catalog;
 pub mod changes;
+pub mod cluster;
 pub mod copy;
 pub mod ddl;
 pub mod engine;

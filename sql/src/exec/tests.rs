@@ -65,6 +65,7 @@ impl Bench {
         let engine = Engine::new(Parts {
             groups: local.groups().clone(),
             propose: Arc::new(Nowhere),
+            cluster: crate::cluster::Alone::new(local.groups().clone()),
             clock,
             random: Arc::new(Seed),
             relations: Vec::new(),

@@ -89,6 +89,7 @@ impl Session {
             parsed: Arc::from([]),
             at: None,
             inner: Some(prepare.statement.clone()),
+            brought: None,
             declared: declared.clone().into(),
             parameters: declared.into(),
             from_sql: true,
@@ -97,8 +98,7 @@ impl Session {
             fresh: Mutex::new(None),
         };
         self.infer(&mut prepared)?;
-        self.statements
-            .insert(prepare.name.clone(), Arc::new(prepared));
+        self.keep_statement(&prepare.name, Arc::new(prepared));
         Ok(())
     }
 
@@ -194,6 +194,7 @@ impl Session {
             parsed: Arc::from([]),
             at: None,
             inner: Some(Statement::Query(declare.query.clone())),
+            brought: None,
             declared: Arc::clone(&job.prepared.declared),
             parameters: Arc::clone(&job.prepared.parameters),
             from_sql: true,

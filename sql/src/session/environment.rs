@@ -94,6 +94,8 @@ pub(super) struct Memory {
     pub current: BTreeMap<u32, i64>,
     /// `lastval`.
     pub last: Option<u32>,
+    /// One of them has changed since it was told ([`super::export`]).
+    pub changed: bool,
     /// Sequences made by the open transaction: their state until it commits.
     pub own_sequences: BTreeMap<u32, sequence::Position>,
     /// `random()`'s generator.
@@ -119,6 +121,8 @@ pub(super) struct Surroundings<'a> {
     pub text: &'a str,
     /// In a read-only transaction: no sequences, no notifications.
     pub read_only: bool,
+    /// The group that it writes.
+    pub writing: Option<GroupId>,
     /// The transaction's isolation level, as `SHOW transaction_isolation` prints it.
     pub isolation: &'static str,
     pub statements: &'a HashMap<String, Arc<Prepared>>,
@@ -387,6 +391,10 @@ impl Surroundings<'_> {
         }
         if self.read_only {
             return Err(read_only("pg_logical_emit_message()"));
+        }
+        if self.writing.is_none_or(|group| group == GroupId::DIRECTORY) {
+            // Before rows leave: the statement may have to begin again elsewhere.
+            self.stopping(self.engine.owner_group(self.user.current))?;
         }
         let payload = match arguments.get(2) {
             Some(Datum::Bytea(bytes)) => Bytes::copy_from_slice(bytes),

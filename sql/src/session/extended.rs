@@ -8,7 +8,7 @@ use super::finish::Chain;
 use super::job::{Job, Phase};
 use super::prepared::Prepared;
 use super::run::{Ends, aborted, ends_failure};
-use super::step::{Step, Waiting};
+use super::step::Step;
 use super::utility::{column, no_statement};
 use super::{Field, Output, PORTALS_MAX, Portal, STATEMENTS_MAX, Session, encode};
 use crate::catalog::Catalog;
@@ -75,6 +75,7 @@ impl Session {
             parsed,
             at,
             inner: None,
+            brought: None,
             declared: declared.clone().into(),
             parameters: declared.into(),
             from_sql: false,
@@ -86,7 +87,7 @@ impl Session {
             return Err(aborted());
         }
         self.infer(&mut prepared)?;
-        self.statements.insert(name.to_owned(), Arc::new(prepared));
+        self.keep_statement(name, Arc::new(prepared));
         Ok(())
     }
 
@@ -131,7 +132,8 @@ impl Session {
     }
 
     pub(super) fn find_statement(&self, name: &str) -> Result<Arc<Prepared>> {
-        self.statements
+        let prepared = self
+            .statements
             .get(name)
             .cloned()
             .ok_or_else(|| match name {
@@ -140,7 +142,9 @@ impl Session {
                     "unnamed prepared statement does not exist",
                 ),
                 name => no_statement(name),
-            })
+            })?;
+        prepared.read()?;
+        Ok(prepared)
     }
 
     /// Describe of a statement.
@@ -255,11 +259,9 @@ impl Session {
             let columns = self.columns_of(&prepared)?.map_or(0, |c| c.len());
             encode::check_formats(result_formats, columns)?;
         }
-        Ok(Box::new(Job::new(
-            prepared,
-            values.into(),
-            result_formats.to_vec(),
-        )))
+        let mut job = Job::new(prepared, values.into(), result_formats.to_vec());
+        job.turn = self.turn.number;
+        Ok(Box::new(job))
     }
 
     fn add_portal(&mut self, name: &str, job: Box<Job>) -> Result<()> {
@@ -341,6 +343,8 @@ impl Session {
                 }
             }
         };
+        // A portal of an earlier turn can't be made again elsewhere.
+        self.turn.acted |= job.turn != self.turn.number;
         self.resume_snapshot(&mut job);
         if let Phase::Done(tag) = &job.phase {
             // A portal that is at its end gives no more rows.
@@ -368,6 +372,7 @@ impl Session {
                 self.suspend_snapshot(&mut job);
                 self.put_back(name, job);
             }
+            Step::Elsewhere(_) => {}
             Step::Done { .. } | Step::End => self.put_back(name, job),
         }
         Ok(step)
@@ -397,7 +402,7 @@ impl Session {
 
     /// Close of a statement. Closing what is not there is no error.
     pub fn close_statement(&mut self, name: &str) {
-        self.statements.remove(name);
+        self.drop_statement(name);
     }
 
     /// Close of a portal.
@@ -425,7 +430,11 @@ impl Session {
                         return Err(error);
                     }
                     Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
-                        return Ok(Step::Wait(Waiting::new(&self.engine, wait, None)));
+                        let waiting = self.waiting_here(wait);
+                        if waiting.is_err() {
+                            self.fail_now();
+                        }
+                        return waiting.map(Step::Wait);
                     }
                 }
             }

@@ -222,6 +222,7 @@ impl Session {
     fn left_transaction(&mut self, chain: Chain, modes: (Isolation, bool)) {
         self.block = false;
         self.failed = false;
+        self.turn.acted = true;
         self.saved.clear();
         self.portals
             .retain(|_, p| p.cursor.as_ref().is_some_and(|c| c.is_held()));
@@ -281,7 +282,10 @@ impl Session {
         }
         if let Some((group, position)) = holding.own {
             self.note_end(Ended::Written);
-            self.token_moved |= self.token.add(group, position);
+            if self.token.add(group, position) {
+                self.token_moved = true;
+                self.changed.token = true;
+            }
         }
         self.deliver(holding);
         Ok(None)
@@ -308,6 +312,7 @@ impl Session {
     fn deliver(&mut self, holding: &mut Holding) {
         let process = self.activity.process();
         let notifier = Arc::clone(self.engine.notifier());
+        self.changed.channels |= !holding.listens.is_empty();
         for (listen, channel) in std::mem::take(&mut holding.listens) {
             match (listen, channel) {
                 (true, Some(channel)) => {

@@ -29,6 +29,8 @@ pub(super) struct Job {
     /// Rows counted for the tag, where they are not those sent.
     pub affected: Option<u64>,
     pub buffer: Buffer,
+    /// The turn of the session in which it was bound.
+    pub turn: u64,
     /// When it began, in microseconds since 1970 (0 = not yet).
     pub begun: u64,
     /// When it gives up waiting for a lock.
@@ -89,6 +91,7 @@ impl Job {
             sent: 0,
             affected: None,
             buffer: Buffer::default(),
+            turn: 0,
             begun: 0,
             lock_deadline: None,
             deferred: 0,
@@ -98,6 +101,11 @@ impl Job {
             utility_tag: None,
             stash: Vec::new(),
         }
+    }
+
+    /// Has it given its answer?
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Done(_))
     }
 
     /// May the next phase take long? Statements by key never do; whoever computes over tables,
@@ -130,6 +138,7 @@ impl Job {
             parsed: Arc::from([]),
             at: None,
             inner: None,
+            brought: None,
             declared: Arc::from([]),
             parameters: Arc::from([]),
             from_sql: false,

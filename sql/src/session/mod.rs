@@ -11,12 +11,14 @@ mod copy;
 mod cursor;
 mod encode;
 mod environment;
+mod export;
 mod extended;
 mod finish;
 mod job;
 pub mod notify;
 mod output;
 pub(crate) mod plans;
+mod portable;
 mod prepared;
 mod run;
 pub mod sequence;
@@ -28,6 +30,7 @@ pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod token;
+mod turn;
 mod user;
 mod utility;
 
@@ -37,13 +40,16 @@ use std::sync::Arc;
 
 use activity::{Activity, Doing, Shown};
 use environment::{Effects, Memory};
+use export::Changed;
 use finish::Holding;
 use job::Job;
 pub use output::{Field, Output};
+pub use portable::Portable;
 use prepared::Prepared;
 use simple::Simple;
 pub use step::{Step, Waiting};
 use token::Token;
+use turn::Turn;
 pub use user::User;
 
 use crate::catalog::{Catalog, DATABASE_NAMES, SchemaId};
@@ -139,6 +145,8 @@ pub struct Session {
     /// What an error must wait for that no job carries ([`Session::settle`]).
     owed: Option<Holding>,
     copy: Option<Box<copy::CopyIn>>,
+    turn: Turn,
+    changed: Changed,
     idle_since: u64,
     /// The present call may keep its thread busy.
     roomy: bool,
@@ -167,6 +175,11 @@ impl Engine {
     /// 28000 for a role that may not log in, 3D000 for a database that is not there, 53300 above
     /// the role's connection limit, 22023 for settings.
     pub fn session(self: &Arc<Engine>, login: &Login) -> Result<Session> {
+        self.open(login, None)
+    }
+
+    /// The same with the settings that another node has found for the connection.
+    fn open(self: &Arc<Engine>, login: &Login, initial: Option<Values>) -> Result<Session> {
         let catalog = self.catalog();
         let role = catalog
             .role_by_name(&login.user)
@@ -195,7 +208,10 @@ impl Engine {
                 format!("too many connections for role \"{}\"", login.user),
             ));
         }
-        let values = initial_values(role.superuser, &role.settings, &login.parameters)?;
+        let values = match initial {
+            Some(values) => values,
+            None => initial_values(role.superuser, &role.settings, &login.parameters)?,
+        };
         let effective = Arc::new(Effective::new(self.settings(), &values)?);
         let now = self.now();
         let shown = Shown {
@@ -256,6 +272,8 @@ impl Engine {
             ending: None,
             owed: None,
             copy: None,
+            turn: Turn::default(),
+            changed: Changed::default(),
             idle_since: self.clock().unix_micros(),
             roomy: false,
         })
@@ -418,11 +436,13 @@ impl Session {
         if self.reported.get(name) != Some(&value) {
             out.parameter(name, &value);
             self.reported.insert(name, value);
+            self.changed.state |= name != settings::TOKEN;
         }
     }
 
     /// The session waits for its client now.
     pub fn idle(&mut self) {
+        self.next_turn();
         self.idle_since = self.engine.clock().unix_micros();
         let doing = match self.status() {
             Status::Idle => Doing::Idle,
@@ -467,6 +487,7 @@ impl Session {
     fn settings_touched(&mut self) -> Result<()> {
         self.effective = Arc::new(Effective::new(self.engine.settings(), &self.values)?);
         self.settings_changed = true;
+        self.changed.state = true;
         self.path.catalog = u64::MAX;
         let (role, name) = (self.user.session, self.user.session_name.to_string());
         let application = self.effective.application_name.clone();

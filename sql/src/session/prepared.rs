@@ -1,7 +1,7 @@
 //! Prepared statements: text, tree, and the types that Describe reports.
 
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::parse::{Parsed, Statement};
@@ -29,6 +29,8 @@ pub(super) struct Prepared {
     pub at: Option<usize>,
     /// For PREPARE: the statement within the statement.
     pub inner: Option<Statement>,
+    /// Of one that came from another node: the statement, once it was read here.
+    pub brought: Option<Box<OnceLock<Statement>>>,
     /// Types that the client declared.
     pub declared: Arc<[Type]>,
     /// All parameter types, inferred ones included.
@@ -77,8 +79,29 @@ impl Prepared {
         Err(Error::new(state::FEATURE_NOT_SUPPORTED, message).routine("RevalidateCachedQuery"))
     }
 
+    /// Reads the text of one that came from another node, before [`Prepared::statement`] is asked.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn read(&self) -> Result<()> {
+        let Some(brought) = self.brought.as_deref().filter(|b| b.get().is_none()) else {
+            return Ok(());
+        };
+        let parsed = crate::parse::parse(&self.text)?.into_iter().next();
+        let statement = match parsed.map(|p| p.statement) {
+            None => Statement::Empty,
+            Some(Statement::Prepare(prepare)) if self.from_sql => prepare.statement,
+            Some(statement) => statement,
+        };
+        let _ = brought.set(statement);
+        Ok(())
+    }
+
     /// What it says.
     pub fn statement(&self) -> &Statement {
+        if let Some(brought) = self.brought.as_deref() {
+            return brought.get().unwrap_or(&EMPTY);
+        }
         match (&self.inner, self.at) {
             (Some(inner), _) => inner,
             (None, Some(at)) => self.parsed.get(at).map_or(&EMPTY, |p| &p.statement),

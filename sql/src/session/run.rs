@@ -9,6 +9,7 @@ use super::finish::{Chain, Holding};
 use super::job::{Job, Phase, Rows};
 use super::prepared::{Fresh, Prepared};
 use super::step::{Step, Waiting};
+use super::turn::Met;
 use super::{Output, Session, encode};
 use crate::bind::row_lock_name;
 use crate::catalog::Catalog;
@@ -18,7 +19,9 @@ use crate::parse::{Statement, TransactionStatement};
 use crate::plan::{self, BindCx, Planned, Tag};
 use crate::session::activity::Doing;
 use crate::session::plans::Key;
-use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait};
+use crate::transaction::{
+    EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait, leader_changed,
+};
 use crate::{Error, Result, state};
 
 /// Attempts of one statement without a wait between them, before others get their turn.
@@ -115,6 +118,7 @@ impl Session {
         job.deferred = self.deferred.len();
         if job.begun == 0 {
             job.begun = self.engine.clock().unix_micros();
+            self.turn.begin_statement();
             self.activity.clear();
             self.effects.borrow_mut().begin();
             self.show_query(job);
@@ -227,7 +231,12 @@ impl Session {
             }
             // A keyed read by itself is over before a DROP could matter to it.
             let bare = table.mode == TableMode::AccessShare && autocommit && planned.keyed;
-            if !bare && tx.leads(table.group) {
+            let leads = tx.leads(table.group);
+            if table.mode != TableMode::AccessShare && !leads {
+                tx.may_write(planned.writes)?;
+                return Err(Stop::Wait(Wait::Leader(table.group)));
+            }
+            if !bare && leads {
                 tx.lock_table(table.group, table.tree, table.mode, Policy::Wait)?;
             }
         }
@@ -345,6 +354,7 @@ impl Session {
                 token: &self.token,
                 text: &text,
                 read_only: tx.read_only(),
+                writing: tx.writing(),
                 isolation: tx.isolation().name(),
                 statements: &self.statements,
                 portals: &self.portals,
@@ -632,8 +642,13 @@ impl Session {
             Err(Stop::Error(error)) => self.fail(job, error),
             Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
                 job.phase = Phase::Made(tag);
-                let until = self.deadline(job, &wait);
-                Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+                match self.meet_here(wait) {
+                    Ok(wait) => {
+                        let until = self.deadline(job, &wait);
+                        Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+                    }
+                    Err(error) => self.fail(job, error),
+                }
             }
         }
     }
@@ -698,6 +713,15 @@ impl Session {
         if let Err(error) = self.check_interrupt(job) {
             return self.fail(job, error);
         }
+        let wait = match self.meet(wait) {
+            Ok(Met::Wait(wait)) => wait,
+            Ok(Met::Elsewhere(group)) if self.may_leave() => {
+                self.turn.moving = true;
+                return Some(Ok(Step::Elsewhere(group)));
+            }
+            Ok(Met::Elsewhere(_)) => return self.fail(job, leader_changed()),
+            Err(error) => return self.fail(job, error),
+        };
         if let Wait::Again = wait {
             job.attempts += 1;
             if !job.attempts.is_multiple_of(ATTEMPTS_MAX) {
@@ -714,7 +738,8 @@ impl Session {
     ///
     /// # Errors
     /// 55P03 when it has been waited for that long.
-    pub(super) fn waiting(&self, job: &mut Job, wait: Wait) -> Result<Waiting> {
+    pub(super) fn waiting(&mut self, job: &mut Job, wait: Wait) -> Result<Waiting> {
+        let wait = self.meet_here(wait)?;
         let now = self.engine.clock().unix_micros();
         match &wait {
             Wait::Lock(_) => {

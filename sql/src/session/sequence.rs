@@ -380,6 +380,7 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
     let mut memory = cx.memory.borrow_mut();
     memory.current.insert(id, value);
     memory.last = Some(id);
+    memory.changed = true;
     Ok(Datum::Int8(value))
 }
 
@@ -449,7 +450,9 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
         })?
     };
     if called {
-        cx.memory.borrow_mut().current.insert(id, value);
+        let mut memory = cx.memory.borrow_mut();
+        memory.current.insert(id, value);
+        memory.changed = true;
     }
     Ok(answer)
 }

@@ -134,6 +134,7 @@ impl Session {
                 }
                 self.await_token = true;
                 self.token_moved = true;
+                self.changed.token = true;
                 return Ok(());
             }
             _ => {}
@@ -218,6 +219,7 @@ impl Session {
         let mut memory = self.memory.borrow_mut();
         memory.current.clear();
         memory.last = None;
+        memory.changed = true;
     }
 
     /// DISCARD ALL: as if the session had just been opened.
@@ -226,12 +228,14 @@ impl Session {
         let catalog = self.engine.catalog();
         self.user.set_session(&catalog, None)?;
         self.values.reset_all();
-        self.statements.clear();
+        self.drop_statements();
+        self.turn.acted = true;
         self.listens.clear();
         self.engine
             .notifier()
             .unlisten(None, self.activity.process());
         self.activity.update(|shown| shown.channels.clear());
+        self.changed.channels = true;
         control::unlock_all(&self.engine, &self.memory);
         self.forget_sequences();
         self.settings_touched()

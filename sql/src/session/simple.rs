@@ -91,6 +91,8 @@ impl Session {
                     copy.take_job(job, ends);
                 }
             }
+            // It begins again elsewhere, or fails here.
+            Step::Elsewhere(_) => return Ok(step),
             _ => simple.job = Some(job),
         }
         self.simple = Some(simple);
@@ -106,6 +108,7 @@ impl Session {
             parsed: Arc::clone(&simple.parsed),
             at: Some(at),
             inner: None,
+            brought: None,
             declared: Arc::from([]),
             parameters: Arc::from([]),
             from_sql: false,

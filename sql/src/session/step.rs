@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{Outcome, Ticket};
+use storage::{GroupId, Outcome, Ticket};
 
 use super::signal::Signal;
 use crate::engine::Engine;
@@ -42,6 +42,11 @@ pub enum Step {
     },
     /// The query string is at its end: ReadyForQuery.
     End,
+    /// The statement needs the leader of this group, which is another node. Nothing of the turn is
+    /// lost if its messages (since ReadyForQuery) are given again to a session there, made of
+    /// [`super::Session::export`]: this one tells the state at the turn's beginning now. If that
+    /// can't be (an answer has left), [`super::Session::stay`] tells the error to send.
+    Elsewhere(GroupId),
 }
 
 /// Something to await before the session is called again.
@@ -80,7 +85,9 @@ impl Waiting {
             }
             Wait::Until(time) => (What::Time, Some(time)),
             Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
-            Wait::Again => (What::Now, None),
+            Wait::Wish(signal) => (What::Signal(signal), None),
+            // Looked for before ([`super::Session::meet`]).
+            Wait::Again | Wait::Leader(_) => (What::Now, None),
             Wait::Group(group) => match engine.group_signal(group) {
                 Some(signal) => (What::Signal(signal), None),
                 None => (What::Now, None),

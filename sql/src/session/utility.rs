@@ -66,11 +66,11 @@ impl Session {
             }
             Statement::Execute(execute) => self.execute_prepared(job, execute, out),
             Statement::Deallocate(None) => {
-                self.statements.clear();
+                self.drop_statements();
                 made("DEALLOCATE ALL")
             }
             Statement::Deallocate(Some(name)) => {
-                if self.statements.remove(name).is_none() {
+                if !self.drop_statement(name) {
                     return Err(no_statement(name).into());
                 }
                 made("DEALLOCATE")
@@ -218,8 +218,11 @@ impl Session {
             return Err(super::environment::read_only(&command).into());
         }
         let own = own.filter(|id| self.engine.groups().get(*id).is_some());
-        let home = tx.writing().or(own);
-        let groups: Vec<GroupId> = std::iter::once(GroupId::DIRECTORY).chain(home).collect();
+        // What it will write shows itself; only what is led here can be read at its newest.
+        let home = tx.writing().or(own.filter(|id| tx.leads(*id)));
+        let groups: Vec<GroupId> = std::iter::once(GroupId::DIRECTORY)
+            .chain(home.or(own))
+            .collect();
         tx.begin_statement(&groups, home)?;
         let mark = tx.statement_mark();
         let format = self.format();

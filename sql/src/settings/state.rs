@@ -21,6 +21,29 @@ pub struct Values {
 }
 
 impl Values {
+    /// From the pairs of [`Values::maps`].
+    pub fn of(maps: [Vec<(String, String)>; 3]) -> Values {
+        let [session, local, initial] = maps.map(|pairs| pairs.into_iter().collect());
+        Values {
+            session,
+            local,
+            initial,
+        }
+    }
+
+    /// What was set in the session, locally, and with the connection.
+    pub fn maps(&self) -> [&Map<String, String>; 3] {
+        [&self.session, &self.local, &self.initial]
+    }
+
+    /// What was set with the connection alone.
+    pub fn initial(&self) -> Values {
+        Values {
+            initial: self.initial.clone(),
+            ..Values::default()
+        }
+    }
+
     /// The stored value of a setting.
     pub fn get<'a>(&'a self, settings: &'a Settings, setting: &'a Setting) -> &'a str {
         let found = self

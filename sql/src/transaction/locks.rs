@@ -70,6 +70,9 @@ impl Transaction {
         policy: Policy,
         what: impl Fn() -> String,
     ) -> Result<Locked, Stop> {
+        self.member(group)?;
+        let touched = self.touched;
+        self.touched |= mode != LockMode::Table(TableMode::AccessShare);
         let member = self.member(group)?;
         match member.group.locks().lock(member.txid, key, mode, policy) {
             Answer::Granted => Ok(Locked::Granted),
@@ -83,7 +86,14 @@ impl Transaction {
                 format!("could not obtain lock on {}", what()),
             ))),
             Answer::Deadlock(cycle) => Err(Stop::Error(deadlock(cycle.len()))),
-            Answer::Gone => Err(Stop::Error(leader_changed())),
+            Answer::Gone if touched => Err(Stop::Error(leader_changed())),
+            Answer::Gone => {
+                // Nothing is lost but its id, which nobody knows.
+                self.release_all();
+                self.txid = None;
+                self.touched = false;
+                Err(Stop::Wait(Wait::Leader(group)))
+            }
             Answer::TooMany => Err(Stop::Error(
                 Error::new(state::OUT_OF_MEMORY, "out of memory for locks")
                     .detail("The transaction holds too many locks."),

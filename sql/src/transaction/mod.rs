@@ -22,7 +22,7 @@ use bytes::Bytes;
 pub use commit::{Committed, Identity};
 pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
-pub use side::Allocations;
+pub use side::{Allocations, Granted};
 pub use snapshot::Snapshot;
 pub use stop::{Stop, Wait};
 use storage::{Direction, Group, GroupId, Position, Term, TxId};
@@ -110,6 +110,9 @@ pub struct Transaction {
     writing: Option<GroupId>,
     writes: writes::Writes,
     reads: reads::Reads,
+    /// It has locked more than tables against being dropped, written, or told its id: it can't be
+    /// begun again unnoticed.
+    touched: bool,
     /// Reads under a lock that were newer than the snapshot: where they were made.
     seen: BTreeMap<(u32, Bytes), Position>,
     events: Vec<storage::Event>,
@@ -156,6 +159,7 @@ impl Transaction {
             writing: None,
             writes: writes::Writes::new(engine.limits().write_memory_bytes),
             reads: reads::Reads::default(),
+            touched: false,
             seen: BTreeMap::new(),
             events: Vec::new(),
             event_bytes: 0,
@@ -584,16 +588,29 @@ impl Transaction {
                 "cannot write in a read-only transaction",
             )));
         }
-        if let Some(writing) = self.writing {
-            return Err(Stop::Error(self.second_owner(writing, group)));
-        }
+        self.may_write(Some(group))?;
         self.ground(group)?;
         self.writing = Some(group);
         Ok(())
     }
 
+    /// Is there no other owner that it writes?
+    ///
+    /// # Errors
+    /// 0A000.
+    pub fn may_write(&self, group: Option<GroupId>) -> crate::Result<()> {
+        match (self.writing, group) {
+            (Some(writing), Some(group)) if writing != group => {
+                Err(self.second_owner(writing, group))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From here on the transaction stands on the group's present era.
     fn ground(&mut self, id: GroupId) -> Result<(), Stop> {
+        self.member(id)?;
+        self.touched = true;
         let member = self.member(id)?;
         if member.base.is_none() {
             let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(id, wait.0));
@@ -625,9 +642,9 @@ impl Transaction {
     /// This transaction in a group's lock table.
     fn member(&mut self, id: GroupId) -> Result<&Member, Stop> {
         if !self.members.contains_key(&id) {
-            let group = snapshot::held(self.engine.groups(), id)?;
-            let Some(epoch) = group.term() else {
-                return Err(Stop::Error(leader_changed()));
+            let led = self.engine.groups().get(id);
+            let Some((group, epoch)) = led.and_then(|g| g.term().map(|term| (g, term))) else {
+                return Err(Stop::Wait(Wait::Leader(id)));
             };
             let txid = self.begin_id(&group);
             group.enter(txid);
@@ -659,6 +676,7 @@ impl Transaction {
     pub fn id(&mut self) -> Result<TxId, Stop> {
         let directory = snapshot::held(self.engine.groups(), GroupId::DIRECTORY)?;
         self.record_outcome = true;
+        self.touched = true;
         Ok(self.begin_id(&directory))
     }
 
@@ -669,12 +687,7 @@ impl Transaction {
 
     /// Does this node lead the group (so that its lock table counts)?
     pub fn leads(&self, group: GroupId) -> bool {
-        self.members.contains_key(&group)
-            || self
-                .engine
-                .groups()
-                .get(group)
-                .is_some_and(|g| g.term().is_some())
+        self.members.contains_key(&group) || self.engine.leads(group)
     }
 
     fn check_alive(&self) -> Result<(), Stop> {
@@ -683,6 +696,21 @@ impl Transaction {
             true => Ok(()),
             false => Err(Stop::Error(leader_changed())),
         }
+    }
+
+    /// Has it only read so far, and holds nothing but locks against the dropping of tables?
+    pub fn is_untouched(&self) -> bool {
+        !self.touched && self.savepoints.is_empty()
+    }
+
+    /// Is its snapshot kept, and there already?
+    pub fn keeps_snapshot(&self) -> bool {
+        self.isolation.keeps_snapshot() && !self.snapshot.is_empty()
+    }
+
+    /// It began then, on another node.
+    pub fn began(&mut self, micros: u64) {
+        self.started = micros;
     }
 
     /// Sends a notice to the client after the statement.
@@ -743,7 +771,10 @@ impl Transaction {
     /// savepoints can still be gone back to.
     pub fn fail(&mut self) {
         match self.savepoints.last().map(|s| s.mark.clone()) {
-            None => self.release_all(),
+            None => {
+                self.release_all();
+                self.touched = false;
+            }
             Some(mark) => {
                 // An error here can only be the spool's; the commit will not happen anyway.
                 let _ = self.undo_to(&mark, Locks::Release);

@@ -1,6 +1,9 @@
 //! Entries beside a transaction, which stay whatever becomes of it: blocks of OIDs, groups of
 //! owners, reserved names, ranges of sequences. Each is committed at once; what it gives is used
 //! only when it is applied, so the statement waits and runs again.
+//!
+//! Those of the directory are its leader's to make: elsewhere a wish goes there
+//! ([`crate::cluster`]), and the statement runs again when the answer is applied here.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -8,14 +11,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use storage::{Change, Changes, Check, Commit, Direction, Group, GroupId, Meta, Position, Refused};
+use storage::{
+    Change, Changes, Check, Commit, Direction, Group, GroupId, Meta, Outcome, Position, Refused,
+};
 
 use super::{Stop, Transaction, Wait, leader_changed, snapshot};
-use crate::catalog::{RoleId, SchemaId, directory};
-use crate::engine::Engine;
+use crate::catalog::{Catalog, RoleId, SchemaId, directory};
+use crate::cluster::{Answer, Wish};
+use crate::engine::{Engine, Led};
+use crate::session::signal::Signal;
 
 /// Tree numbers of tables and indexes begin here.
 const FIRST_TREE: u32 = 1_000;
+
+/// How the directory decides about names.
+type Decide =
+    fn(&Catalog, &[(SchemaId, String)], RoleId, u64) -> crate::Result<directory::Reserved>;
 
 /// A row of a system tree to be written.
 pub use crate::catalog::SystemWrite;
@@ -23,7 +34,7 @@ pub use crate::catalog::SystemWrite;
 /// What the engine has in hand of the directory's blocks.
 #[derive(Default)]
 pub struct Allocations {
-    oids: Mutex<Oids>,
+    oids: Arc<Mutex<Oids>>,
     trees: Mutex<BTreeMap<GroupId, u32>>,
     /// One decision about the directory at a time.
     deciding: Mutex<()>,
@@ -34,6 +45,18 @@ struct Oids {
     free: Range<u32>,
     /// A block that is committed and perhaps not applied yet.
     pending: Option<(Range<u32>, Position)>,
+    /// The directory's leader was asked for one.
+    asked: Option<Signal>,
+}
+
+/// What the directory's leader has done about a wish.
+pub enum Granted {
+    /// It is granted, or refused for what its catalog shows.
+    Already,
+    /// It is granted once this entry is applied.
+    At(Position),
+    /// These OIDs, once this entry is applied.
+    Oids(Range<u32>, Position),
 }
 
 impl Engine {
@@ -49,7 +72,7 @@ impl Engine {
         meta: Meta,
     ) -> Result<Position, Stop> {
         let Some(epoch) = group.term() else {
-            return Err(Stop::Error(leader_changed()));
+            return Err(Stop::Wait(Wait::Leader(group.id())));
         };
         let txid = group.begin();
         let mut changes = Vec::with_capacity(rows.len());
@@ -121,6 +144,13 @@ impl Engine {
     /// A new OID, from a block that the directory has given out.
     pub fn new_oid(&self) -> Result<u32, Stop> {
         let mut oids = self.allocations().oids.lock();
+        if let Some(oid) = oids.free.next() {
+            return Ok(oid);
+        }
+        if !self.leads(GroupId::DIRECTORY) {
+            drop(oids);
+            return Err(self.ask_for_oids());
+        }
         let (group, newest) = self.directory()?;
         if oids.free.is_empty()
             && let Some((block, position)) = oids.pending.take()
@@ -141,68 +171,177 @@ impl Engine {
         if let Some(oid) = oids.free.next() {
             return Ok(oid);
         }
-        let row = group.get(crate::catalog::TREE_OIDS, &directory::oid_key(), newest)?;
-        let (block, write) = directory::oid_block(row.as_deref())?;
-        let position = self.side_entry(&group, vec![write], newest, Meta::default())?;
+        let (block, position) = self.oid_block()?;
         oids.pending = Some((block, position));
         Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)))
     }
 
+    /// Commits the next block of OIDs.
+    fn oid_block(&self) -> Result<(Range<u32>, Position), Stop> {
+        let (group, newest) = self.directory()?;
+        let row = group.get(crate::catalog::TREE_OIDS, &directory::oid_key(), newest)?;
+        let (block, write) = directory::oid_block(row.as_deref())?;
+        let position = self.side_entry(&group, vec![write], newest, Meta::default())?;
+        Ok((block, position))
+    }
+
+    /// One block is asked for at a time. What comes is free at once, for it is committed.
+    fn ask_for_oids(&self) -> Stop {
+        let hand = Arc::clone(&self.allocations().oids);
+        let signal = Signal::default();
+        {
+            let mut oids = hand.lock();
+            if let Some(asked) = oids.asked.as_ref().filter(|asked| !asked.is_set()) {
+                return Stop::Wait(Wait::Wish(asked.clone()));
+            }
+            oids.asked = Some(signal.clone());
+        }
+        let told = signal.clone();
+        let done = move |answer: crate::Result<Answer>| {
+            told.finish(match answer {
+                Ok(Answer::Oids(block)) => {
+                    hand.lock().free = block;
+                    Outcome::Applied
+                }
+                Ok(Answer::At(_)) | Err(_) => Outcome::Lost,
+            });
+        };
+        self.cluster().ask_directory(Wish::Oids, Box::new(done));
+        Stop::Wait(Wait::Wish(signal))
+    }
+
+    /// Asks the directory's leader; the signal comes when its answer is applied here.
+    fn ask(&self, wish: Wish) -> Stop {
+        let signal = Signal::default();
+        let told = signal.clone();
+        let directory = self.groups().get(GroupId::DIRECTORY);
+        let done = move |answer: crate::Result<Answer>| match (answer, directory) {
+            (Ok(Answer::At(position)), Some(directory)) => {
+                directory.when(position, Box::new(move |outcome| told.finish(outcome)));
+            }
+            _ => told.finish(Outcome::Lost),
+        };
+        self.cluster().ask_directory(wish, Box::new(done));
+        Stop::Wait(Wait::Wish(signal))
+    }
+
+    /// Does what a wish asks for, as the directory's leader.
+    pub(crate) fn grant(&self, wish: &Wish) -> Result<Granted, Stop> {
+        if !self.leads(GroupId::DIRECTORY) {
+            return Err(Stop::Wait(Wait::Leader(GroupId::DIRECTORY)));
+        }
+        let placed = match wish {
+            Wish::Oids => {
+                let (block, position) = self.oid_block()?;
+                return Ok(Granted::Oids(block, position));
+            }
+            Wish::Group(role) => self.place_owner(*role)?,
+            Wish::Reserve(names, role) => self.place_names(names, *role, directory::reserve)?,
+            Wish::Renew(names, role) => self.place_names(names, *role, directory::renew)?,
+        };
+        Ok(placed.map_or(Granted::Already, Granted::At))
+    }
+
     /// The group of a role's tables; it is made with the first one.
     pub fn owner_group(&self, role: RoleId) -> Result<GroupId, Stop> {
-        let _deciding = self.allocations().deciding.lock();
-        let (directory_group, newest) = self.directory()?;
-        let catalog = self.catalog();
-        let Some(id) = catalog.group_of(role) else {
-            let (_, rows) = directory::owner(&catalog, role);
-            let meta = Meta {
-                role: catalog.role_name(role),
-                ..Meta::default()
+        let Some(id) = self.catalog().group_of(role) else {
+            if !self.leads(GroupId::DIRECTORY) {
+                return Err(self.ask(Wish::Group(role)));
+            }
+            return match self.place_owner(role)? {
+                Some(position) => Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position))),
+                None => Err(Stop::again()),
             };
-            let position = self.side_entry(&directory_group, rows, newest, meta)?;
-            return Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)));
         };
-        if self.groups().get(id).is_some_and(|g| g.term().is_some()) {
-            return Ok(id);
+        match self.led(id) {
+            Led::Here => Ok(id),
+            Led::At(_) => Err(Stop::Wait(Wait::Leader(id))),
+            Led::Nowhere => {
+                let (_, newest) = self.directory()?;
+                // One that is held here already has lost its leader, or is just being made.
+                let held = self.groups().get(id).is_some();
+                self.create_group(id, newest);
+                Err(Stop::Wait(match held {
+                    true => Wait::Leader(id),
+                    false => Wait::Group(id),
+                }))
+            }
         }
-        self.create_group(id, newest);
-        Err(Stop::Wait(Wait::Group(id)))
+    }
+
+    /// Commits a group for the role, unless it has one.
+    fn place_owner(&self, role: RoleId) -> Result<Option<Position>, Stop> {
+        let _deciding = self.allocations().deciding.lock();
+        let (group, newest) = self.directory()?;
+        let catalog = self.catalog();
+        if catalog.group_of(role).is_some() {
+            return Ok(None);
+        }
+        let (_, rows) = directory::owner(&catalog, role);
+        self.place_for(&group, newest, rows, &catalog, role)
+            .map(Some)
     }
 
     /// Reserves names (in `public`, or schema names with schema 0) for a role.
     pub fn reserve(&self, names: &[(SchemaId, String)], role: RoleId) -> Result<(), Stop> {
-        self.reservation(names, role, directory::reserve)
+        self.reservation(names, role, directory::reserve, Wish::Reserve)
     }
 
     pub(super) fn renew(&self, names: &[(SchemaId, String)], role: RoleId) -> Result<(), Stop> {
-        self.reservation(names, role, directory::renew)
+        self.reservation(names, role, directory::renew, Wish::Renew)
     }
 
     fn reservation(
         &self,
         names: &[(SchemaId, String)],
         role: RoleId,
-        decide: fn(
-            &crate::catalog::Catalog,
-            &[(SchemaId, String)],
-            RoleId,
-            u64,
-        ) -> crate::Result<directory::Reserved>,
+        decide: Decide,
+        wish: fn(Vec<(SchemaId, String)>, RoleId) -> Wish,
     ) -> Result<(), Stop> {
+        if !self.leads(GroupId::DIRECTORY) {
+            let now = self.clock().unix_micros();
+            return match decide(&self.catalog(), names, role, now)? {
+                directory::Reserved::Held => Ok(()),
+                directory::Reserved::Write(_) => Err(self.ask(wish(names.to_vec(), role))),
+            };
+        }
+        match self.place_names(names, role, decide)? {
+            None => Ok(()),
+            Some(position) => Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position))),
+        }
+    }
+
+    /// Commits the reservation of names, unless they are the role's.
+    fn place_names(
+        &self,
+        names: &[(SchemaId, String)],
+        role: RoleId,
+        decide: Decide,
+    ) -> Result<Option<Position>, Stop> {
         let _deciding = self.allocations().deciding.lock();
         let (group, newest) = self.directory()?;
         let catalog = self.catalog();
         match decide(&catalog, names, role, self.clock().unix_micros())? {
-            directory::Reserved::Held => Ok(()),
-            directory::Reserved::Write(rows) => {
-                let meta = Meta {
-                    role: catalog.role_name(role),
-                    ..Meta::default()
-                };
-                let position = self.side_entry(&group, rows, newest, meta)?;
-                Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)))
-            }
+            directory::Reserved::Held => Ok(None),
+            directory::Reserved::Write(rows) => self
+                .place_for(&group, newest, rows, &catalog, role)
+                .map(Some),
         }
+    }
+
+    fn place_for(
+        &self,
+        group: &Arc<Group>,
+        newest: Position,
+        rows: Vec<SystemWrite>,
+        catalog: &Catalog,
+        role: RoleId,
+    ) -> Result<Position, Stop> {
+        let meta = Meta {
+            role: catalog.role_name(role),
+            ..Meta::default()
+        };
+        self.side_entry(group, rows, newest, meta)
     }
 
     /// A number for a new tree of a group, never handed out before.

@@ -4,6 +4,7 @@
 use storage::{GroupId, Position, Ticket};
 
 use crate::Error;
+use crate::session::signal::Signal;
 
 /// What executor and transaction functions return as `Err`.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub enum Wait {
     Again,
     /// The group is made and led here.
     Group(GroupId),
+    /// The directory's leader has answered, and what it has done is applied here.
+    Wish(Signal),
+    /// The group is led here. The session looks who leads it: it goes there, or waits until
+    /// somebody does.
+    Leader(GroupId),
 }
 
 impl Stop {
@@ -50,6 +56,8 @@ impl std::fmt::Debug for Wait {
             Wait::Feed(until) => write!(f, "Feed({until:?})"),
             Wait::Again => f.write_str("Again"),
             Wait::Group(group) => write!(f, "Group({group})"),
+            Wait::Wish(_) => f.write_str("Wish"),
+            Wait::Leader(group) => write!(f, "Leader({group})"),
         }
     }
 }

@@ -39,6 +39,7 @@ impl Node {
         let engine = Engine::new(Parts {
             groups: Arc::clone(local.groups()),
             propose: local.clone(),
+            cluster: sql::cluster::Alone::new(Arc::clone(local.groups())),
             clock,
             random: Arc::new(Seeded(7.into())),
             relations: Vec::new(),

@@ -3,11 +3,14 @@
 mod anomalies;
 mod basic;
 mod copying;
+mod elsewhere;
+mod export;
 mod feed;
 mod held;
 mod locks;
 mod node;
 mod owners;
+mod pair;
 mod protocol;
 mod settings;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use storage::{GroupId, Local, ManualClock, MemoryStore, TableStore};
 
 use crate::Error;
+use crate::cluster::Cluster;
 use crate::engine::{Engine, Limits, Parts, Random};
 use crate::session::{Field, Login, Output, Session, Step, Waiting};
 
@@ -62,6 +63,22 @@ impl Node {
         limits: Limits,
         register: impl FnOnce(&Arc<Local>) -> Registered,
     ) -> Node {
+        let cluster = crate::cluster::Alone::new(Arc::clone(local.groups()));
+        let node = Node::among(local, clock, limits, cluster, register);
+        let directory = node.local.lead(GroupId::DIRECTORY).expect("the directory");
+        node.engine.load(directory.id()).expect("an empty catalog");
+        node.engine.bootstrap(None).expect("the first entry");
+        node
+    }
+
+    /// A node that holds nothing yet, and knows others through `cluster`.
+    pub fn among(
+        local: Arc<Local>,
+        clock: Arc<ManualClock>,
+        limits: Limits,
+        cluster: Arc<dyn Cluster>,
+        register: impl FnOnce(&Arc<Local>) -> Registered,
+    ) -> Node {
         let Registered {
             relations,
             functions,
@@ -69,6 +86,7 @@ impl Node {
         let engine = Engine::new(Parts {
             groups: Arc::clone(local.groups()),
             propose: local.clone(),
+            cluster,
             clock: clock.clone(),
             random: Arc::new(Seeded(7.into())),
             relations,
@@ -78,9 +96,6 @@ impl Node {
         })
         .expect("an engine");
         local.groups().observe(engine.observer());
-        local.lead(GroupId::DIRECTORY).expect("the directory");
-        engine.load(GroupId::DIRECTORY).expect("an empty catalog");
-        engine.bootstrap(None).expect("the first entry");
         Node {
             local,
             engine,
@@ -89,14 +104,17 @@ impl Node {
     }
 
     pub fn client(&self, user: &str) -> Client {
-        let login = Login {
-            user: user.to_owned(),
-            ..Login::default()
-        };
-        let mut session = self
-            .engine
-            .session(&login)
-            .unwrap_or_else(|e| panic!("{user}: {e:?}"));
+        let session = self.engine.session(&login(user));
+        self.serve(session.unwrap_or_else(|e| panic!("{user}: {e:?}")))
+    }
+
+    /// A client that goes on here with what was exported elsewhere.
+    pub fn resumed(&self, user: &str, exported: &[u8]) -> Client {
+        let session = self.engine.resume(&login(user), exported);
+        self.serve(session.unwrap_or_else(|e| panic!("{user}: {e:?}")))
+    }
+
+    fn serve(&self, mut session: Session) -> Client {
         session.give_room(true);
         Client {
             session,
@@ -112,6 +130,13 @@ impl Node {
         let catalog = self.engine.catalog();
         let role = catalog.find_role(role).expect("a role").id;
         catalog.group_of(role).expect("a group")
+    }
+}
+
+fn login(user: &str) -> Login {
+    Login {
+        user: user.to_owned(),
+        ..Login::default()
     }
 }
 
@@ -207,6 +232,7 @@ impl Client {
                 Ok(Step::More | Step::Heavy) => {}
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
                 Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
+                Ok(Step::Elsewhere(group)) => return Some(format!("ELSEWHERE {group}")),
                 Ok(Step::Suspended) => panic!("no row limit was given"),
                 Err(error) => {
                     self.result.push(told(&error));

@@ -1,0 +1,508 @@
+//! A session leaves its node: what it takes along, and how another node makes it again
+//! ([`super::portable`] has the bytes).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use storage::GroupId;
+
+use super::portable::{CHANNELS, Parts, Portable, SEQUENCES, STATE, STATEMENT, TOKEN, damaged};
+use super::prepared::Prepared;
+use super::token::Token;
+use super::{Login, Session, User};
+use crate::catalog::{Catalog, RoleId};
+use crate::cluster::{Reader, Writer};
+use crate::engine::Engine;
+use crate::plan::OutputColumn;
+use crate::settings::{self, Values};
+use crate::transaction::Isolation;
+use crate::types::Type;
+use crate::{Error, Result, state};
+
+/// What has changed since somebody was told last.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// Somebody wants to be told.
+    followed: bool,
+    pub state: bool,
+    pub token: bool,
+    pub channels: bool,
+    statements: BTreeSet<String>,
+    /// Was a block open, could the session move?
+    told: (bool, bool),
+}
+
+impl Changed {
+    /// A prepared statement was made or dropped.
+    pub fn statement(&mut self, name: &str) {
+        if self.followed && !self.statements.contains(name) {
+            self.statements.insert(name.to_owned());
+        }
+    }
+}
+
+/// An open block as it is taken along.
+struct Block {
+    values: Values,
+    user: (RoleId, RoleId),
+    isolation: Isolation,
+    read_only: bool,
+    deferrable: bool,
+    failed: bool,
+    started: u64,
+}
+
+impl Session {
+    /// The group at whose leader the session is at home: that of its role, if it has one. `None`
+    /// also while a transaction is open.
+    pub fn home(&self) -> Option<GroupId> {
+        match self.transaction {
+            Some(_) => None,
+            None => self.engine.catalog().group_of(self.user.current),
+        }
+    }
+
+    /// Can the session go on elsewhere as it is now? After [`super::Step::Elsewhere`]: as it was
+    /// when the turn began.
+    fn is_portable(&self) -> bool {
+        if self.turn.moving {
+            return true;
+        }
+        let transaction = match &self.transaction {
+            None => true,
+            Some(tx) => {
+                self.block
+                    && tx.is_untouched()
+                    && !tx.keeps_snapshot()
+                    && (self.failed || !self.waits_for_commit())
+            }
+        };
+        transaction && !self.is_bound(None)
+    }
+
+    /// Everything that the session takes along; `None` while it can't move: a transaction that has
+    /// locked or written, open cursors, advisory locks.
+    pub fn export(&self) -> Option<Vec<u8>> {
+        if !self.is_portable() {
+            return None;
+        }
+        let mut out = Parts::default();
+        out.add(STATE, b"", Some(&self.state_part()));
+        for (name, prepared) in self.statements_then() {
+            out.add(STATEMENT, name.as_bytes(), Some(&statement_part(prepared)));
+        }
+        out.add(TOKEN, b"", Some(self.token.to_string().as_bytes()));
+        out.add(SEQUENCES, b"", Some(&self.sequences_part()));
+        out.add(CHANNELS, b"", Some(&self.channels_part()));
+        Some(out.done())
+    }
+
+    /// Would [`Session::export_changes`] tell anything new?
+    pub fn is_dirty(&self) -> bool {
+        let changed = &self.changed;
+        let now = (self.is_in_block(), self.is_portable());
+        if !now.1 {
+            // While it can't move nothing more is told.
+            return changed.told.1;
+        }
+        !changed.followed
+            || changed.state
+            || changed.token
+            || changed.channels
+            || !changed.statements.is_empty()
+            || self.memory.borrow().changed
+            || changed.told != now
+    }
+
+    fn is_in_block(&self) -> bool {
+        self.block && self.transaction.is_some()
+    }
+
+    /// What has changed since the last call that told something; everything the first time. To be
+    /// merged into what was told before ([`Portable::merge`]). `None` while the session can't move,
+    /// as for [`Session::export`].
+    pub fn export_changes(&mut self) -> Option<Vec<u8>> {
+        let told = (self.is_in_block(), self.is_portable());
+        let was_in_block = self.changed.told.0;
+        self.changed.told = told;
+        if !told.1 {
+            // Told once it is portable again.
+            self.changed.state |= was_in_block != told.0;
+            return None;
+        }
+        let all = match self.changed.followed {
+            true => None,
+            false => self.export(),
+        };
+        let told = Changed {
+            followed: true,
+            told,
+            ..Changed::default()
+        };
+        let changed = std::mem::replace(&mut self.changed, told);
+        let sequences = std::mem::take(&mut self.memory.borrow_mut().changed);
+        if all.is_some() {
+            return all;
+        }
+        let mut out = Parts::default();
+        if changed.state || was_in_block || self.is_in_block() {
+            out.add(STATE, b"", Some(&self.state_part()));
+        }
+        for name in &changed.statements {
+            let body = self.statements.get(name).map(|p| statement_part(p));
+            out.add(STATEMENT, name.as_bytes(), body.as_deref());
+        }
+        if changed.token {
+            out.add(TOKEN, b"", Some(self.token.to_string().as_bytes()));
+        }
+        if sequences {
+            out.add(SEQUENCES, b"", Some(&self.sequences_part()));
+        }
+        if changed.channels {
+            out.add(CHANNELS, b"", Some(&self.channels_part()));
+        }
+        Some(out.done())
+    }
+
+    /// Settings and roles at the moment that is told.
+    fn standing(&self) -> (&Values, &User) {
+        match (&self.turn.block, self.saved.first()) {
+            (Some((values, user)), _) if self.turn.moving => (values, user),
+            (None, Some(saved)) if self.turn.moving => (&saved.values, &saved.user),
+            _ => (&self.values, &self.user),
+        }
+    }
+
+    /// The open block at that moment.
+    fn open_block(&self) -> Option<Block> {
+        let tx = self.transaction.as_ref()?;
+        let open = match self.turn.moving {
+            true => self.turn.block.is_some(),
+            false => self.block,
+        };
+        let saved = self.saved.first().filter(|_| open)?;
+        Some(Block {
+            values: saved.values.clone(),
+            user: (saved.user.session, saved.user.current),
+            isolation: tx.isolation(),
+            read_only: tx.read_only(),
+            deferrable: tx.deferrable(),
+            failed: self.failed,
+            started: tx.started(),
+        })
+    }
+
+    fn state_part(&self) -> Vec<u8> {
+        let (values, user) = self.standing();
+        let mut out = Writer::default();
+        out.u32(user.session.0);
+        out.u32(user.current.0);
+        write_values(values, &mut out);
+        let reported = self.reported.iter();
+        let reported: Vec<_> = reported
+            .filter(|(name, _)| **name != settings::TOKEN)
+            .collect();
+        out.count(reported.len());
+        for (name, value) in reported {
+            out.text(name);
+            out.text(value);
+        }
+        let block = self.open_block();
+        out.u8(u8::from(block.is_some()));
+        if let Some(block) = block {
+            out.u32(block.user.0.0);
+            out.u32(block.user.1.0);
+            write_values(&block.values, &mut out);
+            out.text(block.isolation.name());
+            for flag in [block.read_only, block.deferrable, block.failed] {
+                out.u8(u8::from(flag));
+            }
+            out.u64(block.started);
+        }
+        out.0
+    }
+
+    /// The prepared statements at that moment.
+    fn statements_then(&self) -> BTreeMap<&str, &Arc<Prepared>> {
+        let now = self.statements.iter();
+        let mut all: BTreeMap<&str, &Arc<Prepared>> = now
+            .map(|(name, prepared)| (name.as_str(), prepared))
+            .collect();
+        if self.turn.moving {
+            for (name, former) in self.turn.statements.iter().rev() {
+                match former {
+                    Some(former) => all.insert(name, former),
+                    None => all.remove(name.as_str()),
+                };
+            }
+        }
+        all
+    }
+
+    fn sequences_part(&self) -> Vec<u8> {
+        let memory = self.memory.borrow();
+        let mut out = Writer::default();
+        out.count(memory.current.len());
+        for (id, value) in &memory.current {
+            out.u32(*id);
+            out.u64(*value as u64);
+        }
+        out.u8(u8::from(memory.last.is_some()));
+        if let Some(last) = memory.last {
+            out.u32(last);
+        }
+        out.0
+    }
+
+    fn channels_part(&self) -> Vec<u8> {
+        let channels = self.activity.channels();
+        let mut out = Writer::default();
+        out.count(channels.len());
+        channels.iter().for_each(|channel| out.text(channel));
+        out.0
+    }
+}
+
+fn write_values(values: &Values, out: &mut Writer) {
+    for map in values.maps() {
+        out.count(map.size());
+        for (name, value) in map {
+            out.text(name);
+            out.text(value);
+        }
+    }
+}
+
+fn write_types(types: &[Type], out: &mut Writer) {
+    out.count(types.len());
+    for ty in types {
+        out.u32(ty.oid);
+        out.u32(ty.modifier as u32);
+    }
+}
+
+fn statement_part(prepared: &Prepared) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.text(&prepared.text);
+    out.u8(u8::from(prepared.from_sql));
+    out.u64(prepared.created as u64);
+    write_types(&prepared.declared, &mut out);
+    write_types(&prepared.parameters, &mut out);
+    out.u8(u8::from(prepared.promised.is_some()));
+    if let Some(columns) = &prepared.promised {
+        out.count(columns.len());
+        for column in columns.iter() {
+            out.text(&column.name);
+            write_types(&[column.ty], &mut out);
+            out.u32(column.table);
+            out.u32(column.number as u32);
+        }
+    }
+    out.0
+}
+
+impl Engine {
+    /// Opens a session that was exported elsewhere, or at its node's fall known of elsewhere. Who
+    /// logged in is known from the node to which its client is connected.
+    ///
+    /// # Errors
+    /// Those of [`Engine::session`]; 42704 for a role that is gone; XX001 for damaged bytes.
+    pub fn resume(self: &Arc<Engine>, login: &Login, bytes: &[u8]) -> Result<Session> {
+        let portable = Portable::new(bytes)?;
+        let state = portable
+            .part(STATE)
+            .and_then(read_state)
+            .ok_or_else(damaged)?;
+        let mut session = self.open(login, Some(state.initial()))?;
+        session.take_state(state)?;
+        for (name, body) in portable.keyed(STATEMENT) {
+            let name = std::str::from_utf8(name).map_err(|_| damaged())?;
+            let prepared = read_statement(body).ok_or_else(damaged)?;
+            session
+                .statements
+                .insert(name.to_owned(), Arc::new(prepared));
+        }
+        let part = |kind| portable.part(kind).ok_or_else(damaged);
+        let token = std::str::from_utf8(part(TOKEN)?).map_err(|_| damaged())?;
+        session.token = Token::parse(token)?;
+        session.await_token = true;
+        if !token.is_empty() {
+            session.reported.insert(settings::TOKEN, token.to_owned());
+        }
+        let sequences = part(SEQUENCES)?;
+        session.take_sequences(sequences).ok_or_else(damaged)?;
+        let channels = part(CHANNELS)?;
+        session.take_channels(channels).ok_or_else(damaged)?;
+        session.idle();
+        Ok(session)
+    }
+}
+
+/// The part [`STATE`].
+struct State {
+    user: (RoleId, RoleId),
+    values: Values,
+    reported: Vec<(String, String)>,
+    block: Option<Block>,
+}
+
+impl State {
+    /// Settings that came with the connection.
+    fn initial(&self) -> Values {
+        self.values.initial()
+    }
+}
+
+fn read_pairs(r: &mut Reader<'_>) -> Option<Vec<(String, String)>> {
+    r.list(|r| Some((r.text()?.to_owned(), r.text()?.to_owned())))
+}
+
+fn read_values(r: &mut Reader<'_>) -> Option<Values> {
+    Some(Values::of([read_pairs(r)?, read_pairs(r)?, read_pairs(r)?]))
+}
+
+fn read_types(r: &mut Reader<'_>) -> Option<Vec<Type>> {
+    r.list(|r| {
+        let (oid, modifier) = (r.u32()?, r.u32()? as i32);
+        Some(Type { oid, modifier })
+    })
+}
+
+fn read_state(bytes: &[u8]) -> Option<State> {
+    let mut r = Reader(bytes);
+    let user = (RoleId(r.u32()?), RoleId(r.u32()?));
+    let values = read_values(&mut r)?;
+    let reported = read_pairs(&mut r)?;
+    let block = match r.flag()? {
+        false => None,
+        true => Some(Block {
+            user: (RoleId(r.u32()?), RoleId(r.u32()?)),
+            values: read_values(&mut r)?,
+            isolation: settings::isolation(r.text()?),
+            read_only: r.flag()?,
+            deferrable: r.flag()?,
+            failed: r.flag()?,
+            started: r.u64()?,
+        }),
+    };
+    r.is_empty().then_some(State {
+        user,
+        values,
+        reported,
+        block,
+    })
+}
+
+fn read_statement(bytes: &[u8]) -> Option<Prepared> {
+    let mut r = Reader(bytes);
+    let text = r.text()?.into();
+    let from_sql = r.flag()?;
+    let created = r.u64()? as i64;
+    let declared = read_types(&mut r)?.into();
+    let parameters = read_types(&mut r)?.into();
+    let promised = match r.flag()? {
+        false => None,
+        true => Some(r.list(|r| {
+            let name = r.text()?.to_owned();
+            let ty = *read_types(r)?.first()?;
+            let (table, number) = (r.u32()?, r.u32()? as i16);
+            Some(OutputColumn {
+                name,
+                ty,
+                table,
+                number,
+            })
+        })?),
+    };
+    r.is_empty().then(|| Prepared {
+        text,
+        parsed: Arc::from([]),
+        at: None,
+        inner: None,
+        brought: Some(Box::new(OnceLock::new())),
+        declared,
+        parameters,
+        from_sql,
+        created,
+        promised: promised.map(Into::into),
+        fresh: Mutex::new(None),
+    })
+}
+
+impl Session {
+    fn take_state(&mut self, state: State) -> Result<()> {
+        let catalog = self.engine.catalog();
+        let user = self.user.clone();
+        let roles = |(session, current)| acting(&user, &catalog, session, current);
+        let acts_as = roles(state.user)?;
+        if let Some(block) = state.block {
+            self.values = block.values;
+            self.user = roles(block.user)?;
+            self.settings_touched()?;
+            self.open_transaction(block.isolation, block.read_only, true);
+            if let Some(tx) = self.transaction.as_mut() {
+                tx.began(block.started);
+                tx.set_modes(&crate::parse::Modes {
+                    deferrable: Some(block.deferrable),
+                    ..crate::parse::Modes::default()
+                })?;
+            }
+            self.failed = block.failed;
+        }
+        self.values = state.values;
+        self.user = acts_as;
+        self.settings_touched()?;
+        for (name, value) in state.reported {
+            if let Some(name) = settings::REPORTED.iter().find(|known| **known == name) {
+                self.reported.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_sequences(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut r = Reader(bytes);
+        let current = r.list(|r| Some((r.u32()?, r.u64()? as i64)))?;
+        let last = match r.flag()? {
+            true => Some(r.u32()?),
+            false => None,
+        };
+        let memory = self.memory.get_mut();
+        memory.current = current.into_iter().collect();
+        memory.last = last;
+        r.is_empty().then_some(())
+    }
+
+    fn take_channels(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut r = Reader(bytes);
+        let channels = r.list(|r| r.text().map(str::to_owned))?;
+        for channel in &channels {
+            let (process, mailbox) = (self.activity.process(), self.activity.mailbox());
+            self.engine.notifier().listen(channel, process, mailbox);
+        }
+        self.activity
+            .update(|shown| shown.channels.extend(channels));
+        r.is_empty().then_some(())
+    }
+}
+
+/// The user with the roles that it acts as.
+fn acting(user: &User, catalog: &Catalog, session: RoleId, current: RoleId) -> Result<User> {
+    let name = |id: RoleId| {
+        catalog
+            .role(id)
+            .map(|role| Arc::from(role.name.as_str()))
+            .ok_or_else(|| {
+                let message = format!("role with OID {} does not exist", id.0);
+                Error::new(state::UNDEFINED_OBJECT, message)
+            })
+    };
+    Ok(User {
+        session,
+        session_name: name(session)?,
+        current,
+        current_name: name(current)?,
+        ..user.clone()
+    })
+}

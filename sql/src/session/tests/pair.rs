@@ -1,0 +1,156 @@
+//! Two nodes in memory that hold the same groups. What one has in its log the other one applies when
+//! the test says so, and leadership moves as it says.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use storage::{GroupId, Groups, Local, ManualClock, MemoryStore, Position};
+
+use super::node::{Node, Registered};
+use crate::cluster::{Answer, Cluster, Done, News, Wish};
+use crate::engine::{Engine, Limits};
+use crate::transaction::leader_changed;
+
+/// What both nodes know of each other.
+#[derive(Default)]
+pub(crate) struct Script {
+    nodes: OnceLock<[Arc<Groups>; 2]>,
+    engines: OnceLock<[Arc<Engine>; 2]>,
+    /// Nobody knows who leads, and nobody answers.
+    pub cut: AtomicBool,
+    /// Barriers asked for.
+    pub barriers: AtomicUsize,
+    /// Wishes that were asked.
+    pub wishes: Mutex<Vec<Wish>>,
+    /// What was told to the other node.
+    pub news: Mutex<Vec<News>>,
+}
+
+impl Script {
+    fn leader(&self, group: GroupId) -> Option<usize> {
+        if self.cut.load(Ordering::SeqCst) {
+            return None;
+        }
+        let nodes = self.nodes.get()?;
+        let leads = |groups: &Arc<Groups>| groups.get(group).is_some_and(|g| g.term().is_some());
+        nodes.iter().position(leads)
+    }
+
+    fn pass(&self, node: usize, group: GroupId, done: Done<Position>) {
+        let group = self.nodes.get().and_then(|nodes| nodes[node].get(group));
+        done(match group {
+            Some(group) if self.leader(group.id()) == Some(node) => Ok(group.applied()),
+            _ => Err(leader_changed()),
+        });
+    }
+}
+
+/// One node's view.
+struct Seen {
+    index: usize,
+    script: Arc<Script>,
+}
+
+impl Cluster for Seen {
+    fn node(&self) -> u32 {
+        self.index as u32 + 1
+    }
+
+    fn leader(&self, group: GroupId) -> Option<u32> {
+        self.script.leader(group).map(|index| index as u32 + 1)
+    }
+
+    fn barrier(&self, group: GroupId, done: Done<Position>) {
+        self.script.barriers.fetch_add(1, Ordering::SeqCst);
+        self.script.pass(self.index, group, done);
+    }
+
+    fn ask_directory(&self, wish: Wish, done: Done<Answer>) {
+        self.script.wishes.lock().push(wish.clone());
+        let wish = Wish::decode(&wish.encode()).expect("a wish");
+        let done: Done<Answer> = Box::new(move |answer| {
+            done(answer.map(|a| Answer::decode(&a.encode()).expect("an answer")));
+        });
+        let leader = self.script.leader(GroupId::DIRECTORY);
+        match (leader, self.script.engines.get()) {
+            (Some(leader), Some(engines)) => engines[leader].serve_wish(wish, done),
+            _ => done(Err(leader_changed())),
+        }
+    }
+
+    fn has_listeners(&self) -> bool {
+        true
+    }
+
+    fn notify(&self, news: &News) {
+        self.script.news.lock().push(news.clone());
+    }
+}
+
+/// Two nodes; the first one leads everything at the beginning.
+pub(crate) struct Pair {
+    pub a: Node,
+    pub b: Node,
+    pub script: Arc<Script>,
+    pub clock: Arc<ManualClock>,
+}
+
+impl Pair {
+    pub fn new() -> Pair {
+        let clock = Arc::new(ManualClock::new(1_795_000_000_000_000));
+        let script = Arc::new(Script::default());
+        let [a, b] = [0, 1].map(|index| {
+            let local = Local::journaled(MemoryStore::new(), clock.clone());
+            local.groups().number_node(index as u64 + 1);
+            let cluster = Arc::new(Seen {
+                index,
+                script: script.clone(),
+            });
+            let none = |_: &Arc<Local>| Registered::default();
+            Node::among(local, clock.clone(), Limits::default(), cluster, none)
+        });
+        let groups = [&a, &b].map(|node| node.local.groups().clone());
+        assert!(script.nodes.set(groups).is_ok());
+        let engines = [a.engine.clone(), b.engine.clone()];
+        assert!(script.engines.set(engines).is_ok());
+        a.local.lead(GroupId::DIRECTORY).expect("the directory");
+        a.engine.load(GroupId::DIRECTORY).expect("no catalog");
+        a.engine.bootstrap(None).expect("the first entry");
+        let pair = Pair {
+            a,
+            b,
+            script,
+            clock,
+        };
+        pair.sync();
+        pair.b.engine.load(GroupId::DIRECTORY).expect("a catalog");
+        pair
+    }
+
+    /// Each node applies what the other one has.
+    pub fn sync(&self) {
+        for (from, to) in [(&self.a, &self.b), (&self.b, &self.a)] {
+            for group in from.local.groups().all() {
+                let led = to.local.groups().get(group.id());
+                if led.is_none_or(|led| led.term().is_none()) {
+                    let log = from.local.log(group.id());
+                    to.local.replay(group.id(), log).expect("applies");
+                }
+            }
+        }
+    }
+
+    /// The first node leads the group no more, nobody does.
+    pub fn depose(&self, group: GroupId) {
+        self.a.local.step_down(group);
+    }
+
+    /// The second one leads it.
+    pub fn hand_over(&self, group: GroupId) {
+        self.depose(group);
+        self.sync();
+        self.b.local.lead(group).expect("leads");
+        self.sync();
+    }
+}

@@ -1,0 +1,217 @@
+//! A turn: what a client sends between two ReadyForQuery. If nothing of it would be lost, it can
+//! be run again elsewhere from its beginning: a statement that needs a group which is led on another
+//! node then ends with [`Step::Elsewhere`].
+
+use std::sync::Arc;
+
+use storage::{GroupId, Outcome};
+
+use super::prepared::Prepared;
+use super::signal::Signal;
+use super::step::Waiting;
+use super::{Portal, Session, Status, User};
+use crate::engine::Led;
+use crate::settings::Values;
+use crate::transaction::{Wait, leader_changed};
+use crate::{Error, Result, state};
+
+/// A statement waits this long for a leader, in microseconds.
+const LEADERLESS_MAX: u64 = 5_000_000;
+/// Between two looks for one.
+const LOOK_PAUSE: u64 = 10_000;
+
+/// What the present turn has done to the session.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// Counts the turns.
+    pub number: u64,
+    /// The block that was open when it began: the settings and roles at that moment.
+    pub block: Option<(Values, User)>,
+    /// It has done something that must not be done twice.
+    pub acted: bool,
+    /// Prepared statements as they were before it touched them, in order.
+    pub statements: Vec<(String, Option<Arc<Prepared>>)>,
+    /// It ended with [`super::Step::Elsewhere`]: what is exported is the state at its beginning.
+    pub moving: bool,
+    /// When its statement gives up waiting for a leader.
+    leaderless: Option<u64>,
+    /// What the directory's leader was asked for last.
+    wish: Option<Signal>,
+}
+
+impl Turn {
+    /// Another statement begins.
+    pub fn begin_statement(&mut self) {
+        (self.leaderless, self.wish) = (None, None);
+    }
+}
+
+/// What a statement does that has met a group led elsewhere or nowhere.
+pub(super) enum Met {
+    /// It waits for this, then runs again.
+    Wait(Wait),
+    /// Another node leads the group.
+    Elsewhere(GroupId),
+}
+
+impl Session {
+    /// ReadyForQuery is sent: what follows is another turn.
+    pub(super) fn next_turn(&mut self) {
+        let block = match self.status() {
+            Status::Idle => None,
+            Status::InTransaction | Status::Failed => {
+                Some((self.values.clone(), self.user.clone()))
+            }
+        };
+        let turn = &mut self.turn;
+        turn.number += 1;
+        turn.block = block;
+        (turn.acted, turn.moving) = (false, false);
+        turn.statements.clear();
+        turn.begin_statement();
+    }
+
+    /// Keeps a prepared statement under a name.
+    pub(super) fn keep_statement(&mut self, name: &str, prepared: Arc<Prepared>) {
+        let former = self.statements.insert(name.to_owned(), prepared);
+        self.turn.statements.push((name.to_owned(), former));
+        self.changed.statement(name);
+    }
+
+    /// Forgets a prepared statement; false if there is none.
+    pub(super) fn drop_statement(&mut self, name: &str) -> bool {
+        let Some(former) = self.statements.remove(name) else {
+            return false;
+        };
+        self.turn.statements.push((name.to_owned(), Some(former)));
+        self.changed.statement(name);
+        true
+    }
+
+    /// Forgets all of them.
+    pub(super) fn drop_statements(&mut self) {
+        for (name, former) in self.statements.drain() {
+            self.changed.statement(&name);
+            self.turn.statements.push((name, Some(former)));
+        }
+    }
+
+    /// What becomes of a wait: one for a leader ends where the leader is, or at its time.
+    ///
+    /// # Errors
+    /// 57P03 when no leader could be found in time.
+    pub(super) fn meet(&mut self, wait: Wait) -> Result<Met> {
+        let now = self.engine.clock().unix_micros();
+        match wait {
+            Wait::Leader(group) => match self.engine.led(group) {
+                Led::Here => {
+                    self.turn.leaderless = None;
+                    Ok(Met::Wait(Wait::Again))
+                }
+                Led::At(_) => Ok(Met::Elsewhere(group)),
+                Led::Nowhere => self.pause(group, now),
+            },
+            Wait::Wish(signal) => {
+                let failed = |last: &Signal| last.outcome().is_some_and(|o| o != Outcome::Applied);
+                match self.turn.wish.replace(signal.clone()) {
+                    Some(last) if failed(&last) => self.in_time(GroupId::DIRECTORY, now)?,
+                    _ => self.turn.leaderless = None,
+                }
+                match failed(&signal) {
+                    true => self.pause(GroupId::DIRECTORY, now),
+                    false => Ok(Met::Wait(Wait::Wish(signal))),
+                }
+            }
+            wait => Ok(Met::Wait(wait)),
+        }
+    }
+
+    fn pause(&mut self, group: GroupId, now: u64) -> Result<Met> {
+        self.in_time(group, now)?;
+        Ok(Met::Wait(Wait::Until(now + LOOK_PAUSE)))
+    }
+
+    fn in_time(&mut self, group: GroupId, now: u64) -> Result<()> {
+        let until = *self.turn.leaderless.get_or_insert(now + LEADERLESS_MAX);
+        match now < until {
+            true => Ok(()),
+            false => Err(self.no_leader(group)),
+        }
+    }
+
+    /// 57P03. The owner is named to who may know it.
+    fn no_leader(&self, group: GroupId) -> Error {
+        let (catalog, role) = (self.engine.catalog(), self.user.current);
+        let owner = catalog.owner_of_group(group);
+        let owner = owner.filter(|_| catalog.reads_group(role, group));
+        let what = match owner {
+            Some(owner) => format!("the tables of owner \"{}\"", catalog.role_name(owner)),
+            None if group == GroupId::DIRECTORY => "roles, memberships and names".to_owned(),
+            None => "the tables of this owner".to_owned(),
+        };
+        let message = format!("{what} can't be written now: no leader of its group can be reached");
+        Error::new(state::CANNOT_CONNECT_NOW, message).hint(
+            "Try again: a group has a leader as soon as most of its replicas can reach each other.",
+        )
+    }
+
+    /// The same where nothing can be run again elsewhere.
+    ///
+    /// # Errors
+    /// 57P03; 40001 if another node leads the group.
+    pub(super) fn meet_here(&mut self, wait: Wait) -> Result<Wait> {
+        match self.meet(wait)? {
+            Met::Wait(wait) => Ok(wait),
+            Met::Elsewhere(_) => Err(leader_changed()),
+        }
+    }
+
+    /// The same where no statement is at work whose time could end.
+    pub(super) fn waiting_here(&mut self, wait: Wait) -> Result<Waiting> {
+        let wait = self.meet_here(wait)?;
+        Ok(Waiting::new(&self.engine, wait, None))
+    }
+
+    /// Can the turn be run again elsewhere, from its beginning, without a loss?
+    pub(super) fn may_leave(&self) -> bool {
+        let untouched = match (&self.transaction, &self.turn.block) {
+            (None, _) => true,
+            (Some(tx), None) => tx.is_untouched(),
+            (Some(tx), Some(_)) => {
+                tx.is_untouched() && !tx.keeps_snapshot() && !self.waits_for_commit()
+            }
+        };
+        untouched && !self.turn.acted && !self.is_bound(Some(self.turn.number))
+    }
+
+    /// Will COMMIT do more than the transaction itself?
+    pub(super) fn waits_for_commit(&self) -> bool {
+        !self.deferred.is_empty() || !self.listens.is_empty() || self.notifications.len() > 0
+    }
+
+    /// Has the session something that is bound to this node: cursors, portals that are under way
+    /// (but for those of the turn that is `repeated`), advisory locks?
+    pub(super) fn is_bound(&self, repeated: Option<u64>) -> bool {
+        let memory = self.memory.borrow();
+        let holds = |portal: &Portal| {
+            portal.cursor.is_some()
+                || portal
+                    .job
+                    .as_ref()
+                    .is_some_and(|job| Some(job.turn) != repeated && !job.is_over())
+        };
+        memory.session_locks.is_some()
+            || memory.transaction_locks.is_some()
+            || self.portals.values().any(holds)
+    }
+
+    /// The server could not take the session where [`super::Step::Elsewhere`] asks for: the turn
+    /// fails with this error, as any other.
+    pub fn stay(&mut self) -> Error {
+        self.turn.moving = false;
+        self.simple = None;
+        self.current = None;
+        self.fail_now();
+        leader_changed()
+    }
+}
