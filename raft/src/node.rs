@@ -523,7 +523,11 @@ impl Propose for Way {
         node.runtime.clone().spawn(async move {
             let voters = placed.await;
             let made = match voters.contains(&node.me) {
-                true => node.make_group(group, above, &voters).await,
+                true => match node.make_group(group, above, &voters).await {
+                    // Another of the voters was quicker: who asked looks for it.
+                    Err(Error::NotLeader(Some(_))) => Ok(()),
+                    made => made,
+                },
                 // It is made elsewhere, and led there.
                 false => Ok(()),
             };

@@ -149,7 +149,7 @@ impl Node {
         groups.number_node(u64::from(cluster.me()));
         let raft = open_raft(settings, &journal, &groups, &cluster, &raft_runtime);
         let feed: Arc<FeedMeter> = Arc::default();
-        let engine = engine(settings, &journal, &groups, &raft, &feed)?;
+        let engine = engine(settings, &journal, &groups, &raft, &feed, &cluster)?;
         groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
         cluster.attach(raft.clone(), engine.clone());
         raft.open(cluster.is_founding()).await?;
@@ -296,6 +296,7 @@ async fn connect(
         None => PeerTls::Plain,
     };
     tls.check(listening)?;
+    tracing::info!(address = place.address, "listening for other nodes");
     let cluster = Cluster::of(place, used)?;
     let serving = peer::listen(listener, cluster.clone(), tls.clone(), told(ended.clone()));
     let peers = runtime.spawn(async move {
@@ -405,6 +406,7 @@ fn engine(
     groups: &Arc<Groups>,
     raft: &Arc<raft::Node>,
     meter: &Arc<FeedMeter>,
+    cluster: &Arc<Cluster>,
 ) -> Result<Arc<Engine>, Failure> {
     // At least one place is for everybody.
     let reserved = SUPERUSER_CONNECTIONS.min(settings.connections_max - 1);
@@ -414,10 +416,10 @@ fn engine(
     };
     let mut relations = changes::relations(&feed, groups);
     relations.extend(views::relations(raft, journal));
-    let engine = Engine::new(Parts {
+    Ok(Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
-        cluster: sql::cluster::Alone::new(groups.clone()),
+        cluster: cluster::fellows(cluster, groups),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         relations,
@@ -427,8 +429,7 @@ fn engine(
             sessions_max: (settings.connections_max - reserved) as usize,
             ..Limits::default()
         },
-    })?;
-    Ok(engine)
+    })?)
 }
 
 /// What `SHOW` tells of the settings that this node was started with.

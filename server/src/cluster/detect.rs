@@ -56,6 +56,13 @@ impl Heard {
         heard.iter().filter(live).map(|(node, _)| *node).collect()
     }
 
+    /// Is a node there?
+    pub fn is_live(&self, node: u32) -> bool {
+        let heard = self.0.lock();
+        let known = heard.get(&node);
+        known.is_some_and(|known| known.ever && known.silence(Instant::now()) < LIVE_FOR)
+    }
+
     /// Those of these nodes that have been silent for so long since they were first looked for.
     pub fn lost(&self, nodes: &[u32], after: Duration, now: Instant) -> BTreeSet<u32> {
         let mut heard = self.0.lock();

@@ -6,6 +6,7 @@
 //! start ── join.rs: alone, or taken in by the directory's leader ── identity.rs: the file
 //!   ├── open.rs: a node's groups come to be usable
 //!   ├── serve.rs: what other nodes ask        ask.rs: the questions that are not Raft's
+//!   ├── fellows.rs: what sessions need of the others
 //!   ├── transport.rs: Raft's requests to them
 //!   ├── detect.rs: who answers, who is suspected, who is lost
 //!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
@@ -13,6 +14,7 @@
 
 pub mod ask;
 mod detect;
+mod fellows;
 pub mod identity;
 pub mod init;
 mod join;
@@ -43,6 +45,7 @@ use crate::Failure;
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
 
 pub use self::detect::detect;
+pub use self::fellows::fellows;
 pub use self::keep::keep;
 pub use self::open::{Watcher, load, placement, settled};
 pub use self::transport::Way;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::ask::{self, Ask, Told};
+use super::fellows::WISH;
 use crate::peer::{BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service};
 use crate::system::SystemClock;
 
@@ -85,6 +86,14 @@ impl Service for Cluster {
                     // It panicked, which was logged.
                     Err(_) => Bytes::new(),
                 }
+            });
+        }
+        if request.first() == Some(&WISH) && self.is_fellow(&peer) {
+            return Box::pin(async move {
+                let sql = self.sql.clone();
+                let granted = sql.spawn(async move { self.grant(request).await });
+                // It panicked, which was logged.
+                granted.await.unwrap_or_default()
             });
         }
         match self.parts() {

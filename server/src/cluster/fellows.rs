@@ -1,0 +1,164 @@
+//! What sessions need of the other nodes, as `sql` asks for it: who leads, proof that a leader is
+//! still one, what the directory's leader gives out, and notifications.
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use raft::NodeId;
+use sql::cluster::{Alone, Answer, Cluster as Fellows, Done, News, Wish};
+use sql::{Error, state};
+use storage::{GroupId, Groups, Outcome, Position};
+
+use super::ask::{Ask, Told};
+use super::{ASK_TIME_MAX, Cluster};
+use crate::peer::Lane;
+
+/// First byte of a wish that another node has.
+pub const WISH: u8 = b'W';
+/// First byte of an answer that grants a wish; anything else: not now.
+const GRANTED: u8 = 1;
+
+/// The other nodes as sessions see them.
+struct View(Arc<Cluster>);
+
+impl Fellows for View {
+    fn node(&self) -> u32 {
+        self.0.me()
+    }
+
+    fn leader(&self, group: GroupId) -> Option<u32> {
+        let (parts, me) = (self.0.parts()?, self.0.me());
+        match parts.engine.groups().get(group) {
+            Some(held) if held.term().is_some() => Some(me),
+            // Elected, and not through with what came before: nobody can be asked yet.
+            Some(_) => self.0.leader(group).filter(|node| *node != me),
+            // Who should lead a group that is not held here knows who does.
+            None => {
+                let catalog = parts.engine.catalog();
+                let voters = catalog.placement(group)?.voters.iter().copied();
+                let live = |node: &u32| self.0.heard.is_live(*node);
+                voters.into_iter().find(live)
+            }
+        }
+    }
+
+    fn barrier(&self, group: GroupId, done: Done<Position>) {
+        let cluster = self.0.clone();
+        self.0
+            .sql
+            .spawn(async move { done(cluster.pass_barrier(group).await) });
+    }
+
+    fn ask_directory(&self, wish: Wish, done: Done<Answer>) {
+        let cluster = self.0.clone();
+        self.0
+            .sql
+            .spawn(async move { cluster.have_granted(wish, done).await });
+    }
+
+    fn has_listeners(&self) -> bool {
+        false
+    }
+
+    fn notify(&self, _news: &News) {}
+}
+
+/// The other nodes as sessions see them; of a node that nobody reaches there are none.
+pub fn fellows(cluster: &Arc<Cluster>, groups: &Arc<Groups>) -> Arc<dyn Fellows> {
+    match cluster.is_reachable() {
+        true => Arc::new(View(cluster.clone())),
+        false => Alone::new(groups.clone()),
+    }
+}
+
+/// What a session is told: it asks again, or gives up in time.
+fn unreachable(group: GroupId, why: &str) -> Error {
+    let what = format!("the leader of group {group} can't be asked: {why}");
+    Error::new(state::CANNOT_CONNECT_NOW, what)
+}
+
+impl Cluster {
+    /// Where this node leads, a quorum confirms it; else the leader is asked, and what it says is
+    /// waited for here.
+    async fn pass_barrier(&self, group: GroupId) -> Result<Position, Error> {
+        let Some(parts) = self.parts() else {
+            return Err(unreachable(group, "the node is starting"));
+        };
+        let held = parts.engine.groups().get(group);
+        let Some(held) = held else {
+            return Err(unreachable(group, "it is not held here"));
+        };
+        if held.term().is_some() {
+            let passed = parts.raft.read_barrier(group).await;
+            return passed.map_err(|error| unreachable(group, &error.to_string()));
+        }
+        let leader = self.leader(group).filter(|node| *node != self.me());
+        let Some(leader) = leader else {
+            return Err(unreachable(group, "there is none"));
+        };
+        let ask = Ask::Barrier { group: group.0 };
+        let position = match self.ask(leader, &ask, ASK_TIME_MAX).await {
+            Ok(Told::Passed { position }) => Position(position),
+            Ok(Told::NotNow { why } | Told::Refused { why }) | Err(why) => {
+                return Err(unreachable(group, &why));
+            }
+            Ok(_) => return Err(unreachable(group, "no answer to it")),
+        };
+        let (told, outcome) = tokio::sync::oneshot::channel();
+        // Nobody hears it if this call was given up.
+        let tell = move |outcome| told.send(outcome).unwrap_or_default();
+        held.when(position, Box::new(tell));
+        match tokio::time::timeout(ASK_TIME_MAX, outcome).await {
+            Ok(Ok(Outcome::Applied)) => Ok(position),
+            Ok(_) | Err(_) => Err(unreachable(group, "its entries don't arrive")),
+        }
+    }
+
+    async fn have_granted(&self, wish: Wish, done: Done<Answer>) {
+        let directory = GroupId::DIRECTORY;
+        let Some(parts) = self.parts() else {
+            return done(Err(unreachable(directory, "the node is starting")));
+        };
+        let leader = parts.raft.leader(directory);
+        match leader {
+            Some(NodeId(node)) if node == self.me() => parts.engine.serve_wish(wish, done),
+            Some(NodeId(node)) => {
+                let mut request = BytesMut::from(&[WISH][..]);
+                request.put_slice(&wish.encode());
+                let called = self.call(node, Lane::Control, request.freeze(), ASK_TIME_MAX);
+                done(match called.await {
+                    Ok(answer) => granted(&answer),
+                    Err(error) => Err(unreachable(directory, &error.to_string())),
+                });
+            }
+            None => done(Err(unreachable(directory, "there is none"))),
+        }
+    }
+
+    /// The directory leader's side of a wish.
+    pub(super) async fn grant(self: Arc<Cluster>, request: Bytes) -> Bytes {
+        let not_now = Bytes::new();
+        let (Some(parts), Ok(wish)) = (self.parts(), Wish::decode(&request[1..])) else {
+            return not_now;
+        };
+        let (told, answer) = tokio::sync::oneshot::channel();
+        // Nobody hears it if the connection has ended.
+        let tell = move |answer| drop(told.send(answer));
+        parts.engine.serve_wish(wish, Box::new(tell));
+        match answer.await {
+            Ok(Ok(answer)) => {
+                let mut bytes = BytesMut::from(&[GRANTED][..]);
+                bytes.put_slice(&answer.encode());
+                bytes.freeze()
+            }
+            Ok(Err(_)) | Err(_) => not_now,
+        }
+    }
+}
+
+fn granted(answer: &[u8]) -> Result<Answer, Error> {
+    match answer.split_first() {
+        Some((&GRANTED, answer)) => Answer::decode(answer),
+        _ => Err(unreachable(GroupId::DIRECTORY, "not now")),
+    }
+}
