@@ -179,7 +179,7 @@ fn next(
 /// How many voters: an odd number, since a second one alone makes it only worse.
 fn count(replicas: u32, nodes: &[&Arc<Node>]) -> usize {
     let possible = nodes.len().min(replicas as usize);
-    possible - usize::from(possible % 2 == 0 && possible > 0)
+    possible - usize::from(possible > 0 && possible.is_multiple_of(2))
 }
 
 /// Adds nodes until there are enough: those that answer, in a zone that has none yet, with the
