@@ -4,6 +4,7 @@
 
 mod authorization;
 mod check;
+mod cluster;
 mod compare;
 mod demo;
 mod drivers;

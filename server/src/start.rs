@@ -153,6 +153,11 @@ impl Node {
         groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
         cluster.attach(raft.clone(), engine.clone());
         raft.open(cluster.is_founding()).await?;
+        if !cluster.is_reachable() && raft.replicas(GroupId::DIRECTORY).len() > 1 {
+            return Err(
+                "this node is one of several: give --peer-listen, so that they meet".into(),
+            );
+        }
         cluster::load(&cluster, &engine, &groups).await?;
         bootstrap(&engine, &groups, settings).await?;
         if cluster.is_founding() {

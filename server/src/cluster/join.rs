@@ -136,8 +136,10 @@ impl Cluster {
                 None => not_now("no leader of the directory is known"),
             };
         };
+        let own = incarnation == self.stored.lock().incarnation;
         let wanted = Node {
-            number: 0,
+            // The leader has a number before it stands in the directory.
+            number: if own { member.node } else { 0 },
             incarnation: incarnation.to_string(),
             address,
             client_address,
@@ -147,7 +149,7 @@ impl Cluster {
         for _ in 0..ATTEMPTS_MAX {
             let mut number = 0;
             let decide = |catalog: &Catalog| {
-                let (given, changes) = enter(catalog, &wanted);
+                let (given, changes) = enter(catalog, &wanted, member.node);
                 number = given;
                 changes
             };
@@ -184,7 +186,8 @@ impl Cluster {
 }
 
 /// The number of a node that wants to be in, and what must be written for it; 0: it may not.
-fn enter(catalog: &Catalog, wanted: &Node) -> (u32, Vec<Change>) {
+/// `leader`: the number of who decides, which may not stand in the directory yet.
+fn enter(catalog: &Catalog, wanted: &Node, leader: u32) -> (u32, Vec<Change>) {
     let same = |node: &&Arc<Node>| node.incarnation == wanted.incarnation;
     if let Some(known) = catalog.nodes().find(same) {
         if known.state == NodeState::Gone {
@@ -202,7 +205,11 @@ fn enter(catalog: &Catalog, wanted: &Node) -> (u32, Vec<Change>) {
         let change = Change::replace(GroupId::DIRECTORY, old, new);
         return (known.number, vec![change]);
     }
-    let number = catalog.nodes().map(|node| node.number).max().unwrap_or(0) + 1;
+    let greatest = catalog.nodes().map(|node| node.number).max();
+    let number = match wanted.number {
+        0 => greatest.unwrap_or(0).max(leader) + 1,
+        own => own,
+    };
     let node = Node {
         number,
         ..wanted.clone()
@@ -229,13 +236,21 @@ mod tests {
     #[test]
     fn a_folder_gets_one_number_and_keeps_it() {
         let mut catalog = Catalog::default();
-        for (incarnation, expected) in [("a", 1), ("b", 2), ("c", 3)] {
-            let (number, changes) = enter(&catalog, &node(incarnation, "x:1"));
+        // Others may come before the leader has written itself down.
+        for (incarnation, expected) in [("b", 2), ("c", 3)] {
+            let (number, changes) = enter(&catalog, &node(incarnation, "x:1"), 1);
             assert_eq!(number, expected);
             catalog = catalog.with(&changes);
         }
-        assert_eq!(enter(&catalog, &node("b", "x:1")), (2, Vec::new()));
-        let (number, changes) = enter(&catalog, &node("b", "y:1"));
+        let leader = Node {
+            number: 1,
+            ..node("a", "x:1")
+        };
+        let (number, changes) = enter(&catalog, &leader, 1);
+        assert_eq!(number, 1);
+        catalog = catalog.with(&changes);
+        assert_eq!(enter(&catalog, &node("b", "x:1"), 1), (2, Vec::new()));
+        let (number, changes) = enter(&catalog, &node("b", "y:1"), 1);
         assert_eq!(number, 2, "it has moved");
         let catalog = catalog.with(&changes);
         assert_eq!(catalog.node(2).unwrap().address, "y:1");
@@ -244,10 +259,10 @@ mod tests {
     #[test]
     fn a_number_never_comes_again() {
         let mut gone = node("a", "x:1");
-        (gone.number, gone.state) = (1, NodeState::Gone);
+        (gone.number, gone.state) = (4, NodeState::Gone);
         let gone = Change::create(GroupId::DIRECTORY, Object::Node(gone.into()));
         let catalog = Catalog::default().with(&[gone]);
-        assert_eq!(enter(&catalog, &node("a", "x:1")), (0, Vec::new()));
-        assert_eq!(enter(&catalog, &node("b", "x:1")).0, 2);
+        assert_eq!(enter(&catalog, &node("a", "x:1"), 1), (0, Vec::new()));
+        assert_eq!(enter(&catalog, &node("b", "x:1"), 1).0, 5);
     }
 }

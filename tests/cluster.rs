@@ -1,0 +1,200 @@
+//! Nodes become a cluster, survive the loss of one, and take one with an empty disk for a new one.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tests::{Cluster, Program, Security, command, free_ports, run};
+
+/// An owner with a table of `id int PRIMARY KEY`.
+fn add_owner(cluster: &Cluster, name: &str) {
+    cluster.ok(1, "postgres", &format!("CREATE ROLE {name} LOGIN"));
+    cluster.settle(1, name, "CREATE TABLE IF NOT EXISTS t (id int PRIMARY KEY)");
+}
+
+/// The rows of an owner's table as a node shows them to the superuser, who reads what is there.
+fn rows(cluster: &Cluster, node: usize, owner: &str) -> Result<Vec<String>, String> {
+    let query = format!("SELECT id FROM {owner}.t ORDER BY id");
+    cluster.ask(node, "postgres", &query)
+}
+
+/// Waits until a node shows these rows.
+fn await_rows(cluster: &Cluster, node: usize, owner: &str, expected: &[String]) {
+    cluster.until(|| match rows(cluster, node, owner)? {
+        found if found == expected => Ok(()),
+        found => Err(format!("{found:?} at node {node}")),
+    });
+}
+
+#[test]
+fn a_killed_leader_is_survived_and_comes_back() {
+    let mut cluster = Cluster::start(3);
+    add_owner(&cluster, "orders");
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let id = round.to_string();
+        let leader = cluster.leader("orders");
+        // Acknowledged by the one that is killed next.
+        cluster.settle(leader, "orders", &insert(&id));
+        expected.push(id);
+        cluster.node(leader).kill();
+        let another = *cluster.running().first().unwrap();
+        let id = (round + 100).to_string();
+        cluster.settle(another, "orders", &insert(&id));
+        expected.push(id);
+        expected.sort_by_key(|id| id.parse::<u32>().unwrap());
+        cluster.node(leader).start_again();
+        for node in 1..=3 {
+            await_rows(&cluster, node, "orders", &expected);
+        }
+    }
+}
+
+fn insert(id: &str) -> String {
+    format!("INSERT INTO t VALUES ({id}) ON CONFLICT DO NOTHING")
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    add_owner(&cluster, "orders");
+    cluster.settle(1, "orders", &insert("1"));
+    let leader = cluster.leader("orders");
+    for node in (1..=3).filter(|node| *node != leader) {
+        await_rows(&cluster, node, "orders", &["1".into()]);
+        cluster.node(node).kill();
+    }
+    let mut writer = cluster.open(leader, "orders").unwrap();
+    writer.send(&insert("2"));
+    let answers = writer.answers_within(Duration::from_secs(2));
+    let done = |answers: &[tests::Answer]| answers.iter().all(|a| a.failure().is_none());
+    assert!(
+        !matches!(answers, Ok(Some(answers)) if done(&answers)),
+        "one of three has acknowledged a commit"
+    );
+    for node in (1..=3).filter(|node| *node != leader) {
+        cluster.node(node).start_again();
+    }
+    // Whatever became of the second one: the third is acknowledged, and all nodes agree.
+    cluster.settle(leader, "orders", &insert("3"));
+    let found = cluster.until(|| {
+        let found = rows(&cluster, 1, "orders")?;
+        match found.contains(&"3".to_owned()) {
+            true => Ok(found),
+            false => Err(format!("{found:?}")),
+        }
+    });
+    for node in 2..=3 {
+        await_rows(&cluster, node, "orders", &found);
+    }
+}
+
+#[test]
+fn an_empty_disk_is_a_new_node() {
+    let mut cluster = Cluster::start(3);
+    add_owner(&cluster, "orders");
+    cluster.settle(1, "orders", &insert("1"));
+    let data = cluster.node(3).data();
+    let identity = std::fs::read_to_string(data.join("identity")).unwrap();
+    cluster.node(3).kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    cluster.node(3).start_again();
+    let again = std::fs::read_to_string(data.join("identity")).unwrap();
+    assert!(identity.contains("\"node\": 3"), "{identity}");
+    assert!(again.contains("\"node\": 4"), "{again}");
+    await_rows(&cluster, 3, "orders", &["1".into()]);
+    cluster.settle(3, "orders", &insert("2"));
+    for node in 1..=3 {
+        await_rows(&cluster, node, "orders", &["1".into(), "2".into()]);
+    }
+}
+
+#[test]
+fn several_empty_nodes_begin_a_cluster_once() {
+    let peers = free_ports(3);
+    let address = |at: usize| format!("127.0.0.1:{}", peers[at]);
+    let all: Vec<String> = (0..3).map(address).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let start = |at: usize| {
+        let mut start = command();
+        start
+            .args(["start", "--insecure", "--listen", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(folder.path().join(format!("n{at}")))
+            .arg(format!("--peer-listen={}", address(at)))
+            .arg(format!("--join={}", all.join(",")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        Waiting(start.spawn().unwrap())
+    };
+    let mut nodes: Vec<Waiting> = (0..3).map(start).collect();
+    let init = |at: usize| {
+        let mut init = command();
+        init.args(["init", "--insecure", "--peer", &address(at)]);
+        run(&mut init, "")
+    };
+    let begun = (0..100).map(|_| init(1)).find(|output| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // It may not listen yet.
+        assert!(
+            output.status.success() || said.contains("can't reach"),
+            "{said}"
+        );
+        output.status.success()
+    });
+    let said = String::from_utf8_lossy(&begun.unwrap().stdout).into_owned();
+    assert!(said.contains("begins with node 1 at"), "{said}");
+    for node in &mut nodes {
+        node.await_ready();
+    }
+    for at in 0..3 {
+        let again = init(at);
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(
+            !again.status.success() && said.contains("is in cluster"),
+            "{said}"
+        );
+    }
+}
+
+/// A node that is not ready yet, ended when it is dropped.
+struct Waiting(std::process::Child);
+
+impl Waiting {
+    fn await_ready(&mut self) {
+        use std::io::BufRead as _;
+        let out = self.0.stdout.take().unwrap();
+        let first = std::io::BufReader::new(out).lines().next();
+        let line = first.unwrap().unwrap();
+        assert!(line.starts_with("freehold is ready on "), "{line}");
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn nodes_of_two_clusters_do_not_meet() {
+    let ports = free_ports(2);
+    let peer = |at: usize| format!("--peer-listen=127.0.0.1:{}", ports[at]);
+    let one = Program::start_with(Security::Trust, &[&peer(0)]);
+    let mut two = Program::start_with(Security::Trust, &[&peer(1)]);
+    two.signal(rustix::process::Signal::TERM);
+    two.wait();
+    // It is in a cluster of its own, whatever it is told to join.
+    let mut start = command();
+    start
+        .args(["start", "--insecure", "--listen", "127.0.0.1:0", &peer(1)])
+        .arg("--data")
+        .arg(two.data())
+        .arg(format!("--join=127.0.0.1:{}", ports[0]))
+        .stdout(Stdio::piped());
+    let mut node = Waiting(start.spawn().unwrap());
+    node.await_ready();
+    assert!(!one.log().contains("changing the voters"), "{}", one.log());
+}
