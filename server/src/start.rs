@@ -421,6 +421,8 @@ fn engine(
     };
     let mut relations = changes::relations(&feed, groups);
     relations.extend(views::relations(raft, journal));
+    let mut functions = changes::functions(&feed, groups);
+    functions.extend(cluster::functions(cluster));
     Ok(Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
@@ -428,7 +430,7 @@ fn engine(
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         relations,
-        functions: changes::functions(&feed, groups),
+        functions,
         settings: shown(settings, reserved),
         limits: Limits {
             sessions_max: (settings.connections_max - reserved) as usize,

@@ -32,6 +32,22 @@ pub enum Ask {
         #[serde(default)]
         locality: std::collections::BTreeMap<String, String>,
     },
+    /// Other wishes for a group's replicas. For who leads the directory.
+    Alter {
+        /// The group.
+        group: u32,
+        /// How many voters.
+        replicas: Option<u32>,
+        /// In which regions.
+        regions: Option<Vec<String>>,
+    },
+    /// Put nodes that answer in place of voters that don't. For who leads the directory.
+    Claim {
+        /// The group.
+        group: u32,
+        /// How many.
+        count: u32,
+    },
     /// Up to which position is everything applied that was acknowledged before this request? For
     /// who leads the group.
     Barrier {
@@ -53,6 +69,11 @@ pub enum Told {
     Joined {
         /// Both.
         member: Member,
+    },
+    /// It is written, or there is nothing to write.
+    Done {
+        /// The directory's position with it.
+        position: u64,
     },
     /// The barrier is passed.
     Passed {

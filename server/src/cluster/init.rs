@@ -68,9 +68,10 @@ pub fn main(flags: &InitFlags) -> Result<(), Failure> {
                 Ok(())
             }
             Told::Refused { why } | Told::NotNow { why } => Err(why.into()),
-            Told::Here { .. } | Told::Passed { .. } | Told::Elsewhere { .. } => {
-                Err(format!("{} gave no answer to it", flags.peer).into())
-            }
+            Told::Here { .. }
+            | Told::Passed { .. }
+            | Told::Done { .. }
+            | Told::Elsewhere { .. } => Err(format!("{} gave no answer to it", flags.peer).into()),
         }
     })
 }

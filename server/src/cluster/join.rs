@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sql::catalog::{Catalog, Change, Node, NodeState, Object};
-use storage::{GroupId, Outcome};
+use storage::GroupId;
 
 use super::ask::{Ask, Told};
 use super::identity::Member;
@@ -16,8 +16,6 @@ use crate::Failure;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often a question is sent on to another node in one round.
 const HOPS_MAX: u32 = 4;
-/// How often the leader tries while its catalog changes under it.
-const ATTEMPTS_MAX: u32 = 20;
 
 impl Cluster {
     /// Makes this node the first one of a new cluster.
@@ -105,7 +103,9 @@ impl Cluster {
                 Told::Joined { member } => return Ok(member),
                 Told::Elsewhere { address: next } => address = next,
                 Told::NotNow { why } | Told::Refused { why } => return Err(why),
-                Told::Here { .. } | Told::Passed { .. } => return Err("no answer to it".into()),
+                Told::Here { .. } | Told::Passed { .. } | Told::Done { .. } => {
+                    return Err("no answer to it".into());
+                }
             }
         }
         Err("no node leads the directory".into())
@@ -126,16 +126,9 @@ impl Cluster {
         else {
             return not_now("it is no request to join");
         };
-        let directory = parts.engine.groups().get(GroupId::DIRECTORY);
-        let Some(directory) = directory.filter(|group| group.term().is_some()) else {
-            let leader = self
-                .leader(GroupId::DIRECTORY)
-                .filter(|n| *n != member.node);
-            return match leader.and_then(|leader| self.address(leader)) {
-                Some(address) => Told::Elsewhere { address },
-                None => not_now("no leader of the directory is known"),
-            };
-        };
+        if let Some(elsewhere) = self.directory_elsewhere(parts) {
+            return elsewhere;
+        }
         let own = incarnation == self.stored.lock().incarnation;
         let wanted = Node {
             // The leader has a number before it stands in the directory.
@@ -146,42 +139,25 @@ impl Cluster {
             locality,
             state: NodeState::Active,
         };
-        for _ in 0..ATTEMPTS_MAX {
-            let mut number = 0;
-            let decide = |catalog: &Catalog| {
-                let (given, changes) = enter(catalog, &wanted, member.node);
-                number = given;
-                changes
-            };
-            match parts.engine.change_directory(decide) {
-                Ok(None) if number == 0 => {
-                    let why = "the node was replaced while it was away: start it with an empty \
-                               folder"
-                        .into();
-                    return Told::Refused { why };
+        let mut number = 0;
+        let decide = |catalog: &Catalog| {
+            let (given, changes) = enter(catalog, &wanted, member.node);
+            number = given;
+            changes
+        };
+        match self.write_directory(parts, decide).await {
+            Err(why) => not_now(&why),
+            Ok(_) if number == 0 => Told::Refused {
+                why: "the node was replaced while it was away: start it with an empty folder"
+                    .into(),
+            },
+            Ok(_) => {
+                let (cluster, node) = (member.cluster, number);
+                Told::Joined {
+                    member: Member { cluster, node },
                 }
-                Ok(None) => {
-                    let cluster = member.cluster;
-                    let node = number;
-                    self.note_change();
-                    return Told::Joined {
-                        member: Member { cluster, node },
-                    };
-                }
-                Ok(Some(position)) => {
-                    let (told, outcome) = tokio::sync::oneshot::channel();
-                    // Nobody hears it if this call was given up.
-                    let tell = move |outcome| told.send(outcome).unwrap_or_default();
-                    directory.when(position, Box::new(tell));
-                    if outcome.await != Ok(Outcome::Applied) {
-                        return not_now("the directory's leader has changed");
-                    }
-                    // Once more, to see it there.
-                }
-                Err(_) => tokio::time::sleep(PAUSE / 5).await,
             }
         }
-        not_now("the directory does not come to rest")
     }
 }
 

@@ -55,7 +55,7 @@ impl Keeper {
         for node in &live {
             self.there.entry(*node).or_insert(now);
         }
-        write_plan(cluster, parts, live.clone());
+        write_plan(cluster, parts);
         let catalog = parts.engine.catalog();
         for placement in catalog.placements() {
             let id = GroupId(placement.group);
@@ -142,15 +142,26 @@ impl Keeper {
 }
 
 /// The directory's leader writes what it wants.
-fn write_plan(cluster: &Cluster, parts: &Parts, live: BTreeSet<u32>) {
+fn write_plan(cluster: &Cluster, parts: &Parts) {
     let directory = parts.engine.groups().get(GroupId::DIRECTORY);
     if directory.is_none_or(|directory| directory.term().is_none()) {
         return;
     }
+    let seen = seen(cluster, parts);
+    // It waits while the directory changes, and is asked again.
+    let _ = parts
+        .engine
+        .change_directory(|catalog| plan(catalog, &seen));
+}
+
+/// Who is there, and how the groups are.
+pub fn seen(cluster: &Cluster, parts: &Parts) -> Seen {
+    let now = Instant::now();
+    let mut live = cluster.heard.live(now);
+    live.insert(cluster.me());
     let others = cluster.others();
-    let mut lost = cluster
-        .heard
-        .lost(&others, cluster.place.replace_after, Instant::now());
+    let after = cluster.place.replace_after;
+    let mut lost = cluster.heard.lost(&others, after, now);
     lost.retain(|node| !live.contains(node));
     let catalog = parts.engine.catalog();
     let owned = catalog.owners().map(|(_, group)| group);
@@ -160,16 +171,10 @@ fn write_plan(cluster: &Cluster, parts: &Parts, live: BTreeSet<u32>) {
         let voters = replicas.filter(|r| r.voter).map(|r| r.node.0).collect();
         Some((id, voters))
     };
-    let led = std::iter::once(GroupId::DIRECTORY)
-        .chain(owned)
-        .filter_map(led);
-    let seen = Seen {
+    let all = std::iter::once(GroupId::DIRECTORY).chain(owned);
+    Seen {
         live,
         lost,
-        led: led.collect(),
-    };
-    // It waits while the directory changes, and is asked again.
-    let _ = parts
-        .engine
-        .change_directory(|catalog| plan(catalog, &seen));
+        led: all.filter_map(led).collect(),
+    }
 }

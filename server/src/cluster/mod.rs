@@ -9,12 +9,15 @@
 //!   ├── fellows.rs: what sessions need of the others
 //!   ├── transport.rs: Raft's requests to them
 //!   ├── detect.rs: who answers, who is suspected, who is lost
+//!   ├── directory.rs, functions.rs: wishes about where groups are
 //!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
 //! ```
 
 pub mod ask;
 mod detect;
+mod directory;
 mod fellows;
+mod functions;
 pub mod identity;
 pub mod init;
 mod join;
@@ -46,6 +49,7 @@ use crate::peer::{Lane, PeerTls, Peers, Unreachable};
 
 pub use self::detect::detect;
 pub use self::fellows::fellows;
+pub use self::functions::functions;
 pub use self::keep::keep;
 pub use self::open::{Watcher, load, placement, settled};
 pub use self::transport::Way;

@@ -125,11 +125,12 @@ impl Load {
 fn first(group: GroupId, nodes: &[&Arc<Node>], seen: &Seen, load: &Load) -> Placement {
     let replicas = REPLICAS;
     let mut voters = Vec::new();
-    fill(&mut voters, count(replicas, nodes), nodes, seen, load);
+    fill(&mut voters, count(replicas, nodes.len()), nodes, seen, load);
     prefer(&mut voters, seen, load);
     Placement {
         group: group.0,
         replicas,
+        regions: Vec::new(),
         voters,
         learners: Vec::new(),
         made: false,
@@ -146,30 +147,40 @@ fn next(
     load: &Load,
 ) -> Placement {
     let replicas = old.map_or(REPLICAS, |old| old.replicas);
+    let regions = old.map_or_else(Vec::new, |old| old.regions.clone());
+    let pinned: Vec<&Arc<Node>> = nodes
+        .iter()
+        .copied()
+        .filter(|node| stands_in(node, &regions))
+        .collect();
     let mut voters = old.map_or_else(|| now.to_vec(), |old| old.voters.clone());
     let wanted = match group {
         GroupId::DIRECTORY => nodes.len().min(DIRECTORY_VOTERS_MAX),
-        _ => count(replicas, nodes),
+        _ => count(replicas, pinned.len()),
     };
-    // Who is lost goes when there is another one to come.
-    let there = |voter: &u32| nodes.iter().any(|node| node.number == *voter);
+    // Who is lost, or not where it should be, goes when there is another one to come.
+    let there = |voter: &u32| pinned.iter().any(|node| node.number == *voter);
     let lost = |voter: &u32| seen.lost.contains(voter) || !there(voter);
     let kept: Vec<u32> = voters.iter().copied().filter(|v| !lost(v)).collect();
     if kept.len() < voters.len() {
         let mut replaced = kept;
-        fill(&mut replaced, wanted, nodes, seen, load);
-        if replaced.len() >= voters.len().min(wanted) {
+        fill(&mut replaced, wanted, &pinned, seen, load);
+        if wanted > 0 && replaced.len() >= voters.len().min(wanted) {
             voters = replaced;
         }
     }
-    let fewer = voters.len() < wanted;
-    fill(&mut voters, wanted, nodes, seen, load);
-    if fewer || old.is_none() {
+    let before = voters.clone();
+    fill(&mut voters, wanted, &pinned, seen, load);
+    if wanted > 0 && voters.len() > wanted && group != GroupId::DIRECTORY {
+        drop_some(&mut voters, wanted, seen, load);
+    }
+    if voters != before || old.is_none() {
         prefer(&mut voters, seen, load);
     }
     Placement {
         group: group.0,
         replicas,
+        regions,
         voters,
         learners: Vec::new(),
         made: true,
@@ -177,8 +188,8 @@ fn next(
 }
 
 /// How many voters: an odd number, since a second one alone makes it only worse.
-fn count(replicas: u32, nodes: &[&Arc<Node>]) -> usize {
-    let possible = nodes.len().min(replicas as usize);
+fn count(replicas: u32, nodes: usize) -> usize {
+    let possible = nodes.min(replicas as usize);
     possible - usize::from(possible > 0 && possible.is_multiple_of(2))
 }
 
@@ -206,6 +217,94 @@ fn fill(voters: &mut Vec<u32>, wanted: usize, nodes: &[&Arc<Node>], seen: &Seen,
             None => return,
         }
     }
+}
+
+/// Takes voters away until there are as few as wanted: first those that don't answer, then those
+/// with the most replicas; the one that leads stays.
+fn drop_some(voters: &mut Vec<u32>, wanted: usize, seen: &Seen, load: &Load) {
+    while voters.len() > wanted.max(1) {
+        let rank = |at: &usize| {
+            let node = voters[*at];
+            (!seen.live.contains(&node), load.replicas(node), node)
+        };
+        match (1..voters.len()).max_by_key(rank) {
+            Some(at) => voters.remove(at),
+            None => return,
+        };
+    }
+}
+
+/// Does a node stand in one of these regions (none: anywhere)?
+fn stands_in(node: &Node, regions: &[String]) -> bool {
+    let region = node.locality.get("region");
+    regions.is_empty() || region.is_some_and(|region| regions.contains(region))
+}
+
+/// Other wishes for a group: how many voters, in which regions.
+pub fn alter(
+    catalog: &Catalog,
+    group: GroupId,
+    replicas: Option<u32>,
+    regions: Option<Vec<String>>,
+    seen: &Seen,
+) -> Vec<Change> {
+    let old = catalog.placement(group);
+    let mut new = match old {
+        Some(old) => Placement::clone(old),
+        // A node that was always alone has written nothing down.
+        None => Placement {
+            group: group.0,
+            replicas: REPLICAS,
+            regions: Vec::new(),
+            voters: seen.led.get(&group).cloned().unwrap_or_default(),
+            learners: Vec::new(),
+            made: true,
+        },
+    };
+    new.replicas = replicas.unwrap_or(new.replicas);
+    new.regions = regions.unwrap_or(new.regions);
+    match old {
+        Some(old) => replaced(old, new),
+        None if new.voters.is_empty() => Vec::new(),
+        None => {
+            let new = Object::Placement(new.into());
+            vec![Change::create(GroupId::DIRECTORY, new)]
+        }
+    }
+}
+
+/// Puts nodes that answer in place of up to `count` voters that don't, now.
+pub fn claim(catalog: &Catalog, group: GroupId, count: usize, seen: &Seen) -> Vec<Change> {
+    let Some(old) = catalog.placement(group).filter(|old| old.made) else {
+        return Vec::new();
+    };
+    let nodes: Vec<&Arc<Node>> = catalog
+        .nodes()
+        .filter(|node| stands_in(node, &old.regions))
+        .collect();
+    let load = Load::of(catalog);
+    let mut new = Placement::clone(old);
+    let silent = |voter: &u32| !seen.live.contains(voter);
+    for lost in old.voters.iter().filter(|v| silent(v)).take(count) {
+        let mut voters = new.voters.clone();
+        voters.retain(|voter| voter != lost);
+        fill(&mut voters, new.voters.len(), &nodes, seen, &load);
+        if voters.len() == new.voters.len() {
+            new.voters = voters;
+        }
+    }
+    replaced(old, new)
+}
+
+fn replaced(old: &Arc<Placement>, new: Placement) -> Vec<Change> {
+    if **old == new {
+        return Vec::new();
+    }
+    let (old, new) = (
+        Object::Placement(Arc::clone(old)),
+        Object::Placement(new.into()),
+    );
+    vec![Change::replace(GroupId::DIRECTORY, old, new)]
 }
 
 /// Puts the voter first that leads the fewest groups.
@@ -250,7 +349,11 @@ mod tests {
                 incarnation: String::new(),
                 address: format!("n{number}:1"),
                 client_address: String::new(),
-                locality: [("zone".to_owned(), zone.to_owned())].into(),
+                locality: [
+                    ("zone".to_owned(), zone.to_owned()),
+                    ("region".to_owned(), format!("r{}", number % 2)),
+                ]
+                .into(),
                 state: NodeState::Active,
             };
             self.seen.live.insert(number);
@@ -355,6 +458,56 @@ mod tests {
         let state = |number| world.catalog.node(number).map(|node| node.state);
         assert_eq!(state(2), Some(NodeState::Gone));
         assert_eq!(state(3), Some(NodeState::Active));
+    }
+
+    #[test]
+    fn an_owner_gets_more_replicas_and_fewer_in_the_regions_that_it_wants() {
+        let mut world = World::new(&["a", "b", "c", "d", "e"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        world.settle();
+        let wish = |world: &mut World, replicas, regions: Option<&[&str]>| {
+            let regions = regions.map(|all| all.iter().map(|r| (*r).to_owned()).collect());
+            let changes = alter(&world.catalog, GroupId(1), replicas, regions, &world.seen);
+            world.change(changes);
+            world.settle();
+        };
+        wish(&mut world, Some(5), None);
+        assert_eq!(world.voters(1), [1, 2, 3, 4, 5]);
+        wish(&mut world, Some(3), None);
+        assert_eq!(world.voters(1).len(), 3);
+        let leader = |world: &World| world.catalog.placement(GroupId(1)).unwrap().voters[0];
+        let before = leader(&world);
+        wish(&mut world, Some(1), None);
+        assert_eq!(world.voters(1), [before], "who leads stays");
+        // Odd nodes stand in r1, even ones in r0.
+        wish(&mut world, Some(3), Some(&["r1"]));
+        assert_eq!(world.voters(1), [1, 3, 5]);
+        wish(&mut world, None, Some(&["nowhere"]));
+        assert_eq!(world.voters(1), [1, 3, 5], "nobody stands there");
+    }
+
+    #[test]
+    fn a_claim_replaces_who_does_not_answer_at_once() {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        world.settle();
+        world.seen.live.remove(&3);
+        let none = claim(&world.catalog, GroupId(1), 1, &world.seen);
+        assert_eq!(none, [], "there is nobody else");
+        world.add_node("d");
+        let claimed = claim(&world.catalog, GroupId(1), 1, &world.seen);
+        world.change(claimed);
+        assert_eq!(world.voters(1), [1, 2, 4]);
+        assert_eq!(claim(&world.catalog, GroupId(1), 1, &world.seen), []);
+        world.seen.live.insert(3);
+        world.settle();
+        assert_eq!(
+            world.voters(1),
+            [1, 2, 4],
+            "who comes back has nothing any more"
+        );
     }
 
     #[test]

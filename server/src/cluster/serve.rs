@@ -136,8 +136,9 @@ impl Cluster {
             }
             Ask::Init => self.init().await,
             Ask::Join { .. } => self.take_in(ask).await,
+            Ask::Alter { .. } | Ask::Claim { .. } if self.is_fellow(peer) => self.alter(&ask).await,
             Ask::Barrier { group } if self.is_fellow(peer) => self.barrier(GroupId(group)).await,
-            Ask::Barrier { .. } => Told::Refused {
+            Ask::Alter { .. } | Ask::Claim { .. } | Ask::Barrier { .. } => Told::Refused {
                 why: "only nodes of the cluster may ask this".into(),
             },
         }

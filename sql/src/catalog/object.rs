@@ -187,6 +187,9 @@ pub struct Placement {
     pub group: u32,
     /// How many voters it should have.
     pub replicas: u32,
+    /// Regions in which they must stand; none: anywhere.
+    #[serde(default)]
+    pub regions: Vec<String>,
     /// The nodes that vote; the first one should lead.
     pub voters: Vec<u32>,
     /// Nodes with a copy and no vote.
