@@ -1,7 +1,10 @@
 //! `freehold.alter_owner(...)` and `freehold.claim(...)`: what an owner wants of its replicas.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sql::catalog::{Catalog, RoleId};
 use sql::exec::ExecCx;
@@ -17,6 +20,8 @@ use super::ask::Ask;
 
 /// Between two looks at whether it is done, in microseconds.
 const LOOK_MICROS: u64 = 10_000;
+/// Answers that nobody comes for are kept for so long.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// The most voters that an owner can have.
 const REPLICAS_MAX: i32 = 7;
 
@@ -89,7 +94,7 @@ impl SystemFunction for AlterOwner {
             replicas,
             regions: names(regions)?,
         };
-        Ok(Box::new(Asked::begin(&self.cluster, ask)))
+        self.cluster.put(ask, cx)
     }
 }
 
@@ -142,10 +147,7 @@ impl SystemFunction for Claim {
             }
         };
         let group = group.0;
-        Ok(Box::new(Asked::begin(
-            &self.cluster,
-            Ask::Claim { group, count },
-        )))
+        self.cluster.put(Ask::Claim { group, count }, cx)
     }
 }
 
@@ -192,47 +194,63 @@ fn names(regions: &Datum) -> Result<Option<Vec<String>>> {
         .map(Some)
 }
 
-/// A question to the directory's leader, and its answer.
-struct Asked {
-    answer: Arc<Mutex<Option<std::result::Result<Position, String>>>>,
-    told: bool,
+/// Questions to the directory's leader, and their answers, by the statement that asks: it is run
+/// again until its answer has come.
+#[derive(Default)]
+pub struct Questions(Mutex<HashMap<(RoleId, i64, Bytes), Question>>);
+
+struct Question {
+    begun: Instant,
+    answer: Option<std::result::Result<Position, String>>,
 }
 
-impl Asked {
-    fn begin(cluster: &Arc<Cluster>, ask: Ask) -> Asked {
-        let answer: Arc<Mutex<Option<_>>> = Arc::default();
-        let (cluster, tell) = (cluster.clone(), answer.clone());
-        cluster.sql.clone().spawn(async move {
-            let answer = cluster.ask_directory_leader(&ask).await;
-            *tell.lock() = Some(answer);
-        });
-        Asked {
-            answer,
-            told: false,
+impl Cluster {
+    /// The answer as a row, once it has come.
+    fn put(
+        self: &Arc<Cluster>,
+        ask: Ask,
+        cx: &ExecCx<'_>,
+    ) -> std::result::Result<Box<dyn RowSource>, Stop> {
+        let key = (cx.login, cx.evaluation.statement_start, ask.encode());
+        let mut questions = self.questions.0.lock();
+        if let Some(answer) = questions.get_mut(&key).and_then(|q| q.answer.take()) {
+            questions.remove(&key);
+            return match answer {
+                Ok(position) => Ok(Box::new(One(Some(position)))),
+                Err(why) => Err(Error::new(
+                    state::CANNOT_CONNECT_NOW,
+                    "the directory can't be written now",
+                )
+                .detail(format!("It said: {why}."))
+                .into()),
+            };
         }
+        if !questions.contains_key(&key) {
+            // Whoever was cancelled does not come for the answer.
+            questions.retain(|_, question| question.begun.elapsed() < FORGET_AFTER);
+            let question = Question {
+                begun: Instant::now(),
+                answer: None,
+            };
+            questions.insert(key.clone(), question);
+            let cluster = self.clone();
+            self.sql.spawn(async move {
+                let answer = cluster.ask_directory_leader(&ask).await;
+                if let Some(question) = cluster.questions.0.lock().get_mut(&key) {
+                    question.answer = Some(answer);
+                }
+            });
+        }
+        let now = cx.transaction.engine().clock().unix_micros();
+        Err(Stop::Wait(Wait::Until(now + LOOK_MICROS)))
     }
 }
 
-impl RowSource for Asked {
-    fn next(&mut self, cx: &mut ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
-        if self.told {
-            return Ok(None);
-        }
-        match self.answer.lock().take() {
-            Some(Ok(position)) => {
-                self.told = true;
-                Ok(Some(vec![Datum::Lsn(position.0)]))
-            }
-            Some(Err(why)) => Err(Error::new(
-                state::CANNOT_CONNECT_NOW,
-                "the directory can't be written now",
-            )
-            .detail(format!("It said: {why}."))
-            .into()),
-            None => {
-                let now = cx.transaction.engine().clock().unix_micros();
-                Err(Stop::Pause(Wait::Until(now + LOOK_MICROS)))
-            }
-        }
+/// One position, as one row.
+struct One(Option<Position>);
+
+impl RowSource for One {
+    fn next(&mut self, _cx: &mut ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
+        Ok(self.0.take().map(|position| vec![Datum::Lsn(position.0)]))
     }
 }

@@ -43,6 +43,7 @@ use tokio::sync::{Notify, watch};
 
 use self::ask::{Ask, Told};
 use self::detect::Heard;
+use self::functions::Questions;
 use self::identity::{Member, Stored};
 use crate::Failure;
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
@@ -85,6 +86,7 @@ pub struct Cluster {
     heard: Heard,
     peers: OnceLock<Arc<Peers>>,
     parts: OnceLock<Parts>,
+    questions: Questions,
     /// The directory has changed, or who leads.
     changed: Notify,
     /// Where SQL and what asks it run.
@@ -113,6 +115,7 @@ impl Cluster {
             heard: Heard::default(),
             peers: OnceLock::new(),
             parts: OnceLock::new(),
+            questions: Questions::default(),
             changed: Notify::new(),
             sql: Handle::current(),
         }))

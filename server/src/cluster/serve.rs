@@ -159,3 +159,99 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cluster::Place;
+    use crate::cluster::identity::Member;
+    use crate::temporary::Temporary;
+
+    const OURS: Uuid = Uuid::from_u128(1);
+
+    async fn node(folder: &Temporary, member: Option<Member>) -> Arc<Cluster> {
+        let place = Place {
+            data: folder.path().to_owned(),
+            address: "here:1".into(),
+            client_address: "here:2".into(),
+            locality: Default::default(),
+            seeds: Vec::new(),
+            replace_after: std::time::Duration::MAX,
+        };
+        let cluster = Cluster::of(place, false).unwrap();
+        if let Some(member) = member {
+            cluster.become_member(member, false).unwrap();
+        }
+        cluster
+    }
+
+    fn peer(cluster: Option<Uuid>, node: u32) -> Hello {
+        let identity = Identity {
+            cluster,
+            node,
+            incarnation: Uuid::from_u128(u128::from(node)),
+            address: "there:1".into(),
+            client_address: String::new(),
+        };
+        Hello::new(identity, 0, Bytes::new())
+    }
+
+    #[tokio::test]
+    async fn nodes_of_one_cluster_meet_and_no_others() {
+        let folder = Temporary::make("admit").unwrap();
+        let member = Member {
+            cluster: OURS,
+            node: 1,
+        };
+        let node = node(&folder, Some(member)).await;
+        assert_eq!(node.admit(&peer(Some(OURS), 2)), Ok(()));
+        assert_eq!(node.address(2).as_deref(), Some("there:1"));
+        let other = node.admit(&peer(Some(Uuid::from_u128(2)), 2)).unwrap_err();
+        assert!(other.contains("belongs to cluster"), "{other}");
+        let itself = node.admit(&peer(Some(OURS), 1)).unwrap_err();
+        assert!(itself.contains("is this node itself"), "{itself}");
+        // It may ask to be taken in, and nothing else.
+        let stranger = peer(None, 0);
+        assert_eq!(node.admit(&stranger), Ok(()));
+        assert!(!node.is_fellow(&stranger.identity));
+        let barrier = Ask::Barrier { group: 0 }.encode();
+        let refused = node.answer(&stranger.identity, &barrier).await;
+        assert!(matches!(refused, Told::Refused { .. }), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_of_the_next_format_is_admitted_and_none_beyond() {
+        let folder = Temporary::make("admit").unwrap();
+        let member = Member {
+            cluster: OURS,
+            node: 1,
+        };
+        let node = node(&folder, Some(member)).await;
+        let mut next = peer(Some(OURS), 2);
+        next.format = FORMAT_VERSION + 1;
+        assert_eq!(node.admit(&next), Ok(()));
+        next.format = FORMAT_VERSION + 2;
+        let refused = node.admit(&next).unwrap_err();
+        assert!(refused.contains("one version at a time"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_node_is_initialized_once() {
+        let folder = Temporary::make("admit").unwrap();
+        let node = node(&folder, None).await;
+        let begun = node
+            .answer(&peer(None, 0).identity, &Ask::Init.encode())
+            .await;
+        let Told::Joined { member } = begun else {
+            panic!("{begun:?}");
+        };
+        assert_eq!((member.node, node.member()), (1, Some(member)));
+        assert!(node.is_founding());
+        let again = node
+            .answer(&peer(None, 0).identity, &Ask::Init.encode())
+            .await;
+        assert!(matches!(again, Told::Refused { .. }), "{again:?}");
+    }
+}
