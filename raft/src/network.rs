@@ -17,16 +17,28 @@ use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::codec::{Answer, Body, Request};
+use crate::leadership::IN_DOUBT_MAX;
 use crate::snapshot::Data;
-use crate::transport::{Lane, Transport};
+use crate::transport::{Lane, REQUEST_BYTES_MAX, Transport};
 use crate::types::{ReplicaId, Types, node_of};
 
 /// How long entries may take. An fsync of the other node may take longer once in a while: then
 /// they are sent again. What is in doubt waits for them, so this is well below
-/// [`IN_DOUBT_MAX`](crate::leadership::IN_DOUBT_MAX).
+/// [`IN_DOUBT_MAX`](crate::leadership::IN_DOUBT_MAX), for the largest request too.
 const APPEND_TIME_MAX: Duration = Duration::from_millis(1500);
+/// So many bytes may take a millisecond more.
+const BYTES_PER_MILLISECOND: usize = 32 << 10;
+const _: () = assert!(
+    APPEND_TIME_MAX.as_millis() + ((REQUEST_BYTES_MAX / BYTES_PER_MILLISECOND) as u128)
+        < IN_DOUBT_MAX.as_millis()
+);
 /// How long a vote may take, which includes an fsync.
 const VOTE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What a request may take longer for its length.
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis((bytes / BYTES_PER_MILLISECOND) as u64)
+}
 
 /// Makes a [`Peer`] for every other replica of a group.
 pub struct Network {
@@ -85,6 +97,10 @@ impl Peer {
     ) -> Result<Answer, Unreachable<Types>> {
         let (group, to) = (self.group, self.to);
         let request = Request { group, to, body }.encode();
+        let deadline = match lane {
+            Lane::Control => deadline,
+            Lane::Data | Lane::Bulk => deadline + time_for(request.len()),
+        };
         let called = self.transport.call(node_of(to), lane, request, deadline);
         let answer = called.await.map_err(|error| Unreachable::new(&error))?;
         match Answer::decode(answer) {

@@ -67,6 +67,10 @@ pub enum Kind {
     Pong = 13,
     /// I am about to close the connection: ask nothing more of me here. Body: why, in words.
     Goodbye = 14,
+    /// A part of the request `id`; the next part follows, or the last one as [`Kind::Request`].
+    Part = 15,
+    /// The rest of the request `id`, of which parts were sent, will not come.
+    Abandon = 16,
 }
 
 impl Kind {
@@ -86,6 +90,8 @@ impl Kind {
             12 => Kind::Ping,
             13 => Kind::Pong,
             14 => Kind::Goodbye,
+            15 => Kind::Part,
+            16 => Kind::Abandon,
             _ => return None,
         })
     }

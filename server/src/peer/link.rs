@@ -22,6 +22,10 @@ use super::stream::{PeerStream, STREAMS_MAX, Streams, Violation};
 pub const REQUESTS_MAX: usize = 1024;
 /// Bytes of requests and answers that wait to be written to one connection.
 const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// A longer request goes in parts of this length, so that others of its connection pass between them.
+pub(super) const PART_BYTES: usize = 256 << 10;
+/// Of a request in parts so much waits to be written at a time.
+const PARTS_QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Frames that wait to be written though nobody waits for room for them: pongs, credit, resets. A
 /// sound peer that reads causes two for each stream and a few more.
 const PRESSING_MAX: usize = 4 * STREAMS_MAX;
@@ -32,6 +36,8 @@ const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 const _: () = assert!(QUEUE_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(QUEUE_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(PART_BYTES <= BODY_BYTES_MAX);
+const _: () = assert!(PARTS_QUEUE_BYTES_MAX >= HEADER_BYTES + PART_BYTES);
 
 /// The connection.
 pub struct Link {
@@ -40,6 +46,10 @@ pub struct Link {
     /// Rings when there is something to write.
     bell: Notify,
     room: Arc<Semaphore>,
+    /// The room of requests in parts, which don't take that of the others.
+    parts_room: Arc<Semaphore>,
+    /// Held while a request goes in parts: one at a time, so that the peer need not hold several.
+    parting: Semaphore,
     calls: Semaphore,
     /// Why it is over, once it is.
     over: watch::Sender<Option<Arc<str>>>,
@@ -77,8 +87,12 @@ struct Outgoing {
 
 /// What the peer wants that is not the connection's own matter.
 pub enum Incoming {
-    /// A request to be answered under this number.
+    /// A request to be answered under this number, or its last part.
     Request(u64, Bytes),
+    /// A part of a request, but the last.
+    Part(u64, Bytes),
+    /// The rest of a request will not come.
+    Abandon(u64),
     /// A stream, opened with these bytes.
     Stream(PeerStream, Bytes),
     /// It will close the connection; why.
@@ -150,6 +164,8 @@ impl Link {
             state: Mutex::default(),
             bell: Notify::new(),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            parts_room: Arc::new(Semaphore::new(PARTS_QUEUE_BYTES_MAX)),
+            parting: Semaphore::new(1),
             calls: Semaphore::new(REQUESTS_MAX),
             over: watch::Sender::new(None),
             leaving: AtomicBool::new(false),
@@ -194,36 +210,77 @@ impl Link {
     pub async fn call(&self, request: Bytes) -> Result<Bytes, CallError> {
         let place = self.calls.acquire().await;
         let _place = place.map_err(|_| CallError::Unsent)?;
-        let room = self.room(request.len()).await.ok_or(CallError::Unsent)?;
+        if request.len() > PART_BYTES {
+            return self.call_in_parts(request).await;
+        }
+        let room = room(&self.room, request.len()).await;
+        let room = room.ok_or(CallError::Unsent)?;
+        let (interest, answered) = self.expect().ok_or(CallError::Unsent)?;
+        let sent = self.send(Kind::Request, interest.id, request, room);
+        sent.ok_or(CallError::Unsent)?;
+        self.hear(answered).await
+    }
+
+    /// The same for a request that is longer than a part.
+    async fn call_in_parts(&self, request: Bytes) -> Result<Bytes, CallError> {
+        let turn = self.parting.acquire().await;
+        let turn = turn.map_err(|_| CallError::Unsent)?;
+        let (interest, answered) = self.expect().ok_or(CallError::Unsent)?;
+        let id = interest.id;
+        let mut parts = Parts {
+            link: self,
+            id,
+            rest: request,
+        };
+        while !parts.rest.is_empty() {
+            let bytes = parts.rest.len().min(PART_BYTES);
+            let room = room(&self.parts_room, bytes).await;
+            // What lacks its last part takes no effect.
+            let room = room.ok_or(CallError::Unsent)?;
+            let part = parts.rest.split_to(bytes);
+            let kind = match parts.rest.is_empty() {
+                true => Kind::Request,
+                false => Kind::Part,
+            };
+            self.send(kind, id, part, room).ok_or(CallError::Unsent)?;
+        }
+        drop((parts, turn));
+        self.hear(answered).await
+    }
+
+    /// A number for a call, and where its answer will come; None: the connection is over.
+    fn expect(&self) -> Option<(Interest<'_>, Answered)> {
         let (answer, answered) = oneshot::channel();
-        let id = self.send_request(request, room, answer);
-        let id = id.ok_or(CallError::Unsent)?;
-        let _interest = Interest { link: self, id };
+        let id = self.locked(|state| {
+            (!state.over).then(|| {
+                let id = state.fresh_id();
+                state.calls.insert(id, answer);
+                id
+            })
+        })?;
+        Some((Interest { link: self, id }, answered))
+    }
+
+    /// Queues a frame that has its room; None: the connection is over.
+    fn send(&self, kind: Kind, id: u64, body: Bytes, room: OwnedSemaphorePermit) -> Option<()> {
+        self.locked(|state| {
+            if state.over {
+                return None;
+            }
+            state.queue.push_back(Outgoing {
+                frame: Frame::new(kind, id, body),
+                room: Some(room),
+            });
+            Some(())
+        })
+    }
+
+    async fn hear(&self, answered: Answered) -> Result<Bytes, CallError> {
         match answered.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(why)) => Err(CallError::Failed(why)),
             Err(_) => Err(CallError::Broken(self.why())),
         }
-    }
-
-    fn send_request(
-        &self,
-        request: Bytes,
-        room: OwnedSemaphorePermit,
-        answer: oneshot::Sender<Result<Bytes, String>>,
-    ) -> Option<u64> {
-        self.locked(|state| {
-            if state.over {
-                return None;
-            }
-            let id = state.fresh_id();
-            state.calls.insert(id, answer);
-            state.queue.push_back(Outgoing {
-                frame: Frame::new(Kind::Request, id, request),
-                room: Some(room),
-            });
-            Some(id)
-        })
     }
 
     /// Opens a stream. None: the connection is over, or has too many.
@@ -242,13 +299,8 @@ impl Link {
             let why = format!("an answer of {bytes} bytes, {BODY_BYTES_MAX} are allowed");
             return self.fail(id, &why);
         }
-        if let Some(room) = self.room(answer.len()).await {
-            self.locked(|state| {
-                state.queue.push_back(Outgoing {
-                    frame: Frame::new(Kind::Answer, id, answer),
-                    room: Some(room),
-                });
-            });
+        if let Some(room) = room(&self.room, answer.len()).await {
+            self.send(Kind::Answer, id, answer, room);
         }
     }
 
@@ -267,12 +319,6 @@ impl Link {
         self.locked(|state| state.closing = true);
     }
 
-    /// Room in the queue; None: the connection is over.
-    async fn room(&self, body_bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(HEADER_BYTES + body_bytes).ok()?;
-        self.room.clone().acquire_many_owned(bytes).await.ok()
-    }
-
     /// The connection is over; the first reason counts. Calls fail, streams too.
     pub fn end(&self, why: &str) {
         let why: Arc<str> = why.into();
@@ -286,8 +332,9 @@ impl Link {
         if !first {
             return;
         }
-        self.room.close();
-        self.calls.close();
+        for room in [&*self.room, &*self.parts_room, &self.parting, &self.calls] {
+            room.close();
+        }
         self.locked(|state| {
             state.over = true;
             state.queue.clear();
@@ -397,6 +444,8 @@ impl Link {
             let id = frame.id;
             match frame.kind {
                 Kind::Request => return Ok(Incoming::Request(id, frame.body)),
+                Kind::Part => return Ok(Incoming::Part(id, frame.body)),
+                Kind::Abandon => return Ok(Incoming::Abandon(id)),
                 Kind::Goodbye => return Ok(Incoming::Goodbye(frame.text())),
                 Kind::Open => {
                     if let Some(stream) = self.opened(id)? {
@@ -519,6 +568,32 @@ impl State {
 
     fn has_work(&self) -> bool {
         self.over || self.closing || self.has_frames()
+    }
+}
+
+/// Where the answer to a call comes.
+type Answered = oneshot::Receiver<Result<Bytes, String>>;
+
+/// Room in a queue; None: the connection is over.
+async fn room(of: &Arc<Semaphore>, body_bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(HEADER_BYTES + body_bytes).ok()?;
+    of.clone().acquire_many_owned(bytes).await.ok()
+}
+
+/// A request that goes in parts. If its caller gives up on the way the peer is told, which has
+/// memory in it.
+struct Parts<'a> {
+    link: &'a Link,
+    id: u64,
+    rest: Bytes,
+}
+
+impl Drop for Parts<'_> {
+    fn drop(&mut self) {
+        if !self.rest.is_empty() {
+            let abandon = Frame::bare(Kind::Abandon, self.id);
+            self.link.locked(|state| state.press(abandon));
+        }
     }
 }
 

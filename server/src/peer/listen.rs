@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -20,8 +20,9 @@ use super::{
     BODY_BYTES_MAX, HELLO_BYTES_MAX, Hello, Identity, Lane, Options, PeerTls, Service, hello,
 };
 
-/// Bytes of the requests of one connection that are being answered at the same time.
-const REQUEST_BYTES_MAX: usize = 64 << 20;
+/// The longest request. All that of one connection arrive in parts, or are being answered, have no
+/// more bytes together.
+pub const REQUEST_BYTES_MAX: usize = 80 << 20;
 /// The pause after a failed accept (no file descriptors left, mostly), so that it doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The same refusal is logged again after this: a peer that is refused comes again and again.
@@ -175,6 +176,7 @@ async fn serve(
         link: link.clone(),
         places: Arc::new(Semaphore::new(REQUESTS_MAX)),
         bytes: Arc::new(Semaphore::new(REQUEST_BYTES_MAX)),
+        arriving: None,
         tasks: JoinSet::new(),
     };
     let ear = Ear::new(reader, options.ping_every, options.silent_pings_max);
@@ -209,7 +211,16 @@ struct Served {
     places: Arc<Semaphore>,
     /// For the bytes of requests.
     bytes: Arc<Semaphore>,
+    /// A request of which parts have come. A sound peer sends one at a time.
+    arriving: Option<Arriving>,
     tasks: JoinSet<()>,
+}
+
+/// A request of which parts have come.
+struct Arriving {
+    id: u64,
+    bytes: BytesMut,
+    room: OwnedSemaphorePermit,
 }
 
 impl Served {
@@ -231,13 +242,16 @@ impl Served {
                     Ok(incoming) => tokio::select! {
                         biased;
                         () = told(&mut closed_meanwhile) => break,
-                        () = self.begin(incoming) => {}
+                        begun = self.begin(incoming) => if let Err(over) = begun {
+                            return over;
+                        },
                     },
                     Err(over) => return over,
                 },
             }
         }
         self.link.goodbye(ENDING);
+        self.arriving = None;
         let end = Instant::now() + grace;
         while !self.tasks.is_empty() {
             tokio::select! {
@@ -247,7 +261,8 @@ impl Served {
                 incoming = self.link.next(&mut ear) => match incoming {
                     Ok(Incoming::Request(id, _)) => self.link.fail(id, ENDING),
                     Ok(Incoming::Stream(stream, _)) => stream.reset(ENDING),
-                    Ok(Incoming::Goodbye(_)) => {}
+                    // What lacks its last part has not begun.
+                    Ok(Incoming::Part(..) | Incoming::Abandon(_) | Incoming::Goodbye(_)) => {}
                     Err(over) => return over,
                 },
             }
@@ -260,13 +275,20 @@ impl Served {
 
     /// Begins what the peer wants. Waits for a place and for bytes, and nothing more is read
     /// meanwhile: that holds the peer.
-    async fn begin(&mut self, incoming: Incoming) {
+    async fn begin(&mut self, incoming: Incoming) -> Result<(), Over> {
         match incoming {
             Incoming::Request(id, request) => {
-                let bytes = u32::try_from(request.len()).expect("a body is within its limit");
                 let place = self.places.clone().acquire_owned().await;
-                let bytes = self.bytes.clone().acquire_many_owned(bytes).await;
-                self.answer(id, request, (place, bytes));
+                let (request, room) = self.whole(id, request).await?;
+                self.answer(id, request, (place, room));
+            }
+            Incoming::Part(id, part) => {
+                let arrived = self.join(id, part).await?;
+                self.arriving = Some(arrived);
+            }
+            Incoming::Abandon(id) => {
+                // It may have been given up before the first part was on its way.
+                self.arriving.take_if(|arriving| arriving.id == id);
             }
             Incoming::Stream(stream, opening) => {
                 let service = self.service.clone();
@@ -276,6 +298,55 @@ impl Served {
             // It calls no more; what it has called for is answered.
             Incoming::Goodbye(_) => {}
         }
+        Ok(())
+    }
+
+    /// A request with its room, from its last part, which may be all of it.
+    async fn whole(&mut self, id: u64, last: Bytes) -> Result<(Bytes, OwnedSemaphorePermit), Over> {
+        if self
+            .arriving
+            .as_ref()
+            .is_some_and(|arriving| arriving.id == id)
+        {
+            let arrived = self.join(id, last).await?;
+            return Ok((arrived.bytes.freeze(), arrived.room));
+        }
+        let room = self.room(last.len()).await?;
+        Ok((last, room))
+    }
+
+    /// The request that arrives, with one more part. What runs gives its room back, whatever
+    /// arrives, so there is enough for one of the greatest length.
+    async fn join(&mut self, id: u64, part: Bytes) -> Result<Arriving, Over> {
+        let arrived_bytes = match &self.arriving {
+            Some(arriving) if arriving.id != id => {
+                return Err(Over::fault("two requests in parts at the same time"));
+            }
+            Some(arriving) => arriving.bytes.len(),
+            None => 0,
+        };
+        if arrived_bytes + part.len() > REQUEST_BYTES_MAX {
+            return Err(Over::fault("a request that is longer than allowed"));
+        }
+        let room = self.room(part.len()).await?;
+        Ok(match self.arriving.take() {
+            Some(mut arriving) => {
+                arriving.bytes.extend_from_slice(&part);
+                arriving.room.merge(room);
+                arriving
+            }
+            None => Arriving {
+                id,
+                bytes: BytesMut::from(&part[..]),
+                room,
+            },
+        })
+    }
+
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Over> {
+        let bytes = u32::try_from(bytes).expect("a body is within its limit");
+        let room = self.bytes.clone().acquire_many_owned(bytes).await;
+        room.map_err(|_| Over::fault("the connection is over"))
     }
 
     fn answer<P: Send + 'static>(&mut self, id: u64, request: Bytes, place: P) {

@@ -3,7 +3,8 @@
 //!
 //! The way of a request: [`Peers::call`] finds the connection to an address and lane, or dials one
 //! (`peers.rs`); the request waits in the connection's queue (`link.rs`) for the one task that
-//! writes, which puts all that waits into one write of checksummed frames (`frame.rs`). At the other
+//! writes, which puts all that waits into one write of checksummed frames (`frame.rs`). A long request
+//! goes in parts, between which others pass. At the other
 //! end [`listen`] reads it and gives it to [`Service::request`]; the answer goes back the same way.
 //!
 //! Everything has a limit: frames, what waits to be written, requests at the same time, what a
@@ -18,6 +19,8 @@ mod hello;
 mod link;
 mod listen;
 mod peers;
+#[cfg(test)]
+mod replicas;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -33,10 +36,13 @@ use bytes::Bytes;
 pub use frame::BODY_BYTES_MAX;
 pub use hello::{FORMAT_VERSION, HELLO_BYTES_MAX, Hello, Identity, Lane, PROTOCOL_VERSIONS};
 pub use link::REQUESTS_MAX;
-pub use listen::{listen, listen_with};
+pub use listen::{REQUEST_BYTES_MAX, listen, listen_with};
 pub use peers::Peers;
 pub use stream::{OPENING_BYTES_MAX, PeerStream, STREAMS_MAX, WINDOW_BYTES};
 pub use tls::{Error as TlsError, PeerTls};
+
+/// Replicas ask each other through here.
+const _: () = assert!(raft::REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -50,7 +56,8 @@ pub trait Service: Send + Sync + 'static {
     /// Our own hello, asked at each handshake: address and number may change when we are taken in.
     fn hello(&self) -> Hello;
 
-    /// One request of a peer, and its answer, at most [`BODY_BYTES_MAX`] each. Up to
+    /// One request of a peer, at most [`REQUEST_BYTES_MAX`] long, and its answer, at most
+    /// [`BODY_BYTES_MAX`]. Up to
     /// [`REQUESTS_MAX`] run at the same time for each connection. Once begun it runs to its end even
     /// if the connection does not; if it panics, the peer's call fails.
     fn request(

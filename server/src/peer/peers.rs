@@ -17,8 +17,8 @@ use super::frame::Reader;
 use super::link::{CallError, Ear, Incoming, Link, Over};
 use super::tls::{Sink, Source};
 use super::{
-    BODY_BYTES_MAX, BoxFuture, HELLO_BYTES_MAX, Hello, Lane, OPENING_BYTES_MAX, Options,
-    PeerStream, PeerTls, Service, Unreachable, hello,
+    BoxFuture, HELLO_BYTES_MAX, Hello, Lane, OPENING_BYTES_MAX, Options, PeerStream, PeerTls,
+    REQUEST_BYTES_MAX, Service, Unreachable, hello,
 };
 
 /// Addresses that are known at the same time.
@@ -68,7 +68,7 @@ impl Peers {
         let route = self.route(address, lane);
         Box::pin(async move {
             let route = route?;
-            check_length(&route.address, request.len(), BODY_BYTES_MAX)?;
+            check_length(&route.address, request.len(), REQUEST_BYTES_MAX)?;
             route.call(request, deadline).await
         })
     }
@@ -474,7 +474,12 @@ async fn answers(link: &Arc<Link>, ear: &mut Ear<Source>) -> Over {
                 link.leave();
                 goodbye = Some(format!("the peer said goodbye: {why}"));
             }
-            Ok(Incoming::Request(..) | Incoming::Stream(..)) => {
+            Ok(
+                Incoming::Request(..)
+                | Incoming::Part(..)
+                | Incoming::Abandon(_)
+                | Incoming::Stream(..),
+            ) => {
                 return Over::fault("a request from a peer that was called");
             }
             Err(Over { why, fault }) => {

@@ -105,6 +105,7 @@ impl Service for Node {
                 }
                 b"panic" => panic!("a request panics, as this test wants"),
                 b"too long" => vec![0; BODY_BYTES_MAX + 1].into(),
+                _ if request.len() > BODY_BYTES_MAX => summary(&request).into(),
                 _ => request,
             }
         })
@@ -248,8 +249,97 @@ async fn answers_belong_to_their_requests() {
             Ok(request)
         );
     }
-    let too_long = ask(&peers, &listening.address, vec![0; BODY_BYTES_MAX + 1]).await;
+}
+
+/// Length and checksum: what is too long to be echoed.
+fn summary(request: &[u8]) -> String {
+    format!("{} {}", request.len(), crc32fast::hash(request))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_may_be_longer_than_a_frame() {
+    let listening = Listening::start(Node::new(1)).await;
+    let peers = peers(Node::new(2));
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut long = vec![0; REQUEST_BYTES_MAX];
+    rng.fill(&mut long[..]);
+    let long = Bytes::from(long);
+    let mut calls = JoinSet::new();
+    for bytes in [
+        BODY_BYTES_MAX + 1,
+        long.len(),
+        2 * link::PART_BYTES + 1,
+        60 << 20,
+    ] {
+        let request = long.slice(..bytes);
+        let answer = peers.call(&listening.address, Lane::Data, request.clone(), LONG);
+        let expected = match bytes > BODY_BYTES_MAX {
+            true => summary(&request).into(),
+            false => request,
+        };
+        calls.spawn(async move { assert_eq!(answer.await, Ok(expected)) });
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.unwrap();
+    }
+    let too_long = ask(&peers, &listening.address, vec![0; REQUEST_BYTES_MAX + 1]).await;
     assert!(matches!(too_long, Err(Unreachable::TooLong { .. })));
+}
+
+/// A small request that comes behind a long one is written among its parts.
+#[tokio::test]
+async fn others_pass_between_the_parts_of_a_long_request() {
+    const PARTS: usize = 64;
+    let link = link::Link::new(Lane::Data);
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let writing = link.clone();
+    tokio::spawn(async move { writing.write(near, LONG).await });
+    let mut reader = frame::Reader::new(far, BODY_BYTES_MAX);
+    let calling = |request: Bytes| {
+        let link = link.clone();
+        tokio::spawn(async move { link.call(request).await })
+    };
+    let long = calling(vec![1; PARTS * link::PART_BYTES].into());
+    let mut next = async || loop {
+        let frame = reader.next().await.unwrap().unwrap();
+        if frame.kind != Kind::Ping {
+            break frame;
+        }
+    };
+    assert_eq!(next().await.kind, Kind::Part);
+    let small = calling("x".into());
+    let mut parts = 1;
+    let small_id = loop {
+        let frame = next().await;
+        match frame.kind {
+            Kind::Part => parts += 1,
+            kind => {
+                assert_eq!((kind, &frame.body[..]), (Kind::Request, &b"x"[..]));
+                break frame.id;
+            }
+        }
+    };
+    assert!(parts < PARTS / 2, "{parts} parts went before it");
+    small.abort();
+    // The caller of the long one gives up: the other end is told, and the next one may begin.
+    let other = calling(vec![2; 2 * link::PART_BYTES].into());
+    long.abort();
+    let mut abandoned = None;
+    let mut rest = Vec::new();
+    while rest.len() < 2 * link::PART_BYTES {
+        let frame = next().await;
+        match frame.kind {
+            Kind::Abandon => abandoned = Some(frame.id),
+            Kind::Part | Kind::Request if abandoned.is_some() => {
+                assert_ne!(Some(frame.id), abandoned);
+                rest.extend_from_slice(&frame.body);
+            }
+            kind => assert_eq!(kind, Kind::Part),
+        }
+    }
+    assert!(abandoned.is_some_and(|id| id < small_id));
+    assert!(rest.iter().all(|byte| *byte == 2));
+    other.abort();
 }
 
 #[tokio::test]
@@ -476,7 +566,20 @@ async fn what_no_sound_peer_sends_ends_its_connection_with_a_word() {
         Bytes::from_static(&[1, 0, 0, 0]),
     ));
     let much = encoded(&Frame::new(Kind::Data, 1, vec![0; WINDOW_BYTES + 1].into()));
-    let cases: [(Lane, Vec<u8>, &str); 9] = [
+    let part = |id| encoded(&Frame::new(Kind::Part, id, Bytes::from_static(b"part")));
+    let parts = Frame::new(Kind::Part, 1, vec![0; BODY_BYTES_MAX].into());
+    let too_many = REQUEST_BYTES_MAX / BODY_BYTES_MAX + 1;
+    let cases: [(Lane, Vec<u8>, &str); 11] = [
+        (
+            Lane::Data,
+            [&part(1)[..], &part(2)[..]].concat(),
+            "two requests in parts",
+        ),
+        (
+            Lane::Data,
+            encoded(&parts).repeat(too_many),
+            "longer than allowed",
+        ),
         (Lane::Data, damaged.to_vec(), "checksum"),
         (Lane::Data, unknown.to_vec(), "unknown kind 99"),
         (Lane::Data, too_long, "was announced, 16777225 are allowed"),
@@ -513,6 +616,42 @@ async fn what_no_sound_peer_sends_ends_its_connection_with_a_word() {
     assert!(last_word(tcp).await.contains("two ends"));
     listening.node.go.notify_waiters();
     echoes(&peers(Node::new(2)), &listening.address).await;
+}
+
+/// What is given up gives its room back: without it the last request here would have none.
+#[tokio::test]
+async fn an_abandoned_request_takes_no_room() {
+    let listening = Listening::start(Node::new(1)).await;
+    let tcp = raw_connection(&listening, Lane::Data).await;
+    let (reader, mut writer) = tcp.into_split();
+    let writing = tokio::spawn(async move {
+        let most = vec![0; BODY_BYTES_MAX];
+        for (id, parts) in [(1, 4), (2, 4)] {
+            let part = encoded(&Frame::new(Kind::Part, id, most.clone().into()));
+            for _ in 0..parts {
+                writer.write_all(&part).await.unwrap();
+            }
+            let last = match id {
+                1 => Frame::bare(Kind::Abandon, id),
+                _ => Frame::new(Kind::Request, id, most.clone().into()),
+            };
+            writer.write_all(&encoded(&last)).await.unwrap();
+        }
+        writer
+    });
+    let mut reader = frame::Reader::new(reader, BODY_BYTES_MAX);
+    let answer = async {
+        loop {
+            let frame = reader.next().await.unwrap().unwrap();
+            if frame.kind != Kind::Ping {
+                break frame;
+            }
+        }
+    };
+    let answer = timeout(LONG, answer).await.unwrap();
+    assert_eq!((answer.kind, answer.id), (Kind::Answer, 2));
+    assert_eq!(answer.text(), summary(&vec![0; 5 * BODY_BYTES_MAX]));
+    drop(writing.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
