@@ -2,6 +2,7 @@
 //! comes meanwhile shares the next.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -36,13 +37,16 @@ impl Node {
     /// Confirms by a quorum, asked after this call began, that this node leads the group.
     /// Everything acknowledged before is applied up to the returned position. Errors:
     /// [`Error::NotLeader`], also if there is no quorum; [`Error::NotHeld`].
-    pub fn read_barrier(&self, group: GroupId) -> BoxFuture<'_, Result<Position>> {
+    pub fn read_barrier(self: &Arc<Self>, group: GroupId) -> BoxFuture<'_, Result<Position>> {
         self.pass_barrier(group).boxed()
     }
 
-    async fn pass_barrier(&self, id: GroupId) -> Result<Position> {
+    async fn pass_barrier(self: &Arc<Self>, id: GroupId) -> Result<Position> {
         let member = self.member(id).ok_or(Error::NotHeld(id))?;
         if member.group.term().is_none() {
+            if member.activity.is_quiet() {
+                self.knock(&member);
+            }
             return Err(Error::NotLeader(member.other_leader()));
         }
         if member.group.is_sole() {
@@ -90,6 +94,11 @@ impl Member {
     }
 
     async fn ask_quorum(&self) -> Passed {
+        if self.silent.load(Ordering::Acquire) {
+            // To ask would be a sign of life to those that had better elect.
+            return Err(self.other_leader());
+        }
+        self.activity.touch();
         let asked = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(BARRIER_TIME_MAX, asked).await {
             // It has a term only once everything before is applied.

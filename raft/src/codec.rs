@@ -23,7 +23,7 @@ pub use self::snapshot::{CHUNK_BYTES_MAX, Offer, SnapshotAnswer, SnapshotRequest
 use crate::log;
 use crate::transport::REQUEST_BYTES_MAX;
 use crate::types::{
-    LogId, RaftEntry, ReplicaId, Types, get_log_id, get_vote, put_log_id, put_vote, term_of,
+    LogId, RaftEntry, ReplicaId, Types, Vote, get_log_id, get_vote, put_log_id, put_vote, term_of,
 };
 
 const VERSION: u8 = 1;
@@ -32,6 +32,11 @@ const ENTRIES_MAX: u32 = 4096;
 /// Bytes of an entry beside its images.
 const ENTRY_BYTES: usize = 29;
 const CRC_BYTES: usize = 4;
+/// Groups in one request that is about many, at most.
+pub const GROUPS_MAX: usize = 1024;
+/// Bytes of one of them at most.
+const REST_BYTES: usize = 46;
+const _: () = assert!(GROUPS_MAX + 16 <= crate::ANSWER_BYTES_MAX);
 
 /// What one replica asks another.
 pub struct Request {
@@ -57,6 +62,25 @@ pub enum Body {
     Snapshot(SnapshotRequest),
     /// To the leader: to close the group, for someone waits for it.
     Close,
+    /// To a node: whether this replica of another node was removed from the group.
+    Removed(ReplicaId),
+    /// To a node, from the leader of these groups: to be quiet in them.
+    Rest(Vec<Rest>),
+    /// To a node: to be awake in those of these groups that it leads.
+    Wake(Vec<GroupId>),
+}
+
+/// A group that may be quiet, if the replica that is asked has all of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rest {
+    /// The group.
+    pub group: GroupId,
+    /// The replica that is asked.
+    pub to: ReplicaId,
+    /// The leadership.
+    pub vote: Vote,
+    /// The last entry, which is committed.
+    pub last: LogId,
 }
 
 /// What a replica answers.
@@ -74,6 +98,12 @@ pub enum Answer {
     Snapshot(SnapshotAnswer),
     /// To [`Body::Close`]: it was heard.
     Close,
+    /// To [`Body::Removed`]: true if it was, for ever; false if that is not known here.
+    Removed(bool),
+    /// To [`Body::Rest`]: for each group whether the replica is quiet now.
+    Rest(Vec<bool>),
+    /// To [`Body::Wake`]: for each group whether the node leads it, and is awake.
+    Wake(Vec<bool>),
 }
 
 /// The bytes are no request or no answer; says what is wrong with them.
@@ -89,6 +119,9 @@ const PRE_VOTE: u8 = 3;
 const TRANSFER: u8 = 4;
 const SNAPSHOT: u8 = 5;
 const CLOSE: u8 = 6;
+const REMOVED: u8 = 7;
+const REST: u8 = 8;
+const WAKE: u8 = 9;
 const REFUSED: u8 = 0;
 
 impl Request {
@@ -103,6 +136,9 @@ impl Request {
             Body::Transfer(_) => TRANSFER,
             Body::Snapshot(_) => SNAPSHOT,
             Body::Close => CLOSE,
+            Body::Removed(_) => REMOVED,
+            Body::Rest(_) => REST,
+            Body::Wake(_) => WAKE,
         });
         out.put_u32_le(self.group.0);
         out.put_u64_le(self.to);
@@ -119,6 +155,15 @@ impl Request {
             }
             Body::Snapshot(snapshot) => snapshot.put(&mut out),
             Body::Close => {}
+            Body::Removed(replica) => out.put_u64_le(*replica),
+            Body::Rest(groups) => {
+                out.put_u32_le(groups.len() as u32);
+                groups.iter().for_each(|rest| put_rest(&mut out, rest));
+            }
+            Body::Wake(groups) => {
+                out.put_u32_le(groups.len() as u32);
+                groups.iter().for_each(|group| out.put_u32_le(group.0));
+            }
         }
         seal(out)
     }
@@ -128,7 +173,13 @@ impl Request {
         let body = match &self.body {
             Body::Append(append) => append.entries.iter().map(images_bytes).sum(),
             Body::Snapshot(snapshot) => snapshot.bytes_about(),
-            Body::Vote(_) | Body::PreVote(_) | Body::Transfer(_) | Body::Close => 0,
+            Body::Rest(groups) => groups.len() * REST_BYTES,
+            Body::Wake(groups) => groups.len() * 4,
+            Body::Vote(_)
+            | Body::PreVote(_)
+            | Body::Transfer(_)
+            | Body::Close
+            | Body::Removed(_) => 0,
         };
         REST + body
     }
@@ -151,6 +202,9 @@ impl Request {
             }
             SNAPSHOT => Body::Snapshot(SnapshotRequest::get(&mut rest)?),
             CLOSE => Body::Close,
+            REMOVED => Body::Removed(u64(&mut rest)?),
+            REST => Body::Rest(get_list(&mut rest, get_rest)?),
+            WAKE => Body::Wake(get_list(&mut rest, |rest| Ok(GroupId(u32(rest)?)))?),
             _ => return Err(Malformed("unknown kind of request")),
         };
         end(&rest)?;
@@ -247,6 +301,40 @@ fn get_vote_request(rest: &mut Bytes) -> Result<VoteRequest<Types>> {
     Ok(request)
 }
 
+fn put_rest(out: &mut BytesMut, rest: &Rest) {
+    out.put_u32_le(rest.group.0);
+    out.put_u64_le(rest.to);
+    put_vote(out, &rest.vote);
+    put_log_id(out, Some(&rest.last));
+}
+
+fn get_rest(rest: &mut Bytes) -> Result<Rest> {
+    let (group, to) = (GroupId(u32(rest)?), u64(rest)?);
+    let vote = get_vote(rest).ok_or(Malformed("vote"))?;
+    let last = get_log_id(rest).ok_or(Malformed("log id"))?;
+    let last = last.ok_or(Malformed("a log without entries"))?;
+    Ok(Rest {
+        group,
+        to,
+        vote,
+        last,
+    })
+}
+
+/// A counted list.
+fn get_list<T>(rest: &mut Bytes, get: impl Fn(&mut Bytes) -> Result<T>) -> Result<Vec<T>> {
+    let count = u32(rest)? as usize;
+    if count > GROUPS_MAX {
+        return Err(Malformed("too many groups"));
+    }
+    (0..count).map(|_| get(rest)).collect()
+}
+
+fn put_flags(out: &mut BytesMut, flags: &[bool]) {
+    out.put_u32_le(flags.len() as u32);
+    flags.iter().for_each(|flag| out.put_u8(u8::from(*flag)));
+}
+
 const SUCCESS: u8 = 0;
 const PARTIAL: u8 = 1;
 const CONFLICT: u8 = 2;
@@ -278,6 +366,18 @@ impl Answer {
                 snapshot.put(&mut out);
             }
             Answer::Close => out.put_u8(CLOSE),
+            Answer::Removed(removed) => {
+                out.put_u8(REMOVED);
+                out.put_u8(u8::from(*removed));
+            }
+            Answer::Rest(flags) => {
+                out.put_u8(REST);
+                put_flags(&mut out, flags);
+            }
+            Answer::Wake(flags) => {
+                out.put_u8(WAKE);
+                put_flags(&mut out, flags);
+            }
         }
         seal(out)
     }
@@ -297,6 +397,9 @@ impl Answer {
             TRANSFER => Answer::Transfer(flag(&mut rest)?),
             SNAPSHOT => Answer::Snapshot(SnapshotAnswer::get(&mut rest)?),
             CLOSE => Answer::Close,
+            REMOVED => Answer::Removed(flag(&mut rest)?),
+            REST => Answer::Rest(get_list(&mut rest, flag)?),
+            WAKE => Answer::Wake(get_list(&mut rest, flag)?),
             _ => return Err(Malformed("unknown kind of answer")),
         };
         end(&rest)?;

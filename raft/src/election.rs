@@ -33,7 +33,10 @@ impl Node {
 
 async fn elect(member: Arc<Member>, suspect: NodeId) {
     if let Some(rank) = rank(&member, suspect) {
+        // From now on it grants votes, and begins itself when its turn has come.
+        member.activity.stir();
         tokio::time::sleep(STAGGER * rank).await;
+        member.activity.touch();
         let begun = tokio::time::Instant::now();
         while member.leader() == Some(suspect) && begun.elapsed() < ATTEMPTS_TIME_MAX {
             if member.raft.trigger().elect(true).await.is_err() {

@@ -11,6 +11,7 @@ mod machine;
 mod members;
 mod network;
 mod node;
+mod quiet;
 mod replay;
 mod serve;
 mod snapshot;

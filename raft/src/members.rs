@@ -1,6 +1,7 @@
 //! The members of a group: who leads, how far each replica has come.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,6 +12,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
 use storage::Outcome;
 
+use crate::codec::{Answer, Body};
 use crate::machine::decoded;
 use crate::node::{Member, Node};
 use crate::transport::NodeId;
@@ -29,6 +31,8 @@ const TRANSFER_POLL: Duration = Duration::from_millis(2);
 
 /// A new voter may lack so many records when it begins to vote.
 const CATCH_UP_LAG_MAX: u64 = 100;
+/// How long a member may take to say whether a replica was removed.
+const REMOVED_TIME_MAX: Duration = Duration::from_secs(1);
 /// Between two looks at how far it has come.
 const CATCH_UP_POLL: Duration = Duration::from_millis(10);
 
@@ -86,33 +90,51 @@ impl Node {
         members.nodes().map(status).collect()
     }
 
-    /// Brings a group to exactly these voters: adds their replicas as learners, waits until they
-    /// have caught up, and changes the voters in one joint step. One change per group at a time;
-    /// one that was given up (the future dropped) goes on where it was when it is asked for
-    /// again. Errors: [`Error::NotLeader`]; [`Error::Raft`] if the members were changed
-    /// meanwhile.
+    /// Brings a group to exactly these voters, without learners: see [`Node::change_members`].
     pub fn change_voters<'a>(
         &'a self,
         group: GroupId,
         voters: &'a BTreeSet<NodeId>,
     ) -> BoxFuture<'a, Result<()>> {
-        self.change_group(group, voters).boxed()
+        self.change_group(group, voters.clone(), BTreeSet::new())
+            .boxed()
     }
 
-    async fn change_group(&self, id: GroupId, voters: &BTreeSet<NodeId>) -> Result<()> {
+    /// Brings a group to exactly these voters and learners (a node that is named as both votes):
+    /// adds what is missing as learners, waits until those that shall vote have caught up, and
+    /// changes the voters in one joint step. A learner has all entries, and no say. One change
+    /// per group at a time; one that was given up (the future dropped) goes on where it was when
+    /// it is asked for again. Errors: [`Error::NotLeader`]; [`Error::Raft`] if the members were
+    /// changed meanwhile.
+    pub fn change_members<'a>(
+        &'a self,
+        group: GroupId,
+        voters: &'a BTreeSet<NodeId>,
+        learners: &'a BTreeSet<NodeId>,
+    ) -> BoxFuture<'a, Result<()>> {
+        let learners = learners - voters;
+        self.change_group(group, voters.clone(), learners).boxed()
+    }
+
+    async fn change_group(
+        &self,
+        id: GroupId,
+        voters: BTreeSet<NodeId>,
+        learners: BTreeSet<NodeId>,
+    ) -> Result<()> {
         let member = self.member(id).ok_or(Error::NotHeld(id))?;
         let _one = member.change.lock().await;
         if member.group.term().is_none() {
             return Err(Error::NotLeader(member.other_leader()));
         }
-        // From now on there may be others who have to hear of this leader.
-        member.raft.runtime_config().tick(true);
-        let wanted = member.add_learners(voters).await?;
-        member.catch_up(&wanted).await?;
-        if wanted != BTreeSet::from([member.me]) {
+        member.rouse().await;
+        let voters = member.add_learners(&voters).await?;
+        let learners = member.add_learners(&learners).await?;
+        member.catch_up(&voters).await?;
+        if voters != BTreeSet::from([member.me]) || !learners.is_empty() {
             member.close_promises().await?;
         }
-        member.replace_voters(wanted).await
+        member.replace_members(voters, learners).await
     }
 
     /// Hands the leadership of a group to the voter on another node. Errors:
@@ -130,6 +152,7 @@ impl Node {
         if to == self.me {
             return Ok(());
         }
+        member.rouse().await;
         let voter = |id| {
             let replicas = self.replicas(id).into_iter();
             let mut voters = replicas.filter(|replica| replica.voter);
@@ -158,6 +181,44 @@ impl Node {
 }
 
 impl Node {
+    /// The caller knows that this node is to have no replica of a group any more, and where the
+    /// group's members are: if one of them confirms that this node's replica was removed, it
+    /// ends. Tells whether there is none (any more). Errors: those of [`Node::close`].
+    pub fn removed<'a>(
+        self: &'a Arc<Self>,
+        group: GroupId,
+        members: &'a BTreeSet<NodeId>,
+    ) -> BoxFuture<'a, Result<bool>> {
+        self.ask_removed(group, members).boxed()
+    }
+
+    async fn ask_removed(
+        self: &Arc<Self>,
+        id: GroupId,
+        members: &BTreeSet<NodeId>,
+    ) -> Result<bool> {
+        let Some(member) = self.member(id) else {
+            return Ok(true);
+        };
+        for node in members.iter().filter(|node| **node != self.me) {
+            let body = Body::Removed(member.me);
+            let asked = self.ask_node(*node, id, body, REMOVED_TIME_MAX);
+            if matches!(asked.await, Some(Answer::Removed(true))) {
+                self.close_replica(id, member.me).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends a replica, unless another one of this node has taken its place.
+    pub(crate) async fn close_replica(&self, id: GroupId, replica: ReplicaId) -> Result<()> {
+        match self.member(id) {
+            Some(member) if member.me == replica => self.close_group(id).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Ends this node's replica of a group, from which it was removed: its tables and its log go,
     /// and its id never comes back. A later one begins with nothing.
     pub fn close(&self, group: GroupId) -> BoxFuture<'_, Result<()>> {
@@ -191,6 +252,20 @@ impl Node {
 }
 
 impl Member {
+    /// Was this replica removed from the group, for ever? Join numbers only grow: what has one
+    /// that was given out, and is no member of what is committed, never will be.
+    pub fn has_removed(&self, replica: ReplicaId) -> bool {
+        match decoded(&self.group.applied_log().1) {
+            Ok(state) => {
+                let mut members = state.members.nodes();
+                state.members.log_id().is_some()
+                    && join_of(replica) <= state.joins
+                    && members.all(|(id, ())| *id != replica)
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Adds a learner for each node that has no replica yet. Gives the replicas of all nodes.
     async fn add_learners(&self, nodes: &BTreeSet<NodeId>) -> Result<BTreeSet<ReplicaId>> {
         let members = self.members().await?;
@@ -271,21 +346,29 @@ impl Member {
         }
     }
 
-    /// Changes the voters, and removes what else there is.
-    async fn replace_voters(&self, wanted: BTreeSet<ReplicaId>) -> Result<()> {
+    /// Changes the voters, and removes what is neither voter nor learner.
+    async fn replace_members(
+        &self,
+        voters: BTreeSet<ReplicaId>,
+        learners: BTreeSet<ReplicaId>,
+    ) -> Result<()> {
         let members = self.members().await?;
         let unchanged = Precondition::LastMembershipLogId {
             last_membership_log_id: *members.log_id(),
         };
         let joint = members.get_joint_config().len() > 1;
-        if joint || !members.voter_ids().eq(wanted.iter().copied()) {
-            let change = ChangeMembers::ReplaceAllVoters(wanted.clone());
-            let changed = self.raft.change_membership_if(change, false, [unchanged]);
+        if joint || !members.voter_ids().eq(voters.iter().copied()) {
+            // Who voted and is to learn from now on keeps its replica.
+            let retain = members.voter_ids().any(|voter| learners.contains(&voter));
+            let change = ChangeMembers::ReplaceAllVoters(voters.clone());
+            let changed = self.raft.change_membership_if(change, retain, [unchanged]);
             changed.await.map_err(|e| self.refusal(e))?;
         }
         let members = self.members().await?;
         let others = members.nodes().map(|(id, ())| *id);
-        let others: BTreeSet<ReplicaId> = others.filter(|id| !wanted.contains(id)).collect();
+        let others: BTreeSet<ReplicaId> = others
+            .filter(|id| !voters.contains(id) && !learners.contains(id))
+            .collect();
         if !others.is_empty() {
             let change = ChangeMembers::RemoveNodes(others);
             let removed = self.raft.change_membership(change, false).await;

@@ -14,7 +14,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use crate::codec::{Answer, Body, Request};
 use crate::leadership::IN_DOUBT_MAX;
@@ -48,6 +48,10 @@ pub struct Network {
     pub transport: Arc<dyn Transport>,
     /// Permits to send a snapshot.
     pub sending: Arc<Semaphore>,
+    /// Where it is told that this replica was removed.
+    pub removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
+    /// This replica.
+    pub me: ReplicaId,
 }
 
 /// Another replica of the group, as a lane of requests to it.
@@ -57,6 +61,8 @@ pub struct Peer {
     lane: Lane,
     transport: Arc<dyn Transport>,
     sending: Arc<Semaphore>,
+    removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
+    me: ReplicaId,
 }
 
 impl Network {
@@ -67,6 +73,8 @@ impl Network {
             lane,
             transport: self.transport.clone(),
             sending: self.sending.clone(),
+            removed: self.removed.clone(),
+            me: self.me,
         }
     }
 }
@@ -105,6 +113,11 @@ impl Peer {
         let answer = called.await.map_err(|error| Unreachable::new(&error))?;
         match Answer::decode(answer) {
             Ok(Answer::Refused) => Err(self.unreachable("it refused")),
+            Ok(Answer::Removed(true)) => {
+                // Nobody hears it only if the node is ending.
+                let _ = self.removed.send((self.group, self.me));
+                Err(self.unreachable("this replica was removed"))
+            }
             Ok(answer) => Ok(answer),
             Err(malformed) => Err(Unreachable::new(&malformed)),
         }

@@ -14,15 +14,16 @@ use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use storage::{Group, Groups, Proposal, Propose};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::barrier::Barrier;
-use crate::codec::{Body, Request};
+use crate::codec::{Answer, Body, Request};
 use crate::leadership::Leadership;
 use crate::log::GroupLog;
 use crate::machine::Machine;
 use crate::network::Network;
+use crate::quiet::{Activity, QUIET_AFTER};
 use crate::snapshot::{SENT_MAX, Staging};
 use crate::status::Checkpoints;
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
@@ -84,6 +85,13 @@ pub struct Node {
     pub(crate) upkeep: tokio::sync::Mutex<()>,
     /// The checkpoints since the start.
     pub(crate) checkpoints: Mutex<Checkpoints>,
+    /// When other nodes were last heard of.
+    pub(crate) heard: Mutex<BTreeMap<NodeId, tokio::time::Instant>>,
+    /// A group in which nothing happens for so long may be quiet.
+    pub(crate) quiet_after: Mutex<Duration>,
+    /// Where replicas are named that others say were removed.
+    removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
+    removals: Mutex<Option<mpsc::UnboundedReceiver<(GroupId, ReplicaId)>>>,
 }
 
 /// This node's replica of one group.
@@ -100,6 +108,10 @@ pub(crate) struct Member {
     pub electing: AtomicBool,
     /// When the leader was last heard of, if that is another node.
     pub heard: Mutex<Option<tokio::time::Instant>>,
+    /// What happens, and the clock that it needs.
+    pub activity: Arc<Activity>,
+    /// It leads, hears no quorum, and sends no heartbeats.
+    pub silent: AtomicBool,
     watcher: JoinHandle<()>,
 }
 
@@ -118,7 +130,7 @@ impl Member {
     }
 
     /// The replica that leads, if that is another one.
-    fn other_replica(&self) -> Option<ReplicaId> {
+    pub fn other_replica(&self) -> Option<ReplicaId> {
         let metrics = self.raft.server_metrics();
         let leader = metrics.borrow_watched().current_leader;
         leader.filter(|leader| *leader != self.me)
@@ -165,6 +177,7 @@ impl Node {
             .map(|id| journal.state(id).greatest)
             .max()
             .unwrap_or_default();
+        let (removed, removals) = mpsc::unbounded_channel();
         let node = Arc::new(Node {
             journal,
             groups,
@@ -182,6 +195,10 @@ impl Node {
             opening: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
             checkpoints: Mutex::default(),
+            heard: Mutex::default(),
+            quiet_after: Mutex::new(QUIET_AFTER),
+            removed,
+            removals: Mutex::new(Some(removals)),
         });
         node.groups.attach(node.propose());
         node
@@ -205,6 +222,12 @@ impl Node {
         let mut ids: BTreeSet<GroupId> = self.journal.groups().into_iter().collect();
         if directory {
             ids.insert(GroupId::DIRECTORY);
+        }
+        if let Some(removals) = self.removals.lock().take() {
+            let node = Arc::downgrade(self);
+            self.runtime.spawn(Node::tend(node.clone()));
+            self.runtime.spawn(Node::watch_quorums(node.clone()));
+            self.runtime.spawn(Node::end_removed(node, removals));
         }
         let node = self.clone();
         let opening = self.runtime.spawn(async move {
@@ -235,6 +258,7 @@ impl Node {
             for member in alone {
                 member.lead().await?;
             }
+            node.announce();
             Ok(())
         });
         opening.await.map_err(|e| Error::Task(e.to_string()))?
@@ -276,6 +300,45 @@ impl Node {
     /// All replicas of this node.
     pub(crate) fn members(&self) -> Vec<Arc<Member>> {
         self.members.read().values().cloned().collect()
+    }
+
+    /// Asks a replica; `None` if it does not answer in time.
+    pub(crate) async fn ask(
+        &self,
+        to: ReplicaId,
+        group: GroupId,
+        body: Body,
+        deadline: Duration,
+    ) -> Option<Answer> {
+        let request = Request { group, to, body }.encode();
+        let asked = self
+            .transport
+            .call(node_of(to), Lane::Control, request, deadline);
+        Answer::decode(asked.await.ok()?).ok()
+    }
+
+    /// Asks a node what is no single replica's matter.
+    pub(crate) async fn ask_node(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        body: Body,
+        deadline: Duration,
+    ) -> Option<Answer> {
+        self.ask(replica(to, 0), group, body, deadline).await
+    }
+
+    /// Ends the replicas of which others have said that they were removed, for ever.
+    async fn end_removed(
+        node: Weak<Node>,
+        mut removals: mpsc::UnboundedReceiver<(GroupId, ReplicaId)>,
+    ) {
+        while let Some((group, replica)) = removals.recv().await {
+            let Some(node) = node.upgrade() else { return };
+            if let Err(error) = node.close_replica(group, replica).await {
+                tracing::error!(%group, %error, "a removed replica does not end");
+            }
+        }
     }
 
     /// Takes a replica out: it gets no request and no proposal any more.
@@ -320,13 +383,17 @@ impl Node {
             group: id,
             transport: self.transport.clone(),
             sending: self.sending.clone(),
+            removed: self.removed.clone(),
+            me,
         };
         let raft = Raft::build(me, config()?, network, log, machine)
             .await
             .map_err(|fatal| Error::Raft(id, fatal.to_string()))?;
         raft.run();
-        let watcher = tokio::spawn(watch_leadership(raft.clone(), me, leadership));
-        let inbox = writer::start(group.clone(), raft.clone());
+        let activity = Activity::new(raft.clone());
+        let watching = watch_leadership(raft.clone(), me, leadership, activity.clone());
+        let watcher = tokio::spawn(watching);
+        let inbox = writer::start(group.clone(), raft.clone(), activity.clone());
         let member = Arc::new(Member {
             barrier: Barrier::default(),
             raft,
@@ -336,12 +403,10 @@ impl Node {
             staging: tokio::sync::Mutex::default(),
             electing: false.into(),
             heard: Mutex::default(),
+            activity,
+            silent: false.into(),
             watcher,
         });
-        if self.is_alone(&member).await? {
-            // One voter needs no clock: nobody else can lead, and an idle group costs nothing.
-            member.raft.runtime_config().tick(false);
-        }
         self.inboxes.0.write().insert(id, inbox);
         self.members.write().insert(id, member.clone());
         Ok(member)
@@ -368,13 +433,8 @@ impl Node {
             .iter()
             .map(|node| (replica(*node, FIRST_JOIN), ()))
             .collect();
-        let alone = voters.len() == 1;
         let initialized = member.raft.initialize(voters).await;
-        initialized.map_err(|e| failed(e.to_string()))?;
-        if alone {
-            member.raft.runtime_config().tick(false);
-        }
-        Ok(())
+        initialized.map_err(|e| failed(e.to_string()))
     }
 
     /// Makes a group with voters on these nodes (this one among them), whose positions begin
@@ -438,17 +498,34 @@ impl Node {
 }
 
 /// Tells the group who leads it, until Raft ends.
-async fn watch_leadership(raft: Raft<Types, Machine>, me: ReplicaId, leadership: Arc<Leadership>) {
+async fn watch_leadership(
+    raft: Raft<Types, Machine>,
+    me: ReplicaId,
+    leadership: Arc<Leadership>,
+    activity: Arc<Activity>,
+) {
     let mut metrics = raft.server_metrics();
-    let mut known = None;
+    let (mut known, mut led) = (None, None);
     loop {
-        let (vote, state, leader) = {
+        let (vote, state, leader, voter, others) = {
             let now = metrics.borrow_watched();
-            (now.vote, now.state, now.current_leader)
+            let members = &now.membership_config;
+            let voter = members.voter_ids().any(|voter| voter == me);
+            let others = members.nodes().any(|(id, ())| *id != me);
+            (now.vote, now.state, now.current_leader, voter, others)
         };
+        let leads = state == ServerState::Leader;
+        activity.set_part(match leads {
+            true => others,
+            false => voter,
+        });
         let elected = vote.committed && vote.leader_id.voted_for == me;
-        if elected && state == ServerState::Leader {
-            leadership.elected(vote.leader_id.term);
+        if elected && leads {
+            let term = vote.leader_id.term;
+            if led.replace(term) != Some(term) {
+                activity.begin_term();
+            }
+            leadership.elected(term);
         } else {
             leadership.deposed();
         }
@@ -502,11 +579,11 @@ impl Propose for Way {
             return;
         };
         node.runtime.clone().spawn(async move {
-            let body = Body::Close;
-            let request = Request { group, to, body }.encode();
-            let (to, lane) = (node_of(to), Lane::Control);
-            // Who waits asks again.
-            let _ = node.transport.call(to, lane, request, CLOSE_TIME_MAX).await;
+            let asked = node.ask(to, group, Body::Close, CLOSE_TIME_MAX).await;
+            // Who waits asks again; if the leader is gone, someone has to notice.
+            if asked.is_none() && member.activity.is_quiet() {
+                node.knock(&member);
+            }
         });
     }
 
@@ -536,19 +613,29 @@ impl Propose for Way {
     }
 }
 
+/// Milliseconds between two signs of life of a leader.
+pub(crate) const HEARTBEAT_INTERVAL: u64 = 200;
+/// Milliseconds that a voter waits at least before it stands for election, once the lease is over.
+const ELECTION_TIMEOUT_MIN: u64 = 500;
+/// At most; and for so long a quorum's answer is a lease: who has given it elects nobody else.
+const ELECTION_TIMEOUT_MAX: u64 = 1000;
+/// The same.
+pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_TIMEOUT_MAX);
+
 /// Raft's times and limits. Snapshots are taken by [`Node::checkpoint`] only.
 fn config() -> Result<Arc<Config>> {
     let config = Config {
         cluster_name: "freehold".into(),
-        heartbeat_interval: 200,
-        election_timeout_min: 500,
-        election_timeout_max: 1000,
+        heartbeat_interval: HEARTBEAT_INTERVAL,
+        election_timeout_min: ELECTION_TIMEOUT_MIN,
+        election_timeout_max: ELECTION_TIMEOUT_MAX,
         heartbeat_min_interval: Some(100),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
-        // A leader that hears nobody falls silent, so that those that still hear it elect.
-        quorum_loss_probe_interval: Some(2000),
+        // The replica's activity says whether it needs a clock, and when it has to be silent.
+        enable_tick: false,
+        quorum_loss_probe_interval: None,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX >> 1,
         purge_batch_size: 1024,

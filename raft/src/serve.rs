@@ -6,18 +6,19 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::GroupId;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest};
 use tokio::time::Instant;
 
 use crate::codec::{Answer, Body, Request, SnapshotRequest};
 use crate::node::{Member, Node};
 use crate::transport::NodeId;
-use crate::types::{Ballot, ReplicaId, Vote, join_of, node_of};
+use crate::types::{Ballot, ReplicaId, Types, Vote, join_of, node_of};
 
 impl Node {
     /// Serves a request of another node, which the connection has made sure to be `from`: the
     /// answer's bytes. Never fails: what can't be served is refused.
     pub fn serve(self: &Arc<Self>, from: NodeId, request: Bytes) -> BoxFuture<'static, Bytes> {
+        self.heard(from);
         let node = self.clone();
         async move { node.answer(from, request).await.encode() }.boxed()
     }
@@ -33,12 +34,55 @@ impl Node {
         if node_of(request.to) != self.me || !speaks_for_itself(from, &request.body) {
             return Answer::Refused;
         }
-        let Some(member) = self.asked(request.group, request.to).await else {
-            return Answer::Refused;
-        };
         match request.body {
-            Body::Snapshot(part) => self.receive(member, from, part).await,
-            body => member.answer(body).await,
+            Body::Removed(replica) => {
+                let member = self.member(request.group);
+                Answer::Removed(member.is_some_and(|member| member.has_removed(replica)))
+            }
+            Body::Rest(rests) => Answer::Rest(self.rest(&rests)),
+            Body::Wake(groups) => Answer::Wake(self.wake(&groups)),
+            body => match self.asked(request.group, request.to).await {
+                Some(member) => self.answer_for(member, from, body).await,
+                None => Answer::Refused,
+            },
+        }
+    }
+
+    /// What is a replica's matter.
+    async fn answer_for(self: &Arc<Self>, member: Arc<Member>, from: NodeId, body: Body) -> Answer {
+        match body {
+            Body::Vote(vote) | Body::PreVote(vote) if member.has_removed(candidate(&vote)) => {
+                Answer::Removed(true)
+            }
+            Body::PreVote(vote) if !self.may_elect(&member, candidate(&vote)) => Answer::Refused,
+            Body::Snapshot(part) => {
+                member.activity.touch();
+                self.receive(member, from, part).await
+            }
+            body => {
+                let answer = member.answer(body).await;
+                // After it: an append has renewed the lease by now.
+                member.activity.touch();
+                answer
+            }
+        }
+    }
+
+    /// While a group is quiet its leader is not missed: it is asked to wake up before another one
+    /// may lead.
+    fn may_elect(self: &Arc<Self>, member: &Arc<Member>, candidate: ReplicaId) -> bool {
+        if !member.activity.is_quiet() {
+            return true;
+        }
+        match member.other_replica() {
+            Some(leader) if leader != candidate => {
+                self.knock(member);
+                false
+            }
+            // It leads no more, for it has restarted.
+            Some(_) => true,
+            // This one leads, or nobody does.
+            None => !self.wake(&[member.group.id()])[0],
         }
     }
 
@@ -99,6 +143,10 @@ impl Node {
     }
 }
 
+fn candidate(vote: &VoteRequest<Types>) -> ReplicaId {
+    vote.vote.leader_id.voted_for
+}
+
 /// A leader or candidate speaks for its own replica only.
 fn speaks_for_itself(from: NodeId, body: &Body) -> bool {
     let by = |vote: &Vote| node_of(vote.leader_id.voted_for) == from;
@@ -106,7 +154,9 @@ fn speaks_for_itself(from: NodeId, body: &Body) -> bool {
         Body::Append(append) => by(&append.vote),
         Body::Vote(vote) | Body::PreVote(vote) => by(&vote.vote),
         Body::Transfer(transfer) => by(transfer.from_leader()),
-        Body::Snapshot(_) | Body::Close => true,
+        Body::Removed(replica) => node_of(*replica) == from,
+        Body::Rest(rests) => rests.iter().all(|rest| by(&rest.vote)),
+        Body::Snapshot(_) | Body::Close | Body::Wake(_) => true,
     }
 }
 
@@ -139,7 +189,9 @@ impl Member {
                 self.group.close_wanted();
                 Answer::Close
             }
-            Body::Close | Body::Snapshot(_) => Answer::Refused,
+            Body::Close | Body::Snapshot(_) | Body::Removed(_) | Body::Rest(_) | Body::Wake(_) => {
+                Answer::Refused
+            }
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct GroupStatus {
     pub durable: Index,
     /// The oldest position that can be read.
     pub oldest: Position,
+    /// Whether nothing happens in it, and it has no clock.
+    pub quiet: bool,
 }
 
 /// The checkpoints of the tables since the start.
@@ -86,11 +88,15 @@ impl Node {
             oldest: state
                 .oldest
                 .map_or(Position::ZERO, |(_, position)| position),
+            quiet: member.activity.is_quiet(),
         }
     }
 
     /// How old what is applied here may be, compared with what its leader has committed.
     fn behind(&self, member: &Member) -> Option<Duration> {
+        if member.activity.is_quiet() {
+            return self.behind_while_quiet(member);
+        }
         let (acked, committed) = {
             let metrics = member.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -111,6 +117,32 @@ impl Node {
         let now = self.groups.clock().unix_micros();
         let age = now.saturating_sub(member.group.applied().unix_micros());
         Some(heard.max(Duration::from_micros(age)))
+    }
+
+    /// Nothing is committed in a quiet group without those that would tell of it: what counts is
+    /// when their nodes were last heard of, whatever they said.
+    fn behind_while_quiet(&self, member: &Member) -> Option<Duration> {
+        let heard = self.heard.lock();
+        let since = |node: NodeId| heard.get(&node).map(|heard| heard.elapsed());
+        if member.group.term().is_none() {
+            return since(member.other_leader()?);
+        }
+        let metrics = member.raft.server_metrics();
+        let members = metrics.borrow_watched().membership_config.clone();
+        let others = members.voter_ids().filter(|voter| *voter != member.me);
+        let mut others: Vec<_> = others.map(|voter| since(node_of(voter))).collect();
+        others.sort_by_key(|heard| heard.unwrap_or(Duration::MAX));
+        // With this one and those up to here it is a quorum.
+        match others.len().div_ceil(2).checked_sub(1) {
+            Some(last) => others[last],
+            None => Some(Duration::ZERO),
+        }
+    }
+
+    /// A node was heard of, whatever it said: the connections between nodes know more of that
+    /// than the groups.
+    pub fn heard(&self, node: NodeId) {
+        self.heard.lock().insert(node, tokio::time::Instant::now());
     }
 
     /// The checkpoints since the start.

@@ -8,8 +8,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{GroupId, Index, Journal, Position};
-use openraft::Instant;
-use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::WaitError;
 use storage::{Durable, TableStore};
 
@@ -117,11 +115,8 @@ impl Node {
     /// of what it has proposed.
     fn doubt_without_quorum(&self) {
         for member in self.members() {
-            if member.group.term().is_none() || member.group.is_sole() {
-                continue;
-            }
-            let acked = member.raft.metrics().borrow_watched().last_quorum_acked;
-            if acked.is_some_and(|acked| acked.elapsed() > IN_DOUBT_MAX) {
+            let alone = member.without_quorum_for();
+            if alone.is_some_and(|time| time > IN_DOUBT_MAX) {
                 member.group.give_up();
             }
         }

@@ -14,6 +14,7 @@ use storage::{Group, Proposal, Proposed, TxId};
 use tokio::sync::mpsc;
 
 use crate::machine::Machine;
+use crate::quiet::Activity;
 use crate::types::{Command, Types};
 
 /// Proposals in one batch at most.
@@ -37,17 +38,18 @@ pub type Inbox = mpsc::UnboundedSender<Proposal>;
 
 /// Starts the writer task of a group and the task that hears its answers. They end when the
 /// inbox is dropped.
-pub fn start(group: Arc<Group>, raft: Raft<Types, Machine>) -> Inbox {
+pub fn start(group: Arc<Group>, raft: Raft<Types, Machine>, activity: Arc<Activity>) -> Inbox {
     let (inbox, proposals) = mpsc::unbounded_channel();
     let (sent, answers) = mpsc::channel(BATCHES_IN_FLIGHT_MAX);
     tokio::spawn(hear(group.clone(), raft.clone(), answers));
-    tokio::spawn(write(group, raft, proposals, sent));
+    tokio::spawn(write(group, raft, activity, proposals, sent));
     inbox
 }
 
 async fn write(
     group: Arc<Group>,
     raft: Raft<Types, Machine>,
+    activity: Arc<Activity>,
     mut proposals: mpsc::UnboundedReceiver<Proposal>,
     sent: mpsc::Sender<(Vec<Name>, Answers)>,
 ) {
@@ -61,6 +63,7 @@ async fn write(
             })
             .collect();
         let commands: Vec<Command> = batch.drain(..).map(command).collect();
+        activity.rouse().await;
         match raft.client_write_many(commands).await {
             Ok(answers) => {
                 if sent.send((names, answers)).await.is_err() {

@@ -268,6 +268,304 @@ fn a_leader_that_is_removed_hands_over() {
     assert_eq!(cluster.settle().len(), 11);
 }
 
+fn change(cluster: &Cluster, voters: &[u32], learners: &[u32]) {
+    let (voters, learners) = (
+        nodes(voters.iter().copied()),
+        nodes(learners.iter().copied()),
+    );
+    let leader = cluster.leader();
+    let change = cluster[leader]
+        .node
+        .change_members(GROUP, &voters, &learners);
+    cluster.runtime.block_on(change).unwrap();
+}
+
+/// Of each node with a replica whether it votes.
+fn parts(cluster: &Cluster) -> Vec<(u32, bool)> {
+    let replicas = cluster[cluster.leader()].node.replicas(GROUP);
+    replicas.iter().map(|r| (r.node.0, r.voter)).collect()
+}
+
+#[test]
+fn learners_have_all_entries_and_no_say() {
+    let mut cluster = Cluster::empty(5);
+    cluster.make(1, &[NodeId(1)]);
+    (0..10).for_each(|n| cluster.write(n, "alone"));
+    change(&cluster, &[1], &[2]);
+    cluster.write(10, "one voter");
+    change(&cluster, &[1, 2, 3], &[4, 5]);
+    let all = [(1, true), (2, true), (3, true), (4, false), (5, false)];
+    assert_eq!(parts(&cluster), all);
+    cluster.write(11, "three voters");
+    assert_eq!(cluster.settle().len(), 12);
+    // A learner restarts, and is one still.
+    let left = cluster.kill(4, 1);
+    cluster.write(12, "without it");
+    cluster.restart(4, left);
+    assert_eq!(cluster.settle().len(), 13);
+    // They are no quorum: of the voters one is left.
+    let left = [(2, cluster.kill(2, 2)), (3, cluster.kill(3, 3))];
+    if let Some(position) = cluster.propose(1, 13, "pending") {
+        let told = cluster.hear(1, position);
+        let none = told.recv_timeout(Duration::from_millis(500));
+        assert!(none.is_err(), "{none:?}");
+    }
+    for (number, left) in left {
+        cluster.restart(number, left);
+    }
+    cluster.write(14, "three voters");
+    // A voter may become a learner, and a learner a voter.
+    change(&cluster, &[1, 2, 4], &[3, 5]);
+    let all = [(1, true), (2, true), (3, false), (4, true), (5, false)];
+    assert_eq!(parts(&cluster), all);
+    let replicas = cluster[1].node.replicas(GROUP);
+    assert!(
+        replicas.iter().all(|r| r.replica as u32 <= 5),
+        "nobody joins anew: {replicas:?}"
+    );
+    cluster.kill(1, 4);
+    cluster.write(15, "after");
+    assert!([2, 4].contains(&cluster.leader()));
+    cluster.settle();
+}
+
+/// The others are in order without it; it asks for votes, and hears that it was removed.
+#[test]
+fn a_voter_that_was_away_when_it_was_removed_hears_of_it() {
+    let cluster = Cluster::start(3);
+    cluster.write(1, "row");
+    cluster.settle();
+    cluster.net.isolate(3);
+    change(&cluster, &[1, 2], &[]);
+    cluster.net.heal();
+    until("it has ended", || {
+        cluster[3].node.groups().get(GROUP).is_none()
+    });
+    change(&cluster, &[1, 2, 3], &[]);
+    assert_eq!(cluster.settle().len(), 1);
+    let replicas = cluster[1].node.replicas(GROUP);
+    let joined = replicas.iter().find(|r| r.node == NodeId(3)).unwrap();
+    assert_eq!(joined.replica, 3 << 32 | 2);
+}
+
+/// A learner asks for nothing: who knows the members tells it to ask.
+#[test]
+fn a_learner_that_was_away_when_it_was_removed_can_ask() {
+    let cluster = Cluster::start(3);
+    change(&cluster, &[1, 2], &[3]);
+    cluster.write(1, "row");
+    cluster.settle();
+    let removed = |number: u32| {
+        let members = nodes([1, 2]);
+        let node = &cluster[number].node;
+        cluster.runtime.block_on(node.removed(GROUP, &members))
+    };
+    assert!(!removed(3).unwrap(), "it is a member");
+    assert!(!removed(2).unwrap(), "it is a member");
+    cluster.net.isolate(3);
+    change(&cluster, &[1, 2], &[]);
+    assert!(!removed(3).unwrap(), "nobody confirms it");
+    cluster.net.heal();
+    assert!(removed(3).unwrap());
+    assert!(cluster[3].node.groups().get(GROUP).is_none());
+    cluster.write(2, "row");
+}
+
+/// Commits a row at the first attempt.
+fn write_at_once(cluster: &Cluster, node: u32, key: u64) {
+    let position = cluster.propose(node, key, "row").expect("it leads");
+    assert_eq!(cluster.outcome(node, position), Some(Outcome::Applied));
+}
+
+#[test]
+fn an_idle_group_costs_nothing_and_wakes_when_it_is_needed() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.hush();
+    cluster.rest();
+    let term = cluster[1].group().term();
+    let silent = |cluster: &Cluster| {
+        cluster.rest();
+        let sent = cluster.net.sent();
+        // Several heartbeats, and the time after which others would stand for election.
+        std::thread::sleep(Duration::from_millis(2500));
+        assert_eq!(cluster.net.sent(), sent, "messages of a quiet group");
+        assert!(cluster.nodes.values().all(|node| node.is_quiet()));
+        // That is no lag, as long as the nodes hear of each other.
+        for (number, node) in &cluster.nodes {
+            (1..=3).for_each(|other| node.node.heard(NodeId(other)));
+            let behind = node.node.status()[0].behind;
+            assert!(
+                behind < Some(Duration::from_secs(2)),
+                "{number}: {behind:?}"
+            );
+        }
+    };
+    silent(&cluster);
+    // Its leader has no lease any more, and takes an entry all the same.
+    write_at_once(&cluster, 1, 1);
+    silent(&cluster);
+    let barrier = cluster[1].node.read_barrier(GROUP);
+    cluster.runtime.block_on(barrier).unwrap();
+    cluster.rest();
+    assert_eq!(cluster[1].group().term(), term);
+    change(&cluster, &[1, 2], &[]);
+    change(&cluster, &[1, 2, 3], &[]);
+    cluster.hush();
+    cluster.rest();
+    let transfer = cluster[1].node.transfer(GROUP, NodeId(2));
+    cluster.runtime.block_on(transfer).unwrap();
+    until("it leads", || cluster[2].group().term().is_some());
+    cluster.rest();
+    write_at_once(&cluster, 2, 2);
+    cluster.rest();
+    // Somebody waits on a follower.
+    let before = cluster[2].group().applied();
+    let follower = cluster[3].group();
+    until("it is closed further", || {
+        follower.close_wanted();
+        follower.close_up_to(Position::MAX) > before
+    });
+    // A restart of a follower wakes it, and the leader stays.
+    cluster.rest();
+    let term = cluster[2].group().term();
+    let left = cluster.kill(3, 1);
+    cluster.restart(3, left);
+    cluster.hush();
+    cluster.rest();
+    assert_eq!(cluster[2].group().term(), term);
+    assert_eq!(cluster.settle().len(), 3);
+}
+
+#[test]
+fn a_voter_that_is_down_keeps_a_group_awake() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.settle();
+    let left = cluster.kill(3, 1);
+    cluster.hush();
+    let sent = cluster.net.sent();
+    until("there were many heartbeats", || {
+        assert!(!cluster[1].is_quiet());
+        cluster.net.sent() > sent + 40
+    });
+    cluster.restart(3, left);
+    cluster.hush();
+    cluster.rest();
+}
+
+#[test]
+fn a_leader_that_dies_while_its_group_is_quiet_is_replaced_when_it_is_suspected() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.hush();
+    cluster.rest();
+    let left = cluster.kill(1, 1);
+    assert!(cluster.nodes.values().all(|node| node.is_quiet()));
+    cluster[2].node.suspect(NodeId(1));
+    cluster[3].node.suspect(NodeId(1));
+    // It comes back before anybody has written.
+    cluster.restart(1, left);
+    cluster.write(1, "row");
+    cluster.hush();
+    cluster.rest();
+    // One node suspects it, the other one does not.
+    let leader = cluster.leader();
+    let other = 1 + leader % 3;
+    cluster.kill(leader, 1);
+    cluster[other].node.suspect(NodeId(leader));
+    cluster.write(2, "row");
+    assert_eq!(cluster.settle().len(), 3);
+}
+
+#[test]
+fn a_leader_that_dies_while_its_group_is_quiet_is_replaced_when_it_is_needed() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.hush();
+    cluster.rest();
+    cluster.kill(1, 1);
+    let barrier = cluster[2].node.read_barrier(GROUP);
+    let refused = cluster.runtime.block_on(barrier);
+    assert!(matches!(refused, Err(Error::NotLeader(Some(NodeId(1))))));
+    cluster.write(1, "row");
+    assert_eq!(cluster.settle().len(), 2);
+}
+
+/// Nobody has noticed that it was away.
+#[test]
+fn a_leader_that_restarts_while_its_group_is_quiet_is_replaced() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.hush();
+    cluster.rest();
+    let left = cluster.kill(1, 1);
+    cluster.restart(1, left);
+    cluster.write(1, "row");
+    assert_eq!(cluster.settle().len(), 2);
+}
+
+/// The old leader is cut off while it is quiet: it neither answers a barrier nor commits.
+#[test]
+fn a_quiet_leader_that_is_cut_off_leads_no_more() {
+    let cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.hush();
+    cluster.rest();
+    cluster.net.isolate(1);
+    cluster[2].node.suspect(NodeId(1));
+    cluster[3].node.suspect(NodeId(1));
+    until("another one leads", || {
+        [2, 3].iter().any(|n| cluster[*n].group().term().is_some())
+    });
+    let leads = |n: &u32| cluster[*n].group().term().is_some();
+    let second = [2, 3].into_iter().find(leads).unwrap();
+    write_at_once(&cluster, second, 1);
+    assert!(cluster[1].is_quiet(), "it has not heard of it");
+    let barrier = cluster[1].node.read_barrier(GROUP);
+    let refused = cluster.runtime.block_on(barrier);
+    assert!(matches!(refused, Err(Error::NotLeader(_))), "{refused:?}");
+    if let Some(position) = cluster.propose(1, 2, "never") {
+        cluster.net.heal();
+        assert_eq!(cluster.outcome(1, position), Some(Outcome::Lost));
+    }
+    cluster.net.heal();
+    let rows = cluster.settle();
+    assert!(rows.iter().all(|(k, _)| *k != key(2)));
+    cluster.rest();
+}
+
+/// It was stopped while it led, and goes on as if no time had passed.
+#[test]
+fn a_leader_that_was_stopped_neither_answers_a_barrier_nor_commits() {
+    let cluster = Cluster::start(3);
+    cluster.write(0, "row");
+    cluster.settle();
+    let frozen = cluster[1].freeze();
+    until("another one leads", || {
+        [2, 3].iter().any(|n| cluster[*n].group().term().is_some())
+    });
+    let leads = |n: &u32| cluster[*n].group().term().is_some();
+    let second = [2, 3].into_iter().find(leads).unwrap();
+    write_at_once(&cluster, second, 1);
+    // The others can't tell it yet.
+    cluster.net.isolate(1);
+    assert!(
+        cluster[1].group().term().is_some(),
+        "it takes itself for the leader"
+    );
+    let pending = cluster.propose(1, 2, "never").expect("it takes it");
+    let barrier = cluster[1].node.read_barrier(GROUP);
+    drop(frozen);
+    let refused = cluster.runtime.block_on(barrier);
+    assert!(matches!(refused, Err(Error::NotLeader(_))), "{refused:?}");
+    cluster.net.heal();
+    assert_eq!(cluster.outcome(1, pending), Some(Outcome::Lost));
+    let rows = cluster.settle();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|(k, _)| *k != key(2)));
+}
+
 /// Writes more than a segment of the journal holds, then lets it go on these nodes.
 fn fill_and_purge(cluster: &Cluster, keys: std::ops::Range<u64>, on: &[u32]) {
     let large = "x".repeat(200 << 10);

@@ -52,6 +52,15 @@ fn append() -> AppendEntriesRequest<Types> {
     }
 }
 
+fn rest(group: u32) -> Rest {
+    Rest {
+        group: GroupId(group),
+        to: 1 << 33 | 1,
+        vote: vote(5),
+        last: log_id(4, 8),
+    }
+}
+
 fn requests() -> Vec<Request> {
     let offer = Offer {
         id: 9,
@@ -74,6 +83,9 @@ fn requests() -> Vec<Request> {
         Body::Snapshot(chunk),
         Body::Snapshot(SnapshotRequest::End { id: 9, chunks: 4 }),
         Body::Close,
+        Body::Removed(1 << 33 | 2),
+        Body::Rest(vec![rest(3), rest(4)]),
+        Body::Wake(vec![GroupId(3), GroupId(9)]),
     ];
     let request = |body| Request {
         group: GroupId(3),
@@ -95,6 +107,9 @@ fn answers() -> Vec<Answer> {
         Answer::Snapshot(SnapshotAnswer::Next(4)),
         Answer::Snapshot(SnapshotAnswer::Done(vote(5))),
         Answer::Close,
+        Answer::Removed(true),
+        Answer::Rest(vec![true, false]),
+        Answer::Wake(vec![false]),
     ]
 }
 

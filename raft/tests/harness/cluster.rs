@@ -44,6 +44,8 @@ struct Wires {
     lost: u64,
     delay_max: Duration,
     seed: u64,
+    /// Messages that were sent.
+    sent: u64,
 }
 
 impl Net {
@@ -58,10 +60,16 @@ impl Net {
     /// What becomes of one message: it arrives after a time, or is lost.
     fn fate(&self, from: u32, to: u32) -> Option<Duration> {
         let mut wires = self.0.lock();
+        wires.sent += 1;
         let lost = Net::roll(&mut wires, 1000) < wires.lost;
         let max = wires.delay_max.as_micros() as u64;
         let delay = Duration::from_micros(Net::roll(&mut wires, max + 1));
         (!lost && !wires.cut.contains(&(from, to))).then_some(delay)
+    }
+
+    /// How many messages were sent, lost ones too.
+    pub fn sent(&self) -> u64 {
+        self.0.lock().sent
     }
 
     /// From now on messages are lost and delayed.
@@ -132,15 +140,61 @@ impl Transport for Wire {
     }
 }
 
+fn threads() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.worker_threads(THREADS).enable_all();
+    builder.build().unwrap()
+}
+
 /// A running node.
 pub struct Running {
     pub node: Arc<Node>,
     pub journal: Journal,
     disk: MemoryDisk,
     store: Arc<MemoryStore>,
+    /// Its Raft runs here.
+    runtime: Option<Runtime>,
+}
+
+/// Threads of one node.
+const THREADS: usize = 2;
+
+/// A stopped process: no thread of its Raft goes on until the value is dropped.
+pub struct Frozen(#[allow(dead_code)] Vec<std::sync::mpsc::Sender<()>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Running {
+    /// Stops its threads, as a signal does.
+    pub fn freeze(&self) -> Frozen {
+        let runtime = self.runtime.as_ref().expect("it runs");
+        let (stopped, all) = std::sync::mpsc::channel();
+        let stop = |_| {
+            let (go, gone) = std::sync::mpsc::channel::<()>();
+            let stopped = stopped.clone();
+            runtime.spawn(async move {
+                stopped.send(()).expect("it is waited for");
+                // Until the sender is gone.
+                let _ = gone.recv();
+            });
+            go
+        };
+        let frozen = Frozen((0..THREADS).map(stop).collect());
+        (0..THREADS).for_each(|_| all.recv().expect("a thread stops"));
+        frozen
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        let status = self.node.status().into_iter();
+        status.into_iter().any(|s| s.group == GROUP && s.quiet)
+    }
+
     pub fn group(&self) -> Arc<Group> {
         self.node.groups().get(GROUP).expect("it is held")
     }
@@ -170,11 +224,7 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes that hold nothing yet.
     pub fn empty(nodes: u32) -> Cluster {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = threads();
         let mut cluster = Cluster {
             net: Arc::default(),
             nodes: BTreeMap::new(),
@@ -222,11 +272,12 @@ impl Cluster {
             retain_bytes: 2 << 20,
             horizon: Duration::ZERO,
         };
+        let runtime = threads();
         let node = Node::new(
             journal.clone(),
             groups,
             options,
-            self.runtime.handle().clone(),
+            runtime.handle().clone(),
             NodeId(number),
             Arc::new(Wire(self.net.clone(), NodeId(number))),
         );
@@ -239,6 +290,7 @@ impl Cluster {
             journal,
             disk,
             store,
+            runtime: Some(runtime),
         };
         self.nodes.insert(number, running);
     }
@@ -252,8 +304,22 @@ impl Cluster {
             store: running.store.crash(|_, _, _| false),
         };
         self.runtime.block_on(running.node.shutdown());
-        running.journal.close();
+        running.journal.clone().close();
         left
+    }
+
+    /// Lets groups be quiet soon.
+    pub fn hush(&self) {
+        for running in self.nodes.values() {
+            running.node.quiet_after(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until the group is quiet on all nodes.
+    pub fn rest(&self) {
+        until("the group is quiet", || {
+            self.nodes.values().all(|running| running.is_quiet())
+        });
     }
 
     /// The node that can write now, of those that run; waits for one.
@@ -340,7 +406,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for running in std::mem::take(&mut self.nodes).into_values() {
             self.runtime.block_on(running.node.shutdown());
-            running.journal.close();
+            running.journal.clone().close();
         }
     }
 }
