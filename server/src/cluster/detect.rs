@@ -138,7 +138,12 @@ async fn ping(cluster: Arc<Cluster>, node: u32) {
             if member.node == node && Some(member.cluster) == me)
     };
     match asked {
-        Ok(told) if expected(&told) => cluster.heard.note(node, Instant::now()),
+        Ok(told) if expected(&told) => {
+            cluster.heard.note(node, Instant::now());
+            if let Some(parts) = cluster.parts() {
+                parts.raft.heard(NodeId(node));
+            }
+        }
         Ok(_) => {}
         // Nobody listens there: no need to wait for more silence.
         Err(why) => tracing::trace!(node, why, "no answer to a ping"),
