@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft::NodeId;
-use sql::catalog::{NodeState, Placement};
+use sql::catalog::{Catalog, NodeState, Placement};
 use storage::GroupId;
 use tokio::time::Instant;
 
@@ -164,6 +164,7 @@ pub fn seen(cluster: &Cluster, parts: &Parts) -> Seen {
     let mut lost = cluster.heard.lost(&others, after, now);
     lost.retain(|node| !live.contains(node));
     let catalog = parts.engine.catalog();
+    lost.extend(others.iter().filter(|node| is_succeeded(&catalog, **node)));
     let owned = catalog.owners().map(|(_, group)| group);
     let led = |id: GroupId| {
         parts.raft.leader(id)?;
@@ -177,4 +178,13 @@ pub fn seen(cluster: &Cluster, parts: &Parts) -> Seen {
         lost,
         led: all.filter_map(led).collect(),
     }
+}
+
+/// Has another folder taken a node's address, so that it can't come back there? Its own was lost.
+fn is_succeeded(catalog: &Catalog, node: u32) -> bool {
+    let Some(node) = catalog.node(node) else {
+        return false;
+    };
+    let mut later = catalog.nodes().filter(|other| other.number > node.number);
+    later.any(|other| other.address == node.address && other.state != NodeState::Gone)
 }
