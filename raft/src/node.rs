@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use journal::{GroupId, Journal, Position};
+use journal::{GroupId, Index, Journal, Position};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +77,8 @@ pub struct Node {
     sending: Arc<Semaphore>,
     /// Nothing in the journal lay beyond it at open.
     floor: Position,
+    /// How far each group's log reached then.
+    ends: BTreeMap<GroupId, Index>,
     /// Counts the changes of leadership that this node has seen.
     changes: Arc<watch::Sender<u64>>,
     /// Held by who opens or closes a replica: one at a time.
@@ -178,6 +180,14 @@ impl Node {
             .max()
             .unwrap_or_default();
         let (removed, removals) = mpsc::unbounded_channel();
+        // A log may have nothing behind a snapshot.
+        let last = |id| {
+            let state = journal.state(id);
+            let last = state.last.map(|(_, last, _)| last);
+            let end = last.max(state.purged.map(|(_, purged)| purged));
+            Some((id, end?))
+        };
+        let ends = journal.groups().into_iter().filter_map(last).collect();
         let node = Arc::new(Node {
             journal,
             groups,
@@ -191,6 +201,7 @@ impl Node {
             sending: Arc::new(Semaphore::new(SENT_MAX)),
             lag_bytes: AtomicU64::new(LAG_BYTES_MAX),
             floor,
+            ends,
             changes: Arc::new(watch::channel(0).0),
             opening: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
@@ -285,6 +296,11 @@ impl Node {
     /// Positions of groups that are opened begin above it.
     pub(crate) fn floor(&self) -> Position {
         self.floor
+    }
+
+    /// How far the log of each group reached when this node began.
+    pub fn ends(&self) -> &BTreeMap<GroupId, Index> {
+        &self.ends
     }
 
     /// The groups as the rest of the program sees them.

@@ -5,6 +5,7 @@
 //! ```text
 //! start ── join.rs: alone, or taken in by the directory's leader ── identity.rs: the file
 //!   ├── open.rs: a node's groups come to be usable
+//!   ├── claims.rs: what a node says of its journal at the handshake
 //!   ├── serve.rs: what other nodes ask        ask.rs: the questions that are not Raft's
 //!   ├── fellows.rs: what sessions need of the others
 //!   ├── transport.rs: Raft's requests to them
@@ -14,6 +15,7 @@
 //! ```
 
 pub mod ask;
+mod claims;
 mod detect;
 mod directory;
 mod fellows;
@@ -84,6 +86,10 @@ pub struct Cluster {
     /// Addresses that nodes gave at their last handshake: newer than the directory's.
     learned: Mutex<BTreeMap<u32, String>>,
     heard: Heard,
+    /// The processes that nodes were met as.
+    runs: Mutex<BTreeMap<u32, Run>>,
+    /// Names this process.
+    run: u64,
     peers: OnceLock<Arc<Peers>>,
     parts: OnceLock<Parts>,
     questions: Questions,
@@ -91,6 +97,12 @@ pub struct Cluster {
     changed: Notify,
     /// Where SQL and what asks it run.
     sql: Handle,
+}
+
+/// A process of another node.
+struct Run {
+    run: u64,
+    address: String,
 }
 
 /// What is there once the node's groups are open.
@@ -113,6 +125,8 @@ impl Cluster {
             place,
             learned: Mutex::default(),
             heard: Heard::default(),
+            runs: Mutex::default(),
+            run: rand::random(),
             peers: OnceLock::new(),
             parts: OnceLock::new(),
             questions: Questions::default(),

@@ -8,9 +8,10 @@ use sql::catalog::NodeState;
 use storage::{Clock as _, GroupId};
 use tokio::time::Instant;
 
-use super::Cluster;
 use super::ask::{self, Ask, Told};
+use super::claims::Claims;
 use super::fellows::WISH;
+use super::{Cluster, Run};
 use crate::peer::{BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service};
 use crate::system::SystemClock;
 
@@ -51,6 +52,7 @@ impl Service for Cluster {
         if who.node == member.node {
             return Err(format!("node {} is this node itself", who.node));
         }
+        self.check_run(peer)?;
         if !who.address.is_empty() {
             let mut learned = self.learned.lock();
             learned.insert(who.node, who.address.clone());
@@ -68,7 +70,14 @@ impl Service for Cluster {
             address: self.place.address.clone(),
             client_address: self.place.client_address.clone(),
         };
-        Hello::new(identity, SystemClock.unix_micros(), Bytes::new())
+        let claims = match self.parts() {
+            Some(parts) => Claims {
+                run: self.run,
+                ends: parts.raft.ends().clone(),
+            },
+            None => Claims::default(),
+        };
+        Hello::new(identity, SystemClock.unix_micros(), claims.encode())
     }
 
     fn request(
@@ -114,6 +123,45 @@ impl Service for Cluster {
 }
 
 impl Cluster {
+    /// A process that is met for the first time must have what its node has acknowledged to this
+    /// one, and the one before it must have gone silent.
+    fn check_run(&self, peer: &Hello) -> Result<(), String> {
+        let (node, claims) = (peer.identity.node, Claims::decode(&peer.claims));
+        let Some(parts) = self.parts().filter(|_| claims.run != 0) else {
+            return Ok(());
+        };
+        let mut runs = self.runs.lock();
+        if let Some(known) = runs.get(&node) {
+            if known.run == claims.run {
+                return Ok(());
+            }
+            if known.address != peer.identity.address && self.heard.is_live(node) {
+                return Err(format!(
+                    "node {node} runs at {}: a copy of its folder must not run beside it",
+                    known.address
+                ));
+            }
+            // Of a group that this node leads it knows what that one had.
+            let acknowledged = |group: storage::GroupId| {
+                let replicas = parts.raft.replicas(group).into_iter();
+                let of_peer = replicas.filter(move |r| r.node.0 == node);
+                of_peer.filter_map(move |r| Some((group, r.matched?)))
+            };
+            let groups = parts.engine.groups().all().into_iter();
+            let led = groups.filter(|group| group.term().is_some());
+            if let Some(group) = claims.lacks(led.flat_map(|group| acknowledged(group.id()))) {
+                return Err(format!(
+                    "node {node} has lost entries of group {group} that it had: start it with an \
+                     empty folder, it joins under a new number"
+                ));
+            }
+        }
+        let address = peer.identity.address.clone();
+        let run = claims.run;
+        runs.insert(node, Run { run, address });
+        Ok(())
+    }
+
     /// Is the peer another node of this cluster?
     fn is_fellow(&self, peer: &Identity) -> bool {
         self.member()
