@@ -29,6 +29,7 @@ pub async fn keep(cluster: Arc<Cluster>) {
     loop {
         if let Some(parts) = cluster.parts() {
             keeper.look(&cluster, parts).await;
+            cluster.write_book(parts);
         }
         tokio::select! {
             () = cluster.changed.notified() => {}
@@ -187,4 +188,22 @@ fn is_succeeded(catalog: &Catalog, node: u32) -> bool {
     };
     let mut later = catalog.nodes().filter(|other| other.number > node.number);
     later.any(|other| other.address == node.address && other.state != NodeState::Gone)
+}
+
+impl Cluster {
+    /// Keeps the addresses for a start at which the directory can't be read.
+    fn write_book(&self, parts: &Parts) {
+        let catalog = parts.engine.catalog();
+        let me = self.me();
+        let there = |node: &&Arc<sql::catalog::Node>| {
+            node.state != NodeState::Gone && node.number != me && !node.address.is_empty()
+        };
+        let nodes = catalog.nodes().filter(there);
+        let nodes = nodes
+            .map(|node| (node.number, node.address.clone()))
+            .collect();
+        if let Err(error) = self.book.keep(&self.place.data, &nodes) {
+            tracing::warn!(%error, "the addresses of the other nodes are not kept");
+        }
+    }
 }

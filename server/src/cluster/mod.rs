@@ -5,6 +5,7 @@
 //! ```text
 //! start ── join.rs: alone, or taken in by the directory's leader ── identity.rs: the file
 //!   ├── open.rs: a node's groups come to be usable
+//!   ├── book.rs: where the others are
 //!   ├── claims.rs: what a node says of its journal at the handshake
 //!   ├── serve.rs: what other nodes ask        ask.rs: the questions that are not Raft's
 //!   ├── fellows.rs: what sessions need of the others
@@ -15,6 +16,7 @@
 //! ```
 
 pub mod ask;
+mod book;
 mod claims;
 mod detect;
 mod directory;
@@ -44,6 +46,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use self::ask::{Ask, Told};
+use self::book::Book;
 use self::detect::Heard;
 use self::functions::Questions;
 use self::identity::{Member, Stored};
@@ -83,8 +86,7 @@ pub struct Cluster {
     stored: Mutex<Stored>,
     /// Set once this node is a member.
     member: watch::Sender<Option<Member>>,
-    /// Addresses that nodes gave at their last handshake: newer than the directory's.
-    learned: Mutex<BTreeMap<u32, String>>,
+    book: Book,
     heard: Heard,
     /// The processes that nodes were met as.
     runs: Mutex<BTreeMap<u32, Run>>,
@@ -122,8 +124,8 @@ impl Cluster {
         Ok(Arc::new(Cluster {
             member: watch::Sender::new(stored.member),
             stored: Mutex::new(stored),
+            book: Book::of(&place.data),
             place,
-            learned: Mutex::default(),
             heard: Heard::default(),
             runs: Mutex::default(),
             run: rand::random(),
@@ -205,8 +207,8 @@ impl Cluster {
 
     /// Where a node is reached.
     fn address(&self, node: u32) -> Option<String> {
-        if let Some(learned) = self.learned.lock().get(&node) {
-            return Some(learned.clone());
+        if let Some(known) = self.book.find(node) {
+            return Some(known);
         }
         let catalog = self.catalog()?;
         let node = catalog.node(node)?;

@@ -10,6 +10,7 @@ use storage::{Change, Group, GroupId, Groups, Observer, Position};
 use tokio::time::Instant;
 
 use super::Cluster;
+use super::ask::Ask;
 use crate::Failure;
 
 /// Between two looks.
@@ -78,6 +79,7 @@ pub async fn load(
             tracing::warn!("waiting for the directory: no other node has it, or none answers");
             told = true;
         }
+        cluster.meet_seeds().await;
         tokio::time::sleep(PAUSE).await;
     }
     engine.load(GroupId::DIRECTORY)?;
@@ -126,6 +128,14 @@ pub async fn settled(cluster: &Arc<Cluster>) {
 }
 
 impl Cluster {
+    /// Handshakes tell where nodes are that have moved while this one was away.
+    async fn meet_seeds(&self) {
+        for seed in &self.place.seeds {
+            // Who does not answer is asked again.
+            let _ = self.ask_at(seed, &Ask::Ping, PAUSE * 10).await;
+        }
+    }
+
     fn is_settled(&self) -> bool {
         let Some(parts) = self.parts() else {
             return false;

@@ -54,8 +54,7 @@ impl Service for Cluster {
         }
         self.check_run(peer)?;
         if !who.address.is_empty() {
-            let mut learned = self.learned.lock();
-            learned.insert(who.node, who.address.clone());
+            self.book.learn(who.node, &who.address);
         }
         Ok(())
     }
