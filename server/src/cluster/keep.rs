@@ -69,6 +69,8 @@ impl Keeper {
                 self.change(cluster, parts, placement).await;
             } else if !placement.made && parts.raft.leader(id).is_none() {
                 self.make(cluster, parts, placement).await;
+            } else if placement.made {
+                end_removed(cluster, parts, placement).await;
             }
         }
         self.unmade
@@ -100,18 +102,17 @@ impl Keeper {
     async fn change(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) {
         let id = GroupId(placement.group);
         let replicas = parts.raft.replicas(id);
-        let now: BTreeSet<u32> = replicas
-            .iter()
-            .filter(|r| r.voter)
-            .map(|r| r.node.0)
-            .collect();
-        let wanted: BTreeSet<u32> = placement.voters.iter().copied().collect();
-        if now != wanted || replicas.len() != wanted.len() {
-            let voters = wanted.iter().copied().map(NodeId).collect();
-            tracing::info!(group = %id, from = ?now, to = ?wanted, "changing the voters");
-            let changing = parts.raft.change_voters(id, &voters);
+        let are = |voter: bool| -> BTreeSet<u32> {
+            let of = replicas.iter().filter(|replica| replica.voter == voter);
+            of.map(|replica| replica.node.0).collect()
+        };
+        let (voters, learners) = (nodes(&placement.voters), nodes(&placement.learners));
+        if are(true) != numbers(&voters) || are(false) != numbers(&learners) {
+            let (from, to) = (are(true), numbers(&voters));
+            tracing::info!(group = %id, ?from, ?to, "changing the voters");
+            let changing = parts.raft.change_members(id, &voters, &learners);
             match tokio::time::timeout(CHANGE_TIME_MAX, changing).await {
-                Ok(Ok(())) => tracing::info!(group = %id, voters = ?wanted, "changed the voters"),
+                Ok(Ok(())) => tracing::info!(group = %id, voters = ?to, "changed the voters"),
                 Ok(Err(error)) => {
                     tracing::info!(group = %id, %error, "the voters are not changed yet");
                 }
@@ -140,6 +141,29 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Ends this node's replica of a group that is placed elsewhere, once a member confirms it.
+async fn end_removed(cluster: &Cluster, parts: &Parts, placement: &Placement) {
+    let id = GroupId(placement.group);
+    let me = cluster.me();
+    let placed = placement.voters.contains(&me) || placement.learners.contains(&me);
+    if placed || parts.raft.replicas(id).is_empty() {
+        return;
+    }
+    match parts.raft.removed(id, &nodes(&placement.voters)).await {
+        Ok(true) => tracing::info!(group = %id, "this node has it no more"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(group = %id, %error, "a removed replica does not end"),
+    }
+}
+
+fn nodes(of: &[u32]) -> BTreeSet<NodeId> {
+    of.iter().copied().map(NodeId).collect()
+}
+
+fn numbers(of: &BTreeSet<NodeId>) -> BTreeSet<u32> {
+    of.iter().map(|node| node.0).collect()
 }
 
 /// The directory's leader writes what it wants.

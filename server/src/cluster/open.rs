@@ -144,7 +144,8 @@ impl Cluster {
         let me = self.me();
         let groups = parts.engine.groups();
         let here = |placement: &&Arc<sql::catalog::Placement>| {
-            placement.made && placement.voters.contains(&me)
+            let here = placement.voters.contains(&me) || placement.learners.contains(&me);
+            placement.made && here
         };
         catalog.node(me).is_some()
             && self.leader(GroupId::DIRECTORY).is_some()

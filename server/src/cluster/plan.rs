@@ -10,7 +10,7 @@ use storage::GroupId;
 /// Voters of a group unless its owner wants another number.
 pub const REPLICAS: u32 = 3;
 /// Voters of the directory at most; on the other nodes are copies of it.
-const DIRECTORY_VOTERS_MAX: usize = 5;
+const DIRECTORY_VOTERS_MAX: u32 = 5;
 
 /// What the directory's leader knows besides the directory.
 #[derive(Clone, Debug, Default)]
@@ -62,8 +62,9 @@ pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
     // Who was replaced everywhere is gone for good: what its folder has is no longer true.
     let next = catalog.with(&changes);
     let used = |number: u32| next.placements().any(|p| p.voters.contains(&number));
+    let written = next.placement(GroupId::DIRECTORY).is_some();
     for node in nodes {
-        if seen.lost.contains(&node.number) && !used(node.number) {
+        if written && seen.lost.contains(&node.number) && !used(node.number) {
             let gone = Node {
                 state: NodeState::Gone,
                 ..Node::clone(node)
@@ -155,7 +156,7 @@ fn next(
         .collect();
     let mut voters = old.map_or_else(|| now.to_vec(), |old| old.voters.clone());
     let wanted = match group {
-        GroupId::DIRECTORY => nodes.len().min(DIRECTORY_VOTERS_MAX),
+        GroupId::DIRECTORY => count(DIRECTORY_VOTERS_MAX, nodes.len()),
         _ => count(replicas, pinned.len()),
     };
     // Who is lost, or not where it should be, goes when there is another one to come.
@@ -171,20 +172,32 @@ fn next(
     }
     let before = voters.clone();
     fill(&mut voters, wanted, &pinned, seen, load);
-    if wanted > 0 && voters.len() > wanted && group != GroupId::DIRECTORY {
+    if wanted > 0 && voters.len() > wanted {
         drop_some(&mut voters, wanted, seen, load);
     }
     if voters != before || old.is_none() {
         prefer(&mut voters, seen, load);
     }
+    let learners = match group {
+        GroupId::DIRECTORY => others(&voters, nodes),
+        // A second node alone can't vote, but it can have a copy.
+        _ if voters.len() == 1 && pinned.len() == 2 && replicas > 1 => others(&voters, &pinned),
+        _ => Vec::new(),
+    };
     Placement {
         group: group.0,
         replicas,
         regions,
         voters,
-        learners: Vec::new(),
+        learners,
         made: true,
     }
+}
+
+/// The nodes that do not vote.
+fn others(voters: &[u32], nodes: &[&Arc<Node>]) -> Vec<u32> {
+    let numbers = nodes.iter().map(|node| node.number);
+    numbers.filter(|node| !voters.contains(node)).collect()
 }
 
 /// How many voters: an odd number, since a second one alone makes it only worse.
@@ -405,15 +418,27 @@ mod tests {
         world.settle();
         assert_eq!(
             (world.voters(0), world.voters(1)),
-            (vec![1, 2], vec![1]),
+            (vec![1], vec![1]),
             "two voters stop when one of them does"
         );
+        for group in [0, 1] {
+            let placement = world.catalog.placement(GroupId(group)).unwrap();
+            assert_eq!(placement.learners, [2], "it has a copy");
+        }
         world.add_node("c");
         world.settle();
         assert_eq!(
             (world.voters(0), world.voters(1)),
             (vec![1, 2, 3], vec![1, 2, 3])
         );
+        world.add_node("a");
+        world.settle();
+        assert_eq!(world.voters(0).len(), 3);
+        let directory = world.catalog.placement(GroupId::DIRECTORY).unwrap();
+        assert_eq!(directory.learners, [4], "every node has the directory");
+        world.add_node("b");
+        world.settle();
+        assert_eq!(world.voters(0), [1, 2, 3, 4, 5]);
     }
 
     #[test]
