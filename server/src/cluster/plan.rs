@@ -172,6 +172,10 @@ fn next(
     }
     let before = voters.clone();
     fill(&mut voters, wanted, &pinned, seen, load);
+    if voters.len() > before.len() && voters.len().is_multiple_of(2) {
+        // Of those that are wanted only some answer yet.
+        voters.pop();
+    }
     if wanted > 0 && voters.len() > wanted {
         drop_some(&mut voters, wanted, seen, load);
     }
@@ -426,6 +430,10 @@ mod tests {
             assert_eq!(placement.learners, [2], "it has a copy");
         }
         world.add_node("c");
+        world.seen.live.remove(&3);
+        world.settle();
+        assert_eq!(world.voters(0), [1], "the third one does not answer yet");
+        world.seen.live.insert(3);
         world.settle();
         assert_eq!(
             (world.voters(0), world.voters(1)),
