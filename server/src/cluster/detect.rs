@@ -87,7 +87,7 @@ impl Heard {
     }
 
     /// Is the silence of a node so long that it is suspected?
-    fn suspects(&self, node: u32, now: Instant) -> bool {
+    pub fn suspects(&self, node: u32, now: Instant) -> bool {
         let heard = self.0.lock();
         let known = heard.get(&node);
         known.is_some_and(|known| known.silence(now) >= SUSPECT_AFTER)

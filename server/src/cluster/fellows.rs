@@ -8,6 +8,7 @@ use raft::NodeId;
 use sql::cluster::{Alone, Answer, Cluster as Fellows, Done, News, Wish};
 use sql::{Error, state};
 use storage::{GroupId, Groups, Outcome, Position};
+use tokio::time::Instant;
 
 use super::ask::{Ask, Told};
 use super::{ASK_TIME_MAX, Cluster};
@@ -31,7 +32,11 @@ impl Fellows for View {
         match parts.engine.groups().get(group) {
             Some(held) if held.term().is_some() => Some(me),
             // Elected, and not through with what came before: nobody can be asked yet.
-            Some(_) => self.0.leader(group).filter(|node| *node != me),
+            // A silent one leads no more, or not for long.
+            Some(_) => {
+                let leader = self.0.leader(group).filter(|node| *node != me);
+                leader.filter(|node| !self.0.heard.suspects(*node, Instant::now()))
+            }
             // Who should lead a group that is not held here knows who does.
             None => {
                 let catalog = parts.engine.catalog();

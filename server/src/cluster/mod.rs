@@ -63,6 +63,9 @@ pub use self::transport::Way;
 /// How long a question to another node may take.
 pub const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long it may take to open a stream; who needs it looks for another node then.
+const OPEN_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// What the settings say of the cluster.
 #[derive(Clone)]
 pub struct Place {
@@ -265,7 +268,13 @@ impl Cluster {
         };
         let peers = self.peers.get().ok_or_else(unknown)?;
         let address = self.address(node).ok_or_else(unknown)?;
-        peers.open(&address, opening).await
+        let opened = tokio::time::timeout(OPEN_TIME_MAX, peers.open(&address, opening));
+        opened.await.unwrap_or_else(|_| {
+            Err(Unreachable::Unconnected {
+                address,
+                why: format!("no connection was made within {OPEN_TIME_MAX:?}"),
+            })
+        })
     }
 
     /// Asks the node at an address.
