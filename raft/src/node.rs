@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use journal::{GroupId, Index, Journal, Position};
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
 use storage::{Group, Groups, Proposal, Propose};
@@ -449,8 +450,12 @@ impl Node {
             .iter()
             .map(|node| (replica(*node, FIRST_JOIN), ()))
             .collect();
-        let initialized = member.raft.initialize(voters).await;
-        initialized.map_err(|e| failed(e.to_string()))
+        match member.raft.initialize(voters).await {
+            Ok(()) => Ok(()),
+            // Another of the voters was quicker, and has asked this one for its vote.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Makes a group with voters on these nodes (this one among them), whose positions begin
