@@ -196,5 +196,5 @@ fn nodes_of_two_clusters_do_not_meet() {
         .stdout(Stdio::piped());
     let mut node = Waiting(start.spawn().unwrap());
     node.await_ready();
-    assert!(!one.log().contains("changing the voters"), "{}", one.log());
+    assert!(!one.log().contains("changing members"), "{}", one.log());
 }

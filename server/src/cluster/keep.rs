@@ -1,5 +1,5 @@
 //! Brings groups to where the directory wants them. The directory's leader writes what it wants;
-//! the leader of each group changes its voters, one group after the other, and hands over to the
+//! the leader of each group changes its members, one step after the other, and hands over to the
 //! voter that should lead; who is named among the first voters of a new group makes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use raft::NodeId;
 use sql::catalog::{Catalog, NodeState, Placement};
 use storage::GroupId;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::plan::{Seen, plan};
@@ -16,8 +17,12 @@ use super::{Cluster, Parts};
 
 /// Between two looks if nothing is heard of a change.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A change of voters, with the copy that it needs, may take so long; then others have a turn.
-const CHANGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Groups for which something is done at the same time.
+const TASKS_MAX: usize = 8;
+/// A change of voters, with the copy that it needs, may take so long; then it is looked at anew.
+const TASK_TIME_MAX: Duration = Duration::from_secs(60);
+/// Who should lead next may lack so many records.
+const NEAR_RECORDS: u64 = 100;
 /// A voter must have been there for so long before leadership goes to it.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Who is not the first among a new group's voters lets the others make it for so long.
@@ -28,7 +33,7 @@ pub async fn keep(cluster: Arc<Cluster>) {
     let mut keeper = Keeper::default();
     loop {
         if let Some(parts) = cluster.parts() {
-            keeper.look(&cluster, parts).await;
+            keeper.look(&cluster, parts);
             cluster.write_book(parts);
         }
         tokio::select! {
@@ -41,14 +46,28 @@ pub async fn keep(cluster: Arc<Cluster>) {
 /// What is remembered between two looks.
 #[derive(Default)]
 struct Keeper {
+    /// What is under way: one thing at a time for each group.
+    busy: BTreeMap<GroupId, JoinHandle<()>>,
     /// Since when groups are waited for that others should make.
     unmade: BTreeMap<GroupId, Instant>,
     /// Since when nodes have answered without a break.
     there: BTreeMap<u32, Instant>,
 }
 
+/// What this node has to do for a group.
+enum Task {
+    /// Make it.
+    Make,
+    /// Change its members.
+    Change,
+    /// Hand over its leadership.
+    HandOver(u32),
+    /// End the replica here.
+    End,
+}
+
 impl Keeper {
-    async fn look(&mut self, cluster: &Arc<Cluster>, parts: &Parts) {
+    fn look(&mut self, cluster: &Arc<Cluster>, parts: &Parts) {
         let now = Instant::now();
         let mut live = cluster.heard.live(now);
         live.insert(cluster.me());
@@ -57,113 +76,112 @@ impl Keeper {
             self.there.entry(*node).or_insert(now);
         }
         write_plan(cluster, parts);
+        self.busy.retain(|_, task| !task.is_finished());
         let catalog = parts.engine.catalog();
         for placement in catalog.placements() {
             let id = GroupId(placement.group);
-            let leads = parts
-                .engine
-                .groups()
-                .get(id)
-                .is_some_and(|g| g.term().is_some());
-            if leads {
-                self.change(cluster, parts, placement).await;
-            } else if !placement.made && parts.raft.leader(id).is_none() {
-                self.make(cluster, parts, placement).await;
-            } else if placement.made {
-                end_removed(cluster, parts, placement).await;
+            if self.busy.len() >= TASKS_MAX || self.busy.contains_key(&id) {
+                continue;
+            }
+            if let Some(task) = self.task(cluster, parts, placement) {
+                let (cluster, placement) = (cluster.clone(), placement.clone());
+                let doing = async move { cluster.bring(&placement, task).await };
+                self.busy.insert(id, tokio::spawn(doing));
             }
         }
         self.unmade
             .retain(|id, _| catalog.placement(*id).is_some_and(|p| !p.made));
     }
 
-    /// Makes a new group, if this node should.
-    async fn make(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) {
+    fn task(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) -> Option<Task> {
         let id = GroupId(placement.group);
         let me = cluster.me();
-        if !placement.voters.contains(&me) {
-            return;
+        let group = parts.engine.groups().get(id);
+        if group.is_some_and(|group| group.term().is_some()) {
+            return self.task_of_leader(cluster, parts, placement);
+        }
+        if placement.made {
+            let placed = placement.voters.contains(&me) || placement.learners.contains(&me);
+            let held = !parts.raft.replicas(id).is_empty();
+            return (held && !placed).then_some(Task::End);
+        }
+        if parts.raft.leader(id).is_some() || !placement.voters.contains(&me) {
+            return None;
         }
         let since = *self.unmade.entry(id).or_insert_with(Instant::now);
-        if placement.voters.first() != Some(&me) && since.elapsed() < MAKE_AFTER {
-            return;
-        }
-        let above = parts.engine.catalog().as_of(GroupId::DIRECTORY);
-        let voters: Vec<NodeId> = placement.voters.iter().copied().map(NodeId).collect();
-        let making = parts.raft.make(id, above, &voters);
-        match tokio::time::timeout(CHANGE_TIME_MAX, making).await {
-            Ok(Ok(()) | Err(raft::Error::NotLeader(_))) => cluster.note_change(),
-            Ok(Err(error)) => tracing::warn!(group = %id, %error, "a group could not be made"),
-            Err(_) => tracing::warn!(group = %id, "a new group has no leader yet"),
-        }
+        let first = placement.voters.first() == Some(&me);
+        (first || since.elapsed() >= MAKE_AFTER).then_some(Task::Make)
     }
 
-    /// Brings a group that this node leads to its placement.
-    async fn change(&mut self, cluster: &Cluster, parts: &Parts, placement: &Placement) {
-        let id = GroupId(placement.group);
-        let replicas = parts.raft.replicas(id);
-        let are = |voter: bool| -> BTreeSet<u32> {
+    fn task_of_leader(
+        &self,
+        cluster: &Cluster,
+        parts: &Parts,
+        placement: &Placement,
+    ) -> Option<Task> {
+        let replicas = parts.raft.replicas(GroupId(placement.group));
+        let are = |voter: bool| -> BTreeSet<NodeId> {
             let of = replicas.iter().filter(|replica| replica.voter == voter);
-            of.map(|replica| replica.node.0).collect()
+            of.map(|replica| replica.node).collect()
         };
-        let (voters, learners) = (nodes(&placement.voters), nodes(&placement.learners));
-        if are(true) != numbers(&voters) || are(false) != numbers(&learners) {
-            let (from, to) = (are(true), numbers(&voters));
-            tracing::info!(group = %id, ?from, ?to, "changing the voters");
-            let changing = parts.raft.change_members(id, &voters, &learners);
-            match tokio::time::timeout(CHANGE_TIME_MAX, changing).await {
-                Ok(Ok(())) => tracing::info!(group = %id, voters = ?to, "changed the voters"),
-                Ok(Err(error)) => {
-                    tracing::info!(group = %id, %error, "the voters are not changed yet");
-                }
-                Err(_) => tracing::info!(group = %id, "the new voters are not ready yet"),
-            }
-            return;
+        if are(true) != nodes(&placement.voters) || are(false) != nodes(&placement.learners) {
+            return Some(Task::Change);
         }
-        let Some(preferred) = placement.voters.first().copied() else {
-            return;
-        };
+        let preferred = *placement.voters.first()?;
         let catalog = parts.engine.catalog();
-        let active = catalog
-            .node(preferred)
-            .is_some_and(|node| node.state == NodeState::Active);
-        let settled = self
-            .there
-            .get(&preferred)
-            .is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+        let active = catalog.node(preferred)?.state == NodeState::Active;
+        let settled = self.there.get(&preferred)?.elapsed() >= SETTLED_AFTER;
         let near = replicas
             .iter()
-            .any(|r| r.node.0 == preferred && r.lag.is_some_and(|lag| lag < 100));
-        if preferred != cluster.me() && active && settled && near {
-            match parts.raft.transfer(id, NodeId(preferred)).await {
-                Ok(()) => tracing::info!(group = %id, to = preferred, "handed over"),
-                Err(error) => tracing::info!(group = %id, %error, "not handed over"),
-            }
-        }
+            .any(|r| r.node.0 == preferred && r.lag.is_some_and(|lag| lag < NEAR_RECORDS));
+        let goes = preferred != cluster.me() && active && settled && near;
+        goes.then_some(Task::HandOver(preferred))
     }
 }
 
-/// Ends this node's replica of a group that is placed elsewhere, once a member confirms it.
-async fn end_removed(cluster: &Cluster, parts: &Parts, placement: &Placement) {
-    let id = GroupId(placement.group);
-    let me = cluster.me();
-    let placed = placement.voters.contains(&me) || placement.learners.contains(&me);
-    if placed || parts.raft.replicas(id).is_empty() {
-        return;
-    }
-    match parts.raft.removed(id, &nodes(&placement.voters)).await {
-        Ok(true) => tracing::info!(group = %id, "this node has it no more"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(group = %id, %error, "a removed replica does not end"),
+impl Cluster {
+    /// Does what is to be done for a group. What fails is tried again after the next look.
+    async fn bring(&self, placement: &Placement, task: Task) {
+        let Some(parts) = self.parts() else { return };
+        let id = GroupId(placement.group);
+        let (voters, learners) = (nodes(&placement.voters), nodes(&placement.learners));
+        let doing = async {
+            match task {
+                Task::Make => {
+                    let above = parts.engine.catalog().as_of(GroupId::DIRECTORY);
+                    let voters: Vec<NodeId> = voters.iter().copied().collect();
+                    match parts.raft.make(id, above, &voters).await {
+                        Ok(()) | Err(raft::Error::NotLeader(_)) => self.note_change(),
+                        Err(error) => tracing::warn!(group = %id, %error, "not made yet"),
+                    }
+                }
+                Task::Change => {
+                    let (to, copies) = (&placement.voters, &placement.learners);
+                    tracing::info!(group = %id, voters = ?to, learners = ?copies, "changing members");
+                    match parts.raft.change_members(id, &voters, &learners).await {
+                        Ok(()) => tracing::info!(group = %id, voters = ?to, "changed members"),
+                        Err(error) => tracing::info!(group = %id, %error, "not changed yet"),
+                    }
+                }
+                Task::HandOver(to) => match parts.raft.transfer(id, NodeId(to)).await {
+                    Ok(()) => tracing::info!(group = %id, to, "handed over"),
+                    Err(error) => tracing::info!(group = %id, to, %error, "not handed over"),
+                },
+                Task::End => match parts.raft.removed(id, &voters).await {
+                    Ok(true) => tracing::info!(group = %id, "this node has it no more"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(group = %id, %error, "it does not end here"),
+                },
+            }
+        };
+        if tokio::time::timeout(TASK_TIME_MAX, doing).await.is_err() {
+            tracing::info!(group = %id, voters = ?placement.voters, "not where it should be yet");
+        }
     }
 }
 
 fn nodes(of: &[u32]) -> BTreeSet<NodeId> {
     of.iter().copied().map(NodeId).collect()
-}
-
-fn numbers(of: &BTreeSet<NodeId>) -> BTreeSet<u32> {
-    of.iter().map(|node| node.0).collect()
 }
 
 /// The directory's leader writes what it wants.
