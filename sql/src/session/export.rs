@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use storage::GroupId;
 
-use super::portable::{CHANNELS, Parts, Portable, SEQUENCES, STATE, STATEMENT, TOKEN, damaged};
+use super::portable::{
+    CHANNELS, Parts, Portable, SEEN, SEQUENCES, STATE, STATEMENT, TOKEN, damaged,
+};
 use super::prepared::Prepared;
 use super::token::Token;
 use super::{Login, Session, User};
@@ -28,6 +30,7 @@ pub(super) struct Changed {
     pub state: bool,
     pub token: bool,
     pub channels: bool,
+    pub seen: bool,
     statements: BTreeSet<String>,
     /// Was a block open, could the session move?
     told: (bool, bool),
@@ -66,7 +69,7 @@ impl Session {
     /// Can the session go on elsewhere as it is now? After [`super::Step::Elsewhere`]: as it was
     /// when the turn began.
     fn is_portable(&self) -> bool {
-        if self.turn.moving {
+        if self.turn.moving.is_some() {
             return true;
         }
         let transaction = match &self.transaction {
@@ -95,6 +98,7 @@ impl Session {
         out.add(TOKEN, b"", Some(self.token.to_string().as_bytes()));
         out.add(SEQUENCES, b"", Some(&self.sequences_part()));
         out.add(CHANNELS, b"", Some(&self.channels_part()));
+        out.add(SEEN, b"", Some(self.seen_part().to_string().as_bytes()));
         Some(out.done())
     }
 
@@ -110,6 +114,7 @@ impl Session {
             || changed.state
             || changed.token
             || changed.channels
+            || (changed.seen && self.seen_part() != self.seen)
             || !changed.statements.is_empty()
             || self.memory.borrow().changed
             || changed.told != now
@@ -135,6 +140,7 @@ impl Session {
             true => None,
             false => self.export(),
         };
+        self.seen = self.seen_part();
         let told = Changed {
             followed: true,
             told,
@@ -162,14 +168,17 @@ impl Session {
         if changed.channels {
             out.add(CHANNELS, b"", Some(&self.channels_part()));
         }
+        if changed.seen {
+            out.add(SEEN, b"", Some(self.seen_part().to_string().as_bytes()));
+        }
         Some(out.done())
     }
 
     /// Settings and roles at the moment that is told.
     fn standing(&self) -> (&Values, &User) {
         match (&self.turn.block, self.saved.first()) {
-            (Some((values, user)), _) if self.turn.moving => (values, user),
-            (None, Some(saved)) if self.turn.moving => (&saved.values, &saved.user),
+            (Some((values, user)), _) if self.turn.moving.is_some() => (values, user),
+            (None, Some(saved)) if self.turn.moving.is_some() => (&saved.values, &saved.user),
             _ => (&self.values, &self.user),
         }
     }
@@ -177,7 +186,7 @@ impl Session {
     /// The open block at that moment.
     fn open_block(&self) -> Option<Block> {
         let tx = self.transaction.as_ref()?;
-        let open = match self.turn.moving {
+        let open = match self.turn.moving.is_some() {
             true => self.turn.block.is_some(),
             false => self.block,
         };
@@ -209,6 +218,11 @@ impl Session {
             out.text(value);
         }
         let block = self.open_block();
+        let group = self.turn.moving;
+        out.u8(u8::from(group.is_some()));
+        if let Some(group) = group {
+            out.u32(group.0);
+        }
         out.u8(u8::from(block.is_some()));
         if let Some(block) = block {
             out.u32(block.user.0.0);
@@ -229,7 +243,7 @@ impl Session {
         let mut all: BTreeMap<&str, &Arc<Prepared>> = now
             .map(|(name, prepared)| (name.as_str(), prepared))
             .collect();
-        if self.turn.moving {
+        if self.turn.moving.is_some() {
             for (name, former) in self.turn.statements.iter().rev() {
                 match former {
                     Some(former) => all.insert(name, former),
@@ -253,6 +267,20 @@ impl Session {
             out.u32(last);
         }
         out.0
+    }
+
+    /// What the session may have read: where it goes on, it sees that, too.
+    fn seen_part(&self) -> Token {
+        let mut seen = self.seen.clone();
+        if !self.changed.seen {
+            return seen;
+        }
+        for id in &self.read {
+            if let Some(group) = self.engine.groups().get(*id) {
+                seen.add(*id, group.applied());
+            }
+        }
+        seen
     }
 
     fn channels_part(&self) -> Vec<u8> {
@@ -315,6 +343,7 @@ impl Engine {
             .and_then(read_state)
             .ok_or_else(damaged)?;
         let mut session = self.open(login, Some(state.initial()))?;
+        let came_for = state.came_for;
         session.take_state(state)?;
         for (name, body) in portable.keyed(STATEMENT) {
             let name = std::str::from_utf8(name).map_err(|_| damaged())?;
@@ -334,7 +363,11 @@ impl Engine {
         session.take_sequences(sequences).ok_or_else(damaged)?;
         let channels = part(CHANNELS)?;
         session.take_channels(channels).ok_or_else(damaged)?;
+        let seen = std::str::from_utf8(part(SEEN)?).map_err(|_| damaged())?;
+        session.seen = Token::parse(seen)?;
+        session.read = session.seen.iter().map(|(group, _)| group).collect();
         session.idle();
+        session.turn.came_for = came_for;
         Ok(session)
     }
 }
@@ -344,6 +377,7 @@ struct State {
     user: (RoleId, RoleId),
     values: Values,
     reported: Vec<(String, String)>,
+    came_for: Option<GroupId>,
     block: Option<Block>,
 }
 
@@ -374,6 +408,10 @@ fn read_state(bytes: &[u8]) -> Option<State> {
     let user = (RoleId(r.u32()?), RoleId(r.u32()?));
     let values = read_values(&mut r)?;
     let reported = read_pairs(&mut r)?;
+    let came_for = match r.flag()? {
+        true => Some(GroupId(r.u32()?)),
+        false => None,
+    };
     let block = match r.flag()? {
         false => None,
         true => Some(Block {
@@ -390,6 +428,7 @@ fn read_state(bytes: &[u8]) -> Option<State> {
         user,
         values,
         reported,
+        came_for,
         block,
     })
 }

@@ -395,12 +395,16 @@ impl Session {
         if !self.await_token {
             return None;
         }
-        let behind = self.token.iter().find(|(group, position)| {
-            self.engine
-                .groups()
-                .get(*group)
-                .is_some_and(|g| g.applied() < *position)
-        });
+        let behind = self
+            .token
+            .iter()
+            .chain(self.seen.iter())
+            .find(|(group, position)| {
+                self.engine
+                    .groups()
+                    .get(*group)
+                    .is_some_and(|g| g.applied() < *position)
+            });
         if behind.is_none() {
             self.await_token = false;
         }

@@ -14,6 +14,7 @@ mod environment;
 mod export;
 mod extended;
 mod finish;
+mod fresh;
 mod job;
 pub mod notify;
 mod output;
@@ -48,6 +49,7 @@ pub use portable::Portable;
 use prepared::Prepared;
 use simple::Simple;
 pub use step::{Step, Waiting};
+use storage::GroupId;
 use token::Token;
 use turn::Turn;
 pub use user::User;
@@ -120,6 +122,9 @@ pub struct Session {
     reported: BTreeMap<&'static str, String>,
     path: Path,
     token: Token,
+    /// What was read, here and elsewhere: positions where it was elsewhere, and groups.
+    seen: Token,
+    read: Vec<GroupId>,
     /// Positions that must be applied before the next statement (SET freehold.token).
     await_token: bool,
     transaction: Option<Transaction>,
@@ -255,6 +260,8 @@ impl Engine {
                 names: None,
             },
             token: Token::default(),
+            seen: Token::default(),
+            read: Vec::new(),
             await_token: false,
             transaction: None,
             block: false,

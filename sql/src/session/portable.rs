@@ -3,8 +3,9 @@
 //! ```text
 //! all        1 (version), then parts
 //! part       kind, key (length, bytes), 0 | 1 body (length, bytes); without a body it is gone
-//! kind       1 state  2 statement (key: its name)  3 token  4 sequences  5 channels
+//! kind       1 state  2 statement (key: its name)  3 token  4 sequences  5 channels  6 seen
 //! state      session role, role, settings, reported (pairs of texts),
+//!            0 | 1 group for whose leader its turn goes there,
 //!            0 | 1 block: role settings at its beginning, isolation, read only, deferrable, failed,
 //!            start (microseconds since 1970)
 //! settings   three lists of pairs of texts: of the session, local, of the connection
@@ -14,6 +15,7 @@
 //! token      its text form
 //! sequences  pairs of OID and last number, 0 | 1 OID of the last one
 //! channels   their names
+//! seen       what was read, as a token
 //! ```
 //! Numbers are little-endian. Changes have the same form as all: their parts replace those of the
 //! same kind and key.
@@ -30,6 +32,7 @@ pub(super) const STATEMENT: u8 = 2;
 pub(super) const TOKEN: u8 = 3;
 pub(super) const SEQUENCES: u8 = 4;
 pub(super) const CHANNELS: u8 = 5;
+pub(super) const SEEN: u8 = 6;
 
 /// What is known of a session that runs elsewhere: the first export, and changes since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,9 +19,7 @@ use crate::parse::{Statement, TransactionStatement};
 use crate::plan::{self, BindCx, Planned, Tag};
 use crate::session::activity::Doing;
 use crate::session::plans::Key;
-use crate::transaction::{
-    EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait, leader_changed,
-};
+use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait};
 use crate::{Error, Result, state};
 
 /// Attempts of one statement without a wait between them, before others get their turn.
@@ -244,7 +242,13 @@ impl Session {
             true => groups.first().copied(),
             false => None,
         });
-        tx.begin_statement(&groups, writes)
+        let fresh = !tx.keeps_snapshot();
+        tx.begin_statement(&groups, writes)?;
+        if fresh {
+            self.prove_snapshot(&groups, writes)?;
+        }
+        self.has_read(&groups);
+        Ok(())
     }
 
     /// A statement's plan: its own last one, one of the cache, or a new one.
@@ -715,11 +719,11 @@ impl Session {
         }
         let wait = match self.meet(wait) {
             Ok(Met::Wait(wait)) => wait,
-            Ok(Met::Elsewhere(group)) if self.may_leave() => {
-                self.turn.moving = true;
-                return Some(Ok(Step::Elsewhere(group)));
-            }
-            Ok(Met::Elsewhere(_)) => return self.fail(job, leader_changed()),
+            Ok(Met::Elsewhere(group)) => match self.leave(group) {
+                Ok(()) => return Some(Ok(Step::Elsewhere(group))),
+                Err(Stop::Wait(wait) | Stop::Pause(wait)) => wait,
+                Err(Stop::Error(error)) => return self.fail(job, error),
+            },
             Err(error) => return self.fail(job, error),
         };
         if let Wait::Again = wait {

@@ -85,7 +85,7 @@ impl Waiting {
             }
             Wait::Until(time) => (What::Time, Some(time)),
             Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
-            Wait::Wish(signal) => (What::Signal(signal), None),
+            Wait::Signal(signal) | Wait::Wish(signal) => (What::Signal(signal), None),
             // Looked for before ([`super::Session::meet`]).
             Wait::Again | Wait::Leader(_) => (What::Now, None),
             Wait::Group(group) => match engine.group_signal(group) {

@@ -12,7 +12,7 @@ use super::step::Waiting;
 use super::{Portal, Session, Status, User};
 use crate::engine::Led;
 use crate::settings::Values;
-use crate::transaction::{Wait, leader_changed};
+use crate::transaction::{Barriers, Stop, Wait, leader_changed};
 use crate::{Error, Result, state};
 
 /// A statement waits this long for a leader, in microseconds.
@@ -31,8 +31,15 @@ pub(super) struct Turn {
     pub acted: bool,
     /// Prepared statements as they were before it touched them, in order.
     pub statements: Vec<(String, Option<Arc<Prepared>>)>,
-    /// It ended with [`super::Step::Elsewhere`]: what is exported is the state at its beginning.
-    pub moving: bool,
+    /// It ended with [`super::Step::Elsewhere`] for this group: what is exported is the state at its
+    /// beginning.
+    pub moving: Option<GroupId>,
+    /// It was begun at another node, which has sent it here for this group.
+    pub came_for: Option<GroupId>,
+    /// Proofs for the present statement's reads.
+    pub barriers: Barriers,
+    /// One of them has failed: that a group is led here is in doubt.
+    pub unproven: bool,
     /// When its statement gives up waiting for a leader.
     leaderless: Option<u64>,
     /// What the directory's leader was asked for last.
@@ -43,6 +50,8 @@ impl Turn {
     /// Another statement begins.
     pub fn begin_statement(&mut self) {
         (self.leaderless, self.wish) = (None, None);
+        self.unproven = false;
+        self.barriers.clear();
     }
 }
 
@@ -66,7 +75,8 @@ impl Session {
         let turn = &mut self.turn;
         turn.number += 1;
         turn.block = block;
-        (turn.acted, turn.moving) = (false, false);
+        turn.acted = false;
+        (turn.moving, turn.came_for) = (None, None);
         turn.statements.clear();
         turn.begin_statement();
     }
@@ -104,6 +114,7 @@ impl Session {
         let now = self.engine.clock().unix_micros();
         match wait {
             Wait::Leader(group) => match self.engine.led(group) {
+                Led::Here if std::mem::take(&mut self.turn.unproven) => self.pause(group, now),
                 Led::Here => {
                     self.turn.leaderless = None;
                     Ok(Met::Wait(Wait::Again))
@@ -184,6 +195,23 @@ impl Session {
         untouched && !self.turn.acted && !self.is_bound(Some(self.turn.number))
     }
 
+    /// Ends the turn here, for it is run again where the group is led.
+    ///
+    /// # Errors
+    /// 40001 if something would be lost; `Wait` while what the client was told is being proven.
+    pub(super) fn leave(&mut self, group: GroupId) -> std::result::Result<(), Stop> {
+        if !self.may_leave() {
+            return Err(Stop::Error(leader_changed()));
+        }
+        if self.turn.block.is_some()
+            && let Some(tx) = self.transaction.as_mut()
+        {
+            tx.prove_reads()?;
+        }
+        self.turn.moving = Some(group);
+        Ok(())
+    }
+
     /// Will COMMIT do more than the transaction itself?
     pub(super) fn waits_for_commit(&self) -> bool {
         !self.deferred.is_empty() || !self.listens.is_empty() || self.notifications.len() > 0
@@ -208,7 +236,7 @@ impl Session {
     /// The server could not take the session where [`super::Step::Elsewhere`] asks for: the turn
     /// fails with this error, as any other.
     pub fn stay(&mut self) -> Error {
-        self.turn.moving = false;
+        self.turn.moving = None;
         self.simple = None;
         self.current = None;
         self.fail_now();

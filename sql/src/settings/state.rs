@@ -254,6 +254,8 @@ pub struct Effective {
     pub deferrable: bool,
     /// `application_name`.
     pub application_name: String,
+    /// `freehold.read`: what this node has is new enough.
+    pub read_local: bool,
     /// `freehold.trace`.
     pub trace: String,
     /// `log_min_duration_statement` in microseconds, `None` = off.
@@ -305,6 +307,7 @@ impl Effective {
             read_only: text("default_transaction_read_only") == "on",
             deferrable: text("default_transaction_deferrable") == "on",
             application_name: text("application_name").to_owned(),
+            read_local: text("freehold.read") == "local",
             trace: text("freehold.trace").to_owned(),
             log_min_duration: text("log_min_duration_statement")
                 .parse::<i64>()

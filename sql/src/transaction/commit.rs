@@ -41,9 +41,10 @@ impl Transaction {
     ///
     /// # Errors
     /// 40001 when what it relied on has changed or the leader has; `Wait` when a name that it
-    /// uses must be reserved again first.
+    /// uses must be reserved again first, and while what it has read is being proven.
     pub fn commit(&mut self, identity: &Identity) -> Result<Committed, Stop> {
         if !self.has_written() {
+            self.prove_leaders()?;
             let hold = self.held();
             self.release_all();
             return Ok(Committed {

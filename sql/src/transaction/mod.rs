@@ -7,6 +7,7 @@
 mod commit;
 mod locks;
 mod modes;
+mod proof;
 mod reads;
 mod scan;
 mod side;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use commit::{Committed, Identity};
 pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
+pub(crate) use proof::{Barriers, Proven};
 pub use side::{Allocations, Granted};
 pub use snapshot::Snapshot;
 pub use stop::{Stop, Wait};
@@ -113,6 +115,7 @@ pub struct Transaction {
     /// It has locked more than tables against being dropped, written, or told its id: it can't be
     /// begun again unnoticed.
     touched: bool,
+    unproven: proof::Unproven,
     /// Reads under a lock that were newer than the snapshot: where they were made.
     seen: BTreeMap<(u32, Bytes), Position>,
     events: Vec<storage::Event>,
@@ -160,6 +163,7 @@ impl Transaction {
             writes: writes::Writes::new(engine.limits().write_memory_bytes),
             reads: reads::Reads::default(),
             touched: false,
+            unproven: proof::Unproven::default(),
             seen: BTreeMap::new(),
             events: Vec::new(),
             event_bytes: 0,

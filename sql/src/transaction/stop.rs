@@ -33,6 +33,8 @@ pub enum Wait {
     Again,
     /// The group is made and led here.
     Group(GroupId),
+    /// Something that comes once.
+    Signal(Signal),
     /// The directory's leader has answered, and what it has done is applied here.
     Wish(Signal),
     /// The group is led here. The session looks who leads it: it goes there, or waits until
@@ -56,6 +58,7 @@ impl std::fmt::Debug for Wait {
             Wait::Feed(until) => write!(f, "Feed({until:?})"),
             Wait::Again => f.write_str("Again"),
             Wait::Group(group) => write!(f, "Group({group})"),
+            Wait::Signal(_) => f.write_str("Signal"),
             Wait::Wish(_) => f.write_str("Wish"),
             Wait::Leader(group) => write!(f, "Leader({group})"),
         }

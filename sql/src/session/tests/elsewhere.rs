@@ -168,7 +168,8 @@ fn an_open_block_that_has_only_read_goes_along() {
     assert_eq!(root.rows("select current_setting('my.in', true)"), "NULL");
     assert_eq!(root.rows("show my.out"), "out");
     pair.sync();
-    assert_eq!(pair.a.client("app").rows("select count(*) from t"), "1");
+    let mut root = pair.a.client("postgres");
+    assert_eq!(root.rows("select count(*) from app.t"), "1");
 }
 
 #[test]

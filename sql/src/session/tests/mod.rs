@@ -12,6 +12,7 @@ mod node;
 mod owners;
 mod pair;
 mod protocol;
+mod reads;
 mod settings;
 
 pub(crate) use node::{Client, Node};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use storage::{GroupId, Groups, Local, ManualClock, MemoryStore, Position};
+use storage::{GroupId, Local, ManualClock, MemoryStore, Position};
 
 use super::node::{Node, Registered};
 use crate::cluster::{Answer, Cluster, Done, News, Wish};
@@ -15,12 +15,15 @@ use crate::transaction::leader_changed;
 /// What both nodes know of each other.
 #[derive(Default)]
 pub(crate) struct Script {
-    nodes: OnceLock<[Arc<Groups>; 2]>,
+    nodes: OnceLock<[Arc<Local>; 2]>,
     engines: OnceLock<[Arc<Engine>; 2]>,
     /// Nobody knows who leads, and nobody answers.
     pub cut: AtomicBool,
     /// Barriers asked for.
     pub barriers: AtomicUsize,
+    /// Barriers wait for the test.
+    pub held: AtomicBool,
+    waiting: Mutex<Vec<(usize, GroupId, Done<Position>)>>,
     /// Wishes that were asked.
     pub wishes: Mutex<Vec<Wish>>,
     /// What was told to the other node.
@@ -33,16 +36,28 @@ impl Script {
             return None;
         }
         let nodes = self.nodes.get()?;
-        let leads = |groups: &Arc<Groups>| groups.get(group).is_some_and(|g| g.term().is_some());
+        let group = |node: &Arc<Local>| node.groups().get(group);
+        let leads = |node: &Arc<Local>| group(node).is_some_and(|g| g.term().is_some());
         nodes.iter().position(leads)
     }
 
     fn pass(&self, node: usize, group: GroupId, done: Done<Position>) {
-        let group = self.nodes.get().and_then(|nodes| nodes[node].get(group));
+        let group = self
+            .nodes
+            .get()
+            .and_then(|nodes| nodes[node].groups().get(group));
         done(match group {
             Some(group) if self.leader(group.id()) == Some(node) => Ok(group.applied()),
             _ => Err(leader_changed()),
         });
+    }
+
+    /// Lets barriers pass, or fail if leadership has gone.
+    pub fn release(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for (node, group, done) in waiting {
+            self.pass(node, group, done);
+        }
     }
 }
 
@@ -63,7 +78,10 @@ impl Cluster for Seen {
 
     fn barrier(&self, group: GroupId, done: Done<Position>) {
         self.script.barriers.fetch_add(1, Ordering::SeqCst);
-        self.script.pass(self.index, group, done);
+        match self.script.held.load(Ordering::SeqCst) {
+            true => self.script.waiting.lock().push((self.index, group, done)),
+            false => self.script.pass(self.index, group, done),
+        }
     }
 
     fn ask_directory(&self, wish: Wish, done: Done<Answer>) {
@@ -110,8 +128,8 @@ impl Pair {
             let none = |_: &Arc<Local>| Registered::default();
             Node::among(local, clock.clone(), Limits::default(), cluster, none)
         });
-        let groups = [&a, &b].map(|node| node.local.groups().clone());
-        assert!(script.nodes.set(groups).is_ok());
+        let nodes = [&a, &b].map(|node| node.local.clone());
+        assert!(script.nodes.set(nodes).is_ok());
         let engines = [a.engine.clone(), b.engine.clone()];
         assert!(script.engines.set(engines).is_ok());
         a.local.lead(GroupId::DIRECTORY).expect("the directory");
