@@ -10,6 +10,7 @@ mod demo;
 mod drivers;
 mod feed;
 mod fixtures;
+mod http;
 mod isolation;
 mod psql;
 mod start;

@@ -106,7 +106,7 @@ fn cancelling_ends_what_runs_and_needs_the_key() {
 
 #[test]
 fn an_end_by_sigterm_says_so_to_idle_and_busy_clients() {
-    let mut program = Program::start();
+    let mut program = Program::start_with(Security::Trust, &["--drain-timeout=100ms"]);
     let mut idle = program.place().session(SUPERUSER);
     let mut busy = program.place().session(SUPERUSER);
     let mut open = program.place().session(SUPERUSER);

@@ -22,12 +22,32 @@ impl Node {
     /// The failure detector suspects a node: the groups that it leads elect another now. A false
     /// alarm does no harm, for no voter that hears the leader grants a vote.
     pub fn suspect(&self, node: NodeId) {
+        if self.abstains() {
+            return;
+        }
         for member in self.members() {
             let suspected = member.leader() == Some(node) && node != self.me;
             if suspected && !member.electing.swap(true, Ordering::AcqRel) {
                 self.runtime.spawn(elect(member, node));
             }
         }
+    }
+}
+
+impl Node {
+    /// This node stands for no election from now on, or does again. It votes for others, goes on
+    /// to lead what it leads, and takes what is handed to it: a group whose leader has begun to
+    /// hand over can't go on with the old one.
+    pub fn abstain(&self, abstains: bool) {
+        self.abstains.store(abstains, Ordering::Release);
+        for member in self.members() {
+            member.raft.runtime_config().elect(!abstains);
+        }
+    }
+
+    /// Does it stand for no election?
+    pub fn abstains(&self) -> bool {
+        self.abstains.load(Ordering::Acquire)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{GroupId, Index, Record};
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition};
@@ -51,6 +52,9 @@ pub struct ReplicaStatus {
     pub matched: Option<Index>,
     /// Records of the leader's log that it does not have yet.
     pub lag: Option<u64>,
+    /// How long ago it answered the leader, or its node was heard of; of others only the leader
+    /// tells it.
+    pub heard: Option<Duration>,
 }
 
 impl Node {
@@ -85,6 +89,13 @@ impl Node {
                     Some(_) => matched.map(|m| last.saturating_sub(m.map_or(0, |m| m + 1))),
                     None => None,
                 },
+                heard: metrics.heartbeat.as_ref().and_then(|heard| {
+                    let answered = heard.get(id).copied().flatten();
+                    let answered = answered.map(|last| last.elapsed());
+                    // A quiet group has no heartbeats.
+                    let node = self.heard_since(node_of(*id));
+                    answered.into_iter().chain(node).min()
+                }),
             }
         };
         members.nodes().map(status).collect()

@@ -95,6 +95,8 @@ pub struct Node {
     /// Where replicas are named that others say were removed.
     removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
     removals: Mutex<Option<mpsc::UnboundedReceiver<(GroupId, ReplicaId)>>>,
+    /// This node stands for no election.
+    pub(crate) abstains: AtomicBool,
 }
 
 /// This node's replica of one group.
@@ -189,6 +191,7 @@ impl Node {
             Some((id, end?))
         };
         let ends = journal.groups().into_iter().filter_map(last).collect();
+        let started = groups.clock().unix_micros();
         let node = Arc::new(Node {
             journal,
             groups,
@@ -206,11 +209,15 @@ impl Node {
             changes: Arc::new(watch::channel(0).0),
             opening: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
-            checkpoints: Mutex::default(),
             heard: Mutex::default(),
             quiet_after: Mutex::new(QUIET_AFTER),
             removed,
             removals: Mutex::new(Some(removals)),
+            checkpoints: Mutex::new(Checkpoints {
+                last: started,
+                ..Checkpoints::default()
+            }),
+            abstains: false.into(),
         });
         node.groups.attach(node.propose());
         node
@@ -406,6 +413,7 @@ impl Node {
         let raft = Raft::build(me, config()?, network, log, machine)
             .await
             .map_err(|fatal| Error::Raft(id, fatal.to_string()))?;
+        raft.runtime_config().elect(!self.abstains());
         raft.run();
         let activity = Activity::new(raft.clone());
         let watching = watch_leadership(raft.clone(), me, leadership, activity.clone());

@@ -49,7 +49,7 @@ pub struct Checkpoints {
     pub count: u64,
     /// How long that took, all together.
     pub took: Duration,
-    /// When the last one was, in microseconds since 1970; 0: none yet.
+    /// When the last one was, in microseconds since 1970; before the first: the node's start.
     pub last: u64,
 }
 
@@ -137,6 +137,12 @@ impl Node {
             Some(last) => others[last],
             None => Some(Duration::ZERO),
         }
+    }
+
+    /// How long ago a node was heard of.
+    pub(crate) fn heard_since(&self, node: NodeId) -> Option<Duration> {
+        let heard = self.heard.lock();
+        heard.get(&node).map(|heard| heard.elapsed())
     }
 
     /// A node was heard of, whatever it said: the connections between nodes know more of that

@@ -19,6 +19,7 @@ pub mod cert;
 pub mod check;
 pub mod cluster;
 pub mod demo;
+pub mod drain;
 pub mod dump;
 pub mod http;
 pub mod logging;

@@ -9,6 +9,7 @@ use server::check::{self, CheckFlags};
 use server::cluster::init::{self, InitFlags};
 use server::cluster::local::{self, ClusterFlags};
 use server::demo::{self, DemoFlags, ServiceFlags};
+use server::drain::{self, DrainFlags};
 use server::dump::{self, DumpCommand};
 use server::settings::Flags;
 use server::{Failure, explain, logging, start};
@@ -40,6 +41,8 @@ enum Command {
     Init(InitFlags),
     /// Runs a cluster for development on this machine, until Ctrl-C.
     Cluster(ClusterFlags),
+    /// Hands over what a running node leads, so that it can be ended without anybody waiting.
+    Drain(DrainFlags),
     /// Checks a stopped node: every checksum, and its tables against its journal. Exit code 0:
     /// nothing is wrong, 1: something is, 2: it could not be checked.
     Check(CheckFlags),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Cluster(flags) => local::main(&flags),
         Command::Check(flags) => return judged(check::main(&flags)),
         Command::Dump(command) => return judged(dump::main(&command)),
+        Command::Drain(flags) => drain::main(&flags),
         Command::Cert(command) => cert::main(&command),
         Command::Demo(flags) => demo::main(&flags),
         Command::DemoService(flags) => demo::service(flags),

@@ -26,6 +26,12 @@ impl Sessions {
         }
     }
 
+    /// The sessions that are idle end with 57P01; those that run something go on.
+    pub fn retire_idle(&self) {
+        let sessions = self.engine.activities().all();
+        sessions.iter().for_each(|activity| activity.retire());
+    }
+
     /// Every session ends with 57P01.
     pub fn terminate_all(&self) {
         self.engine

@@ -79,6 +79,9 @@ pub struct Flags {
     /// Time within which a client must have authenticated [default: 60s].
     #[arg(long, env = "FREEHOLD_AUTHENTICATION_TIMEOUT", value_name = "TIME")]
     pub authentication_timeout: Option<Time>,
+    /// At the end statements and open transactions may go on for so long [default: 10s].
+    #[arg(long, env = "FREEHOLD_DRAIN_TIMEOUT", value_name = "TIME")]
+    pub drain_timeout: Option<Time>,
     /// Where tables are kept: lsm or sled [default: lsm]. Fixed on the first start.
     #[arg(long, env = "FREEHOLD_TABLE_STORE", value_name = "KIND")]
     pub table_store: Option<String>,
@@ -243,6 +246,8 @@ pub struct Settings {
     pub connections_max: u32,
     /// Time to authenticate.
     pub authentication_timeout: Duration,
+    /// What runs at the end may go on for so long.
+    pub drain_timeout: Duration,
     /// The table store's kind.
     pub table_store: storage::StoreKind,
     /// Block cache in bytes.
@@ -315,6 +320,7 @@ impl Flags {
             replace_after: self.replace_after.or(file.replace_after),
             max_connections: self.max_connections.or(file.max_connections),
             authentication_timeout: self.authentication_timeout.or(file.authentication_timeout),
+            drain_timeout: self.drain_timeout.or(file.drain_timeout),
             table_store: self.table_store.or(file.table_store),
             cache_size: self.cache_size.or(file.cache_size),
             checkpoint_timeout: self.checkpoint_timeout.or(file.checkpoint_timeout),
@@ -385,6 +391,7 @@ impl Flags {
             tls: tls_files(self.tls_cert, self.tls_key)?,
             connections_max,
             authentication_timeout: time_or(self.authentication_timeout, 60),
+            drain_timeout: time_or(self.drain_timeout, 10),
             table_store: store_kind(self.table_store.as_deref().unwrap_or("lsm"))?,
             cache_bytes,
             checkpoint_timeout: time_or(self.checkpoint_timeout, 30),

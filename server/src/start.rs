@@ -11,7 +11,7 @@ use sql::engine::{Engine, Limits, Parts};
 use sql::meter::Latencies;
 use storage::{Groups, StoreOptions};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use crate::Failure;
 use crate::authenticate::Login;
 use crate::changes::{self, FeedMeter, MeteredFeed};
 use crate::cluster::{self, Cluster};
+use crate::drain::{Control, Drain};
 use crate::http::{self, Http, Stage, Told};
 use crate::peer::{self, PeerTls};
 use crate::serve::Sessions;
@@ -34,6 +35,14 @@ const RAFT_THREADS: usize = 2;
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Connections that are kept for superusers, as `superuser_reserved_connections` says.
 const SUPERUSER_CONNECTIONS: u32 = 3;
+/// Sessions that are told to end have ended by then.
+const SESSIONS_END: Duration = Duration::from_secs(10);
+/// Between two looks at which sessions have come to be idle.
+const SESSIONS_LOOK: Duration = Duration::from_millis(10);
+/// What a node says of itself before clients can connect.
+const OPENS: &str = "it opens its files";
+/// What it says while it is in no cluster.
+const WAITS: &str = "it waits for a cluster to take it in, or for freehold init";
 /// The role that the first start makes.
 const SUPERUSER: &str = "postgres";
 /// Between two looks at recorded outcomes that are too old.
@@ -58,7 +67,7 @@ pub fn main(settings: Settings) -> Result<(), Failure> {
         out.flush()?;
         ending.asked().await;
         tracing::info!("shutting down");
-        node.stop().await;
+        node.stop_within(ending.asked()).await;
         Ok(())
     })
 }
@@ -110,7 +119,13 @@ pub struct Node {
     peers: Option<JoinHandle<()>>,
     listening: JoinHandle<()>,
     ending: watch::Sender<bool>,
+    /// Ends the connections of other nodes.
+    parting: watch::Sender<bool>,
     http: Option<Http>,
+    sessions: Arc<Sessions>,
+    drain: Arc<Drain>,
+    control: Option<Control>,
+    drain_timeout: Duration,
 }
 
 impl Node {
@@ -135,6 +150,7 @@ impl Node {
         let listener = bind("--listen", settings.listen).await?;
         let address = listener.local_addr()?;
         let http = settings.http.map(http::serve).transpose()?;
+        enter(&http, Stage::Starting(OPENS));
         let raft_runtime = Builder::new_multi_thread()
             .thread_name("raft")
             .worker_threads(RAFT_THREADS)
@@ -142,7 +158,10 @@ impl Node {
             .build()?;
         let (ending, ended) = watch::channel(false);
         let used = cluster::is_used(&settings.data);
-        let (cluster, peers) = connect(settings, address, used, &raft_runtime, &ended).await?;
+        let (parting, parted) = watch::channel(false);
+        let runtime = raft_runtime.handle();
+        let (cluster, peers) = connect(settings, address, used, runtime, parted, &http).await?;
+        enter(&http, Stage::Starting(OPENS));
         let fsyncs: Arc<Latencies> = Arc::default();
         let journal = open_journal(settings, &fsyncs)?;
         let groups = open_tables(settings)?;
@@ -170,13 +189,11 @@ impl Node {
             tls,
             connections_max: settings.connections_max as usize,
             authentication_timeout: settings.authentication_timeout,
+            shutdown_grace: settings.drain_timeout + SESSIONS_END,
             ..wire::Config::default()
         };
-        let closing = sessions.clone();
-        let until = async move {
-            told(ended).await;
-            closing.terminate_all();
-        };
+        let drain = Drain::new(raft.clone());
+        let control = Control::listen(&settings.data, drain.clone());
         let keeper = raft.clone();
         let mut tasks = vec![raft_runtime.spawn(async move {
             if let Err(error) = keeper.keep().await {
@@ -191,17 +208,23 @@ impl Node {
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
         }
-        let listening = tokio::spawn(wire::run(listener, config, login, sessions, until));
-        if let Some(http) = &http {
-            http.enter(Stage::Serving(Told {
-                journal: journal.clone(),
-                fsyncs,
-                raft: raft.clone(),
-                engine,
-                feed,
-                connections_max: settings.connections_max,
-            }));
-        }
+        let listening = tokio::spawn(wire::run(
+            listener,
+            config,
+            login,
+            sessions.clone(),
+            told(ended),
+        ));
+        let told = Told {
+            journal: journal.clone(),
+            fsyncs,
+            raft: raft.clone(),
+            engine,
+            drain: drain.clone(),
+            feed,
+            connections_max: settings.connections_max,
+        };
+        enter(&http, Stage::Serving(told));
         tracing::info!(%address, data = %settings.data.display(), "ready");
         Ok(Node {
             address,
@@ -212,24 +235,34 @@ impl Node {
             peers,
             listening,
             ending,
+            parting,
             http,
+            sessions,
+            drain,
+            control,
+            drain_timeout: settings.drain_timeout,
         })
     }
 
-    /// Ends in order: tells the clients (57P01), writes a checkpoint, closes the journal.
-    pub async fn stop(mut self) {
-        if let Some(http) = &self.http {
-            http.enter(Stage::Ending);
-        }
-        self.ending.send_replace(true);
-        if let Err(error) = (&mut self.listening).await {
-            tracing::warn!(%error, "the listener did not end in order");
-        }
+    /// Ends in order: hands over what it leads, lets the clients come to an end (57P01), writes a
+    /// checkpoint, closes the journal.
+    pub async fn stop(self) {
+        self.stop_within(std::future::pending()).await;
+    }
+
+    /// The same; when `hurry` resolves, clients get no more time.
+    pub async fn stop_within(mut self, hurry: impl Future<Output = ()>) {
+        // Nobody asks for more from now on.
+        drop(self.control.take());
+        self.drain.begin().await;
+        self.end_sessions(hurry).await;
+        enter(&self.http, Stage::Ending);
         self.tasks.iter().for_each(JoinHandle::abort);
         if let Err(error) = self.raft.checkpoint().await {
             tracing::warn!(%error, "no checkpoint at the end; the journal will be replayed");
         }
         self.raft.shutdown().await;
+        self.parting.send_replace(true);
         if let Some(peers) = self.peers.take()
             && let Err(error) = peers.await
         {
@@ -244,6 +277,41 @@ impl Node {
         drop(self);
         if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
             tracing::warn!(%error, "the journal did not close in order");
+        }
+    }
+}
+
+impl Node {
+    /// Closes the listener and waits for the sessions: one that is idle ends at once, the others
+    /// when they come to be, or when their time is over.
+    async fn end_sessions(&mut self, hurry: impl Future<Output = ()>) {
+        self.ending.send_replace(true);
+        let sessions = self.sessions.clone();
+        let retiring = async {
+            loop {
+                sessions.retire_idle();
+                tokio::time::sleep(SESSIONS_LOOK).await;
+            }
+        };
+        let grace = async {
+            tokio::select! {
+                () = retiring => {}
+                () = tokio::time::sleep(self.drain_timeout) => {}
+                () = hurry => {}
+            }
+            loop {
+                sessions.terminate_all();
+                tokio::time::sleep(SESSIONS_LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut self.listening => {
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "the listener did not end in order");
+                }
+            }
+            () = grace => {}
         }
     }
 }
@@ -263,7 +331,14 @@ async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     })?)
 }
 
-/// Returns at the end of the node.
+/// Who asks over HTTP is told, if anybody can ask.
+fn enter(http: &Option<Http>, stage: Stage) {
+    if let Some(http) = http {
+        http.enter(stage);
+    }
+}
+
+/// Returns when it is said that something ends.
 async fn told(mut ended: watch::Receiver<bool>) {
     // An error means that the node is dropped: then it ends, too.
     let _ = ended.wait_for(|ended| *ended).await;
@@ -274,8 +349,9 @@ async fn connect(
     settings: &Settings,
     client_address: SocketAddr,
     used: bool,
-    runtime: &Runtime,
-    ended: &watch::Receiver<bool>,
+    runtime: &Handle,
+    parted: watch::Receiver<bool>,
+    http: &Option<Http>,
 ) -> Result<(Arc<Cluster>, Option<JoinHandle<()>>), Failure> {
     let mut place = cluster::Place {
         data: settings.data.clone(),
@@ -303,7 +379,7 @@ async fn connect(
     tls.check(listening)?;
     tracing::info!(address = place.address, "listening for other nodes");
     let cluster = Cluster::of(place, used)?;
-    let serving = peer::listen(listener, cluster.clone(), tls.clone(), told(ended.clone()));
+    let serving = peer::listen(listener, cluster.clone(), tls.clone(), told(parted));
     let peers = runtime.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "other nodes are not served");
@@ -315,7 +391,10 @@ async fn connect(
     match cluster.member() {
         Some(_) => {}
         None if settings.join.is_empty() => cluster.found()?,
-        None => drop(cluster.wait_for_member().await?),
+        None => {
+            enter(http, Stage::Starting(WAITS));
+            cluster.wait_for_member().await?;
+        }
     }
     Ok((cluster, Some(peers)))
 }

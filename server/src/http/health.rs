@@ -14,7 +14,7 @@ const BEHIND_MAX: Duration = Duration::from_secs(10);
 pub fn reasons(stage: &Stage) -> Vec<String> {
     match stage {
         Stage::Starting(why) => vec![format!("the node is starting: {why}")],
-        Stage::Serving(told) => directory(told).into_iter().collect(),
+        Stage::Serving(told) => draining(told).into_iter().chain(directory(told)).collect(),
         Stage::Ending => vec!["the node is ending".into()],
     }
 }
@@ -22,6 +22,12 @@ pub fn reasons(stage: &Stage) -> Vec<String> {
 /// The body of `/health/ready`.
 pub fn body(reasons: &[String]) -> Value {
     json!({ "ready": reasons.is_empty(), "reasons": reasons })
+}
+
+fn draining(told: &Told) -> Option<String> {
+    told.drain
+        .is_draining()
+        .then(|| "the node is draining".into())
 }
 
 /// Roles, grants and placements are in the directory: who knows it and its leader can serve.

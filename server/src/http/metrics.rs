@@ -27,6 +27,12 @@ pub fn collect(stage: &Stage) -> String {
         u8::from(ready),
     );
     if let Stage::Serving(told) = stage {
+        text.single(
+            "freehold_draining",
+            Kind::Gauge,
+            "Whether the node gives away what it leads (freehold drain, SIGTERM).",
+            u8::from(told.drain.is_draining()),
+        );
         sessions(told, &mut text);
         statements(told, &mut text);
         journal(told, &mut text);
@@ -170,14 +176,13 @@ fn tables(told: &Told, text: &mut Text) {
         "Time that checkpoints took, all together.",
         checkpoints.took.as_secs_f64(),
     );
-    if checkpoints.count > 0 {
-        text.single(
-            "freehold_checkpoint_last_timestamp_seconds",
-            Kind::Gauge,
-            "When the last checkpoint was complete, in seconds since 1970.",
-            seconds(checkpoints.last),
-        );
-    }
+    text.single(
+        "freehold_checkpoint_last_timestamp_seconds",
+        Kind::Gauge,
+        "When the last checkpoint was complete, in seconds since 1970; the node's start before the \
+         first.",
+        seconds(checkpoints.last),
+    );
 }
 
 fn feed(told: &Told, text: &mut Text) {

@@ -35,6 +35,7 @@ use tokio::time::timeout;
 
 use crate::Failure;
 use crate::changes::FeedMeter;
+use crate::drain::Drain;
 
 /// Connections at once; one more is closed without a word.
 const CONNECTIONS_MAX: usize = 64;
@@ -58,6 +59,8 @@ pub struct Told {
     pub raft: Arc<raft::Node>,
     /// Its sessions.
     pub engine: Arc<Engine>,
+    /// Whether it gives its leaderships away.
+    pub drain: Arc<Drain>,
     /// Who reads its feed.
     pub feed: Arc<FeedMeter>,
     /// `--max-connections`.
@@ -92,7 +95,7 @@ pub fn serve(address: SocketAddr) -> Result<Http, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let stage = Arc::new(RwLock::new(Stage::Starting("it opens its files")));
+    let stage = Arc::new(RwLock::new(Stage::Starting("it has just begun")));
     let (ending, ended) = oneshot::channel();
     let shown = stage.clone();
     let run = move || {

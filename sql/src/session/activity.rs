@@ -127,6 +127,22 @@ impl Activity {
         self.interrupt(TERMINATED);
     }
 
+    /// The session ends (57P01) if it runs nothing and no transaction is open. What it begins
+    /// meanwhile does not come to run.
+    pub fn retire(&self) {
+        let shown = self.shown.lock();
+        let idle = shown.doing == Doing::Idle;
+        if idle {
+            // With the lock held: a statement says that it runs before it looks at this.
+            self.reason.fetch_max(TERMINATED, Ordering::SeqCst);
+            self.cancel.store(true, Ordering::SeqCst);
+        }
+        drop(shown);
+        if idle {
+            self.interrupt(TERMINATED);
+        }
+    }
+
     /// Must the session end?
     pub fn is_terminated(&self) -> bool {
         self.reason.load(Ordering::SeqCst) == TERMINATED
