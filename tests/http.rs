@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Program, SUPERUSER, Security, Session, command, report, run};
+use tests::{Program, SUPERUSER, Security, Session, command, eventually, report, run};
 
 /// What must happen has happened by then.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CONNECTIONS_MAX: usize = 64;
 
 /// One answer.
-struct Response {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
+pub struct Response {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 /// Sends bytes and reads to the end of the connection; `None` if there is no answer.
@@ -55,7 +55,7 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> Option<Response> {
     exchange(address, request.as_bytes())
 }
 
-fn get(address: SocketAddr, path: &str) -> Response {
+pub fn get(address: SocketAddr, path: &str) -> Response {
     let response = ask(address, "GET", path).expect("it answers");
     let length = response.body.len().to_string();
     assert_eq!(response.headers["content-length"], length);
@@ -63,7 +63,7 @@ fn get(address: SocketAddr, path: &str) -> Response {
 }
 
 /// The status of `/health/ready` and its reasons.
-fn ready(address: SocketAddr) -> (u16, Vec<String>) {
+pub fn ready(address: SocketAddr) -> (u16, Vec<String>) {
     let response = get(address, "/health/ready");
     let body: Value = serde_json::from_str(&response.body).expect("a JSON body");
     let reasons = body["reasons"].as_array().expect("reasons").iter();
@@ -73,15 +73,6 @@ fn ready(address: SocketAddr) -> (u16, Vec<String>) {
     assert_eq!(body["ready"], reasons.is_empty());
     assert_eq!(response.status == 200, reasons.is_empty());
     (response.status, reasons)
-}
-
-/// Asks again until it holds.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not so in time: {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// A family of metrics as it was scraped.
@@ -94,10 +85,10 @@ struct Family {
 
 /// What was scraped, by name.
 #[derive(Debug)]
-struct Scrape(BTreeMap<String, Family>);
+pub struct Scrape(BTreeMap<String, Family>);
 
 impl Scrape {
-    fn of(address: SocketAddr) -> Scrape {
+    pub fn of(address: SocketAddr) -> Scrape {
         let response = get(address, "/metrics");
         assert_eq!(response.status, 200);
         assert_eq!(
@@ -113,13 +104,16 @@ impl Scrape {
     }
 
     /// The value of a sample, written as it is in the format.
-    fn value(&self, sample: &str) -> f64 {
+    pub fn value(&self, sample: &str) -> f64 {
+        self.try_value(sample)
+            .unwrap_or_else(|| panic!("no {sample} in {self:?}"))
+    }
+
+    /// The same, if there is such a sample.
+    pub fn try_value(&self, sample: &str) -> Option<f64> {
         let name = sample.split('{').next().unwrap();
-        let family = self.0.get(family_of(name, &self.0)).expect("a family");
-        *family
-            .samples
-            .get(sample)
-            .unwrap_or_else(|| panic!("no {sample} in {:?}", family.samples))
+        let family = self.0.get(family_of(name, &self.0))?;
+        family.samples.get(sample).copied()
     }
 }
 
@@ -329,6 +323,40 @@ fn every_metric_is_on_the_page_and_every_one_of_the_page_is_there() {
     report("metrics that are scraped and listed", documented.len());
 }
 
+/// The words of a text that are names of our metrics, without a histogram's endings.
+fn metrics_in(
+    text: &str,
+    known: &BTreeMap<String, (String, BTreeSet<String>)>,
+) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours = words.filter(|word| word.starts_with("freehold_") && *word != "freehold_");
+    let named = |word: &str| {
+        for ending in ["_bucket", "_sum", "_count"] {
+            if let Some(name) = word.strip_suffix(ending)
+                && known.get(name).is_some_and(|(kind, _)| kind == "histogram")
+            {
+                return name.to_owned();
+            }
+        }
+        word.to_owned()
+    };
+    ours.map(named).collect()
+}
+
+#[test]
+fn alerts_and_dashboards_ask_for_metrics_that_there_are() {
+    let known = documented();
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/freehold");
+    for file in ["rules/freehold.yaml", "dashboards/freehold.json"] {
+        let text = std::fs::read_to_string(chart.join(file)).unwrap();
+        let asked = metrics_in(&text, &known);
+        assert!(asked.len() >= 5, "{file}: {asked:?}");
+        for name in asked {
+            assert!(known.contains_key(&name), "{file} asks for {name}");
+        }
+    }
+}
+
 #[test]
 fn numbers_say_what_has_happened() {
     let program = start(&["--max-connections", "50"]);
@@ -502,7 +530,7 @@ fn nobody_listens_unless_it_is_asked_for() {
 }
 
 /// `freehold drain` on a node's folder: whether it succeeded, and what it said.
-fn drain(program: &Program, options: &[&str]) -> (bool, String) {
+pub fn drain(program: &Program, options: &[&str]) -> (bool, String) {
     let mut drain = command();
     drain
         .arg("drain")
@@ -619,4 +647,49 @@ fn a_second_signal_gives_no_more_time() {
     program.signal(Signal::TERM);
     assert_eq!(last_words(&mut busy), "57P01");
     assert!(program.wait().success());
+}
+
+#[test]
+fn a_node_that_waits_for_a_cluster_lives_and_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody answers there: the port is ours.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = nowhere.local_addr().unwrap().to_string();
+    let mut child = command()
+        .args([
+            "start",
+            "--insecure",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+        ])
+        .args(["--peer-listen", "127.0.0.1:0", "--join", &nowhere, "--data"])
+        .arg(folder.path().join("data"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(log).map(|line| line.unwrap());
+    let served = lines
+        .find(|line| line.contains("serving HTTP"))
+        .expect("it serves");
+    let (_, address) = served.split_once("address=").expect("an address");
+    let address: SocketAddr = address.trim().parse().expect("an address");
+    // Reads on, or its log would be full one day.
+    let log = std::thread::spawn(move || lines.count());
+    eventually("it says what it waits for", || {
+        let (status, reasons) = ready(address);
+        assert_eq!(status, 503);
+        reasons[0].contains("waits for a cluster")
+    });
+    assert_eq!(get(address, "/health/live").status, 200);
+    let scrape = Scrape::of(address);
+    assert_eq!(scrape.value("freehold_ready"), 0.0);
+    assert!(scrape.try_value("freehold_connections_max").is_none());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    log.join().unwrap();
 }

@@ -5,6 +5,7 @@
 mod authorization;
 mod check;
 mod cluster;
+mod cluster_views;
 mod compare;
 mod demo;
 mod drivers;

@@ -21,6 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use crate::Failure;
+use crate::cluster::Cluster;
 
 /// Everything should have been handed over by then.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// What becomes of a node's leaderships.
 pub struct Drain {
     raft: Arc<raft::Node>,
+    cluster: Arc<Cluster>,
     draining: watch::Sender<bool>,
 }
 
@@ -48,11 +50,25 @@ pub struct HandedOver {
     pub kept: Vec<GroupId>,
 }
 
+/// What a node leads.
+#[derive(Default)]
+struct Led {
+    /// Groups that have no other voter.
+    alone: usize,
+    /// Groups whose other voters are silent or drain, too.
+    stuck: Vec<GroupId>,
+    /// Groups whose other voters are there, and have not answered the leader of late.
+    waiting: Vec<GroupId>,
+    /// Groups that can be handed over, and to whom.
+    ready: Vec<(GroupId, NodeId)>,
+}
+
 impl Drain {
     /// Of a node that does not drain.
-    pub fn new(raft: Arc<raft::Node>) -> Arc<Drain> {
+    pub fn new(raft: Arc<raft::Node>, cluster: Arc<Cluster>) -> Arc<Drain> {
         Arc::new(Drain {
             raft,
+            cluster,
             draining: watch::Sender::new(false),
         })
     }
@@ -82,32 +98,26 @@ impl Drain {
     }
 
     async fn hand_over(&self) -> HandedOver {
-        let mut handed = HandedOver::default();
         let ends = Instant::now() + HAND_OVER_TIME_MAX;
+        let mut groups = 0;
         loop {
-            let (mut ready, mut waiting) = (Vec::new(), Vec::new());
-            handed.alone = 0;
-            for group in self.led() {
-                let others = self.others(group);
-                match (others.is_empty(), heir(&others)) {
-                    (true, _) => handed.alone += 1,
-                    (false, None) => waiting.push(group),
-                    (false, Some(heir)) => ready.push((group, heir)),
-                }
+            let led = self.led();
+            if (led.ready.is_empty() && led.waiting.is_empty()) || Instant::now() >= ends {
+                let ready = led.ready.into_iter().map(|(group, _)| group);
+                return HandedOver {
+                    groups,
+                    alone: led.alone,
+                    kept: led
+                        .stuck
+                        .into_iter()
+                        .chain(led.waiting)
+                        .chain(ready)
+                        .collect(),
+                };
             }
-            handed.kept = waiting;
-            if ready.is_empty() && handed.kept.is_empty() {
-                break;
-            }
-            handed.groups += self.transfer(&ready, ends).await;
-            if Instant::now() >= ends {
-                handed.kept.extend(ready.iter().map(|(group, _)| *group));
-                handed.kept.retain(|group| self.led().contains(group));
-                break;
-            }
+            groups += self.transfer(&led.ready, ends).await;
             tokio::time::sleep(LOOK).await;
         }
-        handed
     }
 
     /// The node may lead again.
@@ -118,17 +128,28 @@ impl Drain {
         }
     }
 
-    fn led(&self) -> Vec<GroupId> {
-        let status = self.raft.status().into_iter();
-        let led = status.filter(|status| status.term > 0);
-        led.map(|status| status.group).collect()
-    }
-
-    /// The voters of a group on other nodes.
-    fn others(&self, group: GroupId) -> Vec<ReplicaStatus> {
-        let mut replicas = self.raft.replicas(group);
-        replicas.retain(|replica| replica.voter && !replica.leads);
-        replicas
+    /// What this node leads, by what can be done about it.
+    fn led(&self) -> Led {
+        let mut led = Led::default();
+        for status in self.raft.status() {
+            if status.term == 0 {
+                continue;
+            }
+            let group = status.group;
+            let mut others = self.raft.replicas(group);
+            others.retain(|replica| replica.voter && !replica.leads);
+            if others.is_empty() {
+                led.alone += 1;
+                continue;
+            }
+            others.retain(|other| self.cluster.can_lead(other.node.0));
+            match heir(&others) {
+                _ if others.is_empty() => led.stuck.push(group),
+                None => led.waiting.push(group),
+                Some(heir) => led.ready.push((group, heir)),
+            }
+        }
+        led
     }
 
     /// Hands groups over, some at the same time; how many are led elsewhere now.

@@ -112,7 +112,7 @@ pub struct Node {
     pub address: SocketAddr,
     journal: Journal,
     raft: Arc<raft::Node>,
-    raft_runtime: Option<Runtime>,
+    raft_runtime: RaftRuntime,
     /// What goes on for ever.
     tasks: Vec<JoinHandle<()>>,
     /// The connections of other nodes, if there can be some.
@@ -151,22 +151,18 @@ impl Node {
         let address = listener.local_addr()?;
         let http = settings.http.map(http::serve).transpose()?;
         enter(&http, Stage::Starting(OPENS));
-        let raft_runtime = Builder::new_multi_thread()
-            .thread_name("raft")
-            .worker_threads(RAFT_THREADS)
-            .enable_all()
-            .build()?;
+        let raft_runtime = RaftRuntime::start()?;
         let (ending, ended) = watch::channel(false);
         let used = cluster::is_used(&settings.data);
         let (parting, parted) = watch::channel(false);
-        let runtime = raft_runtime.handle();
-        let (cluster, peers) = connect(settings, address, used, runtime, parted, &http).await?;
+        let runtime = raft_runtime.handle().clone();
+        let (cluster, peers) = connect(settings, address, used, &runtime, parted, &http).await?;
         enter(&http, Stage::Starting(OPENS));
         let fsyncs: Arc<Latencies> = Arc::default();
         let journal = open_journal(settings, &fsyncs)?;
         let groups = open_tables(settings)?;
         groups.number_node(u64::from(cluster.me()));
-        let raft = open_raft(settings, &journal, &groups, &cluster, &raft_runtime);
+        let raft = open_raft(settings, &journal, &groups, &cluster, &runtime);
         let feed: Arc<FeedMeter> = Arc::default();
         let engine = engine(settings, &journal, &groups, &raft, &feed, &cluster)?;
         groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
@@ -192,18 +188,18 @@ impl Node {
             shutdown_grace: settings.drain_timeout + SESSIONS_END,
             ..wire::Config::default()
         };
-        let drain = Drain::new(raft.clone());
+        let drain = Drain::new(raft.clone(), cluster.clone());
         let control = Control::listen(&settings.data, drain.clone());
         let keeper = raft.clone();
-        let mut tasks = vec![raft_runtime.spawn(async move {
+        let mut tasks = vec![runtime.spawn(async move {
             if let Err(error) = keeper.keep().await {
                 tracing::error!(%error, "no checkpoint can be written, the process ends");
                 std::process::abort();
             }
         })];
-        raft_runtime.spawn(forget_outcomes(groups));
+        runtime.spawn(forget_outcomes(groups));
         if cluster.is_reachable() {
-            tasks.push(raft_runtime.spawn(cluster::detect(cluster.clone())));
+            tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
@@ -230,7 +226,7 @@ impl Node {
             address,
             journal,
             raft,
-            raft_runtime: Some(raft_runtime),
+            raft_runtime,
             tasks,
             peers,
             listening,
@@ -268,13 +264,14 @@ impl Node {
         {
             tracing::warn!(%error, "the connections of other nodes did not end in order");
         }
-        if let Some(runtime) = self.raft_runtime.take() {
-            runtime.shutdown_background();
-        }
-        let journal = self.journal.clone();
-        // It tells that the process lives until the journal is closed.
-        let _http = self.http.take();
-        drop(self);
+        let Node {
+            journal,
+            raft_runtime,
+            // It tells that the process lives until the journal is closed.
+            http: _http,
+            ..
+        } = self;
+        drop(raft_runtime);
         if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
             tracing::warn!(%error, "the journal did not close in order");
         }
@@ -316,9 +313,29 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+/// The threads of Raft. Dropped, also where a start fails, they end by themselves: in the runtime
+/// of SQL nobody may wait for them.
+struct RaftRuntime(Option<Runtime>);
+
+impl RaftRuntime {
+    fn start() -> std::io::Result<RaftRuntime> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("raft")
+            .worker_threads(RAFT_THREADS)
+            .enable_all()
+            .build()?;
+        Ok(RaftRuntime(Some(runtime)))
+    }
+
+    fn handle(&self) -> &Handle {
+        let runtime = self.0.as_ref();
+        runtime.expect("it is there until it is dropped").handle()
+    }
+}
+
+impl Drop for RaftRuntime {
     fn drop(&mut self) {
-        if let Some(runtime) = self.raft_runtime.take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
@@ -404,7 +421,7 @@ fn open_raft(
     journal: &Journal,
     groups: &Arc<Groups>,
     cluster: &Arc<Cluster>,
-    runtime: &Runtime,
+    runtime: &Handle,
 ) -> Arc<raft::Node> {
     let transport: Arc<dyn raft::Transport> = match cluster.is_reachable() {
         true => Arc::new(cluster::Way(cluster.clone())),
@@ -414,7 +431,7 @@ fn open_raft(
         journal.clone(),
         groups.clone(),
         raft_options(settings),
-        runtime.handle().clone(),
+        runtime.clone(),
         raft::NodeId(cluster.me()),
         transport,
     );
@@ -499,7 +516,7 @@ fn engine(
         meter: meter.clone(),
     };
     let mut relations = changes::relations(&feed, groups);
-    relations.extend(views::relations(raft, journal));
+    relations.extend(views::relations(raft, journal, cluster));
     let mut functions = changes::functions(&feed, groups);
     functions.extend(cluster::functions(cluster));
     Ok(Engine::new(Parts {

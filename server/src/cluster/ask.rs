@@ -64,6 +64,9 @@ pub enum Told {
     Here {
         /// The cluster, if the node is in one.
         member: Option<Member>,
+        /// It gives away what it leads.
+        #[serde(default)]
+        draining: bool,
     },
     /// Taken in: the cluster and the number in it.
     Joined {

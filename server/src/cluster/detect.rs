@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Cluster;
 use super::ask::{Ask, Told};
+use super::identity::Member;
 
 /// Between two pings to a node.
 const PING_EVERY: Duration = Duration::from_millis(100);
@@ -31,6 +32,10 @@ struct Known {
     ever: bool,
     /// A ping is under way.
     asked: bool,
+    /// How long its last answer took.
+    round_trip: Option<Duration>,
+    /// It gives away what it leads, said its last answer.
+    draining: bool,
 }
 
 impl Heard {
@@ -40,6 +45,26 @@ impl Heard {
         let known = heard.entry(node).or_insert_with(|| Known::new(now));
         known.last = now;
         known.ever = true;
+    }
+
+    /// A node has answered a ping that was sent at `asked`.
+    fn answered(&self, node: u32, asked: Instant, draining: bool) {
+        let now = Instant::now();
+        self.note(node, now);
+        if let Some(known) = self.0.lock().get_mut(&node) {
+            known.round_trip = Some(now - asked);
+            known.draining = draining;
+        }
+    }
+
+    /// How long the last answer of a node took.
+    pub fn round_trip(&self, node: u32) -> Option<Duration> {
+        self.0.lock().get(&node)?.round_trip
+    }
+
+    /// Does a node give away what it leads?
+    pub fn is_draining(&self, node: u32) -> bool {
+        self.0.lock().get(&node).is_some_and(|known| known.draining)
     }
 
     /// How long a node has been silent; `None`: it was never heard.
@@ -100,6 +125,8 @@ impl Known {
             last: now,
             ever: false,
             asked: false,
+            round_trip: None,
+            draining: false,
         }
     }
 
@@ -130,16 +157,19 @@ pub async fn detect(cluster: Arc<Cluster>) {
 }
 
 async fn ping(cluster: Arc<Cluster>, node: u32) {
+    let begun = Instant::now();
     let asked = cluster.ask(node, &Ask::Ping, PING_TIME_MAX).await;
     cluster.heard.end(node);
-    let expected = |told: &Told| {
+    let fellow = |member: &Member| {
         let me = cluster.member().map(|member| member.cluster);
-        matches!(told, Told::Here { member: Some(member) }
-            if member.node == node && Some(member.cluster) == me)
+        member.node == node && Some(member.cluster) == me
     };
     match asked {
-        Ok(told) if expected(&told) => {
-            cluster.heard.note(node, Instant::now());
+        Ok(Told::Here {
+            member: Some(member),
+            draining,
+        }) if fellow(&member) => {
+            cluster.heard.answered(node, begun, draining);
             if let Some(parts) = cluster.parts() {
                 parts.raft.heard(NodeId(node));
             }

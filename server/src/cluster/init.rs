@@ -93,6 +93,7 @@ impl Cluster {
             let there = self.ask_at(seed, &Ask::Ping, ASK_TIME_MAX).await;
             if let Ok(Told::Here {
                 member: Some(member),
+                ..
             }) = there
             {
                 let cluster = member.cluster;

@@ -134,7 +134,8 @@ impl Keeper {
         let near = replicas
             .iter()
             .any(|r| r.node.0 == preferred && r.lag.is_some_and(|lag| lag < NEAR_RECORDS));
-        let goes = preferred != cluster.me() && active && settled && near;
+        let willing = active && !cluster.heard.is_draining(preferred);
+        let goes = preferred != cluster.me() && willing && settled && near;
         goes.then_some(Task::HandOver(preferred))
     }
 }

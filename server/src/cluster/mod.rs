@@ -12,6 +12,7 @@
 //!   ├── transport.rs: Raft's requests to them
 //!   ├── detect.rs: who answers, who is suspected, who is lost
 //!   ├── directory.rs, functions.rs: wishes about where groups are
+//!   ├── status.rs: what views show of all this
 //!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
 //! ```
 
@@ -30,6 +31,7 @@ pub mod local;
 mod open;
 mod plan;
 mod serve;
+mod status;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -58,6 +60,7 @@ pub use self::fellows::fellows;
 pub use self::functions::functions;
 pub use self::keep::keep;
 pub use self::open::{Watcher, load, placement, settled};
+pub use self::status::NodeStatus;
 pub use self::transport::Way;
 
 /// How long a question to another node may take.

@@ -179,6 +179,7 @@ impl Cluster {
                 }
                 Told::Here {
                     member: self.member(),
+                    draining: self.parts().is_some_and(|parts| parts.raft.abstains()),
                 }
             }
             Ask::Init => self.init().await,
