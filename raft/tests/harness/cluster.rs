@@ -2,6 +2,7 @@
 //! cuts what the test says, by a seed that each failure prints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -104,7 +105,12 @@ impl Net {
     }
 }
 
-struct Wire(Arc<Net>, NodeId);
+/// The way of one node to the others, until it is killed.
+struct Wire {
+    net: Arc<Net>,
+    me: NodeId,
+    alive: Arc<AtomicBool>,
+}
 
 impl Transport for Wire {
     fn call(
@@ -114,24 +120,33 @@ impl Transport for Wire {
         request: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, Unreachable>> {
-        let (net, me) = (self.0.clone(), self.1);
+        let (net, me, alive) = (self.net.clone(), self.me, self.alive.clone());
         let unreachable = move |reason: &str| Unreachable {
             node: to,
             reason: reason.into(),
         };
         let asked = async move {
             match net.fate(me.0, to.0) {
-                Some(delay) => tokio::time::sleep(delay).await,
-                None => std::future::pending().await,
+                Some(delay) if alive.load(Ordering::Acquire) => tokio::time::sleep(delay).await,
+                _ => std::future::pending().await,
             }
             let node = net.node(to.0).ok_or(unreachable("it does not run"))?;
             let answer = node.serve(me, request).await;
+            // Of a node that was killed meanwhile nothing is heard: what it says now it has on a
+            // disk that is no more.
+            let same = net.node(to.0).is_some_and(|now| Arc::ptr_eq(&now, &node));
             drop(node);
+            if !same {
+                return std::future::pending().await;
+            }
             match net.fate(to.0, me.0) {
                 Some(delay) => tokio::time::sleep(delay).await,
                 None => std::future::pending().await,
             }
-            Ok(answer)
+            match alive.load(Ordering::Acquire) {
+                true => Ok(answer),
+                false => std::future::pending().await,
+            }
         };
         let late = move |_| Err(unreachable("no answer in time"));
         tokio::time::timeout(deadline, asked)
@@ -154,6 +169,8 @@ pub struct Running {
     store: Arc<MemoryStore>,
     /// Its Raft runs here.
     runtime: Option<Runtime>,
+    /// It is heard.
+    alive: Arc<AtomicBool>,
 }
 
 /// Threads of one node.
@@ -272,14 +289,18 @@ impl Cluster {
             retain_bytes: 2 << 20,
             horizon: Duration::ZERO,
         };
-        let runtime = threads();
+        let (runtime, alive) = (threads(), Arc::new(AtomicBool::new(true)));
         let node = Node::new(
             journal.clone(),
             groups,
             options,
             runtime.handle().clone(),
             NodeId(number),
-            Arc::new(Wire(self.net.clone(), NodeId(number))),
+            Arc::new(Wire {
+                net: self.net.clone(),
+                me: NodeId(number),
+                alive: alive.clone(),
+            }),
         );
         self.runtime.block_on(node.open(false)).unwrap();
         let mut wires = self.net.0.lock();
@@ -291,6 +312,7 @@ impl Cluster {
             disk,
             store,
             runtime: Some(runtime),
+            alive,
         };
         self.nodes.insert(number, running);
     }
@@ -298,6 +320,8 @@ impl Cluster {
     /// Ends a node as a power cut would: what is not synced is lost.
     pub fn kill(&mut self, number: u32, seed: u64) -> Stopped {
         let running = self.nodes.remove(&number).expect("it runs");
+        // Whatever it still does, nobody hears of it: its disk is that of this moment.
+        running.alive.store(false, Ordering::Release);
         self.net.0.lock().nodes.remove(&number);
         let left = Stopped {
             disk: running.disk.after_crash(seed),
