@@ -2,9 +2,12 @@
 //! over connections on loopback.
 //!
 //! ```text
-//! replication speed [PROPOSERS [SECONDS [BYTES]]]   commits a second, their times, CPU for each
-//! replication idle [GROUPS]                         CPU of idle groups, awake and quiet; start-up
-//! replication failover [RUNS]                       from the leader's silence to the next commit
+//! replication speed [PROPOSERS [SECONDS [BYTES [MICROS]]]]
+//!     commits a second, their times, CPU for each; before each commit MICROS of other work
+//! replication idle [GROUPS]
+//!     CPU of idle groups, awake and quiet; start-up
+//! replication failover [RUNS [GROUPS]]
+//!     from the leader's silence to the next commit, and until all its groups are led again
 //! ```
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -338,7 +341,7 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-fn speed(folder: &Path, proposers: u64, seconds: u64, bytes: usize) {
+fn speed(folder: &Path, proposers: u64, seconds: u64, bytes: usize, work: Duration) {
     let cluster = Cluster::start(folder);
     cluster.make(1);
     let leader = cluster.leader(FIRST_GROUP).unwrap();
@@ -353,6 +356,10 @@ fn speed(folder: &Path, proposers: u64, seconds: u64, bytes: usize) {
                 let mut times = Vec::new();
                 let mut key = number << 32;
                 while Instant::now() < until {
+                    let worked = Instant::now();
+                    while worked.elapsed() < work {
+                        std::hint::spin_loop();
+                    }
                     let begun = Instant::now();
                     assert!(write(group, key, value));
                     times.push(begun.elapsed());
@@ -415,11 +422,12 @@ fn idle(folder: &Path, groups: u32) {
     measure(&cluster, "after the start");
 }
 
-fn failover(folder: &Path, runs: u64) {
+fn failover(folder: &Path, runs: u64, groups: u32) {
     const NOTICED: Duration = Duration::from_millis(300);
     let cluster = Cluster::start(folder);
-    cluster.make(1);
+    cluster.make(groups);
     let value = Bytes::from_static(b"row");
+    let mut all_led = Vec::new();
     let mut times: Vec<Duration> = (0..runs)
         .map(|run| {
             let leader = loop {
@@ -448,16 +456,24 @@ fn failover(folder: &Path, runs: u64) {
                 std::thread::sleep(Duration::from_millis(2));
             }
             let took = begun.elapsed();
+            for group in FIRST_GROUP..FIRST_GROUP + groups {
+                while cluster.leader(group).is_none() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            all_led.push(begun.elapsed());
             cluster.cut.set(leader, false);
             std::thread::sleep(Duration::from_millis(500));
             took
         })
         .collect();
     times.sort_unstable();
+    all_led.sort_unstable();
+    let of = |times: &[Duration]| (times[times.len() / 2], times[times.len() - 1]);
     println!(
-        "{runs} runs, suspected after {NOTICED:?}: median {:?}, worst {:?}, all {times:?}",
-        times[times.len() / 2],
-        times[times.len() - 1]
+        "{runs} runs, suspected after {NOTICED:?}: the next commit after (median, worst) {:?}, all of {groups} groups led after {:?}",
+        of(&times),
+        of(&all_led)
     );
 }
 
@@ -469,14 +485,12 @@ fn main() {
     };
     let folder = std::env::temp_dir().join(format!("replication-{}", std::process::id()));
     match arguments.first().map(String::as_str) {
-        Some("speed") => speed(
-            &folder,
-            number(1, 32),
-            number(2, 5),
-            number(3, 100) as usize,
-        ),
+        Some("speed") => {
+            let (bytes, work) = (number(3, 100) as usize, Duration::from_micros(number(4, 0)));
+            speed(&folder, number(1, 32), number(2, 5), bytes, work);
+        }
         Some("idle") => idle(&folder, number(1, 500) as u32),
-        Some("failover") => failover(&folder, number(1, 30)),
+        Some("failover") => failover(&folder, number(1, 30), number(2, 1) as u32),
         _ => eprintln!("speed, idle or failover"),
     }
     std::fs::remove_dir_all(&folder).unwrap_or_default();
