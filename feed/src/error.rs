@@ -19,6 +19,9 @@ pub enum Error {
     /// No such group is held on this node.
     #[error("group {0} is not held here")]
     Unknown(GroupId),
+    /// What a source has sent is damaged, or not what comes next.
+    #[error("the stream of a followed group: {0}")]
+    Stream(&'static str),
     /// The journal can't be read.
     #[error(transparent)]
     Journal(#[from] journal::Error),

@@ -7,6 +7,7 @@
 mod cursor;
 mod entry;
 mod error;
+pub mod follow;
 mod log;
 mod units;
 
@@ -41,7 +42,7 @@ impl Feed {
     /// How far all groups of this node are closed: what comes later, a group that is only being
     /// made included, lies above.
     pub fn closed(&self) -> Position {
-        closed(&self.log.journal, &self.groups.all())
+        closed(&self.log.journal, &self.journaled())
     }
 
     /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
@@ -55,7 +56,8 @@ impl Feed {
     ) -> Result<Units> {
         let mut held = Vec::with_capacity(groups.len());
         for id in groups {
-            held.push(self.groups.get(*id).ok_or(Error::Unknown(*id))?);
+            let group = self.groups.get(*id).filter(|group| !group.is_followed());
+            held.push(group.ok_or(Error::Unknown(*id))?);
         }
         held.sort_by_key(|group| group.id());
         held.dedup_by_key(|group| group.id());
@@ -83,8 +85,16 @@ impl Feed {
         let held: Vec<_> = groups
             .iter()
             .filter_map(|id| self.groups.get(*id))
+            .filter(|group| !group.is_followed())
             .collect();
         self.oldest(&held)
+    }
+
+    /// The groups whose entries this node's journal has.
+    fn journaled(&self) -> Vec<Arc<Group>> {
+        let mut groups = self.groups.all();
+        groups.retain(|group| !group.is_followed());
+        groups
     }
 
     fn oldest(&self, groups: &[Arc<Group>]) -> Result<Position> {

@@ -92,6 +92,11 @@ const PLANTS: [Plant; 24] = [
         "feed",
         "a_cursor_behind_retention_is_told",
     ),
+    tested(
+        "closing-rule-off",
+        "feed",
+        "an_effect_is_not_seen_before_its_cause_across_an_owner_that_is_not_here",
+    ),
     tested("insert-without-key-lock", "sql", "two_inserts_of_one_key"),
     tested(
         "answer-before-read",

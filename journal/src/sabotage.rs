@@ -4,11 +4,12 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 14] = [
+pub const FAULTS: [&str; 15] = [
     "ack-before-fsync",
     "answer-before-read",
     "apply-twice",
     "chain-check-off",
+    "closing-rule-off",
     "crc-not-checked",
     "cursor-off-by-one",
     "equal-positions-split",

@@ -29,6 +29,7 @@ use crate::snapshot::{SENT_MAX, Staging};
 use crate::status::Checkpoints;
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
+use crate::upkeep::OnDisk;
 use crate::writer::{self, Inbox};
 use crate::{Error, Result};
 
@@ -254,7 +255,10 @@ impl Node {
             for id in ids {
                 let join = match node.ballot(id)? {
                     Some(Ballot::Ended(_)) => {
-                        node.forget_tables(id).await?;
+                        // It may follow the group since then.
+                        if !node.groups.followed()?.contains(&id) {
+                            node.forget_tables(id).await?;
+                        }
                         continue;
                     }
                     Some(Ballot::Vote(_, join)) => join,
@@ -378,7 +382,10 @@ impl Node {
         join: u32,
         floor: Position,
     ) -> Result<Arc<Member>> {
-        let group = self.groups.open(id)?;
+        // What was followed until now is removed, which takes a moment.
+        let (groups, disk) = (self.groups.clone(), OnDisk(self.journal.clone()));
+        let opening = tokio::task::spawn_blocking(move || groups.open_replica(id, &disk));
+        let group = opening.await.map_err(|e| Error::Task(e.to_string()))??;
         let leadership = Leadership::new(
             group.clone(),
             self.groups.clone(),

@@ -29,20 +29,20 @@ use bytes::Bytes;
 use journal::{GroupId, Index, Payload, Position, Term};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use self::log::LogState;
 use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
+use crate::follow::Follower;
 use crate::ids::TxIds;
 use crate::meta;
-use crate::publish::Publish;
+use crate::publish::{self, Publish};
 use crate::{
     Applied, Change, Clock, Direction, Event, LockTable, Observer, PartHeader, PartSource, Propose,
     ROW_LOCKS_MAX, RaftState, Result, Scan, TableStore, TxId, system,
 };
 
 pub use large::PART_BYTES_MAX;
-pub(crate) use log::OpenParts;
+pub(crate) use log::{LogState, OpenParts};
 pub(crate) use shared::AtomicPosition;
 pub use shared::Pin;
 pub use verify::Sums;
@@ -225,6 +225,8 @@ pub struct Group {
     sole: AtomicBool,
     /// When the group was last closed on demand, in microseconds since 1970.
     closing: AtomicU64,
+    /// Kept by another node's feed, not by Raft.
+    pub(crate) follower: Option<Follower>,
 }
 
 /// What a group is made of, from the registry.
@@ -236,6 +238,7 @@ pub(crate) struct Parts {
     pub propose: Arc<dyn Propose>,
     pub observer: Option<Arc<dyn Observer>>,
     pub publish: Arc<Publish>,
+    pub follower: Option<Follower>,
 }
 
 impl Group {
@@ -249,9 +252,15 @@ impl Group {
             propose,
             observer,
             publish,
+            follower,
         } = parts;
         let visible: Arc<AtomicPosition> = Arc::default();
-        publish.add(id, Arc::clone(&visible), meta.shown, meta.blocked);
+        let shown = publish::State {
+            shown: meta.shown,
+            blocked: meta.blocked,
+            rests: meta.rests,
+        };
+        publish.add(id, Arc::clone(&visible), shown);
         let top = meta.top.max(applied.position);
         ids.raise(top);
         let log = LogState {
@@ -261,6 +270,7 @@ impl Group {
             parts: meta.parts,
             drops: [].into(),
             sums: meta.sums,
+            ended: false,
         };
         let group = Group {
             shared: Arc::new(Shared::new(id, store, visible)),
@@ -281,6 +291,7 @@ impl Group {
             broken: RwLock::new(meta.broken),
             sole: AtomicBool::new(false),
             closing: AtomicU64::new(0),
+            follower,
         };
         group.chain.set(applied.position);
         group.keep_parts(group.parts_open());
@@ -299,6 +310,11 @@ impl Group {
         }
         if position < self.shared.store.persisted(self.shared.id) {
             return Ok(false);
+        }
+        if position == Position::ZERO {
+            // It is empty; what the node had of it before may not even be readable there.
+            self.ready.store(true, Ordering::Release);
+            return Ok(true);
         }
         let dropped = self.shared.tree(system::DROPPED_TREES);
         let all = (Bound::Unbounded, Bound::Unbounded);
@@ -493,7 +509,9 @@ impl Group {
         if mine.is_err() {
             return;
         }
-        if self.term().is_some() {
+        if let Some(follower) = &self.follower {
+            (follower.ask_close)();
+        } else if self.term().is_some() {
             self.close();
         } else {
             self.propose.ask_close(self.shared.id);
@@ -651,6 +669,12 @@ impl Group {
     /// and removes trees that were dropped before. Returns the horizon. Call it regularly, with
     /// some distance to `applied` for reads without a pin.
     pub fn raise_horizon(&self, wanted: Position) -> Result<Position> {
+        // What is shown stays readable, however long it waits for other groups.
+        let shown = self.publish.shown(self.shared.id);
+        let wanted = match shown {
+            Position::ZERO => wanted,
+            shown => wanted.min(shown),
+        };
         let horizon = self.shared.raise_horizon(wanted);
         self.drop_trees(horizon)?;
         Ok(horizon)
@@ -684,6 +708,10 @@ impl Group {
         self.promise(upto).max(applied)
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn TableStore> {
+        &self.shared.store
+    }
+
     /// The apply lock, for a checkpoint.
     pub(crate) fn lock_log(&self) -> parking_lot::MutexGuard<'_, LogState> {
         self.log.lock()
@@ -691,7 +719,11 @@ impl Group {
 
     /// What a checkpoint keeps of this group, under its apply lock.
     pub(crate) fn meta(&self, state: &LogState) -> meta::Meta {
-        let (shown, blocked) = self.publish.state(self.shared.id);
+        let publish::State {
+            shown,
+            blocked,
+            rests,
+        } = self.publish.state(self.shared.id);
         let (top, parts, raft) = (state.top, state.parts.clone(), state.raft.clone());
         let sums = state.sums.clone();
         let broken = self.broken.read().clone();
@@ -702,6 +734,7 @@ impl Group {
             blocked,
             parts,
             sums,
+            rests,
             raft,
         }
     }

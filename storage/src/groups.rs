@@ -7,14 +7,15 @@ use bytes::Bytes;
 use journal::{GroupId, Index, Position};
 use parking_lot::{Mutex, RwLock};
 
+use crate::follow::{Follower, is_mark};
 use crate::group::Parts;
 use crate::ids::TxIds;
 use crate::meta::Meta;
 use crate::publish::Publish;
 use crate::snapshot::Rows;
 use crate::{
-    Applied, Clock, Durable, Error, Group, GroupCheckpoint, Observer, Pieces, Propose, Result,
-    TableStore,
+    Applied, Chosen, Clock, Durable, Error, Group, GroupCheckpoint, Observer, Pieces, Propose,
+    RaftState, Result, TableStore,
 };
 
 /// A group that a checkpoint treats in another way than the rest.
@@ -89,6 +90,92 @@ impl Groups {
     /// the journal from [`Group::applied_log`]. The same group again if it is held already.
     /// Panics before [`Groups::attach`].
     pub fn open(&self, id: GroupId) -> Result<Arc<Group>> {
+        if let Some(group) = self.get(id) {
+            return match group.is_followed() {
+                false => Ok(group),
+                true => Err(Error::Format(format!("group {id} is followed here"))),
+            };
+        }
+        self.open_as(id, None)
+    }
+
+    /// Begins to follow a group, or goes on with what the last checkpoint has of it. Nothing of
+    /// it is in this node's journal. `ask_close` is called when someone waits until it is closed;
+    /// it must not block. The same group again if it is followed already. Errors: `Format` if it
+    /// is held by Raft.
+    pub fn follow(
+        &self,
+        id: GroupId,
+        ask_close: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Arc<Group>> {
+        // So that nobody opens it for Raft meanwhile.
+        let _one = self.checkpoint.lock();
+        let by_raft = || Error::Format(format!("group {id} is held by Raft here"));
+        if let Some(group) = self.get(id) {
+            return group.is_followed().then_some(group).ok_or_else(by_raft);
+        }
+        let last = self.last_state(id)?;
+        if !last.is_empty() && !is_mark(&last) {
+            return Err(by_raft());
+        }
+        let chosen = match last.is_empty() {
+            true => Chosen::default(),
+            false => Chosen::decode(&last)?,
+        };
+        let chosen = RwLock::new(Arc::new(chosen));
+        self.open_as(id, Some(Follower { chosen, ask_close }))
+    }
+
+    /// The groups of which the last checkpoint has a follower's copy.
+    pub fn followed(&self) -> Result<Vec<GroupId>> {
+        let mut followed = Vec::new();
+        for last in self.store.checkpoint() {
+            if is_mark(&last.raft_state()?) {
+                followed.push(last.group);
+            }
+        }
+        Ok(followed)
+    }
+
+    /// Begins to hold a group for Raft, which may have been followed until now: then what was
+    /// there is removed, durably, and it begins empty.
+    pub fn open_replica(&self, id: GroupId, durable: &dyn Durable) -> Result<Arc<Group>> {
+        let _one = self.checkpoint.lock();
+        let followed = self.get(id).is_some_and(|group| group.is_followed());
+        if followed || is_mark(&self.last_state(id)?) {
+            self.remove_all(id, durable)?;
+        }
+        self.open(id)
+    }
+
+    /// Ends the following of a group, as [`Groups::remove`]; a replica is left alone.
+    pub fn unfollow(&self, id: GroupId, durable: &dyn Durable) -> Result<()> {
+        let _one = self.checkpoint.lock();
+        match self.get(id) {
+            Some(group) if !group.is_followed() => Ok(()),
+            None if !is_mark(&self.last_state(id)?) => Ok(()),
+            _ => self.remove_all(id, durable),
+        }
+    }
+
+    /// Asks for the closing of groups for which entries of others wait that depend on groups
+    /// which are not held here. Call it every now and then.
+    pub fn close_awaited(&self) {
+        for id in self.publish.awaited() {
+            if let Some(group) = self.get(id) {
+                group.close_wanted();
+            }
+        }
+    }
+
+    /// What the last checkpoint keeps for Raft, or a follower's mark; empty if there is none.
+    fn last_state(&self, id: GroupId) -> Result<RaftState> {
+        let mut last = self.store.checkpoint().into_iter();
+        let last = last.find(|last| last.group == id);
+        last.map_or(Ok(RaftState::new()), |last| last.raft_state())
+    }
+
+    fn open_as(&self, id: GroupId, follower: Option<Follower>) -> Result<Arc<Group>> {
         let mut groups = self.groups.write();
         if let Some(group) = groups.get(&id) {
             return Ok(Arc::clone(group));
@@ -102,6 +189,7 @@ impl Groups {
             propose: Arc::clone(propose),
             observer: self.observer.get().cloned(),
             publish: Arc::clone(&self.publish),
+            follower,
         };
         let last = self
             .store
@@ -181,12 +269,19 @@ impl Groups {
     /// reads nothing there any more. One that has nothing is left alone.
     pub fn remove(&self, id: GroupId, durable: &dyn Durable) -> Result<()> {
         let _one = self.checkpoint.lock();
+        self.remove_all(id, durable)
+    }
+
+    fn remove_all(&self, id: GroupId, durable: &dyn Durable) -> Result<()> {
         let mut last = self.store.checkpoint().into_iter();
         let last = last.find(|last| last.group == id);
+        let held = self.groups.write().remove(&id);
+        if let Some(group) = held {
+            group.end();
+        }
+        self.publish.remove(id);
         let trees = self.store.trees().into_iter();
         let trees: Vec<_> = trees.filter(|tree| tree.group == id).collect();
-        self.groups.write().remove(&id);
-        self.publish.remove(id);
         if trees.is_empty() && last.is_none_or(|last| last.applied == Applied::default()) {
             return Ok(());
         }
@@ -198,7 +293,9 @@ impl Groups {
 
     fn write_checkpoint(&self, durable: &dyn Durable, other: Other) -> Result<()> {
         let groups = self.all();
-        let wait = |group: &Group, index| match other == Other::Installed(group.id()) {
+        let unjournaled =
+            |group: &Group| group.is_followed() || other == Other::Installed(group.id());
+        let wait = |group: &Group, index| match unjournaled(group) {
             true => Ok(()),
             false => durable.wait(group.id(), index),
         };

@@ -5,6 +5,7 @@
 mod clock;
 mod entry;
 mod error;
+mod follow;
 mod group;
 mod groups;
 mod ids;
@@ -26,6 +27,7 @@ pub use entry::{
     PartsRef, TxId,
 };
 pub use error::{Error, Result};
+pub use follow::{Chosen, check_chosen};
 pub use group::{
     CLOSE_PAUSE_MICROS, Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome,
     PART_BYTES_MAX, Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait,

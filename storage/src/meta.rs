@@ -6,6 +6,7 @@
 //! | parts: count u32, (txid u64, epoch u64, changes u64, indexes u32, index u64 *)*
 //! | broken: count u32, position u64 *
 //! | sums: count u32, (tree u32, rows u64, checksum u64)* | indexes: count u32, tree u32 *
+//! | rests: count u32, (group u32, position u64)*          (not in version 1)
 //! | raft: the rest
 //! ```
 
@@ -15,11 +16,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use journal::{GroupId, Index, Position, Term};
 
 use crate::group::OpenParts;
-use crate::publish::Deps;
+use crate::publish::{Deps, NOBODY, Rests};
 use crate::sums::{Sums, TableSum};
 use crate::{Error, RaftState, Result, TxId};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// State of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Meta {
     pub broken: BTreeSet<Position>,
     /// What the tables hold.
     pub sums: Sums,
+    /// The greatest position of each other group that any applied entry depends on.
+    pub rests: Rests,
     pub raft: RaftState,
 }
 
@@ -70,6 +73,11 @@ impl Meta {
             .iter()
             .for_each(|position| out.put_u64_le(position.0));
         self.sums.encode(&mut out);
+        out.put_u32_le(self.rests.len() as u32);
+        for (group, position) in &self.rests {
+            out.put_u32_le(group.0);
+            out.put_u64_le(position.0);
+        }
         out.put(self.raft.clone());
         out.freeze()
     }
@@ -81,7 +89,7 @@ impl Meta {
         };
         let mut rest = bytes.clone();
         match rest.try_get_u8().map_err(short)? {
-            VERSION => decode(&mut rest).map_err(short),
+            version @ 1..=VERSION => decode(&mut rest, version).map_err(short),
             version => Err(Error::Format(format!(
                 "checkpoint of version {version}, this program knows {VERSION}"
             ))),
@@ -89,7 +97,7 @@ impl Meta {
     }
 }
 
-fn decode(rest: &mut Bytes) -> Result<Meta, bytes::TryGetError> {
+fn decode(rest: &mut Bytes, version: u8) -> Result<Meta, bytes::TryGetError> {
     let (top, shown) = (
         Position(rest.try_get_u64_le()?),
         Position(rest.try_get_u64_le()?),
@@ -130,6 +138,15 @@ fn decode(rest: &mut Bytes) -> Result<Meta, bytes::TryGetError> {
         meta.broken.insert(Position(rest.try_get_u64_le()?));
     }
     meta.sums = Sums::decode(rest)?;
+    if version == 1 {
+        // It was not kept: whatever was applied rests on nothing later than itself.
+        meta.rests.insert(NOBODY, meta.top);
+    } else {
+        for _ in 0..rest.try_get_u32_le()? {
+            let group = GroupId(rest.try_get_u32_le()?);
+            meta.rests.insert(group, Position(rest.try_get_u64_le()?));
+        }
+    }
     meta.raft = rest.copy_to_bytes(rest.remaining());
     Ok(meta)
 }
@@ -173,6 +190,7 @@ mod tests {
             parts: [(TxId(77), parts)].into(),
             broken: [Position(50)].into(),
             sums,
+            rests: [(GroupId(3), Position(80))].into(),
             raft: Bytes::from_static(b"members"),
         }
     }
@@ -183,12 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn version_1_rests_on_anything_before_it() {
+        let now = meta();
+        let mut bytes = BytesMut::from(&now.encode()[..]);
+        bytes[0] = 1;
+        let rests = 4 + 12 * now.rests.len();
+        let at = bytes.len() - now.raft.len() - rests;
+        let old = [&bytes[..at], &now.raft].concat();
+        let rests = [(NOBODY, now.top)].into();
+        assert_eq!(
+            Meta::decode(&old.into()).expect("whole"),
+            Meta { rests, ..now }
+        );
+    }
+
+    #[test]
     fn cut_off_anywhere_is_an_error_or_less_raft_state() {
         let bytes = meta().encode();
         for length in 0..bytes.len() {
             if let Ok(read) = Meta::decode(&bytes.slice(..length)) {
                 assert!(length >= bytes.len() - 7, "{length}");
                 assert_eq!((read.parts, read.sums), (meta().parts, meta().sums));
+                assert_eq!(read.rests, meta().rests);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What readers of several groups are shown. An entry is shown when what it depends on is: so a
 //! cut never holds an effect without its cause.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use journal::{GroupId, Position};
@@ -15,6 +15,12 @@ const BLOCKED_MAX: usize = 65_536;
 /// What an entry depends on, in other groups.
 pub(crate) type Deps = Vec<(GroupId, Position)>;
 
+/// The greatest dep on each group.
+pub(crate) type Rests = BTreeMap<GroupId, Position>;
+
+/// A group that is held nowhere: a dep on it asks all others to be closed.
+pub(crate) const NOBODY: GroupId = GroupId(u32::MAX);
+
 /// What is shown of one group.
 #[derive(Default)]
 struct Group {
@@ -23,6 +29,18 @@ struct Group {
     shown: Position,
     /// Applied and not shown, ascending.
     blocked: VecDeque<(Position, Deps)>,
+    /// What all that is applied depends on.
+    rests: Rests,
+    /// Several entries may be blocked as one, so that groups can wait for each other.
+    coarse: bool,
+}
+
+/// What a checkpoint keeps of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub shown: Position,
+    pub blocked: VecDeque<(Position, Deps)>,
+    pub rests: Rests,
 }
 
 /// The publish lock and what it guards.
@@ -33,32 +51,35 @@ pub(crate) struct Publish {
 
 impl Publish {
     /// Begins to hold a group as a checkpoint left it.
-    pub fn add(
-        &self,
-        id: GroupId,
-        applied: Arc<AtomicPosition>,
-        shown: Position,
-        blocked: VecDeque<(Position, Deps)>,
-    ) {
-        self.groups.lock().insert(
-            id,
-            Group {
-                applied,
-                shown,
-                blocked,
-            },
-        );
+    pub fn add(&self, id: GroupId, applied: Arc<AtomicPosition>, state: State) {
+        let State {
+            shown,
+            blocked,
+            rests,
+        } = state;
+        let group = Group {
+            coarse: !blocked.is_empty(),
+            applied,
+            shown,
+            blocked,
+            rests,
+        };
+        self.groups.lock().insert(id, group);
     }
 
     /// An entry is applied. `ready`: the group's reads are right, so its position is visible.
     pub fn publish(&self, id: GroupId, position: Position, deps: Deps, ready: bool) {
         let mut groups = self.groups.lock();
-        let free = deps.is_empty() || satisfied(&groups, id, &deps);
+        let free = deps.is_empty() || Shown::now(&groups).has(id, &deps);
         let Some(group) = groups.get_mut(&id) else {
             return;
         };
         if ready {
             group.applied.set(position);
+        }
+        for (of, dep) in &deps {
+            let rest = group.rests.entry(*of).or_default();
+            *rest = (*rest).max(*dep);
         }
         if free && group.blocked.is_empty() {
             group.shown = position;
@@ -66,6 +87,7 @@ impl Publish {
             group.blocked.push_back((position, deps));
             if group.blocked.len() > BLOCKED_MAX {
                 coarsen(&mut group.blocked);
+                group.coarse = true;
             }
         }
         if groups.values().any(|group| !group.blocked.is_empty()) {
@@ -80,23 +102,34 @@ impl Publish {
         unblock(&mut groups);
     }
 
-    /// A group's state was replaced by a snapshot as of `position`. What its sender was shown is
-    /// shown here: between two nodes that follow the same groups cuts may differ for a moment.
-    pub fn replace(
-        &self,
-        id: GroupId,
-        position: Position,
-        shown: Position,
-        mut blocked: VecDeque<(Position, Deps)>,
-    ) {
+    /// A group's state was replaced by a snapshot as of `position`: one entry, which depends on
+    /// all that those in it did. Its sender may show it already and have more of the others.
+    pub fn replace(&self, id: GroupId, position: Position, rests: Rests) {
         let mut groups = self.groups.lock();
         if let Some(group) = groups.get_mut(&id) {
             group.applied.set(position);
-            group.shown = shown.max(group.shown);
-            blocked.retain(|(position, _)| *position > group.shown);
-            group.blocked = blocked;
+            let deps = rests.iter().map(|(of, dep)| (*of, *dep)).collect();
+            group.rests = rests;
+            group.blocked = [(position, deps)].into();
+            group.coarse = true;
         }
         unblock(&mut groups);
+    }
+
+    /// Groups that entries of others wait for, since those depend on one that is not held here:
+    /// nothing of theirs is in the way but that they are not closed so far.
+    pub fn awaited(&self) -> BTreeSet<GroupId> {
+        let groups = self.groups.lock();
+        let mut awaited = BTreeSet::new();
+        for (id, group) in groups.iter() {
+            let deps = group.blocked.front().into_iter().flat_map(|(_, deps)| deps);
+            for (_, position) in deps.filter(|(of, _)| !groups.contains_key(of)) {
+                let others = groups.iter().filter(|(other, _)| *other != id);
+                let behind = others.filter(|(_, g)| g.shown < *position && g.blocked.is_empty());
+                awaited.extend(behind.map(|(other, _)| *other));
+            }
+        }
+        awaited
     }
 
     /// Positions of several groups at one moment.
@@ -110,12 +143,20 @@ impl Publish {
     }
 
     /// What a checkpoint must keep of a group.
-    pub fn state(&self, id: GroupId) -> (Position, VecDeque<(Position, Deps)>) {
+    pub fn state(&self, id: GroupId) -> State {
         let groups = self.groups.lock();
-        groups
-            .get(&id)
-            .map(|group| (group.shown, group.blocked.clone()))
-            .unwrap_or_default()
+        let state = |group: &Group| State {
+            shown: group.shown,
+            blocked: group.blocked.clone(),
+            rests: group.rests.clone(),
+        };
+        groups.get(&id).map(state).unwrap_or_default()
+    }
+
+    /// What is shown of a group.
+    pub fn shown(&self, id: GroupId) -> Position {
+        let groups = self.groups.lock();
+        groups.get(&id).map(|group| group.shown).unwrap_or_default()
     }
 }
 
@@ -131,19 +172,39 @@ fn coarsen(blocked: &mut VecDeque<(Position, Deps)>) {
     }
 }
 
-/// Is everything shown that an entry of `id` depends on? A dep on a group that is not held here
-/// asks every held group to be closed up to it: positions grow along causality, so this bounds
-/// the whole chain behind it.
-fn satisfied(groups: &BTreeMap<GroupId, Group>, id: GroupId, deps: &Deps) -> bool {
-    deps.iter()
-        .filter(|(of, _)| *of != id)
-        .all(|(of, position)| match groups.get(of) {
-            Some(group) => group.shown >= *position,
-            None => {
-                let mut others = groups.iter().filter(|(other, _)| **other != id);
-                others.all(|(_, group)| group.shown >= *position)
-            }
-        })
+/// How far the groups are shown, or would be.
+struct Shown<'a> {
+    groups: &'a BTreeMap<GroupId, Group>,
+    instead: Option<&'a BTreeMap<GroupId, Position>>,
+}
+
+impl Shown<'_> {
+    fn now(groups: &BTreeMap<GroupId, Group>) -> Shown<'_> {
+        let instead = None;
+        Shown { groups, instead }
+    }
+
+    fn of(&self, id: GroupId, group: &Group) -> Position {
+        let instead = self.instead.and_then(|instead| instead.get(&id));
+        instead.copied().unwrap_or(group.shown)
+    }
+
+    /// Is everything there that an entry of `id` depends on? A dep on a group that is not held
+    /// here asks every held group to be closed up to it: positions grow along causality, so this
+    /// bounds the whole chain behind it.
+    fn has(&self, id: GroupId, deps: &Deps) -> bool {
+        deps.iter()
+            .filter(|(of, _)| *of != id)
+            .all(|(of, position)| match self.groups.get(of) {
+                Some(group) => self.of(*of, group) >= *position,
+                #[cfg(feature = "sabotage")]
+                None if journal::sabotage::planted("closing-rule-off") => true,
+                None => {
+                    let mut others = self.groups.iter().filter(|(other, _)| **other != id);
+                    others.all(|(other, group)| self.of(*other, group) >= *position)
+                }
+            })
+    }
 }
 
 /// Shows what is no longer blocked, until nothing changes.
@@ -154,16 +215,54 @@ fn unblock(groups: &mut BTreeMap<GroupId, Group>) {
         changed = false;
         for id in &ids {
             while let Some((position, deps)) = groups[id].blocked.front()
-                && satisfied(groups, *id, deps)
+                && Shown::now(groups).has(*id, deps)
             {
                 let position = *position;
                 if let Some(group) = groups.get_mut(id) {
-                    group.shown = position;
-                    group.blocked.pop_front();
+                    group.show(position);
                 }
                 changed = true;
             }
         }
+    }
+    if groups.values().any(|group| group.coarse) {
+        show_together(groups);
+    }
+}
+
+/// Shows what waits for nothing but each other: the greatest cut in which every entry has what it
+/// depends on.
+fn show_together(groups: &mut BTreeMap<GroupId, Group>) {
+    let newest = |group: &Group| group.blocked.back().map_or(group.shown, |(at, _)| *at);
+    let mut cut: BTreeMap<GroupId, Position> =
+        groups.iter().map(|(id, g)| (*id, newest(g))).collect();
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for (id, group) in groups.iter() {
+            let shown = Shown {
+                groups,
+                instead: Some(&cut),
+            };
+            let wanted = cut[id];
+            let fits = |(at, deps): &&(Position, Deps)| *at <= wanted && shown.has(*id, deps);
+            let last = group.blocked.iter().take_while(fits).last();
+            let reached = last.map_or(group.shown, |(at, _)| *at);
+            changed |= reached < wanted;
+            cut.insert(*id, reached);
+        }
+    }
+    for (id, group) in groups {
+        group.show(cut[id]);
+    }
+}
+
+impl Group {
+    /// Shows what is blocked up to a position.
+    fn show(&mut self, upto: Position) {
+        self.shown = self.shown.max(upto);
+        while self.blocked.pop_front_if(|(at, _)| *at <= upto).is_some() {}
+        self.coarse &= !self.blocked.is_empty();
     }
 }
 
@@ -178,7 +277,7 @@ mod tests {
     fn groups(ids: &[GroupId]) -> Publish {
         let publish = Publish::default();
         for id in ids {
-            publish.add(*id, Arc::default(), Position::ZERO, VecDeque::new());
+            publish.add(*id, Arc::default(), State::default());
         }
         publish
     }
@@ -221,6 +320,46 @@ mod tests {
         );
         publish.publish(A, Position(20), vec![], true);
         assert_eq!(shown(&publish, C), 30);
+    }
+
+    #[test]
+    fn snapshots_of_groups_that_depend_on_each_other_are_shown_together() {
+        let publish = groups(&[A, B, C]);
+        let rests = |of, at| [(of, Position(at))].into();
+        publish.replace(A, Position(60), rests(B, 50));
+        assert_eq!(shown(&publish, A), 0);
+        publish.replace(B, Position(55), rests(A, 40));
+        assert_eq!((shown(&publish, A), shown(&publish, B)), (60, 55));
+        publish.replace(A, Position(90), rests(B, 80));
+        publish.publish(B, Position(70), vec![(A, Position(65))], true);
+        publish.publish(B, Position(80), vec![(C, Position(7))], true);
+        assert_eq!((shown(&publish, A), shown(&publish, B)), (60, 55));
+        publish.publish(C, Position(7), vec![], true);
+        assert_eq!((shown(&publish, A), shown(&publish, B)), (90, 80));
+    }
+
+    #[test]
+    fn a_snapshot_is_an_effect_too() {
+        let publish = groups(&[A, C]);
+        publish.publish(C, Position(30), vec![(A, Position(20))], true);
+        let rests = publish.state(C).rests;
+        assert_eq!(rests, [(A, Position(20))].into());
+        let other = groups(&[A, C]);
+        other.publish(A, Position(10), vec![], true);
+        other.replace(C, Position(30), rests);
+        assert_eq!(shown(&other, C), 0);
+        other.publish(A, Position(20), vec![], true);
+        assert_eq!(shown(&other, C), 30);
+    }
+
+    #[test]
+    fn who_stands_in_the_way_is_named() {
+        let publish = groups(&[A, C]);
+        assert!(publish.awaited().is_empty());
+        publish.publish(C, Position(30), vec![(B, Position(20))], true);
+        assert_eq!(publish.awaited(), [A].into());
+        publish.publish(A, Position(20), vec![], true);
+        assert!(publish.awaited().is_empty());
     }
 
     #[test]

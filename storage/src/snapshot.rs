@@ -5,7 +5,7 @@
 //! row: tree u32 | key length u32 | value length u32 | key | value       rows: by tree and key
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -35,17 +35,17 @@ pub struct Export {
 }
 
 impl Export {
-    /// State of a group as of what is applied; `None` at first.
+    /// State of a group as of what is applied, of the trees that are wanted.
     pub(crate) fn new(
         group: journal::GroupId,
         store: &Arc<dyn TableStore>,
         applied: Applied,
         meta: &Meta,
         pin: Pin,
-        dropped: &BTreeSet<u32>,
+        wanted: &dyn Fn(u32) -> bool,
     ) -> Export {
         let trees = store.trees().into_iter();
-        let trees = trees.filter(|tree| tree.group == group && !dropped.contains(&tree.number));
+        let trees = trees.filter(|tree| tree.group == group && wanted(tree.number));
         Export {
             applied,
             meta: meta.encode(),
@@ -164,6 +164,16 @@ impl<'a> Rows<'a> {
 /// Looks whether an export that came from elsewhere can be installed, before anything is changed.
 /// Errors: `Corrupt`, `Format`, `Store`.
 pub fn check_export(applied: Applied, meta: &Bytes, pieces: &mut Pieces<'_>) -> Result<()> {
+    each_row(applied, meta, pieces, &mut |_| Ok(()))
+}
+
+/// [`check_export`] with a look at the tree of each row.
+pub(crate) fn each_row(
+    applied: Applied,
+    meta: &Bytes,
+    pieces: &mut Pieces<'_>,
+    check: &mut dyn FnMut(u32) -> Result<()>,
+) -> Result<()> {
     if applied.position > POSITION_MAX {
         return Err(damaged("its position is beyond the last one"));
     }
@@ -173,11 +183,13 @@ pub fn check_export(applied: Applied, meta: &Bytes, pieces: &mut Pieces<'_>) -> 
     }
     let mut pieces = || pieces();
     let mut rows = Rows::new(&mut pieces);
-    while rows.next()?.is_some() {}
+    while let Some((tree, ..)) = rows.next()? {
+        check(tree)?;
+    }
     Ok(())
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::Corrupt {
         place: "snapshot of another replica".into(),
         what: what.into(),

@@ -101,6 +101,12 @@ impl Sums {
         self.0.remove(&tree);
     }
 
+    /// Those of the trees that `wanted` names.
+    pub fn of(&self, wanted: impl Fn(u32) -> bool) -> Sums {
+        let known = self.0.iter().filter(|(tree, _)| wanted(**tree));
+        Sums(known.map(|(tree, known)| (*tree, *known)).collect())
+    }
+
     /// The tables' sums, by tree.
     pub fn tables(&self) -> impl Iterator<Item = (u32, TableSum)> {
         self.0.iter().filter_map(|(tree, known)| match known {

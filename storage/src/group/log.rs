@@ -11,7 +11,8 @@ use super::overlay::TreeWrite;
 use super::{Group, Verdict};
 use crate::sums::Sums;
 use crate::{
-    Applied, Change, Entry, Header, Part, PartHeader, PartSource, RaftState, Result, TxId, system,
+    Applied, Change, Entry, Error, Header, Part, PartHeader, PartSource, RaftState, Result, TxId,
+    system,
 };
 
 /// Parts of a large transaction that is not finished.
@@ -37,6 +38,8 @@ pub(crate) struct LogState {
     pub drops: VecDeque<(Position, u32)>,
     /// What the tables hold as of `applied`.
     pub sums: Sums,
+    /// The group has left this node: nothing is written any more.
+    pub ended: bool,
 }
 
 impl LogState {
@@ -68,6 +71,7 @@ impl Group {
         let entry = Entry::decode(payload)?;
         let position = entry.header.position;
         let state = self.log.lock();
+        self.check_alive(&state)?;
         if index <= state.applied.index {
             #[cfg(feature = "sabotage")]
             if journal::sabotage::planted("apply-twice") {
@@ -93,12 +97,27 @@ impl Group {
                 .map(|parts| parts.indexes.clone());
             drop(state);
             self.write_parts(position, indexes.unwrap_or_default(), source, &mut sums)?;
-            self.log.lock()
+            let state = self.log.lock();
+            self.check_alive(&state)?;
+            state
         } else {
             state
         };
         self.finish_entry(state, term, index, entry, sums)?;
         Ok(Verdict::Applied(position))
+    }
+
+    /// Nothing is written in a group that has ended. Errors: `NoGroup`.
+    pub(crate) fn check_alive(&self, state: &LogState) -> Result<()> {
+        match state.ended {
+            false => Ok(()),
+            true => Err(Error::NoGroup(self.shared.id)),
+        }
+    }
+
+    /// Ends it: what was applied until now was all.
+    pub(crate) fn end(&self) {
+        self.log.lock().ended = true;
     }
 
     /// Writes the parts of a large transaction. Nobody sees them yet: reads are below their
@@ -114,7 +133,8 @@ impl Group {
         for index in indexes {
             let part = Part::decode(&source.part(index)?)?;
             sums.note(&part.changes);
-            let _state = self.log.lock();
+            let state = self.log.lock();
+            self.check_alive(&state)?;
             self.write(position, tree_writes(part.changes, Vec::new()))?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use super::log::LogState;
 use super::queue::Calls;
 use crate::meta::Meta;
 use crate::snapshot::{Export, Rows};
-use crate::{Applied, Change, Direction, Result, system};
+use crate::{Applied, Change, Chosen, Direction, Result, system};
 
 /// Rows written to the store at once, and their bytes.
 const BATCH_ROWS_MAX: usize = 1024;
@@ -30,11 +31,12 @@ impl Group {
         drop(state);
         let dropped = self.dropped_trees(applied.position)?;
         let (id, store) = (self.shared.id, &self.shared.store);
-        Ok(Some(Export::new(id, store, applied, &meta, pin, &dropped)))
+        let sent = |tree: u32| !dropped.contains(&tree);
+        Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
     }
 
     /// The trees that are dropped as of a position.
-    fn dropped_trees(&self, at: Position) -> Result<BTreeSet<u32>> {
+    pub(crate) fn dropped_trees(&self, at: Position) -> Result<BTreeSet<u32>> {
         let tree = self.shared.tree(system::DROPPED_TREES);
         let all = (Bound::Unbounded, Bound::Unbounded);
         let rows = self.shared.store.scan(tree, all, at, Direction::Forward)?;
@@ -49,6 +51,11 @@ impl Group {
     /// in its checkpoint: until that is written, a restart finds what was there before.
     pub(crate) fn replace(&self, applied: Applied, meta: Meta, rows: &mut Rows<'_>) -> Result<()> {
         let mut state = self.log.lock();
+        self.check_alive(&state)?;
+        let chosen = match &self.follower {
+            Some(_) => Some(Arc::new(Chosen::decode(&meta.raft)?)),
+            None => None,
+        };
         let (id, store) = (self.shared.id, &self.shared.store);
         let mut changes = self.observed(state.applied.position)?;
         // Nobody reads what is half there: below this position reads are refused from now on,
@@ -68,7 +75,11 @@ impl Group {
             parts: meta.parts,
             drops: [].into(),
             sums: meta.sums,
+            ended: false,
         };
+        if let (Some(follower), Some(chosen)) = (&self.follower, chosen) {
+            *follower.chosen.write() = chosen;
+        }
         self.ids.raise(state.top);
         self.chain.set(applied.position);
         *self.broken.write() = meta.broken;
@@ -79,8 +90,7 @@ impl Group {
         {
             observer.system(id, applied.position, &changes);
         }
-        self.publish
-            .replace(id, applied.position, meta.shown, meta.blocked);
+        self.publish.replace(id, applied.position, meta.rests);
         drop(state);
         self.leap(applied.position, top).call();
         Ok(())

@@ -1,0 +1,250 @@
+//! Followers: copies of chosen trees of a group, kept by another node's feed instead of Raft. A
+//! follower has no vote and no log on this node's disk: what a checkpoint says of it is where it
+//! goes on after a restart.
+//!
+//! ```text
+//! a replica:  journal, votes      all trees      checkpoint <= durable journal
+//! a follower: nothing             chosen trees   checkpoint <= applied
+//! ```
+//! In the place of Raft's state stands the mark of what was chosen:
+//! ```text
+//! 'F' | version u8 = 1 | count u32 | tree u32 *        ascending
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
+
+use crate::meta::Meta;
+use crate::snapshot::{Export, damaged, each_row};
+use crate::{Applied, Entry, Error, Group, Pieces, RaftState, Result, system};
+
+/// The first byte of a mark. No state of Raft's begins with it.
+const MARK: u8 = b'F';
+const VERSION: u8 = 1;
+
+/// The trees of a group that a follower holds: system trees by name, tables with their indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen(BTreeSet<u32>);
+
+impl Chosen {
+    /// These trees.
+    pub fn new(trees: impl IntoIterator<Item = u32>) -> Chosen {
+        Chosen(trees.into_iter().collect())
+    }
+
+    /// Is the tree one of them?
+    pub fn has(&self, tree: u32) -> bool {
+        self.0.contains(&tree)
+    }
+
+    /// All of them, ascending.
+    pub fn trees(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().copied()
+    }
+
+    /// The mark that says so, in the place of Raft's state.
+    pub fn encode(&self) -> RaftState {
+        let mut out = BytesMut::new();
+        out.put_slice(&[MARK, VERSION]);
+        out.put_u32_le(self.0.len() as u32);
+        self.trees().for_each(|tree| out.put_u32_le(tree));
+        out.freeze()
+    }
+
+    /// The inverse of [`Chosen::encode`]. Errors: `Corrupt` if it is no mark.
+    pub fn decode(mark: &RaftState) -> Result<Chosen> {
+        let mut rest = mark.clone();
+        let none = |_| damaged("it does not say what was chosen");
+        let head = [
+            rest.try_get_u8().map_err(none)?,
+            rest.try_get_u8().map_err(none)?,
+        ];
+        let count = rest.try_get_u32_le().map_err(none)? as usize;
+        if head != [MARK, VERSION] || rest.len() != 4 * count {
+            return Err(damaged("it does not say what was chosen"));
+        }
+        let trees = (0..count).map(|_| rest.get_u32_le());
+        Ok(Chosen(trees.collect()))
+    }
+}
+
+/// Is what a checkpoint keeps in the place of Raft's state a follower's mark?
+pub(crate) fn is_mark(state: &RaftState) -> bool {
+    state.first() == Some(&MARK)
+}
+
+/// What a group has if it is followed.
+pub(crate) struct Follower {
+    /// What is held.
+    pub chosen: RwLock<Arc<Chosen>>,
+    /// Asks the source to close the group.
+    pub ask_close: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Entry {
+    /// Drops what a follower of these trees may not see: changes and index writes of other trees,
+    /// events, who asked for it, what only replicas need. Its place in the chain stays, and what
+    /// must be shown before it.
+    pub fn keep_only(&mut self, chosen: &Chosen) {
+        self.changes.retain(|change| chosen.has(change.tree));
+        for change in &mut self.changes {
+            change.index.retain(|write| chosen.has(write.tree));
+        }
+        self.dropped_trees.retain(|tree| chosen.has(*tree));
+        self.events.clear();
+        self.abandoned.clear();
+        self.header.meta = crate::Meta::default();
+        self.header.outcome = false;
+    }
+}
+
+impl Group {
+    /// Is this a follower's copy? It is never led here, and there is no log of it.
+    pub fn is_followed(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// What a follower holds; `None`: this is a replica, which holds all.
+    pub fn chosen(&self) -> Option<Arc<Chosen>> {
+        let follower = self.follower.as_ref()?;
+        Some(Arc::clone(&follower.chosen.read()))
+    }
+
+    /// Are the rows of this tree here? Those of a tree that a follower has not chosen are not,
+    /// which must never look as if there were none.
+    pub fn holds(&self, tree: u32) -> bool {
+        let follower = self.follower.as_ref();
+        follower.is_none_or(|follower| follower.chosen.read().has(tree))
+    }
+
+    /// A follower holds these trees from now on. It lacks nothing of those that come: they are
+    /// empty as of what is applied. Errors: `NoGroup` if it has ended.
+    pub fn choose(&self, chosen: Chosen) -> Result<()> {
+        let follower = self.follower.as_ref().ok_or(Error::NoGroup(self.id()))?;
+        let mut state = self.lock_log();
+        self.check_alive(&state)?;
+        state.raft = chosen.encode();
+        *follower.chosen.write() = Arc::new(chosen);
+        Ok(())
+    }
+
+    /// The state of chosen trees as of what is applied, to be sent to a follower. `None` while it
+    /// can't be: the replay goes on.
+    pub fn export_chosen(&self, chosen: &Chosen) -> Result<Option<Export>> {
+        if !self.ready() {
+            return Ok(None);
+        }
+        let state = self.lock_log();
+        let (applied, whole) = (state.applied, self.meta(&state));
+        let pin = self.pin(applied.position);
+        drop(state);
+        let meta = Meta {
+            top: applied.position,
+            sums: whole.sums.of(|tree| chosen.has(tree)),
+            rests: whole.rests,
+            raft: chosen.encode(),
+            ..Meta::default()
+        };
+        let dropped = self.dropped_trees(applied.position)?;
+        let sent = |tree: u32| chosen.has(tree) && !dropped.contains(&tree);
+        let (id, store) = (self.id(), self.store());
+        Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
+    }
+
+    /// Has a tree of this group been dropped, as of what is applied?
+    pub fn is_dropped(&self, tree: u32) -> Result<bool> {
+        let row = self.get(system::DROPPED_TREES, &tree.to_be_bytes(), self.applied())?;
+        Ok(row.is_some())
+    }
+}
+
+/// Looks whether an export for a follower that came from elsewhere can be installed, before
+/// anything is changed: it is whole, and has nothing but what it says was chosen. Errors:
+/// `Corrupt`, `Format`, `Store`.
+pub fn check_chosen(applied: Applied, meta: &Bytes, pieces: &mut Pieces<'_>) -> Result<Chosen> {
+    let mark = Meta::decode(meta)?.raft;
+    let chosen = Chosen::decode(&mark)?;
+    each_row(applied, meta, pieces, &mut |tree| match chosen.has(tree) {
+        true => Ok(()),
+        false => Err(damaged("it has rows that were not chosen")),
+    })?;
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Event, EventKind, Header, IndexWrite, PartsRef, TxId};
+
+    #[test]
+    fn marks_come_back_and_nothing_else_is_one() {
+        let chosen = Chosen::new([1000, 1, 2]);
+        let mark = chosen.encode();
+        assert_eq!(Chosen::decode(&mark).expect("whole"), chosen);
+        assert!(is_mark(&mark) && !is_mark(&Bytes::new()));
+        for length in 0..mark.len() {
+            assert!(Chosen::decode(&mark.slice(..length)).is_err(), "{length}");
+        }
+        let longer = [&mark[..], &[0]].concat();
+        assert!(Chosen::decode(&longer.into()).is_err());
+        let endless = Bytes::from_static(&[MARK, VERSION, 255, 255, 255, 255]);
+        assert!(Chosen::decode(&endless).is_err());
+    }
+
+    #[test]
+    fn nothing_private_is_kept() {
+        let secret = || Bytes::from_static(b"secret");
+        let change = |tree: u32, key: &'static str, indexes: &[u32]| Change {
+            tree,
+            key: Bytes::from_static(key.as_bytes()),
+            index: indexes
+                .iter()
+                .map(|tree| IndexWrite {
+                    tree: *tree,
+                    ..IndexWrite::default()
+                })
+                .collect(),
+            ..Change::default()
+        };
+        let mut entry = Entry {
+            header: Header {
+                meta: crate::Meta {
+                    role: "secret".into(),
+                    login: "secret".into(),
+                    application_name: "secret".into(),
+                    trace: "secret".into(),
+                    hops: 3,
+                },
+                outcome: true,
+                deps: vec![(crate::GroupId(2), crate::Position(7))],
+                parts: Some(PartsRef::default()),
+                ..Header::default()
+            },
+            changes: vec![
+                change(1000, "shown", &[1001, 1003]),
+                change(1002, "secret", &[1003]),
+            ],
+            events: vec![Event {
+                seq: 1,
+                kind: EventKind::Message,
+                name: "secret".into(),
+                table: Some(1000),
+                payload: secret(),
+            }],
+            dropped_trees: vec![1001, 1003],
+            abandoned: vec![TxId(1)],
+            ..Entry::default()
+        };
+        let before = entry.header.clone();
+        entry.keep_only(&Chosen::new([1000, 1001]));
+        assert_eq!(entry.changes, [change(1000, "shown", &[1001])]);
+        assert_eq!(entry.dropped_trees, [1001]);
+        assert_eq!(entry.header.deps, before.deps);
+        let bytes = entry.encode();
+        let found = |text: &[u8]| bytes.as_bytes().windows(text.len()).any(|w| w == text);
+        assert!(found(b"shown") && !found(b"secret"));
+    }
+}
