@@ -86,9 +86,9 @@ def node(report, thing, label):
     report.that(spec["podManagementPolicy"] == "Parallel", f"{label}: nodes wait for each other in turn")
     report.that(spec["serviceName"].endswith("-headless"), f"{label}: serviceName")
     report.that(set(spec["persistentVolumeClaimRetentionPolicy"]) == {"whenDeleted", "whenScaled"}, f"{label}: PVCs")
-    report.that(pod["terminationGracePeriodSeconds"] >= 60, f"{label}: no time to drain")
-    drain = container["lifecycle"]["preStop"]["exec"]["command"]
-    report.that(drain[:2] == ["freehold", "drain"], f"{label}: preStop is {drain}")
+    report.that(pod["terminationGracePeriodSeconds"] >= 60, f"{label}: no time to hand over and to end")
+    drain = container["lifecycle"]["preStop"]["exec"]["command"][-1]
+    report.that(re.match(r"freehold drain --data /data; told=\$\?; sleep [0-9]+; exit \$told$", drain), f"{label}: preStop is {drain}")
     paths = {"startupProbe": "/health/live", "readinessProbe": "/health/ready", "livenessProbe": "/health/live"}
     for probe, path in paths.items():
         report.that(container[probe]["httpGet"] == {"path": path, "port": "http"}, f"{label}: {probe}")

@@ -19,10 +19,11 @@ def check(report):
     """All of it."""
     promtool(report, "check", "rules", RULES)
     promtool(report, "test", "rules", TESTS)
-    tests = TESTS.read_text()
+    tests, page = TESTS.read_text(), (tools.ROOT / "docs" / "kubernetes.md").read_text()
     alerts = [r["alert"] for g in yaml.safe_load(RULES.read_text())["groups"] for r in g["rules"]]
     for alert in alerts:
         report.that(alert in tests, f"ci/rules_test.yaml: {alert} never fires")
+        report.that(alert in page, f"docs/kubernetes.md does not say what to do about {alert}")
     expressions = [r["expr"] for g in yaml.safe_load(RULES.read_text())["groups"] for r in g["rules"]]
     dashboard = json.loads(DASHBOARD.read_text())
     panels = [p for p in dashboard["panels"] if p["type"] != "row"]

@@ -75,8 +75,17 @@ def lint(report):
             re.sub(r"password: .*", "password", template(files=(file,), generation=generation))
             for generation in tools.HELM_PACKAGES
         ]
+        told = notes(file)
+        report.that("For clients:" in told and "<no value>" not in told, f"values {name}: NOTES say {told}")
         same = [sorted(text.split("\n---\n")) for text in texts]
         report.that(same[0] == same[1], f"values {name}: the two generations of Helm render differently")
+
+
+def notes(file):
+    """What `helm install` tells at its end."""
+    command = ["install", RELEASE, tools.CHART, "--dry-run=client", "--values", file]
+    done = helm(*command, generation="helm 4")
+    return done.stdout.partition("NOTES:")[2] or done.stderr
 
 
 def validate(report):

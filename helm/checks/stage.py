@@ -4,6 +4,7 @@ manifests is a process. Prints `ok: ...` or `FAILED: ...` for each thing seen. A
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,12 @@ def seen(holds, text):
     """One line for the report."""
     print(f"{'ok' if holds else 'FAILED'}: {text}", flush=True)
     return holds
+
+
+def needed(holds, text):
+    """The same for what all that follows builds on."""
+    if not seen(holds, text):
+        sys.exit(1)
 
 
 class Stage:
@@ -84,18 +91,18 @@ class Stage:
 
     def local(self, text):
         """Paths of a pod as paths of this stage."""
-        for path in ("/etc/freehold/cluster", "/etc/freehold/client", "/have/authority", "/have/node", "/tls"):
-            text = text.replace(path, str(self.folder) + path)
-        return text.replace("/work", f"{self.folder}/work")
+        paths = r"(?<![\w.-])(/etc/freehold|/have|/work|/tls)(?=[/\"\s]|$)"
+        return re.sub(paths, rf"{self.folder}\1", text)
 
     def run(self, container, **more):
         """Runs a container with a shell script to its end."""
         script = self.local(container["args"][0])
         environment = {**self.environment(container), **more}
         command = [*container["command"], script]
+        # `timeout` ends with 124, so that a script that never ends is an answer, too.
+        command = ["timeout", str(self.plan["patience"]), *command]
         return subprocess.run(
-            command, env=environment, user=USER, group=USER, extra_groups=[], capture_output=True, text=True,
-            timeout=self.plan["patience"] * 2,
+            command, env=environment, user=USER, group=USER, extra_groups=[], capture_output=True, text=True
         )
 
     def certificates(self, **more):
@@ -176,7 +183,7 @@ class Pod:
         """preStop, then SIGTERM; its exit codes, and whether it took no longer than it may."""
         began = time.monotonic()
         hook = self.container["lifecycle"]["preStop"]["exec"]["command"]
-        hook = [str(self.data) if a == "/data" else a for a in hook]
+        hook = [word.replace("/data", str(self.data)) for word in hook]
         drained = subprocess.run(
             hook, env=self.stage.environment(self.container), user=USER, group=USER, extra_groups=[],
             capture_output=True, text=True, timeout=self.grace,
@@ -237,11 +244,11 @@ def play(stage):
     for pod in pods:
         pod.start()
     for pod in pods:
-        seen(pod.becomes("startup", 200), f"{pod.name} lives before there is a cluster")
+        needed(pod.becomes("startup", 200), f"{pod.name} lives before there is a cluster")
         seen(pod.probe("readiness") == 503, f"{pod.name} is not ready before there is a cluster")
     found(stage, "the first time")
     for pod in pods:
-        seen(pod.becomes("readiness", 200), f"{pod.name} is ready")
+        needed(pod.becomes("readiness", 200), f"{pod.name} is ready")
     found(stage, "again")
     test(stage, "in the new cluster")
     grow(stage, pods, members, spares)
@@ -257,11 +264,9 @@ def play(stage):
 def issue(stage):
     """Certificates: made once, made again for other hosts only, by the same authority."""
     first, made = stage.certificates()
-    if not seen(first.returncode == 0 and len(made) == 2, "certificates are made"):
-        print(first.stdout, first.stderr, file=sys.stderr)
-        sys.exit(1)
-    _, again = stage.certificates()
-    seen(again == made, "a second run changes nothing")
+    needed(first.returncode == 0 and len(made) == 2, f"certificates are made {first.stderr.strip()}")
+    second, again = stage.certificates()
+    seen(again == made, f"a second run changes nothing {second.stdout.strip()} {second.stderr.strip()}")
     _, other = stage.certificates(HOSTS="elsewhere.example.com")
     ca = [next(data for name, data in s.items() if name.endswith("-ca")) for s in (made, other)]
     node = [next(data for name, data in s.items() if name.endswith("-node-tls")) for s in (made, other)]
@@ -274,7 +279,7 @@ def found(stage, when):
     """The Job that makes the cluster."""
     pod = stage.of("Job", **{"app.kubernetes.io/component": "init"})[0]["spec"]["template"]["spec"]
     done = stage.run(pod["containers"][0])
-    seen(done.returncode == 0, f"the Job that makes the cluster, {when}: {done.stdout.strip()}{done.stderr.strip()}")
+    needed(done.returncode == 0, f"the Job that makes the cluster, {when}: {done.stdout.strip()}{done.stderr.strip()}")
 
 
 def test(stage, when):

@@ -78,7 +78,8 @@ spec:
           lifecycle:
             preStop:
               exec:
-                command: [freehold, drain, --data, /data]
+                # The pause is for those who send clients here and have not yet heard that they should not.
+                command: [/bin/sh, -c, "freehold drain --data /data; told=$?; sleep {{ $values.drain.pauseSeconds }}; exit $told"]
           {{- end }}
           resources:
             {{- toYaml .resources | nindent 12 }}
