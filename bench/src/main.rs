@@ -1,6 +1,7 @@
 //! Freehold beside PostgreSQL 15 in one run: pgbench and a feed-latency probe, interleaved pairs,
-//! medians and ratios in a Markdown table. Nothing here gives a verdict: it prints what it saw.
+//! medians and ratios in a Markdown table; with --cluster three nodes beside what has three, too. Nothing here gives a verdict: it prints what it saw.
 
+mod cluster;
 mod feed;
 mod load;
 mod peers;
@@ -40,6 +41,10 @@ pub struct Options {
     /// Also load pgbench scale 50 (5 million rows in one COPY) and print the peak memory.
     #[arg(long)]
     load: bool,
+    /// Three nodes, beside PostgreSQL with two synchronous standbys and beside three nodes of etcd;
+    /// `--only` names one of simple-update, inserts, visible.
+    #[arg(long)]
+    cluster: bool,
     /// Leave out the feed-latency probe.
     #[arg(long)]
     no_feed: bool,
@@ -49,6 +54,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.cluster {
+        return cluster::run(&options);
+    }
     let peers = peers::Peers::start(&options)?;
     println!("# Freehold beside {}\n", peers.postgres_version()?);
     println!(

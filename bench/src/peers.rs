@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use crate::{Options, Result};
 
 /// Where Debian puts PostgreSQL 15's programs.
-const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
+pub const POSTGRES_BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// One server that pgbench can be pointed at.
 pub struct Server {
@@ -126,7 +126,7 @@ impl Drop for Peers {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as the user `postgres`.
-fn as_postgres(program: &str) -> Command {
+pub fn as_postgres(program: &str) -> Command {
     let root = fs::metadata("/proc/self").is_ok_and(|m| {
         use std::os::unix::fs::MetadataExt as _;
         m.uid() == 0
@@ -139,7 +139,13 @@ fn as_postgres(program: &str) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// The folder above may be closed to the user `postgres`; its own must be open to it.
+pub fn give_to_postgres(folder: &Path) {
+    let _ = Command::new("chown").arg("postgres").arg(folder).status();
+}
+
+/// Runs a command to its end; what it said if that is an error.
+pub fn run(command: &mut Command) -> Result<()> {
     let out = command.output()?;
     if !out.status.success() {
         return Err(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr)).into());
@@ -147,7 +153,8 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn free_port() -> Result<u16> {
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -156,8 +163,7 @@ fn start_postgres(folder: &Path) -> Result<u16> {
         return Err("PostgreSQL 15 is not installed: apt-get install postgresql-15".into());
     }
     fs::create_dir_all(folder)?;
-    // The folder above may be closed to the user `postgres`; its own must be open to it.
-    let _ = Command::new("chown").arg("postgres").arg(folder).status();
+    give_to_postgres(folder);
     let data = folder.join("data");
     run(as_postgres(&format!("{POSTGRES_BIN}/initdb"))
         .args([

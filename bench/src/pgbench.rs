@@ -114,26 +114,18 @@ fn pair(peers: &Peers, options: &Options, cell: &Cell) -> Result<Row> {
     })
 }
 
-/// Transactions per second of one run.
+/// Transactions per second of one run of a cell.
 fn tps(server: &Server, seconds: u32, cell: &Cell) -> Result<f64> {
-    let (clients, seconds) = (cell.clients.to_string(), seconds.to_string());
-    let threads = if cell.clients == 1 { "1" } else { "2" };
-    let out = pgbench(
-        server,
-        &[
-            "-n",
-            "-b",
-            cell.script,
-            "-M",
-            cell.mode,
-            "-c",
-            &clients,
-            "-j",
-            threads,
-            "-T",
-            &seconds,
-        ],
-    )?;
+    let arguments = ["-b", cell.script, "-M", cell.mode];
+    rate(server, seconds, cell.clients, &arguments)
+}
+
+/// Transactions per second of one run of pgbench with these arguments, too.
+pub fn rate(server: &Server, seconds: u32, clients: u32, arguments: &[&str]) -> Result<f64> {
+    let threads = if clients == 1 { "1" } else { "2" };
+    let (clients, seconds) = (clients.to_string(), seconds.to_string());
+    let common = ["-n", "-c", &clients, "-j", threads, "-T", &seconds];
+    let out = pgbench(server, &[&common[..], arguments].concat())?;
     let line = out
         .lines()
         .find(|l| l.starts_with("tps = "))
@@ -142,7 +134,7 @@ fn tps(server: &Server, seconds: u32, cell: &Cell) -> Result<f64> {
         .lines()
         .find(|l| l.starts_with("number of failed transactions: "));
     if let Some(line) = failed.filter(|l| !l.contains(": 0 (")) {
-        eprintln!("{} {}: {line}", server.name, cell.name());
+        eprintln!("{} {arguments:?}: {line}", server.name);
     }
     Ok(line["tps = ".len()..]
         .split(' ')
