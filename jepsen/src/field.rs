@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::finding::{Findings, Kind};
 use crate::history::{History, Step};
-use crate::link::{Address, Failure, Outcome};
+use crate::link::{Address, Failure, Link, Outcome, Protocol};
 use crate::seed::Seed;
 
 /// SQLSTATEs that any load may meet: the ends of connections.
@@ -16,6 +18,15 @@ const EXPECTED: [&str; 2] = ["08006", "08007"];
 /// SQLSTATEs of conflicts, for loads that cause them: no READ COMMITTED transaction that only
 /// touches rows of its own may see one.
 pub const CONFLICTS: [&str; 2] = ["40001", "40P01"];
+
+/// What any transaction may end with when its owner's leadership moves.
+const MOVED: &str = "40001";
+
+/// Pause before a client that no node lets in tries again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(30);
+
+/// Numbers of processes that took another's place begin here.
+const NEXT_PROCESS: u64 = 1_000_000;
 
 /// The load's own measure, from which a run is judged valid.
 #[derive(Default)]
@@ -49,6 +60,9 @@ pub struct Field {
     pub progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
     dark: Arc<AtomicBool>,
+    /// Whether there are several nodes, so that clients go on when one is lost.
+    is_cluster: bool,
+    next_process: Arc<AtomicU64>,
 }
 
 impl Field {
@@ -72,7 +86,66 @@ impl Field {
             progress,
             stop: Arc::default(),
             dark: Arc::default(),
+            is_cluster: false,
+            next_process: Arc::new(AtomicU64::new(NEXT_PROCESS)),
         }
+    }
+
+    /// The same with several nodes: clients go on with another one when they lose theirs.
+    pub fn of_cluster(self) -> Field {
+        Field {
+            is_cluster: true,
+            ..self
+        }
+    }
+
+    /// Whether there are several nodes.
+    pub fn is_cluster(&self) -> bool {
+        self.is_cluster
+    }
+
+    /// Whether a client that has lost its connection goes on with another one.
+    pub fn goes_on(&self) -> bool {
+        self.is_cluster && !self.is_stopped()
+    }
+
+    /// A process whose last operation is unknown asks for nothing more: its client goes on under
+    /// this number.
+    pub fn next_process(&self) -> u64 {
+        self.next_process.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A client's connection; to a cluster it is tried for until the load ends. Without one the
+    /// client ends.
+    pub async fn connect(&self, user: &str, protocol: Protocol) -> Option<Link> {
+        loop {
+            let failure = match Link::open(&self.address, user, protocol).await {
+                Ok(link) => return Some(link),
+                Err(failure) => failure,
+            };
+            // That one node of several says nothing is what the fault is.
+            if !self.is_cluster || matches!(failure, Failure::Refused { .. }) {
+                self.judge(&failure, "connect", &[]);
+            }
+            if !self.goes_on() {
+                return None;
+            }
+            sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// After a statement that did not succeed: judges it; `None` if the client ends, else whether
+    /// its connection can still be used.
+    pub async fn survives(&self, failure: &Failure, what: &str, expected: &[&str]) -> Option<bool> {
+        self.judge(failure, what, expected);
+        let is_usable = !failure.is_end();
+        if !is_usable && !self.goes_on() {
+            return None;
+        }
+        if self.is_cluster {
+            sleep(RECONNECT_PAUSE).await;
+        }
+        Some(is_usable)
     }
 
     /// The same run, the server being elsewhere after a restart.
@@ -140,6 +213,7 @@ impl Field {
             Failure::Refused { state, .. } => {
                 let listed = EXPECTED.contains(&state.as_str())
                     || expected.contains(&state.as_str())
+                    || self.is_cluster && state == MOVED
                     || state.starts_with("57P");
                 if !listed {
                     self.findings

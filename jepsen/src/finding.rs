@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Findings of one kind beyond this many are counted and not written out.
 const WRITTEN_MAX: usize = 20;
@@ -124,6 +125,12 @@ pub struct Tally {
     pub kills: u64,
     /// File systems shut down, or writes replayed without the unsynced ones.
     pub power_cuts: u64,
+    /// Nodes of a cluster stopped for a while.
+    pub pauses: u64,
+    /// Times that the nodes of a cluster could not all reach each other.
+    pub partitions: u64,
+    /// Times from the kill of a leading node to the next acknowledged write of its owner.
+    pub failovers: Vec<Duration>,
     /// Calls of `freehold check` on a stopped server's folder.
     pub checks: u64,
     /// Transactions acknowledged to a client.
@@ -141,6 +148,9 @@ impl Tally {
         self.invalid += other.invalid;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
+        self.pauses += other.pauses;
+        self.partitions += other.partitions;
+        self.failovers.extend(&other.failovers);
         self.checks += other.checks;
         self.acknowledged += other.acknowledged;
         for (kind, count) in &other.found {
@@ -168,14 +178,16 @@ impl Tally {
 
     /// The closing table, in Markdown.
     pub fn table(&self) -> String {
-        let head = "| runs | kills | power cuts | checks | acknowledged | lost | anomalies | feed faults \
+        let head = "| runs | kills | power cuts | pauses | partitions | checks | acknowledged | lost | anomalies | feed faults \
                     | damage | unexpected | invalid |";
-        let rule = "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+        let rule = "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
         format!(
-            "{head}\n{rule}\n| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "{head}\n{rule}\n| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             self.runs,
             self.kills,
             self.power_cuts,
+            self.pauses,
+            self.partitions,
             self.checks,
             self.acknowledged,
             self.of(Kind::Lost),
@@ -194,11 +206,13 @@ impl Tally {
             .map(|kind| format!("{}={}", kind.word(), self.of(*kind)))
             .collect();
         format!(
-            "jepsen: result={result} runs={} kills={} power_cuts={} checks={} acknowledged={} {} invalid={} \
-             skipped={}",
+            "jepsen: result={result} runs={} kills={} power_cuts={} pauses={} partitions={} checks={} \
+             acknowledged={} {} invalid={} skipped={}",
             self.runs,
             self.kills,
             self.power_cuts,
+            self.pauses,
+            self.partitions,
             self.checks,
             self.acknowledged,
             kinds.join(" "),

@@ -1,6 +1,9 @@
 //! One client connection: statements with a time limit, and what their ends mean for a transaction.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -16,13 +19,71 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for the harness's own reads of everything.
 pub const READ_MAX: Duration = Duration::from_secs(120);
 
-/// Where the server listens.
+/// Longest wait for one of several nodes to let a client in, before the next one is tried: a
+/// paused node accepts connections and says nothing.
+const NODE_MAX: Duration = Duration::from_secs(2);
+
+/// Where the server listens: one node, or several that are all as good.
 #[derive(Clone, Debug)]
 pub struct Address {
-    /// TCP port on 127.0.0.1.
-    pub port: u16,
-    /// Database to connect to.
-    pub database: &'static str,
+    nodes: Arc<[SocketAddr]>,
+    /// Where the next connection goes first.
+    next: Arc<AtomicUsize>,
+    database: &'static str,
+    password: Option<&'static str>,
+}
+
+impl Address {
+    /// Of nodes that need no password.
+    pub fn new(nodes: &[SocketAddr], database: &'static str) -> Address {
+        Address {
+            nodes: nodes.into(),
+            next: Arc::default(),
+            database,
+            password: None,
+        }
+    }
+
+    /// The same, every role having this password.
+    pub fn with_password(self, password: Option<&'static str>) -> Address {
+        Address { password, ..self }
+    }
+
+    /// What roles are made with.
+    pub fn password(&self) -> Option<&'static str> {
+        self.password
+    }
+
+    /// One of the nodes alone.
+    pub fn only(&self, node: usize) -> Address {
+        Address {
+            nodes: Arc::from([self.nodes[node]]),
+            next: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The nodes but these.
+    pub fn without(&self, gone: &[usize]) -> Address {
+        let all = self.nodes.iter().enumerate();
+        let left = all.filter(|(node, _)| !gone.contains(node));
+        Address {
+            nodes: left.map(|(_, place)| *place).collect(),
+            next: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The nodes in the order in which the next connection tries them.
+    fn turn(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, count) = (self.next.fetch_add(1, Ordering::Relaxed), self.len());
+        (0..count).map(move |step| (first + step) % count)
+    }
 }
 
 /// Why a statement gave nothing.
@@ -132,22 +193,45 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Connects as `user`.
+    /// Connects as `user` to the node whose turn it is, or to another one if that doesn't let in.
     pub async fn open(
         address: &Address,
         user: &str,
         protocol: Protocol,
     ) -> std::result::Result<Link, Failure> {
+        let mut last = Failure::Silent;
+        for node in address.turn() {
+            match Link::open_at(address, node, user, protocol).await {
+                Ok(link) => return Ok(link),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(
+        address: &Address,
+        node: usize,
+        user: &str,
+        protocol: Protocol,
+    ) -> std::result::Result<Link, Failure> {
+        let place = address.nodes[node];
+        let limit = if address.len() > 1 {
+            NODE_MAX
+        } else {
+            ANSWER_MAX
+        };
         let mut config = Config::new();
         config
-            .host("127.0.0.1")
-            .port(address.port)
+            .host(place.ip().to_string())
+            .port(place.port())
             .user(user)
             .dbname(address.database);
-        config
-            .connect_timeout(ANSWER_MAX)
-            .application_name("jepsen");
-        let opened = timeout(ANSWER_MAX, config.connect(NoTls)).await;
+        config.connect_timeout(limit).application_name("jepsen");
+        if let Some(password) = address.password {
+            config.password(password);
+        }
+        let opened = timeout(limit, config.connect(NoTls)).await;
         let (client, connection) = opened
             .map_err(|_| Failure::Silent)?
             .map_err(|error| Failure::of(&error))?;

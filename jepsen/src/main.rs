@@ -2,6 +2,7 @@
 //! server by its program, its socket and its data folder only.
 
 mod check;
+mod cluster;
 mod error;
 mod fault;
 mod field;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::{Nemesis, Network};
 use crate::fault::Fault;
 use crate::victim::{Kind, Store};
 
@@ -26,7 +27,8 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// What a release is judged by: 50 kills and 20 power cuts on each table store, the feed with
-    /// 1,000 writers, and every workload with and without faults.
+    /// 1,000 writers, and every workload with and without faults. With `--nodes 3`: 30 kills of a
+    /// leading node, and every workload under every kind of nemesis.
     Judged {
         /// The rest of the settings.
         #[command(flatten)]
@@ -54,6 +56,11 @@ pub enum Workload {
     Acknowledged,
     /// Consumers see every commit once, in order, whole.
     Feed,
+    /// Single registers, read, written and compared-and-set, checked for linearizability.
+    Register,
+    /// Reads at any node's own cut: they never go back, hold causes before effects, and what a
+    /// token names.
+    Reads,
 }
 
 impl Workload {
@@ -64,6 +71,8 @@ impl Workload {
             Workload::Bank => "bank",
             Workload::Acknowledged => "acknowledged",
             Workload::Feed => "feed",
+            Workload::Register => "register",
+            Workload::Reads => "reads",
         }
     }
 }
@@ -74,9 +83,29 @@ pub struct Options {
     /// What the clients do.
     #[arg(long, value_enum, default_value = "acknowledged")]
     pub workload: Workload,
-    /// What is done to the server.
+    /// What is done to the server, if there is one.
     #[arg(long, value_enum, default_value = "none")]
     pub fault: Fault,
+    /// How many servers; several form a cluster.
+    #[arg(long, default_value_t = 1)]
+    pub nodes: usize,
+    /// What is done to a cluster; of several each strike is one, by chance.
+    #[arg(
+        long = "nemesis",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "none"
+    )]
+    pub nemeses: Vec<Nemesis>,
+    /// Seconds of a cluster's load with strikes.
+    #[arg(long, default_value_t = 60)]
+    pub time: u64,
+    /// Strikes of a run on a cluster, in place of a time.
+    #[arg(long)]
+    pub strikes: Option<u64>,
+    /// How the nodes of a cluster reach each other.
+    #[arg(long, value_enum, default_value = "proxies")]
+    pub network: Network,
     /// Valid runs to reach; each has one fault.
     #[arg(long, default_value_t = 1)]
     pub runs: u64,
@@ -116,14 +145,36 @@ pub struct Options {
 }
 
 impl Options {
+    /// What is done to the server or the nodes, in words.
+    pub fn fault_words(&self) -> String {
+        if self.nodes == 1 {
+            return self.fault.word().to_owned();
+        }
+        let words: Vec<&str> = self.nemeses.iter().map(|nemesis| nemesis.word()).collect();
+        words.join(",")
+    }
+
+    /// The flags of that.
+    fn faults(&self) -> String {
+        let words = self.fault_words();
+        if self.nodes == 1 {
+            return format!("--fault {words} --seconds {}", self.seconds);
+        }
+        let length = match self.strikes {
+            Some(strikes) => format!("--strikes {strikes}"),
+            None => format!("--time {}", self.time),
+        };
+        let (nodes, network) = (self.nodes, self.network.word());
+        format!("--nodes {nodes} --nemesis {words} {length} --network {network}")
+    }
+
     /// The line that plays `runs` runs from `seed` again.
     pub fn line(&self, seed: u64, runs: u64) -> String {
         let mut line = format!(
-            "cargo run --release -p jepsen -- --workload {} --fault {} --runs {runs} --seed {seed} \
-             --seconds {} --table-store {}",
+            "cargo run --release -p jepsen -- --workload {} {} --runs {runs} --seed {seed} \
+             --table-store {}",
             self.workload.word(),
-            self.fault.word(),
-            self.seconds,
+            self.faults(),
             self.table_store.word(),
         );
         if let Some(clients) = self.clients {
@@ -158,5 +209,19 @@ mod tests {
         assert_eq!(again.options.line(11, 2), line);
         assert_eq!(again.options.seed, 11);
         assert_eq!(again.options.clients, Some(7));
+    }
+
+    #[test]
+    fn the_line_of_a_cluster_is_read_back_as_the_same_run() {
+        let asked = "jepsen --nodes 3 --workload append --nemesis kill-leader,pause --strikes 30 \
+                     --network namespaces --seed 9";
+        let cli = Cli::try_parse_from(asked.split_whitespace()).expect("these flags exist");
+        let line = cli.options.line(11, 1);
+        let again = line.split_whitespace().skip(6);
+        let again = Cli::try_parse_from(["jepsen"].into_iter().chain(again))
+            .unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert_eq!(again.options.line(11, 1), line);
+        assert_eq!(again.options.nemeses, [Nemesis::KillLeader, Nemesis::Pause]);
+        assert_eq!(again.options.strikes, Some(30));
     }
 }

@@ -1,5 +1,6 @@
 //! Signals to processes and their children, which Linux lists under /proc.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,6 +39,46 @@ pub fn descendants(root: u32) -> Vec<u32> {
 fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// The words of a process's command line.
+pub fn command_line(pid: u32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
+/// The inode of the connected TCP socket whose own end is `address`, an IPv4 one of this machine.
+pub fn socket_inode(address: SocketAddr) -> Option<u64> {
+    const ESTABLISHED: &str = "01";
+    let SocketAddr::V4(v4) = address else {
+        return None;
+    };
+    // The kernel prints the address as the machine's own number.
+    let ip = u32::from_ne_bytes(v4.ip().octets());
+    let own = format!("{ip:08X}:{:04X}", v4.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields.get(1) == Some(&own.as_str()) && fields.get(3) == Some(&ESTABLISHED);
+        if is_it {
+            fields.get(9)?.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+/// Whether a process has this socket open.
+pub fn has_socket(pid: u32, inode: u64) -> bool {
+    let wanted = format!("socket:[{inode}]");
+    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    open.flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|target| target.as_os_str() == wanted.as_str())
 }
 
 /// Whether a process runs: there, and no zombie.

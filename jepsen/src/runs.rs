@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::cluster;
 use crate::error::{Error, Result};
 use crate::fault::{Fault, LoopDisk, Medium, Replay};
 use crate::field::Field;
@@ -16,8 +17,10 @@ use crate::finding::{Finding, Findings, Kind, Tally};
 use crate::history::History;
 use crate::options::{self, Options};
 use crate::seed::Seed;
-use crate::victim::{Plan, Tracer, Victim};
-use crate::workload::{ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Feed, Workload};
+use crate::victim::{ANY_PORT, Plan, Tracer, Victim};
+use crate::workload::{
+    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Feed, Reads, Register, Workload,
+};
 
 /// Attempts beyond the asked runs before too many of them are invalid.
 const SPARE_ATTEMPTS: u64 = 3;
@@ -53,11 +56,16 @@ pub struct Setup {
 
 /// Plays all runs of a call.
 pub async fn play(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
+    if setup.options.nodes > 1 {
+        return cluster::play(setup).await;
+    }
     match setup.options.workload {
         options::Workload::Append => play_as::<Append>(setup).await,
         options::Workload::Bank => play_as::<Bank>(setup).await,
         options::Workload::Acknowledged => play_as::<Acknowledged>(setup).await,
         options::Workload::Feed => play_as::<Feed>(setup).await,
+        options::Workload::Register => play_as::<Register>(setup).await,
+        options::Workload::Reads => play_as::<Reads>(setup).await,
     }
 }
 
@@ -89,18 +97,24 @@ async fn play_as<W: Workload>(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
 }
 
 /// What one run gave.
-struct Report {
-    tally: Tally,
-    findings: Vec<Finding>,
-    invalid: Option<String>,
-    history: PathBuf,
+pub struct Report {
+    /// Its counts.
+    pub tally: Tally,
+    /// What it found, the first of each kind.
+    pub findings: Vec<Finding>,
+    /// Why it counts for nothing, if so.
+    pub invalid: Option<String>,
+    /// Its history.
+    pub history: PathBuf,
     /// Whether the folder can't be used any more.
-    is_over: bool,
-    failed: u64,
+    pub is_over: bool,
+    /// Transactions that were not acknowledged.
+    pub failed: u64,
 }
 
 impl Report {
-    fn print(&self, options: &Options, seed: Seed, run: u64, number: u64) {
+    /// Some lines for people.
+    pub fn print(&self, options: &Options, seed: Seed, run: u64, number: u64) {
         let end = match (&self.invalid, self.findings.is_empty()) {
             (_, false) => "BROKEN".to_owned(),
             (Some(why), true) => format!("invalid: {why}"),
@@ -109,7 +123,7 @@ impl Report {
         println!(
             "{} {} run {number}/{} (seed {} run {run}): {} acknowledged, {} failed, {end}",
             options.workload.word(),
-            options.fault.word(),
+            options.fault_words(),
             options.runs,
             seed.0,
             self.tally.acknowledged,
@@ -170,6 +184,9 @@ impl<'a, W: Workload> Folder<'a, W> {
             store: options.table_store,
             options: server_options(options, seed),
             sabotage: setup.sabotage.clone(),
+            listen: ANY_PORT,
+            password: None,
+            prefix: Vec::new(),
         };
         let log = out.join("server.log");
         std::fs::write(&log, "")?;
@@ -509,7 +526,7 @@ fn make_medium(fault: Fault, scratch: &Path) -> Result<Medium> {
 }
 
 /// Every other folder makes checkpoints and segments so small that faults hit them.
-fn server_options(options: &Options, seed: Seed) -> Vec<String> {
+pub fn server_options(options: &Options, seed: Seed) -> Vec<String> {
     let mut all = Vec::new();
     if options.victim == crate::victim::Kind::Freehold {
         all.extend(["--max-connections".to_owned(), "1200".to_owned()]);
@@ -522,10 +539,16 @@ fn server_options(options: &Options, seed: Seed) -> Vec<String> {
 }
 
 /// A folder that is removed at the end.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn make(parent: Option<&Path>, number: u64) -> Result<Scratch> {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// One below `parent` that nobody else has.
+    pub fn make(parent: Option<&Path>, number: u64) -> Result<Scratch> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
         let unique = SCRATCHES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = parent.join(format!("jepsen-{}-{unique}-{number}", std::process::id()));

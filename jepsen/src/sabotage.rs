@@ -1,5 +1,6 @@
 //! The harness's own test: planted faults, each of which a workload must catch.
 
+use crate::cluster::Nemesis;
 use crate::error::Result;
 use crate::fault::Fault;
 use crate::finding::{Kind as FindingKind, Tally};
@@ -10,6 +11,10 @@ use crate::victim::{Kind, Tracer};
 
 /// Runs in which a planted fault must be caught.
 const RUNS_MAX: u64 = 6;
+
+/// Nodes of a cluster, and strikes of a run on one.
+const NODES: usize = 3;
+const STRIKES: u64 = 4;
 
 /// Clients of the feed workload here: the faults need no crowd.
 const FEED_CLIENTS: u32 = 50;
@@ -37,10 +42,12 @@ struct Plant {
     workload: Workload,
     fault: Fault,
     seconds: u64,
+    /// On three nodes: what strikes them, four times a run.
+    nemesis: Option<Nemesis>,
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 24] = [
+const PLANTS: [Plant; 28] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -103,6 +110,21 @@ const PLANTS: [Plant; 24] = [
         "sql",
         "an_error_caused_by_a_pending_row_is_held",
     ),
+    tested(
+        "read-without-barrier",
+        "raft",
+        "a_leader_that_was_stopped_neither_answers_a_barrier_nor_commits",
+    ),
+    clustered(
+        "answer-before-quorum",
+        Workload::Acknowledged,
+        Nemesis::KillLeader,
+    ),
+    tested(
+        "vote-not-persisted",
+        "raft",
+        "a_new_leader_stamps_above_the_whole_journal",
+    ),
     built(
         "fsync-ignored",
         How::Unsynced,
@@ -164,6 +186,15 @@ const fn built(name: &'static str, how: How, workload: Workload, fault: Fault) -
         workload,
         fault,
         seconds: 4,
+        nemesis: None,
+    }
+}
+
+/// A fault of Freehold that a workload on three nodes catches.
+const fn clustered(name: &'static str, workload: Workload, nemesis: Nemesis) -> Plant {
+    Plant {
+        nemesis: Some(nemesis),
+        ..built(name, How::Built, workload, Fault::None)
     }
 }
 
@@ -231,6 +262,11 @@ async fn play_plant(
     options.fault = plant.fault;
     options.runs = RUNS_MAX;
     options.seconds = plant.seconds;
+    if let Some(nemesis) = plant.nemesis {
+        options.nodes = NODES;
+        options.nemeses = vec![nemesis];
+        options.strikes = Some(STRIKES);
+    }
     options.out = options.out.join("sabotage").join(plant.name);
     if plant.workload == Workload::Feed && options.clients.is_none() {
         options.clients = Some(FEED_CLIENTS);
@@ -300,7 +336,7 @@ fn row(plant: &Plant, tally: &Tally, first: Option<&str>) -> String {
         "| {} | {} | {} | {} | {caught} | {} |",
         plant.name,
         plant.workload.word(),
-        plant.fault.word(),
+        plant.nemesis.map_or(plant.fault.word(), Nemesis::word),
         tally.runs,
         by.replace('|', "/"),
     )

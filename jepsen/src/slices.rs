@@ -1,10 +1,11 @@
-//! Lists of what to play: a short slice of everything for each push, well under four minutes,
-//! and what a release is judged by.
+//! Lists of what to play: a short slice of everything for each push, one node and three, and what
+//! a release is judged by.
 
 use std::path::PathBuf;
 
 use tokio::time::{Duration, Instant};
 
+use crate::cluster::Nemesis;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::finding::Tally;
@@ -23,23 +24,52 @@ pub struct Played {
     pub asked: u64,
 }
 
+/// Nodes of a cluster.
+const NODES: usize = 3;
+
 struct Slice {
     workload: Workload,
-    fault: Fault,
+    faults: Faults,
     runs: u64,
-    seconds: u64,
     clients: Option<u32>,
     store: Store,
+}
+
+/// On what, and how long.
+enum Faults {
+    /// One node, its fault, and the longest load of a run in seconds.
+    Alone(Fault, u64),
+    /// A cluster, with so many strikes of these.
+    Strikes(&'static [Nemesis], u64),
+    /// A cluster, struck by these for so many seconds.
+    Time(&'static [Nemesis], u64),
 }
 
 const fn slice(workload: Workload, fault: Fault, runs: u64, seconds: u64, store: Store) -> Slice {
     Slice {
         workload,
-        fault,
+        faults: Faults::Alone(fault, seconds),
         runs,
-        seconds,
         clients: None,
         store,
+    }
+}
+
+const fn strikes(workload: Workload, nemeses: &'static [Nemesis], strikes: u64) -> Slice {
+    Slice {
+        workload,
+        faults: Faults::Strikes(nemeses, strikes),
+        runs: 1,
+        clients: None,
+        store: Store::Lsm,
+    }
+}
+
+/// A minute of strikes.
+const fn minute(workload: Workload, nemeses: &'static [Nemesis]) -> Slice {
+    Slice {
+        faults: Faults::Time(nemeses, 60),
+        ..strikes(workload, nemeses, 0)
     }
 }
 
@@ -49,6 +79,19 @@ const fn with_clients(clients: u32, slice: Slice) -> Slice {
         ..slice
     }
 }
+
+const KILLS: &[Nemesis] = &[Nemesis::Kill, Nemesis::KillLeader];
+const PAUSES: &[Nemesis] = &[Nemesis::Pause, Nemesis::PauseLeader];
+const PARTITIONS: &[Nemesis] = &[Nemesis::Partition];
+const RESTARTS: &[Nemesis] = &[Nemesis::Restart, Nemesis::KillAll, Nemesis::Membership];
+const EVERYTHING: &[Nemesis] = &[
+    Nemesis::KillLeader,
+    Nemesis::KillAll,
+    Nemesis::Restart,
+    Nemesis::PauseLeader,
+    Nemesis::Partition,
+    Nemesis::Membership,
+];
 
 /// For each push; the most telling ones first.
 const SHORT: [Slice; 8] = [
@@ -84,6 +127,41 @@ const JUDGED: [Slice; 18] = [
     slice(Workload::Bank, Fault::Power, 5, 5, Store::Lsm),
 ];
 
+/// For a release, on three nodes: each workload under each kind of nemesis, an hour.
+const JUDGED_CLUSTER: [Slice; 31] = [
+    strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 30),
+    minute(Workload::Append, KILLS),
+    minute(Workload::Append, PAUSES),
+    minute(Workload::Append, PARTITIONS),
+    minute(Workload::Append, RESTARTS),
+    minute(Workload::Append, EVERYTHING),
+    minute(Workload::Bank, KILLS),
+    minute(Workload::Bank, PAUSES),
+    minute(Workload::Bank, PARTITIONS),
+    minute(Workload::Bank, RESTARTS),
+    minute(Workload::Bank, EVERYTHING),
+    minute(Workload::Register, KILLS),
+    minute(Workload::Register, PAUSES),
+    minute(Workload::Register, PARTITIONS),
+    minute(Workload::Register, RESTARTS),
+    minute(Workload::Register, EVERYTHING),
+    minute(Workload::Acknowledged, KILLS),
+    minute(Workload::Acknowledged, PAUSES),
+    minute(Workload::Acknowledged, PARTITIONS),
+    minute(Workload::Acknowledged, RESTARTS),
+    minute(Workload::Acknowledged, EVERYTHING),
+    with_clients(50, minute(Workload::Feed, KILLS)),
+    with_clients(50, minute(Workload::Feed, PAUSES)),
+    with_clients(50, minute(Workload::Feed, PARTITIONS)),
+    with_clients(50, minute(Workload::Feed, RESTARTS)),
+    with_clients(50, minute(Workload::Feed, EVERYTHING)),
+    minute(Workload::Reads, KILLS),
+    minute(Workload::Reads, PAUSES),
+    minute(Workload::Reads, PARTITIONS),
+    minute(Workload::Reads, RESTARTS),
+    minute(Workload::Reads, EVERYTHING),
+];
+
 /// Plays the short list.
 pub async fn play_short(options: &Options, program: PathBuf) -> Result<Played> {
     play_slices(&SHORT, Some(TIME_MAX), options, program).await
@@ -91,6 +169,9 @@ pub async fn play_short(options: &Options, program: PathBuf) -> Result<Played> {
 
 /// Plays the long list.
 pub async fn play_judged(options: &Options, program: PathBuf) -> Result<Played> {
+    if options.nodes > 1 {
+        return play_slices(&JUDGED_CLUSTER, None, options, program).await;
+    }
     play_slices(&JUDGED, None, options, program).await
 }
 
@@ -104,10 +185,12 @@ async fn play_slices(
     let mut tally = Tally::default();
     let mut asked = 0;
     for slice in slices {
+        let played = slice.options(options);
         let name = format!(
-            "{} {} on {}",
+            "{} {} on {} nodes, {}",
             slice.workload.word(),
-            slice.fault.word(),
+            played.fault_words(),
+            played.nodes,
             slice.store.word()
         );
         if time_max.is_some_and(|most| began.elapsed() > most) {
@@ -115,7 +198,7 @@ async fn play_slices(
             continue;
         }
         let setup = Setup {
-            options: slice.options(options),
+            options: played,
             program: program.clone(),
             sabotage: None,
             tracer: None,
@@ -127,7 +210,7 @@ async fn play_slices(
                 tally.add(&part);
             }
             // Only the loss of unsynced writes may be beyond the machine.
-            Err(Error::Setup(why)) if matches!(slice.fault, Fault::Power | Fault::Replay) => {
+            Err(Error::Setup(why)) if slice.may_be_beyond() => {
                 tally.skipped.push(format!("{name}: {why}"));
             }
             Err(error) => return Err(error),
@@ -137,15 +220,35 @@ async fn play_slices(
 }
 
 impl Slice {
+    fn may_be_beyond(&self) -> bool {
+        matches!(self.faults, Faults::Alone(Fault::Power | Fault::Replay, _))
+    }
+
     fn options(&self, common: &Options) -> Options {
-        Options {
+        let mut options = Options {
             workload: self.workload,
-            fault: self.fault,
             runs: self.runs,
-            seconds: self.seconds,
             clients: self.clients,
             table_store: self.store,
             ..common.clone()
+        };
+        match self.faults {
+            Faults::Alone(fault, seconds) => {
+                options.nodes = 1;
+                options.fault = fault;
+                options.seconds = seconds;
+            }
+            Faults::Strikes(nemeses, strikes) => {
+                options.nodes = NODES;
+                options.nemeses = nemeses.to_vec();
+                options.strikes = Some(strikes);
+            }
+            Faults::Time(nemeses, seconds) => {
+                options.nodes = NODES;
+                options.nemeses = nemeses.to_vec();
+                options.time = seconds;
+            }
         }
+        options
     }
 }

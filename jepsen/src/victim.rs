@@ -4,7 +4,7 @@
 //! durability, and must find in the same one with fsync off, is the harness's own test.
 
 use std::fs::OpenOptions;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -69,13 +69,34 @@ pub struct Plan {
     pub options: Vec<String>,
     /// The fault built into a sabotage build.
     pub sabotage: Option<String>,
+    /// Where clients are to connect; port 0 for any.
+    pub listen: SocketAddr,
+    /// What all roles have; without one the server is `--insecure`.
+    pub password: Option<&'static str>,
+    /// The command line that goes before the server's, and is replaced by it (`ip netns exec N`).
+    pub prefix: Vec<String>,
 }
+
+/// Any free port of 127.0.0.1.
+pub const ANY_PORT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(
+    std::net::Ipv4Addr::LOCALHOST,
+    0,
+));
 
 /// A command under which the server runs, with where it writes its trace.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     /// The command line that goes before the server's.
     pub command: Vec<String>,
+}
+
+/// The two ends of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// SIGSTOP.
+    Begin,
+    /// SIGCONT.
+    End,
 }
 
 /// The server process and its folder.
@@ -177,6 +198,17 @@ impl Victim {
             return Err(Error::Setup("a killed process did not go away".into()));
         }
         Ok(was_running)
+    }
+
+    /// Stops the process where it is (SIGSTOP) or lets it go on; whether it was there.
+    pub fn pause(&self, on: Pause) -> bool {
+        let signal = match on {
+            Pause::Begin => Signal::STOP,
+            Pause::End => Signal::CONT,
+        };
+        let pids = self.pids();
+        let sent = pids.iter().filter(|pid| processes::signal(**pid, signal));
+        sent.count() > 0
     }
 
     /// Asks it to end and waits for that.
@@ -298,20 +330,26 @@ impl Victim {
             .open(&self.log)?)
     }
 
-    /// The server's command, under the tracer if there is one.
+    /// The server's command, under the tracer and behind the prefix if there are any.
     fn command(&self, program: &Path) -> Command {
-        let Some(tracer) = &self.tracer else {
+        let tracer = self.tracer.as_ref().map(|tracer| &tracer.command[..]);
+        let before = [&self.plan.prefix[..], tracer.unwrap_or(&[])].concat();
+        let Some((first, rest)) = before.split_first() else {
             return Command::new(program);
         };
-        let mut command = Command::new(&tracer.command[0]);
-        command.args(&tracer.command[1..]).arg(program);
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
         command
     }
 
     fn freehold_command(&self) -> Command {
         let mut command = self.command(&self.plan.program);
         command.arg("start").arg("--data").arg(&self.data);
-        command.args(["--listen", "127.0.0.1:0", "--insecure"]);
+        command.args(["--listen", &self.plan.listen.to_string()]);
+        match self.plan.password {
+            Some(password) => command.args(["--superuser-password", password]),
+            None => command.arg("--insecure"),
+        };
         command
             .args(["--table-store", self.plan.store.word()])
             .args(&self.plan.options);
@@ -336,14 +374,14 @@ impl Victim {
         self.child = Some(child);
         let mut lines = BufReader::new(stdout).lines();
         let ready = timeout(READY_MAX, wait_ready(&mut lines)).await;
-        let Ok(port) = ready else {
+        let Ok(place) = ready else {
             self.kill().await?;
             return Err(Error::Victim(format!(
                 "not ready after {} s",
                 READY_MAX.as_secs()
             )));
         };
-        let Some(port) = port else {
+        let Some(place) = place else {
             self.reap().await?;
             return Err(Error::Victim(format!(
                 "it ended at its start: {}",
@@ -351,10 +389,7 @@ impl Victim {
             )));
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Address {
-            port,
-            database: "freehold",
-        })
+        Ok(Address::new(&[place], "freehold").with_password(self.plan.password))
     }
 
     /// The end of the log, for messages.
@@ -420,10 +455,7 @@ impl Victim {
                 .spawn()
                 .map_err(|e| self.not_started(e))?,
         );
-        let address = Address {
-            port,
-            database: "postgres",
-        };
+        let address = Address::new(&[SocketAddr::from(([127, 0, 0, 1], port))], "postgres");
         let end = Instant::now() + READY_MAX;
         while Link::open(&address, "postgres", Protocol::Simple)
             .await
@@ -457,27 +489,22 @@ impl Drop for Victim {
     }
 }
 
-/// Reads until the line that says on which port it serves; `None` if the output ends.
-async fn wait_ready(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<u16> {
+/// Reads until the line that says where it serves; `None` if the output ends.
+async fn wait_ready(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<SocketAddr> {
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(port) = port_of(&line) {
-            return Some(port);
+        if let Some(place) = place_of(&line) {
+            return Some(place);
         }
     }
     None
 }
 
-fn port_of(line: &str) -> Option<u16> {
-    line.trim()
-        .strip_prefix(READY)?
-        .rsplit_once(':')?
-        .1
-        .parse()
-        .ok()
+fn place_of(line: &str) -> Option<SocketAddr> {
+    line.trim().strip_prefix(READY)?.parse().ok()
 }
 
 /// A port that was free a moment ago, for a server that can't choose one itself.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -522,8 +549,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_line_gives_the_port() {
-        assert_eq!(port_of("freehold is ready on 127.0.0.1:41234"), Some(41234));
-        assert_eq!(port_of("INFO freehold: something else"), None);
+    fn the_ready_line_gives_the_place() {
+        let place = SocketAddr::from(([127, 0, 0, 1], 41234));
+        assert_eq!(
+            place_of("freehold is ready on 127.0.0.1:41234"),
+            Some(place)
+        );
+        assert_eq!(place_of("INFO freehold: something else"), None);
     }
 }

@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 15] = [
+pub const FAULTS: [&str; 18] = [
     "ack-before-fsync",
+    "answer-before-quorum",
     "answer-before-read",
     "apply-twice",
     "chain-check-off",
@@ -18,8 +19,10 @@ pub const FAULTS: [&str; 15] = [
     "no-fsync",
     "pending-answered-as-failed",
     "position-reused",
+    "read-without-barrier",
     "retention-not-checked",
     "skip-one-entry",
+    "vote-not-persisted",
 ];
 
 /// Was this fault chosen? A choice that is no fault ends the process: it would pass for one that

@@ -52,6 +52,10 @@ impl Node {
         if member.group.is_sole() {
             return Ok(member.group.applied());
         }
+        #[cfg(feature = "sabotage")]
+        if journal::sabotage::planted("read-without-barrier") {
+            return Ok(member.group.applied());
+        }
         let (passed, wait) = oneshot::channel();
         let begins = {
             let mut waiting = member.barrier.0.lock();

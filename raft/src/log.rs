@@ -238,6 +238,10 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        #[cfg(feature = "sabotage")]
+        if journal::sabotage::planted("vote-not-persisted") {
+            return Ok(());
+        }
         let record = Record::vote(self.group, &encode_ballot(&Ballot::Vote(*vote, self.join)));
         let (done, saved) = tokio::sync::oneshot::channel();
         let told = Box::new(move |result: Result<(), journal::Error>| {

@@ -66,6 +66,13 @@ impl Books {
         self.transfers.insert(number, (transfer, end));
     }
 
+    /// Numbers of the transfers that ended so.
+    pub fn ended(&self, end: End) -> impl Iterator<Item = i64> {
+        let all = self.transfers.iter();
+        all.filter(move |(_, (_, is))| *is == end)
+            .map(|(number, _)| *number)
+    }
+
     /// Judges the balances of a snapshot alone; `how` says how they were read.
     pub fn judge_balances(&self, balances: &BTreeMap<i64, i64>, how: &str) -> Vec<Finding> {
         let mut findings = Vec::new();

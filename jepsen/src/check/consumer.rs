@@ -86,6 +86,11 @@ impl Consumer {
         self.passed
     }
 
+    /// The position of the newest entry that it has seen.
+    pub fn newest(&self) -> u64 {
+        self.entries.keys().last().map_or(0, |name| name.0)
+    }
+
     /// All entries so far, in feed order.
     pub fn entries(&self) -> &BTreeMap<Name, Entry> {
         &self.entries

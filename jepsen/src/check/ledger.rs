@@ -180,6 +180,16 @@ impl Slot {
         self.failed_ids.extend(done.xid);
     }
 
+    /// Acknowledged transactions that leave a row in `trail`.
+    pub fn trail(&self) -> impl Iterator<Item = i64> {
+        self.trail.iter().copied()
+    }
+
+    /// Transactions that failed.
+    pub fn failed(&self) -> impl Iterator<Item = i64> {
+        self.failed.iter().copied()
+    }
+
     /// Rows of the newest bulk that are there.
     pub fn live_bulk(&self) -> Vec<i64> {
         self.live

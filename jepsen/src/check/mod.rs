@@ -5,3 +5,5 @@ pub mod append;
 pub mod books;
 pub mod consumer;
 pub mod ledger;
+pub mod reads;
+pub mod register;

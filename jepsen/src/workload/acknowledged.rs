@@ -1,16 +1,18 @@
 //! Many clients insert, update and delete rows of their own, one or many in a transaction; after
 //! every fault each of them must find what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
-use super::{Workload, create_owners, too_few};
+use super::{Marks, Workload, create_owners, too_few};
 use crate::check::ledger::{Change, Found, Pending, Row, Slot};
 use crate::error::Result;
 use crate::field::Field;
@@ -34,15 +36,26 @@ const BULK_BODY: usize = 700;
 /// Transaction ids asked about after a fault, beside the unknown ones, per client and outcome.
 const STATUS_SAMPLES: usize = 3;
 
+/// Slots that a client of a cluster may use up, one for each statement outside a transaction
+/// block that was not answered: nobody can be asked what became of it before the end.
+const SPARES: u32 = 12;
+
+/// Longest time after which any node knows what became of a transaction.
+const STATUS_MAX: Duration = Duration::from_secs(30);
+
+/// Pause between questions for a transaction that is still under way.
+const STATUS_PAUSE: Duration = Duration::from_millis(50);
+
 /// Ids of a slot's rows begin at its number times this.
 const SLOT_IDS: i64 = 1 << 32;
 
 /// The workload.
 pub struct Acknowledged {
     kind: Kind,
+    clients: u32,
     slots: Vec<Slot>,
     beats: Arc<Vec<Beat>>,
-    tasks: JoinSet<Slot>,
+    tasks: JoinSet<Vec<Slot>>,
     readers: JoinSet<()>,
 }
 
@@ -63,12 +76,14 @@ fn owner(slot: u32) -> &'static str {
 }
 
 impl Workload for Acknowledged {
+    const OWNERS: &'static [&'static str] = &OWNERS;
+
     fn new(kind: Kind, clients: Option<u32>) -> Acknowledged {
-        let count = clients.unwrap_or(CLIENTS);
         Acknowledged {
             kind,
-            slots: (0..count).map(Slot::new).collect(),
-            beats: Arc::new((0..count).map(|_| Beat::default()).collect()),
+            clients: clients.unwrap_or(CLIENTS),
+            slots: Vec::new(),
+            beats: Arc::default(),
             tasks: JoinSet::new(),
             readers: JoinSet::new(),
         }
@@ -76,7 +91,11 @@ impl Workload for Acknowledged {
 
     async fn prepare(&mut self, field: &Field) -> Result<()> {
         create_owners(field, self.kind, &OWNERS).await?;
-        for name in OWNERS {
+        let spares = if field.is_cluster() { SPARES } else { 0 };
+        let count = self.clients * (1 + spares);
+        self.slots = (0..count).map(Slot::new).collect();
+        self.beats = Arc::new((0..count).map(|_| Beat::default()).collect());
+        for (number, name) in OWNERS.iter().enumerate() {
             let link = Link::demand(&field.address, name).await?;
             link.must(
                 "CREATE TABLE item (id bigint PRIMARY KEY, tx bigint NOT NULL, body text NOT NULL)",
@@ -87,19 +106,22 @@ impl Workload for Acknowledged {
                 .await?;
             link.must("CREATE TABLE beat (slot int PRIMARY KEY, n bigint NOT NULL)")
                 .await?;
-        }
-        for slot in &self.slots {
-            let link = Link::demand(&field.address, owner(slot.number)).await?;
-            link.must(&format!("INSERT INTO beat VALUES ({}, 0)", slot.number))
-                .await?;
+            let step = OWNERS.len();
+            link.must(&format!(
+                "INSERT INTO beat SELECT g, 0 FROM generate_series({number}, {count} - 1, {step}) AS g"
+            ))
+            .await?;
         }
         Ok(())
     }
 
     async fn begin(&mut self, field: &Field) -> Result<()> {
         let beats = &self.beats;
+        let mut spares = self.slots.split_off(self.clients as usize);
+        let share = spares.len() / self.clients as usize;
         for slot in self.slots.drain(..) {
-            let client = Client::new(field.clone(), self.kind, beats.clone(), slot);
+            let spares = spares.split_off(spares.len() - share);
+            let client = Client::new(field.clone(), self.kind, beats.clone(), slot, spares);
             self.tasks.spawn(client.live());
         }
         for number in 0..OWNERS.len() as u64 {
@@ -110,8 +132,8 @@ impl Workload for Acknowledged {
     }
 
     async fn finish(&mut self) {
-        while let Some(slot) = self.tasks.join_next().await {
-            self.slots.push(slot.expect("a client does not panic"));
+        while let Some(slots) = self.tasks.join_next().await {
+            self.slots.extend(slots.expect("a client does not panic"));
         }
         self.slots.sort_by_key(|slot| slot.number);
         while let Some(reader) = self.readers.join_next().await {
@@ -132,6 +154,21 @@ impl Workload for Acknowledged {
             beat.seen.store(slot.beat, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    fn marks(&self) -> Option<Marks> {
+        let (mut told, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        for slot in &self.slots {
+            let number = i64::from(slot.number);
+            told.extend(slot.trail().map(|tx| vec![number, tx]));
+            failed.extend(slot.failed().map(|tx| vec![number, tx]));
+        }
+        Some(Marks {
+            table: "trail",
+            columns: &["slot", "tx"],
+            told,
+            failed,
+        })
     }
 
     fn too_low(&self, field: &Field) -> Option<String> {
@@ -209,9 +246,16 @@ async fn read_statuses(
 /// read began must be in it; nobody may read one that was never asked for.
 async fn read_beats(field: Field, beats: Arc<Vec<Beat>>, number: u64) {
     let name = OWNERS[number as usize];
-    let Ok(link) = Link::open(&field.address, name, Protocol::Extended).await else {
-        return;
-    };
+    while let Some(link) = field.connect(name, Protocol::Extended).await {
+        read_beats_over(&field, &beats, &link).await;
+        if !field.goes_on() {
+            return;
+        }
+    }
+}
+
+/// Does so until the field is stopped or the connection is lost.
+async fn read_beats_over(field: &Field, beats: &[Beat], link: &Link) {
     while !field.is_stopped() {
         let told: Vec<i64> = beats
             .iter()
@@ -219,7 +263,10 @@ async fn read_beats(field: Field, beats: Arc<Vec<Beat>>, number: u64) {
             .collect();
         let rows = match link.run("SELECT slot, n FROM beat").await {
             Ok(rows) => rows,
-            Err(failure) => return field.judge(&failure, "beat", &[]),
+            Err(failure) => match field.survives(&failure, "beat", &[]).await {
+                Some(true) => continue,
+                Some(false) | None => return,
+            },
         };
         for row in &rows {
             let (Some(slot), Some(n)) = (integer(row, 0), integer(row, 1)) else {
@@ -231,7 +278,10 @@ async fn read_beats(field: Field, beats: Arc<Vec<Beat>>, number: u64) {
             beat.seen.fetch_max(n, Ordering::SeqCst);
             if n < told[slot as usize] {
                 let told = told[slot as usize];
-                let what = format!("slot {slot}: read {n} after {told} was acknowledged");
+                let what = format!(
+                    "slot {slot}: read {n} after {told} was acknowledged, at {} us",
+                    field.history.now()
+                );
                 field.findings.add(FindingKind::Anomaly, what);
             }
             if n > beat.asked.load(Ordering::SeqCst) {
@@ -240,6 +290,33 @@ async fn read_beats(field: Field, beats: Arc<Vec<Beat>>, number: u64) {
             }
         }
     }
+}
+
+/// What any node says of a transaction, once it knows; `None` if the load ends before.
+pub async fn status_by(field: &Field, owner: &str, xid: &str) -> Option<String> {
+    let end = Instant::now() + STATUS_MAX;
+    let question = format!("SELECT pg_xact_status('{xid}'::xid8)");
+    while !field.is_stopped() {
+        let link = field.connect(owner, Protocol::Simple).await?;
+        let answer = link.run(&question).await;
+        let said = match &answer {
+            Ok(rows) => rows.first().map(|row| text(row, 0).to_owned()),
+            Err(failure) => {
+                field.judge(failure, "status", &[]);
+                None
+            }
+        };
+        if let Some(status) = said.filter(|status| status == "committed" || status == "aborted") {
+            return Some(status);
+        }
+        if Instant::now() > end {
+            let what = format!("the status of transaction {xid} is not known: {answer:?}");
+            field.findings.add(FindingKind::Unexpected, what);
+            return None;
+        }
+        sleep(STATUS_PAUSE).await;
+    }
+    None
 }
 
 /// What a client does next.
@@ -261,12 +338,21 @@ struct Client {
     kind: Kind,
     beats: Arc<Vec<Beat>>,
     slot: Slot,
+    /// Slots that nobody has used yet, and those whose last transaction is unknown.
+    spares: Vec<Slot>,
+    used_up: Vec<Slot>,
     rng: StdRng,
     process: u64,
 }
 
 impl Client {
-    fn new(field: Field, kind: Kind, beats: Arc<Vec<Beat>>, slot: Slot) -> Client {
+    fn new(
+        field: Field,
+        kind: Kind,
+        beats: Arc<Vec<Beat>>,
+        slot: Slot,
+        spares: Vec<Slot>,
+    ) -> Client {
         let rng = field.seed.fork("client", u64::from(slot.number)).rng();
         let process = field.run * 10_000 + u64::from(slot.number);
         Client {
@@ -274,32 +360,78 @@ impl Client {
             kind,
             beats,
             slot,
+            spares,
+            used_up: Vec::new(),
             rng,
             process,
         }
     }
 
-    /// Works until the field is stopped or the connection is lost.
-    async fn live(mut self) -> Slot {
+    /// Works until the field is stopped or the connection is lost; in a cluster it goes on with
+    /// another one. All its slots.
+    async fn live(mut self) -> Vec<Slot> {
         let protocol = if self.slot.number % 4 < 2 {
             Protocol::Simple
         } else {
             Protocol::Extended
         };
-        let link = match Link::open(&self.field.address, owner(self.slot.number), protocol).await {
-            Ok(link) => link,
-            Err(failure) => {
-                self.field.judge(&failure, "connect", &[]);
-                return self.slot;
+        let owner = owner(self.slot.number);
+        while let Some(link) = self.field.connect(owner, protocol).await {
+            self.work(&link).await;
+            if !self.field.goes_on() || !self.find_out(owner).await {
+                break;
             }
-        };
+            self.process = self.field.next_process();
+        }
+        self.used_up.push(self.slot);
+        self.used_up.extend(self.spares);
+        self.used_up
+    }
+
+    async fn work(&mut self, link: &Link) {
         while !self.field.is_stopped() {
-            let outcome = self.act(&link).await;
+            let outcome = self.act(link).await;
             if outcome.failure().is_some_and(Failure::is_end) {
                 break;
             }
         }
-        self.slot
+    }
+
+    /// Asks any node what became of the unknown transaction. If nobody can be asked the client
+    /// goes on with a spare slot; false if it has none.
+    async fn find_out(&mut self, owner: &str) -> bool {
+        let Some(pending) = self.slot.pending.take() else {
+            return true;
+        };
+        let status = match &pending.xid {
+            Some(xid) => status_by(&self.field, owner, xid).await,
+            None => None,
+        };
+        let value = json!({ "tx": pending.tx, "xid": pending.xid, "status": status });
+        self.field
+            .history
+            .step(self.process, Step::Info, "status", value);
+        match status.as_deref() {
+            Some("committed") => self.slot.acknowledge(pending),
+            Some("aborted") => self.slot.fail(pending),
+            _ => {
+                self.slot.pending = Some(pending);
+                return self.take_spare();
+            }
+        }
+        true
+    }
+
+    /// A spare slot of the same owner.
+    fn take_spare(&mut self) -> bool {
+        let step = OWNERS.len() as u32;
+        let same = |spare: &Slot| spare.number % step == self.slot.number % step;
+        let Some(at) = self.spares.iter().position(same) else {
+            return false;
+        };
+        let next = self.spares.swap_remove(at);
+        self.used_up.push(std::mem::replace(&mut self.slot, next));
+        true
     }
 
     fn choose(&mut self) -> Deed {

@@ -75,6 +75,8 @@ impl Shared {
 }
 
 impl Workload for Append {
+    const OWNERS: &'static [&'static str] = &[OWNER];
+
     fn new(kind: Kind, clients: Option<u32>) -> Append {
         let clients = clients.unwrap_or(CLIENTS);
         Append {
@@ -166,12 +168,19 @@ impl Client {
         } else {
             Protocol::Extended
         };
-        let link = match Link::open(&self.field.address, OWNER, protocol).await {
-            Ok(link) => link,
-            Err(failure) => return self.field.judge(&failure, "connect", &[]),
-        };
+        while let Some(link) = self.field.connect(OWNER, protocol).await {
+            self.work(&link).await;
+            if !self.field.goes_on() {
+                return;
+            }
+            self.process = self.field.next_process();
+        }
+    }
+
+    /// Works until the field is stopped or the connection is lost.
+    async fn work(&mut self, link: &Link) {
         while !self.field.is_stopped() {
-            let outcome = self.transact(&link).await;
+            let outcome = self.transact(link).await;
             if outcome.failure().is_some_and(Failure::is_end) {
                 return;
             }

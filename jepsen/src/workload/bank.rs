@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Workload, create_owners, too_few};
+use super::{Marks, Workload, create_owners, too_few};
 use crate::check::books::{Books, End, Snapshot, Transfer};
 use crate::error::Result;
 use crate::field::{CONFLICTS, Field};
@@ -54,6 +54,8 @@ pub struct Bank {
 }
 
 impl Workload for Bank {
+    const OWNERS: &'static [&'static str] = &[OWNER];
+
     fn new(kind: Kind, clients: Option<u32>) -> Bank {
         let books = Arc::new(Mutex::new(Books::new(ACCOUNTS, INITIAL)));
         let clients = clients.unwrap_or(CLIENTS);
@@ -133,6 +135,20 @@ impl Workload for Bank {
         Ok(())
     }
 
+    fn marks(&self) -> Option<Marks> {
+        let books = self
+            .books
+            .lock()
+            .expect("no task panics while it holds the books");
+        let ended = |end| books.ended(end).map(|number| vec![number]).collect();
+        Some(Marks {
+            table: "transfer",
+            columns: &["id"],
+            told: ended(End::Acknowledged),
+            failed: ended(End::Failed),
+        })
+    }
+
     fn too_low(&self, field: &Field) -> Option<String> {
         let looks = field.progress.observed.load(Ordering::Relaxed);
         let few = (looks < OBSERVED_MIN)
@@ -193,12 +209,19 @@ impl Payer {
         } else {
             Protocol::Extended
         };
-        let link = match Link::open(&self.field.address, OWNER, protocol).await {
-            Ok(link) => link,
-            Err(failure) => return self.field.judge(&failure, "connect", &[]),
-        };
+        while let Some(link) = self.field.connect(OWNER, protocol).await {
+            self.work(&link).await;
+            if !self.field.goes_on() {
+                return;
+            }
+            self.process = self.field.next_process();
+        }
+    }
+
+    /// Works until the field is stopped or the connection is lost.
+    async fn work(&mut self, link: &Link) {
         while !self.field.is_stopped() {
-            let outcome = self.transfer(&link).await;
+            let outcome = self.transfer(link).await;
             if outcome.failure().is_some_and(Failure::is_end) {
                 return;
             }
@@ -317,21 +340,22 @@ struct Reader {
 
 impl Reader {
     async fn live(mut self) {
-        let Ok(link) = Link::open(&self.field.address, OWNER, Protocol::Extended).await else {
-            return;
-        };
         let mut looks = self.number;
-        while !self.field.is_stopped() {
-            looks += 1;
-            match self.look(&link, looks).await {
-                Ok(()) => drop(self.field.progress.observed.fetch_add(1, Ordering::Relaxed)),
-                Err(failure) => {
-                    self.field.judge(&failure, "look", &CONFLICTS);
-                    if failure.is_end() {
-                        return;
-                    }
-                    drop(link.run("ROLLBACK").await);
+        while let Some(link) = self.field.connect(OWNER, Protocol::Extended).await {
+            while !self.field.is_stopped() {
+                looks += 1;
+                let Err(failure) = self.look(&link, looks).await else {
+                    self.field.progress.observed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
+                match self.field.survives(&failure, "look", &CONFLICTS).await {
+                    Some(true) => drop(link.run("ROLLBACK").await),
+                    Some(false) => break,
+                    None => return,
                 }
+            }
+            if !self.field.goes_on() {
+                return;
             }
         }
     }

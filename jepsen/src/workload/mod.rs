@@ -4,6 +4,10 @@ mod acknowledged;
 mod append;
 mod bank;
 mod feed;
+mod reads;
+mod register;
+
+use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::field::Field;
@@ -13,9 +17,14 @@ pub use acknowledged::Acknowledged;
 pub use append::Append;
 pub use bank::Bank;
 pub use feed::Feed;
+pub use reads::Reads;
+pub use register::Register;
 
 /// A workload on one data folder: it remembers over all its runs what the folder must hold.
 pub trait Workload: Sized {
+    /// The roles whose tables it writes.
+    const OWNERS: &'static [&'static str];
+
     /// One that nobody has played yet.
     fn new(kind: Kind, clients: Option<u32>) -> Self;
 
@@ -32,8 +41,26 @@ pub trait Workload: Sized {
     /// Reads everything from the quiet server and compares. What is unknown is known afterwards.
     async fn verify(&mut self, field: &Field) -> Result<()>;
 
+    /// Rows by which the journal shows what became of each transaction, once all is known.
+    fn marks(&self) -> Option<Marks> {
+        None
+    }
+
     /// Why the load of this run says nothing, if so.
     fn too_low(&self, field: &Field) -> Option<String>;
+}
+
+/// Rows of which each transaction inserts one, never to change it.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// The table's name without schema.
+    pub table: &'static str,
+    /// The columns, integers, that name the transaction.
+    pub columns: &'static [&'static str],
+    /// Each of these stands in the journal once.
+    pub told: BTreeSet<Vec<i64>>,
+    /// None of these does.
+    pub failed: BTreeSet<Vec<i64>>,
 }
 
 /// Fewer acknowledged transactions than this say nothing.
@@ -50,7 +77,12 @@ pub fn too_few(field: &Field) -> Option<String> {
 pub async fn create_owners(field: &Field, kind: Kind, owners: &[&str]) -> Result<()> {
     let link = crate::link::Link::demand(&field.address, "postgres").await?;
     for owner in owners {
-        link.must(&format!("CREATE ROLE {owner} LOGIN")).await?;
+        let password = match field.address.password() {
+            Some(password) => format!(" PASSWORD '{password}'"),
+            None => String::new(),
+        };
+        link.must(&format!("CREATE ROLE {owner} LOGIN{password}"))
+            .await?;
         if kind == Kind::Postgres {
             link.must(&format!("CREATE SCHEMA AUTHORIZATION {owner}"))
                 .await?;

@@ -29,6 +29,10 @@ pub(super) struct Holding {
 impl Holding {
     /// Still waiting?
     fn pending(&self) -> Option<&Signal> {
+        #[cfg(feature = "sabotage")]
+        if storage::sabotage::planted("answer-before-quorum") {
+            return None;
+        }
         self.positions
             .iter()
             .map(|(_, _, signal)| signal)

@@ -91,6 +91,8 @@ pub struct Feed {
 }
 
 impl Workload for Feed {
+    const OWNERS: &'static [&'static str] = &OWNERS;
+
     fn new(kind: Kind, clients: Option<u32>) -> Feed {
         Feed {
             kind,
@@ -176,7 +178,7 @@ impl Workload for Feed {
         }
         self.judge_whole(field, &whole).await?;
         for poller in &mut self.pollers {
-            if poller.catch_up(field, whole.passed(), STUCK_MAX).await? {
+            if poller.catch_up(field, whole.newest(), STUCK_MAX).await? {
                 field.findings.extend(poller.consumer().compare(&whole));
             }
         }
@@ -289,8 +291,7 @@ async fn take_snapshots(field: Field) -> Vec<(u64, Copy)> {
         match poller::snapshot(&field).await {
             Ok(snapshot) => taken.push(snapshot),
             Err(failure) => {
-                field.judge(&failure, "snapshot", &[]);
-                if failure.is_end() {
+                if field.survives(&failure, "snapshot", &[]).await.is_none() {
                     return taken;
                 }
             }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::Rng;
+use rand::rngs::StdRng;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::PgLsn;
@@ -21,6 +22,9 @@ const COLUMNS: &str = "position::text AS place, tx::text, seq::bigint, last_in_t
 
 /// Pages between two losses of a restarting consumer's place.
 const RESTART_PAGES: u64 = 40;
+
+/// Pages after which a consumer of a cluster goes on at another node.
+const MOVE_PAGES: u64 = 15;
 
 /// Positions that a restarting consumer may fall back to.
 const STORED_MAX: usize = 30;
@@ -127,12 +131,8 @@ impl Poller {
     /// Polls until the field is stopped or the connection is lost.
     pub async fn live(mut self, field: Field) -> Poller {
         let mut rng = field.seed.fork("poller", self.number).rng();
-        if self.follows {
-            sleep(Duration::from_millis(rng.random_range(100..1_000))).await;
-            if let Err(failure) = self.bootstrap(&field).await {
-                field.judge(&failure, "bootstrap", &[]);
-                return self;
-            }
+        if self.follows && !self.begin_with_snapshot(&field, &mut rng).await {
+            return self;
         }
         let mut pages = 0u64;
         let mut link = None;
@@ -140,10 +140,11 @@ impl Poller {
             match self.poll(&field, &mut link, "1s").await {
                 Ok(0) if self.page.source == Source::View => sleep(PAUSE).await,
                 Ok(lines) => drop(field.progress.observed.fetch_add(lines, Ordering::Relaxed)),
-                Err(failure) => {
-                    field.judge(&failure, "poll", &[]);
-                    return self;
-                }
+                // It goes on with its cursor, elsewhere if there are several nodes.
+                Err(failure) => match field.survives(&failure, "poll", &[]).await {
+                    Some(_) if field.is_cluster() => continue,
+                    _ => return self,
+                },
             }
             pages += 1;
             if self.restarts && pages.is_multiple_of(RESTART_PAGES) {
@@ -151,9 +152,23 @@ impl Poller {
                 let at = rng.random_range(0..=self.stored.len());
                 self.consumer
                     .rewind(self.stored.get(at).copied().unwrap_or(u64::MAX));
+            } else if field.is_cluster() && pages.is_multiple_of(MOVE_PAGES) {
+                link = None;
             }
         }
         self
+    }
+
+    /// Takes the snapshot that a follower begins with; false if there is none.
+    async fn begin_with_snapshot(&mut self, field: &Field, rng: &mut StdRng) -> bool {
+        sleep(Duration::from_millis(rng.random_range(100..1_000))).await;
+        while let Err(failure) = self.bootstrap(field).await {
+            let survived = field.survives(&failure, "bootstrap", &[]).await;
+            if survived.is_none() || !field.goes_on() {
+                return false;
+            }
+        }
+        true
     }
 
     async fn bootstrap(&mut self, field: &Field) -> std::result::Result<(), Failure> {

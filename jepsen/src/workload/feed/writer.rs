@@ -100,25 +100,39 @@ impl Writer {
         } else {
             Protocol::Extended
         };
-        let permit = connecting.acquire().await;
-        let opened = Link::open(&field.address, self.owner(), protocol).await;
-        drop(permit);
-        let link = match opened {
-            Ok(link) => link,
-            Err(failure) => {
-                field.judge(&failure, "connect", &[]);
+        let mut rng = field.seed.fork("writer", u64::from(self.number)).rng();
+        loop {
+            let permit = connecting.acquire().await;
+            let link = field.connect(self.owner(), protocol).await;
+            drop(permit);
+            let Some(link) = link else {
+                return self;
+            };
+            self.work(&field, &link, &written, &mut rng).await;
+            if !field.goes_on() {
                 return self;
             }
-        };
-        let mut rng = field.seed.fork("writer", u64::from(self.number)).rng();
-        while !field.is_stopped() {
-            let plan = self.plan(&mut rng);
-            let outcome = self.write(&field, &link, &written, plan).await;
-            if outcome.failure().is_some_and(Failure::is_end) {
-                break;
+            // Nobody knows which of its rows are there until the end: it begins with new ones.
+            if self.unknown.take().is_some() {
+                self.ranges.clear();
             }
         }
-        self
+    }
+
+    async fn work(
+        &mut self,
+        field: &Field,
+        link: &Link,
+        written: &Mutex<Transactions>,
+        rng: &mut StdRng,
+    ) {
+        while !field.is_stopped() {
+            let plan = self.plan(rng);
+            let outcome = self.write(field, link, written, plan).await;
+            if outcome.failure().is_some_and(Failure::is_end) {
+                return;
+            }
+        }
     }
 
     /// How many rows: mostly few, sometimes the most.
