@@ -106,7 +106,10 @@ fn error(error: feed::Error) -> Error {
             "Read the tables in a REPEATABLE READ transaction and go on from \
              freehold.snapshot_position() of the same transaction.",
         ),
-        feed::Error::Unknown(_) | feed::Error::Journal(_) | feed::Error::Storage(_) => Error::new(
+        feed::Error::Unknown(_)
+        | feed::Error::Stream(_)
+        | feed::Error::Journal(_)
+        | feed::Error::Storage(_) => Error::new(
             state::IO_ERROR,
             format!("the journal can't be read: {error}"),
         ),
