@@ -79,6 +79,16 @@ impl Leadership {
         }
     }
 
+    /// A change of members, in the log with `term`, has left this replica without a vote: if it
+    /// leads in that term, that is over. One that was elected in a later term has its vote by
+    /// what came later in the log, and may still be applying what was before.
+    pub fn removed(&self, term: u64) {
+        let leads = self.state.lock().elected == Some(term);
+        if leads {
+            self.deposed();
+        }
+    }
+
     /// Someone leads now, or nobody: who waits for that looks again.
     pub fn note_change(&self) {
         self.changes.send_modify(|count| *count += 1);
@@ -119,5 +129,38 @@ impl Leadership {
             self.group.lead(Term(term), floor.max(greatest));
             self.note_change();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use journal::{GroupId, MemoryDisk};
+    use storage::{Local, ManualClock, MemoryStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn old_changes_of_members_take_no_later_leadership() {
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
+        let local = Local::new(MemoryStore::new(), clock);
+        let group = local.groups().open(GroupId(1)).unwrap();
+        let (disk, options) = (Arc::new(MemoryDisk::new()), journal::Options::default());
+        let leadership = Leadership::new(
+            group.clone(),
+            local.groups().clone(),
+            Journal::open(disk, Path::new("/journal"), options).unwrap(),
+            Handle::current(),
+            Position::ZERO,
+            Arc::new(watch::channel(0).0),
+        );
+        // It is elected, and applies its log from before its restart, of a time without a vote.
+        leadership.elected(2);
+        leadership.removed(1);
+        leadership.begun(2);
+        assert_eq!(group.term(), Some(Term(2)));
+        leadership.removed(2);
+        assert_eq!(group.term(), None);
     }
 }

@@ -63,7 +63,7 @@ impl Machine {
             self.group.set_sole(is_sole(&state.members));
             // A leader that is no member any more hears of no other: its time is over.
             if !state.members.voter_ids().any(|voter| voter == self.me) {
-                self.leadership.deposed();
+                self.leadership.removed(term_of(&id));
             }
             self.state = state;
         }

@@ -90,6 +90,9 @@ impl Node {
                     None => None,
                 },
                 heard: metrics.heartbeat.as_ref().and_then(|heard| {
+                    if *id == member.me {
+                        return Some(Duration::ZERO);
+                    }
                     let answered = heard.get(id).copied().flatten();
                     let answered = answered.map(|last| last.elapsed());
                     // A quiet group has no heartbeats.
