@@ -105,7 +105,7 @@ pub struct Engine {
     allocations: Allocations,
     sequences: Arc<Sequences>,
     plans: Plans,
-    activities: Activities,
+    activities: Arc<Activities>,
     meter: Meter,
     notifier: Arc<Notifier>,
     creating: Mutex<BTreeMap<GroupId, Signal>>,
@@ -116,6 +116,7 @@ pub struct Engine {
 struct Watch {
     cache: Cache,
     sequences: Arc<Sequences>,
+    activities: Arc<Activities>,
     entries: Bell,
     /// The first row of the catalog that could not be read: nothing may be served after it.
     damaged: Mutex<Option<Error>>,
@@ -136,6 +137,10 @@ impl Observer for Watch {
         }
     }
 
+    fn era_ended(&self, group: GroupId) {
+        self.activities.end_era(group);
+    }
+
     fn published(&self, _group: GroupId, _position: Position) {
         self.entries.ring();
     }
@@ -153,6 +158,7 @@ impl Engine {
             relations.extend(crate::session::system::relations(engine));
             let base = Catalog::base(&relations);
             let sequences = Arc::new(Sequences::default());
+            let activities = Arc::new(Activities::default());
             Engine {
                 groups: parts.groups,
                 propose: parts.propose,
@@ -163,6 +169,7 @@ impl Engine {
                 watch: Arc::new(Watch {
                     cache: Cache::new(base),
                     sequences: Arc::clone(&sequences),
+                    activities: Arc::clone(&activities),
                     entries: Bell::default(),
                     damaged: Mutex::default(),
                 }),
@@ -172,7 +179,7 @@ impl Engine {
                 allocations: Allocations::default(),
                 sequences,
                 plans: Plans::new(limits.plans_max),
-                activities: Activities::default(),
+                activities,
                 meter: Meter::default(),
                 notifier: Arc::new(Notifier::default()),
                 creating: Mutex::default(),
@@ -336,12 +343,12 @@ impl Engine {
     }
 
     /// Does the session, which has just joined a queue, wait for itself through several groups'
-    /// lock tables (advisory locks are the directory's)? Within one table storage has looked
-    /// already. The number of sessions in the circle.
+    /// lock tables, or under several ids (advisory locks)? The waits of transactions within one
+    /// table storage has looked at already. The number of sessions in the circle.
     pub(crate) fn deadlocked(&self, process: i32) -> Option<usize> {
         let groups = self.groups.all();
         let waited: Vec<_> = groups.iter().filter(|g| g.locks().is_waited()).collect();
-        if waited.len() < 2 {
+        if waited.len() < 2 && !self.activities.any_apart() {
             return None;
         }
         let mut waits: HashMap<i32, Vec<i32>> = HashMap::new();

@@ -15,7 +15,7 @@ use crate::publish::Publish;
 use crate::snapshot::Rows;
 use crate::{
     Applied, Chosen, Clock, Durable, Error, Group, GroupCheckpoint, Observer, Pieces, Propose,
-    RaftState, Result, TableStore,
+    RaftState, Result, TableStore, TxId,
 };
 
 /// A group that a checkpoint treats in another way than the rest.
@@ -84,6 +84,11 @@ impl Groups {
     /// transaction id. Of the number the ten lowest bits are used.
     pub fn number_node(&self, node: u64) {
         self.ids.number_node(node);
+    }
+
+    /// Was the id given out by this node?
+    pub fn is_of_node(id: TxId, node: u64) -> bool {
+        TxIds::is_of_node(id, node)
     }
 
     /// Begins to hold a group: as the last checkpoint left it, or empty. The caller then replays

@@ -35,6 +35,11 @@ impl TxIds {
         self.node.store(node & NODE_BITS, Ordering::Release);
     }
 
+    /// Has this node given it out?
+    pub fn is_of_node(id: TxId, node: u64) -> bool {
+        id.0 & NODE_BITS == node & NODE_BITS
+    }
+
     /// The next one, above all before. Never waits.
     pub fn next(&self) -> TxId {
         let node = self.node.load(Ordering::Acquire);

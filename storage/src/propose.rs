@@ -81,6 +81,10 @@ pub trait Observer: Send + Sync {
     /// entry, with the difference to what was there.
     fn system(&self, _group: GroupId, _position: Position, _changes: &[Change]) {}
 
+    /// An era of the group has ended on this node: it leads no more, or a proposal was refused. Its
+    /// locks and open transactions are gone. Called with no lock held; must be quick.
+    fn era_ended(&self, _group: GroupId) {}
+
     /// The group's applied position is now `position`. Called after each entry, in order; must
     /// be quick.
     fn published(&self, _group: GroupId, _position: Position) {}

@@ -45,6 +45,10 @@ impl Observer for Watcher {
     fn published(&self, group: GroupId, position: Position) {
         self.engine.published(group, position);
     }
+
+    fn era_ended(&self, group: GroupId) {
+        self.engine.era_ended(group);
+    }
 }
 
 /// Where the voters of a new group are: as soon as the directory says it.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use storage::TxId;
+use storage::{GroupId, TxId};
 
 use super::notify::Mailbox;
 use crate::catalog::RoleId;
@@ -78,12 +78,16 @@ pub struct Activity {
     reason: AtomicU8,
     shown: Mutex<Shown>,
     mailbox: Arc<Mailbox>,
+    /// Groups with whose era on this node the session ends.
+    bound: Mutex<BTreeSet<GroupId>>,
+    is_bound: AtomicBool,
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 const USER: u8 = 1;
 const STATEMENT_TIMEOUT: u8 = 2;
 const TERMINATED: u8 = 3;
+const LEADER_LOST: u8 = 4;
 
 impl Activity {
     /// The process id that BackendKeyData names.
@@ -143,9 +147,31 @@ impl Activity {
         }
     }
 
+    /// The session ends if this era of the group does.
+    pub(super) fn bind(&self, group: GroupId) {
+        self.bound.lock().insert(group);
+        self.is_bound.store(true, Ordering::SeqCst);
+    }
+
+    /// It ends with an era of these groups only.
+    pub(super) fn bind_to(&self, groups: BTreeSet<GroupId>) {
+        if groups.is_empty() && !self.is_bound.load(Ordering::Relaxed) {
+            return;
+        }
+        self.is_bound.store(!groups.is_empty(), Ordering::SeqCst);
+        *self.bound.lock() = groups;
+    }
+
+    /// An era of the group has ended.
+    fn end_era(&self, group: GroupId) {
+        if self.bound.lock().contains(&group) {
+            self.interrupt(LEADER_LOST);
+        }
+    }
+
     /// Must the session end?
     pub fn is_terminated(&self) -> bool {
-        self.reason.load(Ordering::SeqCst) == TERMINATED
+        self.reason.load(Ordering::SeqCst) >= TERMINATED
     }
 
     /// The flag that running plans look at.
@@ -168,6 +194,12 @@ impl Activity {
                 state::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
             ),
+            LEADER_LOST => Error::new(
+                state::ADMIN_SHUTDOWN,
+                "terminating connection because the leader of the owner's group has changed",
+            )
+            .detail("The session's advisory locks or open cursors ended with it.")
+            .hint("Connect again."),
             STATEMENT_TIMEOUT => Error::new(
                 state::QUERY_CANCELED,
                 "canceling statement due to statement timeout",
@@ -213,6 +245,8 @@ pub struct Activities {
     sessions: Mutex<BTreeMap<i32, Arc<Activity>>>,
     /// Which session holds locks under which transaction id.
     holders: Mutex<HashMap<TxId, i32>>,
+    /// Holders beside transactions (of advisory locks).
+    apart: AtomicUsize,
     next: AtomicI32,
     started: AtomicU64,
 }
@@ -251,6 +285,8 @@ impl Activities {
             reason: AtomicU8::new(0),
             shown: Mutex::new(shown),
             mailbox: Mailbox::new(notifications_max),
+            bound: Mutex::default(),
+            is_bound: AtomicBool::new(false),
             wake: Mutex::default(),
         });
         sessions.insert(process, Arc::clone(&activity));
@@ -281,9 +317,33 @@ impl Activities {
         self.holders.lock().insert(id, process);
     }
 
+    /// A session may hold locks beside its transaction from now on.
+    pub(super) fn hold_apart(&self, id: TxId, process: i32) {
+        self.apart.fetch_add(1, Ordering::SeqCst);
+        self.hold(id, process);
+    }
+
+    /// It holds none any more.
+    pub(super) fn release_apart(&self, id: TxId) {
+        self.release(id);
+        self.apart.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Does any session hold locks under several ids, so that no lock table knows all its waits?
+    pub(crate) fn any_apart(&self) -> bool {
+        self.apart.load(Ordering::SeqCst) > 0
+    }
+
     /// It holds none any more.
     pub fn release(&self, id: TxId) {
         self.holders.lock().remove(&id);
+    }
+
+    /// An era of the group has ended on this node, and with it the sessions bound to it.
+    pub(crate) fn end_era(&self, group: GroupId) {
+        for activity in self.all() {
+            activity.end_era(group);
+        }
     }
 
     /// Whose transaction it is.

@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 
-use storage::GroupId;
-
 use super::environment::Memory;
 use super::finish::Chain;
 use super::job::Phase;
@@ -36,23 +34,12 @@ pub(super) fn check_notification(channel: &str, payload: &str) -> Result<()> {
 
 /// Releases a session's advisory locks.
 pub(super) fn unlock_all(engine: &Engine, memory: &RefCell<Memory>) {
-    unlock_transaction(engine, memory);
-    if let Some(session) = memory.borrow_mut().session_locks.take()
-        && let Some(directory) = engine.groups().get(GroupId::DIRECTORY)
-    {
-        directory.locks().release(session);
-        engine.activities().release(session);
-    }
+    memory.borrow_mut().advisory.release(engine);
 }
 
 /// Releases the transaction's advisory locks.
 pub(super) fn unlock_transaction(engine: &Engine, memory: &RefCell<Memory>) {
-    if let Some(tx) = memory.borrow_mut().transaction_locks.take()
-        && let Some(directory) = engine.groups().get(GroupId::DIRECTORY)
-    {
-        directory.locks().release(tx);
-        engine.activities().release(tx);
-    }
+    memory.borrow_mut().advisory.release_transaction(engine);
 }
 
 impl Session {

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{GroupId, LockKey, LockMode, Locked, Policy, TxId};
+use storage::{GroupId, TxId};
 
 use super::activity::Activity;
+use super::advisory::Advisory;
 use super::notify::Outbox;
 use super::prepared::Prepared;
 use super::token::Token;
@@ -19,7 +20,7 @@ use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
 use crate::settings::Values;
-use crate::transaction::{self, EVENTS_BYTES_MAX, Stop, Wait};
+use crate::transaction::{self, Barriers, EVENTS_BYTES_MAX, Stop, Wait};
 use crate::types::Datum;
 use crate::types::datetime::compute::timestamptz_plus;
 use crate::{Error, Result, state};
@@ -46,6 +47,10 @@ pub(super) struct Effects {
     pub txid: Option<TxId>,
     /// Warnings.
     pub notices: Vec<Error>,
+    /// Eras in which the transaction has taken advisory locks.
+    pub stands_on: Vec<(GroupId, storage::Position)>,
+    /// Proofs for `pg_xact_status`.
+    pub barriers: Barriers,
     /// Positions that the answer waits for (ranges of sequences).
     pub hold: Vec<(GroupId, storage::Position)>,
 }
@@ -59,7 +64,7 @@ pub(super) enum Need {
 }
 
 #[derive(Clone)]
-enum Memo {
+pub(super) enum Memo {
     /// A sleep that ends then.
     Until(u64),
     /// A place in a lock's queue.
@@ -78,12 +83,14 @@ impl Effects {
         self.messages.clear();
         self.message_bytes = 0;
         self.notices.clear();
+        self.stands_on.clear();
     }
 
     /// Another statement begins.
     pub fn begin(&mut self) {
         self.restart();
         self.memos.clear();
+        self.barriers.clear();
     }
 }
 
@@ -100,10 +107,8 @@ pub(super) struct Memory {
     pub own_sequences: BTreeMap<u32, sequence::Position>,
     /// `random()`'s generator.
     pub random: Option<u64>,
-    /// Holder of session-level advisory locks.
-    pub session_locks: Option<TxId>,
-    /// Holder of the transaction's advisory locks.
-    pub transaction_locks: Option<TxId>,
+    /// Advisory locks.
+    pub advisory: Advisory,
 }
 
 /// The environment of one statement.
@@ -135,19 +140,12 @@ fn stopped() -> Error {
 }
 
 impl Surroundings<'_> {
-    /// Says whose a holder of advisory locks is.
-    fn holder(&self, id: TxId) -> TxId {
-        let process = self.activity.process();
-        self.engine.activities().hold(id, process);
-        id
-    }
-
-    fn need(&self, need: Need) -> Error {
+    pub(super) fn need(&self, need: Need) -> Error {
         self.effects.borrow_mut().need = Some(need);
         stopped()
     }
 
-    fn wait(&self, stop: Stop) -> Error {
+    pub(super) fn wait(&self, stop: Stop) -> Error {
         match stop {
             Stop::Error(error) => error,
             Stop::Wait(wait) | Stop::Pause(wait) => self.need(Need::Wait(wait)),
@@ -155,7 +153,7 @@ impl Surroundings<'_> {
     }
 
     /// Runs a call with an effect once per statement, however often the statement runs again.
-    fn once(
+    pub(super) fn once(
         &self,
         run: impl FnOnce(Option<&Memo>) -> std::result::Result<Datum, (Memo, Need)>,
     ) -> Result<Datum> {
@@ -201,101 +199,6 @@ impl Surroundings<'_> {
                 Err((Memo::Until(until), Need::Wait(Wait::Until(until))))
             }
         })
-    }
-
-    fn advisory(&self, name: &str, arguments: &[Datum]) -> Result<Datum> {
-        let key = match arguments {
-            [Datum::Int8(key)] => LockKey::Advisory(*key),
-            [Datum::Int4(a), Datum::Int4(b)] => LockKey::Advisory2(*a, *b),
-            _ => {
-                return Err(Error::unsupported(format!(
-                    "function {name} with these arguments"
-                )));
-            }
-        };
-        let shared = name.ends_with("_shared");
-        let mode = if shared {
-            LockMode::Shared
-        } else {
-            LockMode::Exclusive
-        };
-        let directory = self
-            .engine
-            .groups()
-            .get(GroupId::DIRECTORY)
-            .ok_or_else(|| Error::from(storage::Error::NoGroup(GroupId::DIRECTORY)))?;
-        let locks = directory.locks();
-        let begin = || self.holder(directory.begin());
-        let session = *self
-            .memory
-            .borrow_mut()
-            .session_locks
-            .get_or_insert_with(begin);
-        if name.contains("unlock") {
-            let held = locks.unlock(session, &key, mode);
-            if !held {
-                let kind = if shared { "ShareLock" } else { "ExclusiveLock" };
-                self.effects.borrow_mut().notices.push(Error::new(
-                    state::WARNING,
-                    format!("you don't own a lock of type {kind}"),
-                ));
-            }
-            return Ok(Datum::Bool(held));
-        }
-        let owner = if name.contains("xact") {
-            *self
-                .memory
-                .borrow_mut()
-                .transaction_locks
-                .get_or_insert_with(|| {
-                    let tx = begin();
-                    locks.attach(tx, session);
-                    tx
-                })
-        } else {
-            session
-        };
-        let tries = name.contains("_try_");
-        let granted = if tries {
-            Datum::Bool(true)
-        } else {
-            Datum::Void
-        };
-        let policy = if tries { Policy::NoWait } else { Policy::Wait };
-        let mut failed = None;
-        let value = self.once(|memo| {
-            // Granted out of the queue: asking again would count it twice.
-            if matches!(memo, Some(Memo::Queued)) && locks.holds(owner, &key, mode) {
-                return Ok(granted.clone());
-            }
-            match locks.lock(owner, key.clone(), mode, policy) {
-                Locked::Granted => Ok(granted.clone()),
-                Locked::Busy => Ok(Datum::Bool(false)),
-                Locked::Queued(ticket) => match self.engine.deadlocked(self.activity.process()) {
-                    Some(count) => {
-                        failed = Some(crate::transaction::deadlock(count));
-                        Ok(Datum::Null)
-                    }
-                    None => Err((Memo::Queued, Need::Wait(Wait::Lock(ticket)))),
-                },
-                Locked::Deadlock(circle) => {
-                    failed = Some(crate::transaction::deadlock(circle.len()));
-                    Ok(Datum::Null)
-                }
-                Locked::Gone => {
-                    failed = Some(crate::transaction::leader_changed());
-                    Ok(Datum::Null)
-                }
-                Locked::TooMany => {
-                    failed = Some(Error::new(state::OUT_OF_MEMORY, "out of memory for locks"));
-                    Ok(Datum::Null)
-                }
-            }
-        })?;
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(value),
-        }
     }
 
     fn set_config(&self, arguments: &[Datum]) -> Result<Datum> {
@@ -427,34 +330,6 @@ impl Surroundings<'_> {
             None if name.ends_with("if_assigned") => Ok(Datum::Null),
             None => Err(self.need(Need::Id)),
         }
-    }
-
-    fn transaction_status(&self, arguments: &[Datum]) -> Result<Datum> {
-        let id = match arguments.first() {
-            Some(Datum::Xid8(id)) => *id,
-            Some(Datum::Int8(id)) => u64::try_from(*id).unwrap_or(0),
-            _ => return Ok(Datum::Null),
-        };
-        let status = |s: &str| Ok(Datum::Text(s.into()));
-        // Asked first: it leaves the registry after it has got its place, so that it can't be
-        // missed in both.
-        let open = self.engine.activities().is_open(TxId(id));
-        if open || self.effects.borrow().txid == Some(TxId(id)) {
-            return status("in progress");
-        }
-        let now = self.engine.clock().unix_micros();
-        if TxId(id) < storage::outcomes_kept(now) {
-            // As PostgreSQL says of ids whose outcome it no longer has.
-            return Ok(Datum::Null);
-        }
-        for group in self.engine.groups().all() {
-            match group.outcome(TxId(id)).map_err(Error::from)? {
-                Some(storage::TxStatus::Committed(_)) => return status("committed"),
-                Some(storage::TxStatus::InProgress) => return status("in progress"),
-                None => {}
-            }
-        }
-        status("aborted")
     }
 
     fn wal_position(&self) -> Datum {

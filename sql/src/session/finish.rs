@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use storage::{GroupId, Outcome, Position};
 
-use super::notify::{Notification, Outbox};
+use super::notify::Outbox;
 use super::signal::Signal;
 use super::step::Waiting;
 use super::{Saved, Session, sequence};
-use crate::catalog::{Privilege, TREE_SEQUENCES};
+use crate::catalog::TREE_SEQUENCES;
+use crate::cluster::News;
 use crate::meter::Ended;
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait};
 use crate::{Error, Result, state};
@@ -336,43 +337,25 @@ impl Session {
                 }
             }
         }
-        if notifier.is_idle() {
+        let here = !notifier.is_idle();
+        let elsewhere = self.engine.cluster().has_listeners();
+        if !here && !elsewhere {
             return;
         }
-        for (channel, payload) in std::mem::take(&mut holding.notifications).into_notes() {
-            notifier.send_to(
-                &Notification {
-                    process,
-                    channel,
-                    payload,
-                },
-                false,
-                |_| true,
-            );
-        }
-        let Some((group, position)) = holding.own else {
-            return;
+        let notes = std::mem::take(&mut holding.notifications).into_notes();
+        let news = News {
+            process,
+            entry: holding.own,
+            trees: std::mem::take(&mut holding.trees),
+            notes: notes.collect(),
         };
-        let catalog = self.engine.catalog();
-        for tree in std::mem::take(&mut holding.trees) {
-            let table = catalog
-                .table_of_tree(group, tree)
-                .and_then(|id| catalog.table(id));
-            let Some(table) = table else { continue };
-            let (channel, payload) = (table.name.clone(), position.to_string());
-            notifier.send_to(
-                &Notification {
-                    process,
-                    channel,
-                    payload,
-                },
-                true,
-                |process| {
-                    let role = self.engine.activities().get(process).map(|a| a.role());
-                    role.is_some_and(|r| catalog.has_privilege(r, table, Privilege::Select, None))
-                },
-            );
+        if news.trees.is_empty() && news.notes.is_empty() {
+            return;
         }
+        if elsewhere {
+            self.engine.cluster().notify(&news);
+        }
+        self.engine.tell(news);
     }
 
     /// Sequences that were made by this transaction keep where they stand.

@@ -5,6 +5,7 @@
 //! method again with the same arguments once the waiting is over.
 
 pub mod activity;
+mod advisory;
 mod bridge;
 mod control;
 mod copy;
@@ -16,6 +17,7 @@ mod extended;
 mod finish;
 mod fresh;
 mod job;
+mod news;
 pub mod notify;
 mod output;
 pub(crate) mod plans;
@@ -26,6 +28,7 @@ pub mod sequence;
 mod setting;
 pub(crate) mod signal;
 mod simple;
+mod status;
 mod step;
 pub(crate) mod system;
 #[cfg(test)]
@@ -451,6 +454,7 @@ impl Session {
     pub fn idle(&mut self) {
         self.next_turn();
         self.idle_since = self.engine.clock().unix_micros();
+        self.stand_with_leaders();
         let doing = match self.status() {
             Status::Idle => Doing::Idle,
             Status::InTransaction => Doing::IdleInTransaction,

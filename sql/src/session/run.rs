@@ -589,7 +589,9 @@ impl Session {
             }
         }
         let hold = std::mem::take(&mut self.effects.borrow_mut().hold);
+        let eras = std::mem::take(&mut self.effects.borrow_mut().stands_on);
         if let Some(tx) = self.transaction.as_mut() {
+            eras.into_iter().for_each(|era| tx.stand_on(era));
             for (group, position) in hold {
                 tx.hold_until(group, position);
             }

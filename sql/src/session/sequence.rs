@@ -172,6 +172,10 @@ impl Sequences {
         options: &SequenceOptions,
         early: bool,
     ) -> std::result::Result<(i64, Option<LogPosition>), Stop> {
+        if group.term().is_none() {
+            // What is left in hand would come out of turn.
+            return Err(Stop::Wait(Wait::Leader(group.id())));
+        }
         let hand = self.hand(group.id(), table.id.0);
         let mut hand = hand.lock();
         let rule = (options.increment, options.min, options.max, options.cycle);
@@ -481,7 +485,9 @@ pub(super) fn position(
         return Ok(Position::start(options));
     };
     let hand = cx.engine.sequences().hand(table.group, table.id.0);
-    if let Some(handed) = hand.lock().handed {
+    // Elsewhere the end of the reserved range is all that is known.
+    let handed = hand.lock().handed;
+    if let Some(handed) = handed.filter(|_| group.term().is_some()) {
         return Ok(Position {
             last: handed,
             called: true,

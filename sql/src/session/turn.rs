@@ -2,6 +2,7 @@
 //! be run again elsewhere from its beginning: a statement that needs a group which is led on another
 //! node then ends with [`Step::Elsewhere`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use storage::{GroupId, Outcome};
@@ -228,9 +229,20 @@ impl Session {
                     .as_ref()
                     .is_some_and(|job| Some(job.turn) != repeated && !job.is_over())
         };
-        memory.session_locks.is_some()
-            || memory.transaction_locks.is_some()
-            || self.portals.values().any(holds)
+        !memory.advisory.is_free() || self.portals.values().any(holds)
+    }
+
+    /// Says for which groups the session stands and falls with this node's leading them: for its
+    /// advisory locks, and with open cursors for its home.
+    pub(super) fn stand_with_leaders(&self) {
+        let cursors = self.portals.values().any(|portal| portal.cursor.is_some());
+        let memory = self.memory.borrow();
+        let mut groups: BTreeSet<GroupId> = memory.advisory.groups().collect();
+        if cursors {
+            let home = self.engine.catalog().group_of(self.user.current);
+            groups.extend(home.filter(|group| self.engine.leads(*group)));
+        }
+        self.activity.bind_to(groups);
     }
 
     /// The server could not take the session where [`super::Step::Elsewhere`] asks for: the turn

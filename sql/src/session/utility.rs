@@ -370,7 +370,10 @@ impl Session {
                 // An idle group closes itself up to the clock, never to what was asked for.
                 let clock = Position::from_unix_micros(now);
                 if clock >= position {
-                    group.close();
+                    match group.term() {
+                        Some(_) => group.close(),
+                        None => group.close_wanted(),
+                    }
                     if group.applied() < position {
                         let until = deadline.unwrap_or(u64::MAX).min(now + 100_000);
                         return Err(Stop::Wait(Wait::Feed(Some(until))));

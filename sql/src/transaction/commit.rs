@@ -43,6 +43,7 @@ impl Transaction {
     /// 40001 when what it relied on has changed or the leader has; `Wait` when a name that it
     /// uses must be reserved again first, and while what it has read is being proven.
     pub fn commit(&mut self, identity: &Identity) -> Result<Committed, Stop> {
+        self.check_eras()?;
         if !self.has_written() {
             self.prove_leaders()?;
             let hold = self.held();

@@ -116,6 +116,8 @@ pub struct Transaction {
     /// begun again unnoticed.
     touched: bool,
     unproven: proof::Unproven,
+    /// Positions of eras whose end it does not survive: it has advisory locks there.
+    eras: BTreeMap<GroupId, Position>,
     /// Reads under a lock that were newer than the snapshot: where they were made.
     seen: BTreeMap<(u32, Bytes), Position>,
     events: Vec<storage::Event>,
@@ -164,6 +166,7 @@ impl Transaction {
             reads: reads::Reads::default(),
             touched: false,
             unproven: proof::Unproven::default(),
+            eras: BTreeMap::new(),
             seen: BTreeMap::new(),
             events: Vec::new(),
             event_bytes: 0,
@@ -697,6 +700,22 @@ impl Transaction {
     fn check_alive(&self) -> Result<(), Stop> {
         let alive = |m: &Member| m.base.is_none_or(|base| m.group.alive(base));
         match self.members.values().all(alive) {
+            true => self.check_eras(),
+            false => Err(Stop::Error(leader_changed())),
+        }
+    }
+
+    /// It has taken something in this era of a group and ends with it.
+    pub(crate) fn stand_on(&mut self, (group, base): (GroupId, Position)) {
+        self.eras.entry(group).or_insert(base);
+    }
+
+    fn check_eras(&self) -> Result<(), Stop> {
+        let groups = self.engine.groups();
+        let lasts = |(id, base): (&GroupId, &Position)| {
+            groups.get(*id).is_some_and(|group| group.alive(*base))
+        };
+        match self.eras.iter().all(lasts) {
             true => Ok(()),
             false => Err(Stop::Error(leader_changed())),
         }

@@ -360,6 +360,10 @@ impl Group {
         self.parts_moved.notify_all();
         let gone = TxId(self.entered.load(Ordering::Acquire));
         writer.wakes.extend(self.locks.clear(gone));
+        if let Some(observer) = self.observer.clone() {
+            let id = self.shared.id;
+            writer.wakes.push(Box::new(move || observer.era_ended(id)));
+        }
     }
 
     /// Proposals that are certainly not in the log.

@@ -4,7 +4,9 @@ mod anomalies;
 mod basic;
 mod copying;
 mod elsewhere;
+mod eras;
 mod export;
+mod far;
 mod feed;
 mod held;
 mod locks;
@@ -14,5 +16,6 @@ mod pair;
 mod protocol;
 mod reads;
 mod settings;
+mod wishes;
 
 pub(crate) use node::{Client, Node};
