@@ -222,7 +222,8 @@ impl Error {
         matches!(message_type, b'P' | b'B' | b'D' | b'E' | b'C' | b'H')
     }
 
-    pub(crate) fn protocol(sqlstate: &str, message: impl Into<String>) -> Error {
+    /// The byte stream makes no sense, for this reason.
+    pub fn protocol(sqlstate: &str, message: impl Into<String>) -> Error {
         Error::Protocol(Box::new(ErrorFields::fatal(sqlstate, message)))
     }
 }

@@ -75,6 +75,16 @@ pub enum TransactionStatus {
 }
 
 impl TransactionStatus {
+    /// From the byte of ReadyForQuery.
+    pub fn from_code(code: u8) -> Option<TransactionStatus> {
+        match code {
+            b'I' => Some(TransactionStatus::Idle),
+            b'T' => Some(TransactionStatus::Transaction),
+            b'E' => Some(TransactionStatus::Failed),
+            _ => None,
+        }
+    }
+
     /// The byte of ReadyForQuery.
     pub fn code(self) -> u8 {
         match self {

@@ -1,13 +1,15 @@
 //! The framer: bytes that have arrived, cut into whole frames. It allocates for bytes that came,
 //! never for a length that is only claimed.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorFields};
 use crate::frontend::{SHORT_BYTES_MAX, body_bytes_max};
+use crate::link::{PRIVATE, PRIVATE_BYTES_MAX, malformed};
+use crate::turn::prepares;
 
 /// Type byte and length.
-const HEADER_BYTES: usize = 5;
+pub(crate) const HEADER_BYTES: usize = 5;
 /// The room that a read gets at first, and again after small reads.
 const READ_BYTES_MIN: usize = 4 << 10;
 /// The room that a read gets while large messages arrive.
@@ -33,6 +35,10 @@ pub(crate) struct Input {
     copy_left: usize,
     message_bytes_max: usize,
     copy_bytes_max: usize,
+    /// The other side is a node: private frames may come.
+    private: bool,
+    /// Messages cut so far; one that is handed on in pieces counts once, private frames don't.
+    frames: u64,
 }
 
 impl Input {
@@ -44,7 +50,77 @@ impl Input {
             copy_left: 0,
             message_bytes_max,
             copy_bytes_max: copy_bytes_max.max(1),
+            private: false,
+            frames: 0,
         }
+    }
+
+    /// From a node, whose private frames are let through.
+    pub fn private(message_bytes_max: usize, copy_bytes_max: usize) -> Input {
+        Input {
+            private: true,
+            ..Input::new(message_bytes_max, copy_bytes_max)
+        }
+    }
+
+    /// Messages cut so far.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// What has arrived and was not cut.
+    pub fn bytes_mut(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// True if the messages that have arrived go as far as Sync, and none before it runs anything.
+    pub fn prepares_to_sync(&self) -> bool {
+        let mut at = 0;
+        while self.copy_left == 0
+            && let Ok(Some((message_type, body))) = self.header(at)
+        {
+            match message_type {
+                b'S' => return true,
+                PRIVATE => {}
+                other if prepares(other) => {}
+                _ => return false,
+            }
+            at += HEADER_BYTES + body;
+        }
+        false
+    }
+
+    /// What is wrong with these bytes, with which a client wanted to begin a message.
+    pub fn judge(&self, head: &[u8]) -> Error {
+        let mut judge = Input::new(self.message_bytes_max, self.copy_bytes_max);
+        judge.bytes.extend_from_slice(head);
+        judge.cut().err().unwrap_or_else(malformed)
+    }
+
+    /// The whole messages that have arrived: type and body.
+    pub fn unread(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (message_type, body) = self.header(at).ok().flatten()?;
+            let start = at + HEADER_BYTES;
+            at = start + body;
+            Some((message_type, self.bytes.get(start..at)?))
+        })
+    }
+
+    /// Puts messages back in front; they will be cut again.
+    pub fn put_back(&mut self, frames: &[Frame]) {
+        let bytes: usize = frames.iter().map(|f| HEADER_BYTES + f.body.len()).sum();
+        let mut all = BytesMut::with_capacity(bytes + self.bytes.len());
+        for frame in frames {
+            all.put_u8(frame.message_type);
+            let length = frame.body.len() + 4;
+            all.put_u32(u32::try_from(length).expect("a message is below 1 GB"));
+            all.extend_from_slice(&frame.body);
+        }
+        all.extend_from_slice(&self.bytes);
+        self.block_bytes = all.capacity();
+        self.bytes = all;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -85,7 +161,7 @@ impl Input {
         if self.copy_left > 0 {
             return !self.bytes.is_empty();
         }
-        match self.header() {
+        match self.header(0) {
             Ok(None) => false,
             Ok(Some((message_type, body))) => {
                 let piecewise = message_type == b'd' && body > self.copy_bytes_max;
@@ -100,15 +176,18 @@ impl Input {
         if self.copy_left > 0 {
             return Ok(self.cut_copy());
         }
-        let Some((message_type, body)) = self.header()? else {
+        let Some((message_type, body)) = self.header(0)? else {
             return Ok(None);
         };
         if message_type == b'd' && body > self.copy_bytes_max {
             self.bytes.advance(HEADER_BYTES);
             self.copy_left = body;
+            self.frames += 1;
             return Ok(self.cut_copy());
         }
-        Ok(self.cut_whole(message_type, body))
+        let frame = self.cut_whole(message_type, body);
+        self.frames += u64::from(frame.is_some() && message_type != PRIVATE);
+        Ok(frame)
     }
 
     /// The next whole frame of type `p`, the only one before AuthenticationOk.
@@ -120,7 +199,7 @@ impl Input {
             let message = format!("expected SASL response, got message type {message_type}");
             return Err(Error::protocol("08P01", message));
         }
-        let Some(body) = self.claimed(SHORT_BYTES_MAX)? else {
+        let Some(body) = self.claimed(0, SHORT_BYTES_MAX)? else {
             return Ok(None);
         };
         Ok(self.cut_whole(message_type, body).map(|frame| frame.body))
@@ -144,21 +223,26 @@ impl Input {
         Ok(Some(packet))
     }
 
-    /// Type and body length of the frame at the front, judged before its body is waited for.
-    fn header(&self) -> Result<Option<(u8, usize)>, Error> {
-        let Some(&message_type) = self.bytes.first() else {
+    /// Type and body length of the frame at this place, judged before its body is waited for.
+    pub fn header(&self, at: usize) -> Result<Option<(u8, usize)>, Error> {
+        let Some(&message_type) = self.bytes.get(at) else {
             return Ok(None);
         };
-        let Some(bytes_max) = body_bytes_max(message_type, self.message_bytes_max) else {
+        let bytes_max = match message_type {
+            PRIVATE if self.private => Some(PRIVATE_BYTES_MAX),
+            _ => body_bytes_max(message_type, self.message_bytes_max),
+        };
+        let Some(bytes_max) = bytes_max else {
             let message = format!("invalid frontend message type {message_type}");
             return Err(Error::protocol("08P01", message));
         };
-        Ok(self.claimed(bytes_max)?.map(|body| (message_type, body)))
+        let claimed = self.claimed(at, bytes_max)?;
+        Ok(claimed.map(|body| (message_type, body)))
     }
 
-    /// The body length that the header at the front claims, if the header is whole.
-    fn claimed(&self, bytes_max: usize) -> Result<Option<usize>, Error> {
-        let Some(mut head) = self.bytes.get(1..HEADER_BYTES) else {
+    /// The body length that the header at this place claims, if the header is whole.
+    fn claimed(&self, at: usize, bytes_max: usize) -> Result<Option<usize>, Error> {
+        let Some(mut head) = self.bytes.get(at + 1..at + HEADER_BYTES) else {
             return Ok(None);
         };
         let len = head.get_i32();

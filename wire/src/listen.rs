@@ -272,7 +272,10 @@ async fn encrypt<A, S>(
         return answer_plainly(connection, b'N').await;
     };
     answer_plainly(connection, b'S').await?;
-    let socket = connection.stream.socket().clone();
+    let Some(socket) = connection.stream.socket().cloned() else {
+        let message = "a stream between nodes is not encrypted a second time";
+        return Err(Error::Io(io::Error::other(message)));
+    };
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
     // rustls doesn't tell which certificate it sent, so its resolver is asked the same question.
     let resolved = tls.cert_resolver.resolve(start.client_hello());

@@ -1,4 +1,5 @@
-//! The socket under a connection, plain or TLS, and the watch that learns when the peer has gone.
+//! What is under a connection, a socket (plain or TLS) or a stream to another node, and the watch
+//! that learns when the peer has gone.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::input::Input;
+use crate::link::{Link, LinkWatch};
 
 /// How often a peer is looked at while bytes that it has sent are still unread: then the socket
 /// stays readable, and readiness alone can't tell data from the end.
@@ -37,6 +39,11 @@ impl Socket {
         self.writes.load(Ordering::Relaxed)
     }
 
+    /// Is there something to read, or the end?
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(context)
+    }
+
     async fn read_into(&self, input: &mut Input) -> io::Result<usize> {
         loop {
             self.tcp.readable().await?;
@@ -44,12 +51,6 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-        }
-    }
-
-    pub fn watch(&self) -> PeerWatch {
-        PeerWatch {
-            tcp: self.tcp.clone(),
         }
     }
 }
@@ -103,11 +104,12 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Plain or encrypted; the rest of the crate doesn't care.
+/// Plain, encrypted, or another node's; the rest of the crate hardly cares.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(Socket),
     Tls(Box<TlsStream<Socket>>),
+    Link(Box<dyn Link>),
 }
 
 impl Stream {
@@ -117,13 +119,38 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.read_into(input).await,
             Stream::Tls(tls) => tls.read_buf(input.room()).await,
+            Stream::Link(link) => link.read_buf(input.room()).await,
         }
     }
 
-    pub fn socket(&self) -> &Socket {
+    /// The socket, if it is one.
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(tls) => tls.get_ref().0,
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(tls) => Some(tls.get_ref().0),
+            Stream::Link(_) => None,
+        }
+    }
+
+    pub fn watch(&self) -> PeerWatch {
+        match self {
+            Stream::Plain(socket) => PeerWatch(Watched::Socket(socket.tcp.clone())),
+            Stream::Tls(tls) => PeerWatch(Watched::Socket(tls.get_ref().0.tcp.clone())),
+            Stream::Link(link) => PeerWatch(Watched::Link(link.watch())),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+            Stream::Link(link) => Pin::new(link).poll_read(context, buffer),
         }
     }
 }
@@ -137,6 +164,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
+            Stream::Link(link) => Pin::new(link).poll_write(context, bytes),
         }
     }
 
@@ -144,6 +172,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_flush(context),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(context),
+            Stream::Link(link) => Pin::new(link).poll_flush(context),
         }
     }
 
@@ -151,6 +180,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(context),
+            Stream::Link(link) => Pin::new(link).poll_shutdown(context),
         }
     }
 }
@@ -158,27 +188,36 @@ impl AsyncWrite for Stream {
 /// Learns that the peer has gone without reading from the connection, so that it can be waited for
 /// beside a running statement. A peer that only closed its sending side counts as gone, as with
 /// PostgreSQL's `client_connection_check_interval`.
-#[derive(Debug, Clone)]
-pub struct PeerWatch {
-    tcp: Arc<TcpStream>,
+#[derive(Clone)]
+pub struct PeerWatch(Watched);
+
+#[derive(Clone)]
+enum Watched {
+    Socket(Arc<TcpStream>),
+    Link(LinkWatch),
 }
 
 impl PeerWatch {
     /// Resolves when the peer has closed the connection or the connection broke. Cancel-safe.
     pub async fn gone(&self) {
-        while !self.has_gone().await {
-            tokio::time::sleep(LOOK_EVERY).await;
+        match &self.0 {
+            Watched::Socket(tcp) => {
+                while !has_gone(tcp).await {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
+            Watched::Link(gone) => gone().await,
         }
     }
+}
 
-    /// Waits for anything from the peer. False if that was data: its next message, which is not
-    /// ours to read.
-    async fn has_gone(&self) -> bool {
-        match self.tcp.ready(Interest::READABLE).await {
-            Ok(ready) if ready.is_read_closed() || ready.is_error() => return true,
-            Ok(_) => {}
-            Err(_) => return true,
-        }
-        !matches!(self.tcp.peek(&mut [0]).await, Ok(1..))
+/// Waits for anything from the peer. False if that was data: its next message, which is not ours to
+/// read.
+async fn has_gone(tcp: &TcpStream) -> bool {
+    match tcp.ready(Interest::READABLE).await {
+        Ok(ready) if ready.is_read_closed() || ready.is_error() => return true,
+        Ok(_) => {}
+        Err(_) => return true,
     }
+    !matches!(tcp.peek(&mut [0]).await, Ok(1..))
 }

@@ -9,5 +9,6 @@ mod exchange;
 mod golden;
 mod login;
 mod raw;
+mod relay;
 mod server;
 mod startup;

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::task::JoinHandle;
 use wire::scram::Verifier;
 use wire::{
-    Authenticate, Config, Connection, Error, ErrorFields, Field, Format, Frontend, Key, Method,
-    Serve, Startup, Target, TransactionStatus,
+    Authenticate, Config, Connection, Error, ErrorFields, Field, Format, Frontend, Key, Link,
+    Method, Private, Serve, Startup, Target, TransactionStatus,
 };
 
 const TEXT: u32 = 25;
@@ -150,11 +150,41 @@ struct Session {
     bound: Option<Vec<u8>>,
 }
 
+impl Echo {
+    /// Serves a session whose client is connected to another node. Its state is the number of its
+    /// turns.
+    pub async fn home(self: Arc<Echo>, link: Box<dyn Link>, config: Config) -> Result<(), Error> {
+        let mut session = Session {
+            echo: self,
+            connection: Connection::over(link, &config),
+            cancelled: Arc::default(),
+            parsed: false,
+            bound: None,
+        };
+        if session.connection.resume().await?.is_none() {
+            return Ok(());
+        }
+        let end = session.serve().await;
+        if let Err(error) = &end
+            && let Some(fields) = error.fields()
+        {
+            session.connection.error(fields);
+        }
+        session.connection.tell(&Private::Bye);
+        session.connection.close().await?;
+        end
+    }
+}
+
 impl Session {
     async fn run(&mut self, key: Key) -> Result<(), Error> {
         self.connection.parameter_status("client_encoding", "UTF8");
         self.connection.backend_key(key.pid(), key.secret());
         self.ready().await?;
+        self.serve().await
+    }
+
+    async fn serve(&mut self) -> Result<(), Error> {
         let echo = self.echo.clone();
         let mut notifications = echo.notifications.0.subscribe();
         loop {
@@ -192,6 +222,18 @@ impl Session {
 
     async fn handle(&mut self, message: Frontend) -> Result<(), Error> {
         match message {
+            Frontend::Query(sql) if sql == "move" && self.connection.is_link() => {
+                if let Some(answered) = self.connection.give_up_turn() {
+                    let group = 7;
+                    self.connection
+                        .tell(&Private::Elsewhere { group, answered });
+                    self.connection.flush().await?;
+                    return Ok(());
+                }
+                let stays = ErrorFields::error("40001", "it has to stay");
+                self.connection.error(&stays);
+                self.ready().await?;
+            }
             Frontend::Query(sql) => {
                 self.query(&sql).await?;
                 self.ready().await?;
@@ -245,6 +287,14 @@ impl Session {
     }
 
     async fn ready(&mut self) -> Result<(), Error> {
+        if self.connection.is_link() {
+            let done = Private::Done {
+                frames: self.connection.messages(),
+                bound: false,
+                changes: Some(vec![1].into()),
+            };
+            self.connection.tell(&done);
+        }
         self.connection.ready(TransactionStatus::Idle);
         self.connection.flush().await?;
         self.echo
