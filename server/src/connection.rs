@@ -1,20 +1,25 @@
-//! One client: its messages to the session, the session's answers to it, and what lies between:
-//! awaiting what a call of the session asks for, notifications to an idle client, timeouts,
-//! cancel, the end.
+//! One client whose session runs here: its messages to the session, the session's answers to it,
+//! and what lies between: awaiting what a call of the session asks for, notifications to an idle
+//! client, timeouts, cancel, the end, and what must be run by another node.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sql::engine::Engine;
-use sql::session::{Session, Status, Step, Waiting};
+use sql::engine::{Engine, Led};
+use sql::session::{Portable, Session, Status, Step, Waiting};
+use storage::GroupId;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use wire::{
-    Connection, Error, ErrorFields, Format, Frontend, Key, Severity, Target, TransactionStatus,
+    Connection, Error, ErrorFields, Format, Frontend, Key, Private, Severity, Target,
+    TransactionStatus,
 };
 
 use crate::answer::{Answer, Frame};
+use crate::gateway::Moving;
 use crate::report;
+use crate::serve::Sessions;
 
 /// The end of a connection's service: a reason to close, or the peer's own.
 type Served<T> = Result<T, End>;
@@ -31,16 +36,37 @@ pub enum End {
     /// The peer said goodbye or went away.
     #[error("the client has left")]
     Left,
+    /// The turn is to be run by the leader of a group.
+    #[error("the session goes to the leader of group {0}")]
+    Elsewhere(GroupId),
+    /// This node is about to end, and the client is connected to another one.
+    #[error("the session goes on at another node")]
+    Leaving,
 }
 
-/// A connected client.
+/// How a session's stay at this node has ended.
+pub enum Ran {
+    /// It is over.
+    Ended,
+    /// It goes on elsewhere.
+    Elsewhere(Box<Moving>),
+}
+
+/// A connected client: directly, or over its gateway.
 pub struct Client {
+    sessions: Arc<Sessions>,
     engine: Arc<Engine>,
     connection: Connection,
     session: Session,
     frame: Frame,
     /// Rings on notifications, cancel and terminate.
     bell: Arc<Notify>,
+    /// The next messages, so many, were answered at another node.
+    answered: u64,
+    /// The present turn was sent here on purpose.
+    placed: bool,
+    /// The gateway knows that the present turn commits nothing.
+    promised: bool,
 }
 
 /// A call of the session that may have to be repeated after a wait.
@@ -58,7 +84,7 @@ enum Call<'a> {
 
 impl Client {
     /// A client whose session is open.
-    pub fn new(engine: Arc<Engine>, connection: Connection, session: Session) -> Client {
+    pub fn new(sessions: Arc<Sessions>, connection: Connection, session: Session) -> Client {
         let bell = Arc::new(Notify::new());
         let ring = bell.clone();
         session
@@ -70,36 +96,110 @@ impl Client {
             .mailbox()
             .on_arrival(Arc::new(move || ring.notify_one()));
         Client {
-            engine,
+            engine: sessions.engine().clone(),
+            sessions,
             connection,
             session,
             frame: Frame::default(),
             bell,
+            answered: 0,
+            placed: false,
+            promised: false,
         }
     }
 
-    /// Serves until the client leaves or must.
-    pub async fn run(mut self, key: Key) -> Result<(), End> {
-        match self.serve(key).await {
-            Err(End::Left) => Ok(()),
-            Err(End::Fatal(fields)) => Ok(self.connection.end(&fields).await?),
-            Err(End::Wire(error)) => match error.fields() {
-                Some(fields) => {
-                    let fields = fields.clone();
-                    Ok(self.connection.end(&fields).await?)
-                }
-                None => Err(error.into()),
-            },
-            Ok(()) => Ok(()),
-        }
+    /// It has come with a turn that was sent here, of which the first messages were answered.
+    pub fn repeating(mut self, answered: u64) -> Client {
+        self.connection.answered_before(answered);
+        self.answered = answered;
+        self.placed = true;
+        self
     }
 
-    async fn serve(&mut self, key: Key) -> Served<()> {
+    /// Tells a new client the settings and its key, then serves it.
+    pub async fn greet(mut self, key: Key) -> Ran {
         self.session
             .report(&mut Answer::new(&mut self.connection, &mut self.frame));
         self.connection.backend_key(key.pid(), key.secret());
         self.ready();
-        self.connection.flush().await?;
+        match self.connection.flush().await {
+            Ok(()) => self.run().await,
+            Err(error) => self.part(End::Wire(error)).await,
+        }
+    }
+
+    /// Serves until the client leaves or must, or the session has to go elsewhere.
+    pub async fn run(mut self) -> Ran {
+        let Err(end) = self.serve().await;
+        self.part(end).await
+    }
+
+    async fn part(self, end: End) -> Ran {
+        let pid = self.session.activity().process();
+        let closed = match end {
+            End::Elsewhere(group) => return self.leave(group).await,
+            End::Leaving => return Ran::Ended,
+            End::Left => self.close(None).await,
+            End::Fatal(fields) => self.close(Some(&fields)).await,
+            End::Wire(error) => match error.fields().cloned() {
+                Some(fields) => self.close(Some(&fields)).await,
+                None => Err(error),
+            },
+        };
+        if let Err(error) = closed {
+            tracing::debug!(pid, %error, "connection lost");
+        }
+        Ran::Ended
+    }
+
+    /// The end of a session, which a gateway must tell from the end of this node.
+    async fn close(mut self, fields: Option<&ErrorFields>) -> Result<(), Error> {
+        if let Some(fields) = fields {
+            self.connection.error(fields);
+        } else if !self.connection.is_link() {
+            return Ok(());
+        }
+        if self.connection.is_link() {
+            self.connection.tell(&Private::Bye);
+        }
+        self.connection.close().await
+    }
+
+    /// The turn goes to the leader of a group: with state and messages, or by a word to the gateway,
+    /// which has both.
+    async fn leave(mut self, group: GroupId) -> Ran {
+        let status = transaction_status(&self.session);
+        let Some(answered) = self.connection.give_up_turn() else {
+            // Asked before; nothing has been sent since.
+            return Ran::Ended;
+        };
+        if self.connection.is_link() {
+            let group = group.0;
+            self.connection
+                .tell(&Private::Elsewhere { group, answered });
+            if let Err(error) = self.connection.close().await {
+                tracing::debug!(%error, "the gateway was lost");
+            }
+            return Ran::Ended;
+        }
+        let known = self
+            .session
+            .export()
+            .and_then(|state| Portable::new(&state).ok());
+        let Some(known) = known else {
+            return Ran::Ended;
+        };
+        Ran::Elsewhere(Box::new(Moving {
+            connection: self.connection,
+            known,
+            status,
+            answered,
+            group,
+            fallen: false,
+        }))
+    }
+
+    async fn serve(&mut self) -> Served<Infallible> {
         loop {
             let message = match self.message().await {
                 Ok(Some(message)) => message,
@@ -110,8 +210,49 @@ impl Client {
                 }
                 Err(end) => return Err(end),
             };
-            self.handle(message).await?;
+            if self.connection.turn_messages() <= 1 && !self.placed {
+                self.go_home()?;
+            }
+            match self.answered {
+                0 => self.handle(message).await?,
+                _ => self.repeat(message).await?,
+            }
         }
+    }
+
+    /// At the begin of a turn: the session goes to its home, if that is elsewhere.
+    fn go_home(&self) -> Served<()> {
+        if self.engine.cluster().is_alone() {
+            return Ok(());
+        }
+        let Some(group) = self.session.home() else {
+            return Ok(());
+        };
+        if self.engine.led(group) == Led::Here || !self.connection.turn_may_go() {
+            return Ok(());
+        }
+        // What it holds ends with the leadership that it is held under; until then it stays.
+        match self.session.export() {
+            Some(_) => Err(End::Elsewhere(group)),
+            None => Ok(()),
+        }
+    }
+
+    /// A message that was answered before it came here: only what it does is wanted, unless that
+    /// fails now.
+    async fn repeat(&mut self, message: Frontend) -> Served<()> {
+        self.answered -= 1;
+        if matches!(message, Frontend::Flush) {
+            return Ok(());
+        }
+        let before = self.connection.len();
+        self.handle(message).await?;
+        if self.connection.is_skipping() {
+            self.answered = 0;
+        } else {
+            self.connection.truncate(before);
+        }
+        Ok(())
     }
 
     /// A message that could not be read: the protocol goes on as after any other error.
@@ -166,11 +307,13 @@ impl Client {
 
     fn check_terminated(&self) -> Served<()> {
         let activity = self.session.activity();
-        if activity.is_terminated() {
-            Err(fatal(&activity.interrupted()))
-        } else {
-            Ok(())
+        if !activity.is_terminated() {
+            return Ok(());
         }
+        if self.connection.is_link() && self.sessions.is_leaving() {
+            return Err(End::Leaving);
+        }
+        Err(fatal(&activity.interrupted()))
     }
 
     /// One message, one method.
@@ -442,10 +585,20 @@ impl Client {
         let mut entry: Option<(Waiting, oneshot::Receiver<()>)> = None;
         loop {
             let step = match self.step(call) {
-                Ok(Step::Heavy) => self.heavy_step(call),
+                Ok(Step::Heavy) => {
+                    self.promise().await?;
+                    self.heavy_step(call)
+                }
                 step => step,
             };
+            if let Ok(Step::Wait(_) | Step::More) = step {
+                self.promise().await?;
+            }
             match step {
+                Ok(Step::Elsewhere(group)) if self.connection.turn_may_go() => {
+                    return Err(End::Elsewhere(group));
+                }
+                Ok(Step::Elsewhere(_)) => return Ok(Err(self.session.stay())),
                 Ok(Step::Wait(waiting)) if waiting.rechecks() => match entry.take() {
                     Some((waiting, woken)) => self.wait(&waiting, woken).await?,
                     // What it waits for may have come before the waker was in place.
@@ -462,6 +615,22 @@ impl Client {
                 step => return Ok(step),
             }
         }
+    }
+
+    /// Before a query makes its client wait, a gateway learns that nothing is lost with it.
+    async fn promise(&mut self) -> Served<()> {
+        if self.promised
+            || !self.connection.is_link()
+            || !self.connection.turn_runs_only_this()
+            || !self.session.only_reads()
+        {
+            return Ok(());
+        }
+        self.promised = true;
+        Ok(self
+            .connection
+            .tell_at_once(&Private::CommitsNothing)
+            .await?)
     }
 
     /// Lets the client read what there is. One that does not read can still be terminated; it gets
@@ -565,18 +734,37 @@ impl Client {
     }
 
     fn ready(&mut self) {
+        (self.answered, self.placed, self.promised) = (0, false, false);
+        if self.connection.is_link() {
+            let changes = match self.session.is_dirty() {
+                true => self.session.export_changes(),
+                false => None,
+            };
+            let done = Private::Done {
+                frames: self.connection.messages(),
+                bound: self.session.is_held(),
+                changes: changes.map(Into::into),
+            };
+            self.connection.tell(&done);
+        } else if !self.engine.cluster().is_alone() {
+            self.connection.keep_turns();
+        }
         self.session.idle();
-        self.connection.ready(match self.session.status() {
-            Status::Idle => TransactionStatus::Idle,
-            Status::InTransaction => TransactionStatus::Transaction,
-            Status::Failed => TransactionStatus::Failed,
-        });
+        self.connection.ready(transaction_status(&self.session));
     }
 
     /// The moment of a time in microseconds since 1970.
     fn instant(&self, micros: u64) -> Instant {
         let now = self.engine.clock().unix_micros();
         Instant::now() + Duration::from_micros(micros.saturating_sub(now))
+    }
+}
+
+fn transaction_status(session: &Session) -> TransactionStatus {
+    match session.status() {
+        Status::Idle => TransactionStatus::Idle,
+        Status::InTransaction => TransactionStatus::Transaction,
+        Status::Failed => TransactionStatus::Failed,
     }
 }
 

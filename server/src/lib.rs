@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod demo;
 pub mod drain;
 pub mod dump;
+mod gateway;
 pub mod http;
 pub mod logging;
 pub mod peer;

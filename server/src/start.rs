@@ -21,6 +21,7 @@ use crate::authenticate::Login;
 use crate::changes::{self, FeedMeter, MeteredFeed};
 use crate::cluster::{self, Cluster};
 use crate::drain::{Control, Drain};
+use crate::gateway::{self, Nodes};
 use crate::http::{self, Http, Stage, Told};
 use crate::peer::{self, PeerTls};
 use crate::serve::Sessions;
@@ -179,7 +180,13 @@ impl Node {
             cluster.founded()?;
         }
 
-        let sessions = Arc::new(Sessions::new(engine.clone()));
+        let nodes: Arc<dyn Nodes> = match cluster.is_reachable() {
+            true => cluster.clone(),
+            false => Arc::new(gateway::Alone),
+        };
+        engine.activities().number_node(cluster.me());
+        let sessions = Arc::new(Sessions::new(engine.clone(), nodes));
+        cluster.serve_sessions(&sessions);
         let login = Arc::new(Login::new(engine.clone(), settings.insecure));
         let config = wire::Config {
             tls,

@@ -36,7 +36,7 @@ mod transport;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +54,7 @@ use self::functions::Questions;
 use self::identity::{Member, Stored};
 use crate::Failure;
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
+use crate::serve::Sessions;
 
 pub use self::detect::detect;
 pub use self::fellows::fellows;
@@ -100,6 +101,8 @@ pub struct Cluster {
     run: u64,
     peers: OnceLock<Arc<Peers>>,
     parts: OnceLock<Parts>,
+    /// Where clients of other nodes are served.
+    sessions: OnceLock<Weak<Sessions>>,
     questions: Questions,
     /// The directory has changed, or who leads.
     changed: Notify,
@@ -137,6 +140,7 @@ impl Cluster {
             run: rand::random(),
             peers: OnceLock::new(),
             parts: OnceLock::new(),
+            sessions: OnceLock::new(),
             questions: Questions::default(),
             changed: Notify::new(),
             sql: Handle::current(),
@@ -147,6 +151,16 @@ impl Cluster {
     pub fn connect(self: &Arc<Cluster>, tls: PeerTls) {
         let peers = Peers::new(self.clone(), tls, crate::peer::Options::default());
         assert!(self.peers.set(peers).is_ok(), "a node connects once");
+    }
+
+    /// Gets what serves the clients of other nodes.
+    pub fn serve_sessions(&self, sessions: &Arc<Sessions>) {
+        let given = self.sessions.set(Arc::downgrade(sessions));
+        assert!(given.is_ok(), "a node serves its sessions in one place");
+    }
+
+    fn sessions(&self) -> Option<Arc<Sessions>> {
+        self.sessions.get()?.upgrade()
     }
 
     /// Gets what answers other nodes' requests.

@@ -11,8 +11,11 @@ use tokio::time::Instant;
 use super::ask::{self, Ask, Told};
 use super::claims::Claims;
 use super::fellows::WISH;
-use super::{Cluster, Run};
-use crate::peer::{BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service};
+use super::{ASK_TIME_MAX, Cluster, Run};
+use crate::gateway;
+use crate::peer::{
+    BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service, Unreachable,
+};
 use crate::system::SystemClock;
 
 impl Service for Cluster {
@@ -104,6 +107,14 @@ impl Service for Cluster {
                 granted.await.unwrap_or_default()
             });
         }
+        if request.first() == Some(&gateway::REQUEST) {
+            let sessions = self.sessions().filter(|_| self.is_fellow(&peer));
+            let answer = sessions.and_then(|sessions| {
+                let _sql = self.sql.enter();
+                gateway::serve_request(&sessions, request)
+            });
+            return Box::pin(std::future::ready(answer.unwrap_or_default()));
+        }
         match self.parts() {
             Some(parts) if self.is_fellow(&peer) => parts.raft.serve(NodeId(peer.node), request),
             _ => Box::pin(std::future::ready(Bytes::new())),
@@ -113,11 +124,41 @@ impl Service for Cluster {
     fn stream(
         self: Arc<Self>,
         peer: Arc<Identity>,
-        _opening: Bytes,
-        _stream: PeerStream,
+        opening: Bytes,
+        stream: PeerStream,
     ) -> BoxFuture<'static, ()> {
-        tracing::warn!(node = peer.node, "a stream of an unknown kind");
-        Box::pin(std::future::ready(()))
+        Box::pin(async move {
+            let sessions = self.sessions().filter(|_| self.is_fellow(&peer));
+            let Some(sessions) = sessions else {
+                return stream.reset("no sessions are served here");
+            };
+            // Statements that compute block their thread: they have a runtime for that.
+            let served = self
+                .sql
+                .spawn(gateway::serve_stream(sessions, opening, stream));
+            // A panic ends this session alone, and was logged.
+            let _ = served.await;
+        })
+    }
+}
+
+impl gateway::Nodes for Cluster {
+    fn open(
+        self: Arc<Self>,
+        node: u32,
+        opening: Bytes,
+    ) -> BoxFuture<'static, Result<PeerStream, Unreachable>> {
+        Box::pin(async move { Cluster::open(&self, node, opening).await })
+    }
+
+    fn call(
+        self: Arc<Self>,
+        node: u32,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, Unreachable>> {
+        Box::pin(
+            async move { Cluster::call(&self, node, Lane::Control, request, ASK_TIME_MAX).await },
+        )
     }
 }
 

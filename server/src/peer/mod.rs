@@ -38,7 +38,7 @@ pub use hello::{FORMAT_VERSION, HELLO_BYTES_MAX, Hello, Identity, Lane, PROTOCOL
 pub use link::REQUESTS_MAX;
 pub use listen::{REQUEST_BYTES_MAX, listen, listen_with};
 pub use peers::Peers;
-pub use stream::{OPENING_BYTES_MAX, PeerStream, STREAMS_MAX, WINDOW_BYTES};
+pub use stream::{OPENING_BYTES_MAX, PeerStream, STREAMS_MAX, WINDOW_BYTES, Watched};
 pub use tls::{Error as TlsError, PeerTls};
 
 /// Replicas ask each other through here.

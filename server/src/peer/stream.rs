@@ -6,6 +6,7 @@
 //! traits of another runtime. It would lie as a second protocol within ours, behind two adaptors.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,10 +43,34 @@ impl PeerStream {
         PeerStream { link, id }
     }
 
+    /// To learn, without reading, that the peer has gone.
+    pub fn watched(&self) -> Watched {
+        Watched {
+            link: self.link.clone(),
+            id: self.id,
+        }
+    }
+
     /// Gives the stream up in both directions, and tells the peer why.
     pub fn reset(self, why: &str) {
         self.link
             .with_streams(|streams| streams.give_up(self.id, why));
+    }
+}
+
+/// A stream of which one wants to know whether the peer has gone.
+#[derive(Clone)]
+pub struct Watched {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Watched {
+    /// Resolves when the peer has ended its direction or given the stream up, even if there is still
+    /// something to read.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let Watched { link, id } = self.clone();
+        poll_fn(move |context| link.with_streams(|streams| streams.gone(id, context)))
     }
 }
 
@@ -113,6 +138,8 @@ struct Stream {
     read_bytes: usize,
     received_end: bool,
     reader: Option<Waker>,
+    /// Those who wait for the peer to go.
+    watchers: Vec<Waker>,
     /// Why the peer, or the end of the connection, gave it up.
     reset: Option<Arc<str>>,
     /// Nobody here holds it any more; it stays until its last bytes are sent.
@@ -132,6 +159,7 @@ impl Stream {
             read_bytes: 0,
             received_end: false,
             reader: None,
+            watchers: Vec::new(),
             reset: None,
             released: false,
         }
@@ -155,9 +183,9 @@ impl Stream {
     }
 
     fn wake(&mut self) -> impl Iterator<Item = Waker> {
-        [self.reader.take(), self.writer.take()]
-            .into_iter()
-            .flatten()
+        let both = [self.reader.take(), self.writer.take()];
+        let watchers = std::mem::take(&mut self.watchers);
+        both.into_iter().flatten().chain(watchers)
     }
 }
 
@@ -286,6 +314,7 @@ impl Streams {
             return Err("two ends of a stream");
         }
         self.wakers.extend(stream.reader.take());
+        self.wakers.append(&mut stream.watchers);
         Ok(())
     }
 
@@ -344,6 +373,19 @@ impl Streams {
         }
         stream.reader = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    fn gone(&mut self, id: u64, context: &mut Context<'_>) -> Poll<()> {
+        match self.streams.get_mut(&id) {
+            Some(stream) if !stream.received_end && stream.reset.is_none() => {
+                let waker = context.waker();
+                if !stream.watchers.iter().any(|known| known.will_wake(waker)) {
+                    stream.watchers.push(waker.clone());
+                }
+                Poll::Pending
+            }
+            Some(_) | None => Poll::Ready(()),
+        }
     }
 
     fn write(

@@ -1524,7 +1524,8 @@ fn hash_key_outside(test: &Expr, outputs: &[ColumnRef]) -> Option<Expr> {
     (is_output(a) && outside(b)).then(|| b.clone())
 }
 
-fn is_volatile(rel: &Rel) -> bool {
+/// Does it call a volatile function?
+pub(super) fn is_volatile(rel: &Rel) -> bool {
     let mut volatile = false;
     rel.visit(&mut |expr| {
         volatile |= matches!(expr, Expr::Call(call)

@@ -173,6 +173,15 @@ pub struct Planned {
     pub locks_rows: bool,
     /// A direct get or put by primary key: bounded work, runs inline.
     pub keyed: bool,
+    /// It calls volatile functions.
+    pub volatile: bool,
+}
+
+impl Planned {
+    /// Is it certain that it writes nothing, however often it runs?
+    pub fn only_reads(&self) -> bool {
+        self.writes.is_none() && !self.locks_rows && !self.volatile
+    }
 }
 
 /// A stored table that a statement uses.
@@ -202,6 +211,7 @@ pub fn plan(
     rules::fold(&mut rel, cx.format);
     let statistics: &dyn Statistics = &cx.registry;
     let rel = rules::place(rel, statistics);
+    let volatile = build::is_volatile(&rel);
     let outputs: Vec<(ColumnRef, Type)> = bound
         .outputs
         .iter()
@@ -235,6 +245,7 @@ pub fn plan(
         writes: bound.writes,
         locks_rows: bound.locks_rows,
         keyed,
+        volatile,
     }))
 }
 

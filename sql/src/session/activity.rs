@@ -239,6 +239,11 @@ impl Activity {
     }
 }
 
+/// Of a process id, for the sessions of one node.
+const PROCESS_BITS: u32 = 20;
+/// More nodes than that share process ids.
+const NODES_TOLD_APART: u32 = 1 << (31 - PROCESS_BITS);
+
 /// All sessions of the node.
 #[derive(Default)]
 pub struct Activities {
@@ -248,6 +253,8 @@ pub struct Activities {
     /// Holders beside transactions (of advisory locks).
     apart: AtomicUsize,
     next: AtomicI32,
+    /// Added to the numbers of this node's sessions.
+    base: AtomicI32,
     started: AtomicU64,
 }
 
@@ -262,9 +269,24 @@ impl Activities {
         self.started.store(at as u64, Ordering::Relaxed);
     }
 
-    /// Registers a session, unless `sessions_max` are there already.
+    /// Process ids are told apart all over the cluster: they begin with the node's number. The
+    /// first node has small ones.
+    pub fn number_node(&self, node: u32) {
+        let high = node.saturating_sub(1) % NODES_TOLD_APART;
+        let base = i32::try_from(high << PROCESS_BITS).unwrap_or(0);
+        self.base.store(base, Ordering::Relaxed);
+    }
+
+    /// The number of the node that chose a process id.
+    pub fn node_of(process: i32) -> u32 {
+        (process.cast_unsigned() >> PROCESS_BITS) + 1
+    }
+
+    /// Registers a session, unless `sessions_max` are there already. It keeps the process id that it
+    /// has.
     pub(super) fn add(
         &self,
+        known: i32,
         shown: Shown,
         notifications_max: usize,
         sessions_max: usize,
@@ -273,11 +295,15 @@ impl Activities {
         if sessions.len() >= sessions_max {
             return None;
         }
-        let process = loop {
-            let next = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-            if next > 0 && !sessions.contains_key(&next) {
-                break next;
-            }
+        let process = match known {
+            0 => loop {
+                let next = self.next.fetch_add(1, Ordering::Relaxed) & ((1 << PROCESS_BITS) - 1);
+                let process = self.base.load(Ordering::Relaxed) | next;
+                if next > 0 && !sessions.contains_key(&process) {
+                    break process;
+                }
+            },
+            known => known,
         };
         let activity = Arc::new(Activity {
             process,
@@ -293,8 +319,13 @@ impl Activities {
         Some(activity)
     }
 
-    pub(super) fn remove(&self, process: i32) {
-        self.sessions.lock().remove(&process);
+    /// Forgets a session, unless another one goes on under its process id.
+    pub(super) fn remove(&self, activity: &Arc<Activity>) {
+        let mut sessions = self.sessions.lock();
+        let same = |now: &Arc<Activity>| Arc::ptr_eq(now, activity);
+        if sessions.get(&activity.process).is_some_and(same) {
+            sessions.remove(&activity.process);
+        }
     }
 
     /// A session by its process id.

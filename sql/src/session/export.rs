@@ -106,15 +106,12 @@ impl Session {
     pub fn is_dirty(&self) -> bool {
         let changed = &self.changed;
         let now = (self.is_in_block(), self.is_portable());
-        if !now.1 {
-            // While it can't move nothing more is told.
-            return changed.told.1;
-        }
-        !changed.followed
-            || changed.state
+        let state = !changed.followed || changed.state;
+        // While it can't move settings and roles are not told.
+        (state && now.1)
             || changed.token
             || changed.channels
-            || (changed.seen && self.seen_part() != self.seen)
+            || (changed.seen && now.1 && self.seen_part() != self.seen)
             || !changed.statements.is_empty()
             || self.memory.borrow().changed
             || changed.told != now
@@ -124,35 +121,45 @@ impl Session {
         self.block && self.transaction.is_some()
     }
 
-    /// What has changed since the last call that told something; everything the first time. To be
-    /// merged into what was told before ([`Portable::merge`]). `None` while the session can't move,
-    /// as for [`Session::export`].
-    pub fn export_changes(&mut self) -> Option<Vec<u8>> {
+    /// From here on [`Session::export_changes`] tells what changes: all else is known.
+    pub fn follow(&mut self) {
         let told = (self.is_in_block(), self.is_portable());
-        let was_in_block = self.changed.told.0;
-        self.changed.told = told;
-        if !told.1 {
-            // Told once it is portable again.
-            self.changed.state |= was_in_block != told.0;
-            return None;
-        }
-        let all = match self.changed.followed {
-            true => None,
-            false => self.export(),
-        };
+        self.memory.borrow_mut().changed = false;
         self.seen = self.seen_part();
-        let told = Changed {
+        self.changed = Changed {
             followed: true,
             told,
             ..Changed::default()
         };
-        let changed = std::mem::replace(&mut self.changed, told);
-        let sequences = std::mem::take(&mut self.memory.borrow_mut().changed);
-        if all.is_some() {
+    }
+
+    /// What has changed since the last call that told something; everything the first time. To be
+    /// merged into what was told before ([`Portable::merge`]). While the session can't move, settings
+    /// and roles are not told: at the home's fall they would be as they were before the block.
+    pub fn export_changes(&mut self) -> Option<Vec<u8>> {
+        let told @ (in_block, portable) = (self.is_in_block(), self.is_portable());
+        if !self.changed.followed {
+            let all = self.export();
+            if all.is_some() {
+                self.follow();
+            }
             return all;
         }
+        let state = self.changed.state || self.changed.told.0 || in_block;
+        if portable {
+            self.seen = self.seen_part();
+        }
+        let next = Changed {
+            followed: true,
+            state: state && !portable,
+            seen: self.changed.seen && !portable,
+            told,
+            ..Changed::default()
+        };
+        let changed = std::mem::replace(&mut self.changed, next);
+        let sequences = std::mem::take(&mut self.memory.borrow_mut().changed);
         let mut out = Parts::default();
-        if changed.state || was_in_block || self.is_in_block() {
+        if state && portable {
             out.add(STATE, b"", Some(&self.state_part()));
         }
         for name in &changed.statements {
@@ -168,10 +175,50 @@ impl Session {
         if changed.channels {
             out.add(CHANNELS, b"", Some(&self.channels_part()));
         }
-        if changed.seen {
-            out.add(SEEN, b"", Some(self.seen_part().to_string().as_bytes()));
+        if changed.seen && portable {
+            out.add(SEEN, b"", Some(self.seen.to_string().as_bytes()));
         }
-        Some(out.done())
+        out.done_if_any()
+    }
+
+    /// Does the session hold something that would be lost with its node, be a transaction open or
+    /// not: advisory locks, cursors WITH HOLD?
+    pub fn is_held(&self) -> bool {
+        let held = |portal: &super::Portal| portal.cursor.as_ref().is_some_and(|c| c.is_held());
+        let locked = self.memory.borrow().advisory.groups().next().is_some();
+        locked || self.portals.values().any(held)
+    }
+
+    /// The session was resumed after its home has fallen, in which it had this status. What a block
+    /// had done is gone: only ROLLBACK ends it as it should, anything else is told so (40001).
+    pub fn fallen(&mut self, was: super::Status) {
+        if was == super::Status::Idle {
+            // The block ended in an unknown way.
+            let _ = self.rollback(super::finish::Chain::No);
+            return;
+        }
+        if self.transaction.is_none() {
+            let (isolation, read_only) = (self.effective.isolation, self.effective.read_only);
+            self.open_transaction(isolation, read_only, true);
+        }
+        self.failed = was == super::Status::Failed;
+        self.lost = was == super::Status::InTransaction;
+    }
+
+    /// Is the statement under way a query that writes nothing, calls nothing that might, and stands
+    /// for itself?
+    pub fn only_reads(&self) -> bool {
+        let portal = self.current.as_ref().map(|(_, job)| &**job);
+        let query = self.simple.as_ref().and_then(|simple| simple.only_job());
+        let Some(job) = portal.or(query) else {
+            return false;
+        };
+        let fresh = job.prepared.fresh.lock();
+        let untouched = self.transaction.as_ref().is_none_or(|tx| tx.is_untouched());
+        untouched
+            && fresh
+                .as_ref()
+                .is_some_and(|fresh| fresh.planned.only_reads())
     }
 
     /// Settings and roles at the moment that is told.

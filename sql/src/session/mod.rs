@@ -83,6 +83,8 @@ pub struct Login {
     pub address: String,
     /// Its port.
     pub port: i32,
+    /// The process id that the client knows, if it was connected before; 0: a new one is chosen.
+    pub process: i32,
 }
 
 /// The letter of ReadyForQuery.
@@ -155,6 +157,8 @@ pub struct Session {
     copy: Option<Box<copy::CopyIn>>,
     turn: Turn,
     changed: Changed,
+    /// The open block was lost with another node: the first statement but ROLLBACK is told.
+    lost: bool,
     idle_since: u64,
     /// The present call may keep its thread busy.
     roomy: bool,
@@ -239,7 +243,7 @@ impl Engine {
         };
         let activity = self
             .activities()
-            .add(shown, limits.notifications_max, places)
+            .add(login.process, shown, limits.notifications_max, places)
             .ok_or_else(|| {
                 Error::new(
                     state::TOO_MANY_CONNECTIONS,
@@ -284,6 +288,7 @@ impl Engine {
             copy: None,
             turn: Turn::default(),
             changed: Changed::default(),
+            lost: false,
             idle_since: self.clock().unix_micros(),
             roomy: false,
         })
@@ -554,6 +559,6 @@ impl Drop for Session {
         self.engine
             .notifier()
             .unlisten(None, self.activity.process());
-        self.engine.activities().remove(self.activity.process());
+        self.engine.activities().remove(&self.activity);
     }
 }

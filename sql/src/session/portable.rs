@@ -72,6 +72,12 @@ impl Portable {
         out.done()
     }
 
+    /// The text of a prepared statement.
+    pub fn statement(&self, name: &str) -> Option<&str> {
+        let body = self.0.get(&(STATEMENT, name.as_bytes().to_vec()))?;
+        Reader(body).text()
+    }
+
     pub(super) fn part(&self, kind: u8) -> Option<&[u8]> {
         self.0.get(&(kind, Vec::new())).map(Vec::as_slice)
     }
@@ -132,6 +138,11 @@ impl Parts {
 
     pub fn done(self) -> Vec<u8> {
         self.0.0
+    }
+
+    /// The same, unless there is none.
+    pub fn done_if_any(self) -> Option<Vec<u8>> {
+        (self.0.0.len() > 1).then_some(self.0.0)
     }
 }
 

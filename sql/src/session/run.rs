@@ -19,7 +19,9 @@ use crate::parse::{Statement, TransactionStatement};
 use crate::plan::{self, BindCx, Planned, Tag};
 use crate::session::activity::Doing;
 use crate::session::plans::Key;
-use crate::transaction::{EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait};
+use crate::transaction::{
+    EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait, leader_changed,
+};
 use crate::{Error, Result, state};
 
 /// Attempts of one statement without a wait between them, before others get their turn.
@@ -57,7 +59,6 @@ impl Session {
         max: u64,
         out: &mut dyn Output,
     ) -> Result<Step> {
-        job.sent = 0;
         loop {
             let phase = std::mem::replace(&mut job.phase, Phase::Start);
             if !self.roomy && job.is_heavy(&phase) {
@@ -129,12 +130,31 @@ impl Session {
         if self.failed && !ends_failure(statement) {
             return Err(Stop::Error(aborted()));
         }
+        if std::mem::take(&mut self.lost) {
+            self.tell_loss(statement)?;
+        }
         if let Some(wait) = self.token_wait() {
             return Err(Stop::Wait(wait));
         }
         match statement {
             Statement::Query(query) => self.begin_query(job, query),
             other => self.begin_utility(job, other, out),
+        }
+    }
+
+    /// The first statement in a block that was lost with another node.
+    ///
+    /// # Errors
+    /// 40001, unless it is what the client would do then.
+    fn tell_loss(&mut self, statement: &Statement) -> Result<()> {
+        match statement {
+            Statement::Transaction(TransactionStatement::Rollback { .. }) => Ok(()),
+            Statement::Transaction(TransactionStatement::Commit { .. }) => {
+                let holding = self.rollback(Chain::No);
+                self.owed = Some(holding);
+                Err(leader_changed())
+            }
+            _ => Err(leader_changed()),
         }
     }
 
@@ -430,6 +450,8 @@ impl Session {
                 }
             }
             Ok(Made::Limit) => {
+                // Each Execute counts its own; calls that only go on count on.
+                job.sent = 0;
                 job.phase = Phase::Rows(rows);
                 Some(Ok(Step::Suspended))
             }

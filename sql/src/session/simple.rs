@@ -26,6 +26,11 @@ impl Simple {
     pub fn job(&self) -> Option<&Job> {
         self.job.as_deref()
     }
+
+    /// The same, if it is the only one of the query string.
+    pub fn only_job(&self) -> Option<&Job> {
+        self.job().filter(|_| self.parsed.len() == 1)
+    }
 }
 
 impl Session {

@@ -1,0 +1,341 @@
+//! A session that goes elsewhere: finding the place, taking state and messages there, passing the
+//! client's bytes on, and going on when that place falls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sql::engine::Led;
+use sql::session::{Login, Portable, Status};
+use storage::GroupId;
+use tokio::time::Instant;
+use wire::{Connection, ErrorFields, Event, Fate, Key, Relay, Severity, TransactionStatus};
+
+use super::opening::{Resume, opening};
+use super::verdict::{Verdict, judge};
+use crate::connection::{Client, Ran};
+use crate::peer::PeerStream;
+use crate::report;
+use crate::serve::Sessions;
+
+/// How long a place is looked for.
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Between two attempts to get there.
+const SEARCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// Who is connected.
+pub struct Who {
+    /// As it logged in.
+    pub login: Login,
+    /// The key that it was given.
+    pub key: Key,
+}
+
+/// A session between two places.
+pub struct Moving {
+    /// The client's, with the turn's messages in front of its input.
+    pub connection: Connection,
+    /// Its state at the turn's begin.
+    pub known: Portable,
+    /// ReadyForQuery's letter at the turn's begin.
+    pub status: TransactionStatus,
+    /// The first messages, which were answered.
+    pub answered: u64,
+    /// The group at whose leader it goes on.
+    pub group: GroupId,
+    /// Its last home has fallen.
+    pub fallen: bool,
+}
+
+/// Where a session goes on.
+enum Place {
+    Here,
+    At(u32, PeerStream),
+    /// Nowhere: the turn fails.
+    None(Box<ErrorFields>),
+}
+
+/// What a relay has led to.
+enum Passed {
+    /// On, elsewhere.
+    On,
+    /// On, here: it waits for its client.
+    Rests,
+    /// The connection is to be closed, with these words if it can have any.
+    Over(Option<Box<ErrorFields>>),
+}
+
+impl Sessions {
+    /// Goes on with a session that has left its place, until it runs here or is over.
+    pub async fn travel(self: &Arc<Self>, who: &Who, mut moving: Moving) -> Ran {
+        let mut until = Instant::now() + SEARCH_TIME_MAX;
+        let mut rests = false;
+        loop {
+            if moving.connection.flush().await.is_err() {
+                return Ran::Ended;
+            }
+            let place = match rests {
+                true => Place::Here,
+                false => self.place(who, &moving, until).await,
+            };
+            match place {
+                Place::Here => {
+                    let turn = (!rests).then_some(moving.answered);
+                    return self.run_here(who, moving, turn).await;
+                }
+                Place::None(fields) => {
+                    let status = moving.status;
+                    if !moving.fail(&fields, status, 0).await {
+                        return Ran::Ended;
+                    }
+                    rests = true;
+                }
+                Place::At(node, stream) => {
+                    self.put(who, Some(node));
+                    let begun = Instant::now();
+                    match self.pass(who, &mut moving, stream).await {
+                        Passed::On => {}
+                        Passed::Rests => rests = true,
+                        Passed::Over(fields) => return moving.close(fields).await,
+                    }
+                    if begun.elapsed() > SEARCH_TIME_MAX {
+                        // That was another turn.
+                        until = Instant::now() + SEARCH_TIME_MAX;
+                    } else {
+                        tokio::time::sleep(SEARCH_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leader of the group, once it is known and can be reached.
+    async fn place(&self, who: &Who, moving: &Moving, until: Instant) -> Place {
+        loop {
+            let why = match self.engine().led(moving.group) {
+                Led::Here => return Place::Here,
+                Led::Nowhere => "No leader is known.".to_owned(),
+                Led::At(node) => match self.open_at(who, moving.group, node).await {
+                    Ok(stream) => return Place::At(node, stream),
+                    Err(why) => format!("Its leader was node {node}: {why}."),
+                },
+            };
+            if Instant::now() >= until {
+                return Place::None(Box::new(self.leaderless(who, moving.group, &why)));
+            }
+            tokio::time::sleep(SEARCH_PAUSE).await;
+        }
+    }
+
+    /// 57P03. The owner is named to itself.
+    fn leaderless(&self, who: &Who, group: GroupId, why: &str) -> ErrorFields {
+        let catalog = self.engine().catalog();
+        let own = catalog.role_by_name(&who.login.user).map(|role| role.id);
+        let what = match catalog.owner_of_group(group) {
+            Some(owner) if Some(owner) == own => {
+                format!("the tables of owner \"{}\"", who.login.user)
+            }
+            _ => "what the statement needs".to_owned(),
+        };
+        let message = format!("{what} can't be reached now: there is no leader of its group");
+        ErrorFields::error("57P03", message)
+            .with_detail(why)
+            .with_hint(
+                "Try again: a group has a leader as soon as most of its replicas can reach each \
+                 other.",
+            )
+    }
+
+    /// A stream to a node, as long as that leads the group: who has fallen is tried for seconds, and
+    /// another one leads before.
+    async fn open_at(&self, who: &Who, group: GroupId, node: u32) -> Result<PeerStream, String> {
+        let opened = self.nodes().open(node, opening(&who.login));
+        tokio::pin!(opened);
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut opened => return opened.map_err(|error| error.to_string()),
+                () = tokio::time::sleep(SEARCH_PAUSE) => {}
+            }
+            if self.engine().led(group) != Led::At(node) {
+                return Err("it leads no more".to_owned());
+            }
+        }
+    }
+
+    /// The session runs here, with the turn that is in front of its input and has so many answers
+    /// already. Without one it waits for its client; the next turn goes wherever its home is then.
+    async fn run_here(self: &Arc<Self>, who: &Who, moving: Moving, turn: Option<u64>) -> Ran {
+        self.put(who, None);
+        let Moving {
+            connection,
+            known,
+            status,
+            fallen,
+            ..
+        } = moving;
+        let mut session = match self.engine().resume(&who.login, &known.encode()) {
+            Ok(session) => session,
+            Err(error) => {
+                // The client may be gone already; then nobody needs to know.
+                let _ = connection
+                    .end(&report::fields(Severity::Fatal, &error))
+                    .await;
+                return Ran::Ended;
+            }
+        };
+        if fallen {
+            session.fallen(status_of(status));
+        }
+        let client = Client::new(self.clone(), connection, session);
+        match turn {
+            None => client.run().await,
+            Some(answered) => client.repeating(answered).run().await,
+        }
+    }
+
+    /// Passes the client's bytes to a home and back, until something else is to be done.
+    async fn pass(&self, who: &Who, moving: &mut Moving, home: PeerStream) -> Passed {
+        let first = moving.resume();
+        let Moving {
+            connection, known, ..
+        } = moving;
+        let mut keep = |changes: &[u8]| {
+            known
+                .merge(changes)
+                .map_err(|error| wire::Error::protocol("XX001", error.to_string()))
+        };
+        let fate = Fate::new(moving.status, moving.answered);
+        let mut relay = Relay::new(connection, Box::new(home), first, fate, &mut keep);
+        let mut closing = self.closing();
+        let event = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => None,
+            event = relay.run() => Some(event),
+        };
+        let fate = relay.end();
+        let begun = fate.status != moving.status || !fate.idle;
+        moving.status = fate.status;
+        match event {
+            None if fate.torn => Passed::Over(None),
+            None => Passed::Over(Some(Box::new(ErrorFields::fatal(
+                "57P01",
+                "terminating connection due to administrator command",
+            )))),
+            Some(Ok(Event::Ended | Event::Left)) => Passed::Over(None),
+            Some(Ok(Event::Elsewhere { group, answered })) => {
+                moving.group = GroupId(group);
+                moving.answered = answered;
+                moving.fallen = false;
+                Passed::On
+            }
+            Some(Ok(Event::Broken(error))) => {
+                tracing::info!(pid = who.key.pid(), %error, begun, "a session's home has gone");
+                moving.broken(&fate).await
+            }
+            Some(Err(error)) => {
+                tracing::warn!(pid = who.key.pid(), %error, "a session's home can't be understood");
+                Passed::Over(error.fields().cloned().map(Box::new).filter(|_| !fate.torn))
+            }
+        }
+    }
+}
+
+impl Moving {
+    /// The first frame for a home.
+    fn resume(&self) -> Bytes {
+        let resume = Resume {
+            group: self.group.0,
+            fallen: self.fallen.then_some(self.status),
+            answered: self.answered,
+            state: self.known.encode().into(),
+        };
+        resume.encode()
+    }
+
+    /// The home has fallen.
+    async fn broken(&mut self, fate: &Fate) -> Passed {
+        self.fallen = true;
+        self.answered = fate.muted;
+        if fate.torn {
+            return Passed::Over(None);
+        }
+        if fate.idle && !fate.bound {
+            return Passed::Rests;
+        }
+        let verdict = judge(fate, self.connection.unread(), &self.known);
+        if !fate.answered {
+            self.connection.retract();
+        }
+        match verdict {
+            Verdict::Again => Passed::On,
+            Verdict::Fails(fields, status) => {
+                let told = fate.failed && fate.answered;
+                let fields = (!told).then_some(&*fields);
+                match self.answer(fields, status, fate.ignored).await {
+                    true => Passed::Rests,
+                    false => Passed::Over(None),
+                }
+            }
+            Verdict::Closes(fields) => Passed::Over(Some(fields)),
+        }
+    }
+
+    /// Answers the turn with an error. False if the client has left.
+    async fn fail(
+        &mut self,
+        fields: &ErrorFields,
+        status: TransactionStatus,
+        ignored: u64,
+    ) -> bool {
+        let status = match status {
+            TransactionStatus::Idle => TransactionStatus::Idle,
+            TransactionStatus::Transaction | TransactionStatus::Failed => TransactionStatus::Failed,
+        };
+        // The block is gone with the turn.
+        self.fallen |= status != TransactionStatus::Idle;
+        self.answer(Some(fields), status, ignored).await
+    }
+
+    async fn answer(
+        &mut self,
+        fields: Option<&ErrorFields>,
+        status: TransactionStatus,
+        ignored: u64,
+    ) -> bool {
+        if let Some(fields) = fields {
+            self.connection.error(fields);
+        }
+        self.status = status;
+        self.answered = 0;
+        // The error is no secret while the client sends the rest of its turn.
+        if self.connection.flush().await.is_err() {
+            return false;
+        }
+        match self.connection.skip_turn(ignored).await {
+            Ok(true) => {
+                self.connection.ready(status);
+                self.connection.flush().await.is_ok()
+            }
+            Ok(false) | Err(_) => false,
+        }
+    }
+
+    /// Ends the connection; nobody needs to know if the client is gone already.
+    async fn close(self, fields: Option<Box<ErrorFields>>) -> Ran {
+        let _ = match fields {
+            Some(fields) => self.connection.end(&fields).await,
+            None => self.connection.close().await,
+        };
+        Ran::Ended
+    }
+}
+
+/// The status as SQL has it.
+pub fn status_of(status: TransactionStatus) -> Status {
+    match status {
+        TransactionStatus::Idle => Status::Idle,
+        TransactionStatus::Transaction => Status::InTransaction,
+        TransactionStatus::Failed => Status::Failed,
+    }
+}
