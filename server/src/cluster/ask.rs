@@ -67,6 +67,9 @@ pub enum Told {
         /// It gives away what it leads.
         #[serde(default)]
         draining: bool,
+        /// Some of its sessions LISTEN.
+        #[serde(default)]
+        listens: bool,
     },
     /// Taken in: the cluster and the number in it.
     Joined {

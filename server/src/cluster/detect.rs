@@ -36,6 +36,8 @@ struct Known {
     round_trip: Option<Duration>,
     /// It gives away what it leads, said its last answer.
     draining: bool,
+    /// Some of its sessions LISTEN, said its last answer.
+    listens: bool,
 }
 
 impl Heard {
@@ -48,13 +50,21 @@ impl Heard {
     }
 
     /// A node has answered a ping that was sent at `asked`.
-    fn answered(&self, node: u32, asked: Instant, draining: bool) {
+    fn answered(&self, node: u32, asked: Instant, draining: bool, listens: bool) {
         let now = Instant::now();
         self.note(node, now);
         if let Some(known) = self.0.lock().get_mut(&node) {
             known.round_trip = Some(now - asked);
             known.draining = draining;
+            known.listens = listens;
         }
+    }
+
+    /// The nodes of which some sessions LISTEN.
+    pub fn listening(&self) -> Vec<u32> {
+        let heard = self.0.lock();
+        let listens = heard.iter().filter(|(_, known)| known.listens);
+        listens.map(|(node, _)| *node).collect()
     }
 
     /// How long the last answer of a node took.
@@ -127,6 +137,7 @@ impl Known {
             asked: false,
             round_trip: None,
             draining: false,
+            listens: false,
         }
     }
 
@@ -168,8 +179,9 @@ async fn ping(cluster: Arc<Cluster>, node: u32) {
         Ok(Told::Here {
             member: Some(member),
             draining,
+            listens,
         }) if fellow(&member) => {
-            cluster.heard.answered(node, begun, draining);
+            cluster.heard.answered(node, begun, draining, listens);
             if let Some(parts) = cluster.parts() {
                 parts.raft.heard(NodeId(node));
             }

@@ -16,6 +16,8 @@ use crate::peer::Lane;
 
 /// First byte of a wish that another node has.
 pub const WISH: u8 = b'W';
+/// First byte of news for sessions that LISTEN.
+pub const NEWS: u8 = b'N';
 /// First byte of an answer that grants a wish; anything else: not now.
 const GRANTED: u8 = 1;
 
@@ -62,10 +64,23 @@ impl Fellows for View {
     }
 
     fn has_listeners(&self) -> bool {
-        false
+        !self.0.heard.listening().is_empty()
     }
 
-    fn notify(&self, _news: &News) {}
+    fn notify(&self, news: &News) {
+        let mut request = BytesMut::from(&[NEWS][..]);
+        request.put_slice(&news.encode());
+        let request = request.freeze();
+        for node in self.0.heard.listening() {
+            let (cluster, request) = (self.0.clone(), request.clone());
+            self.0.sql.spawn(async move {
+                let sent = cluster.call(node, Lane::Control, request, ASK_TIME_MAX);
+                if let Err(error) = sent.await {
+                    tracing::debug!(node, %error, "notifications did not arrive");
+                }
+            });
+        }
+    }
 }
 
 /// The other nodes as sessions see them; of a node that nobody reaches there are none.
@@ -157,6 +172,15 @@ impl Cluster {
                 bytes.freeze()
             }
             Ok(Err(_)) | Err(_) => not_now,
+        }
+    }
+}
+
+impl Cluster {
+    /// News of another node for sessions here.
+    pub(super) fn take_news(&self, request: &[u8]) {
+        if let (Some(parts), Ok(news)) = (self.parts(), News::decode(&request[1..])) {
+            parts.engine.notified(news);
         }
     }
 }

@@ -117,6 +117,10 @@ impl Cluster {
         let (Some(member), Some(parts)) = (self.member(), self.parts()) else {
             return not_now("it is in no cluster yet");
         };
+        if self.is_founding() {
+            // The first entry of a cluster makes its superuser.
+            return not_now("it is about to begin its cluster");
+        }
         let Ask::Join {
             incarnation,
             address,

@@ -10,13 +10,16 @@ use tokio::time::Instant;
 
 use super::ask::{self, Ask, Told};
 use super::claims::Claims;
-use super::fellows::WISH;
+use super::fellows::{NEWS, WISH};
 use super::{ASK_TIME_MAX, Cluster, Run};
 use crate::gateway;
 use crate::peer::{
     BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service, Unreachable,
 };
 use crate::system::SystemClock;
+
+/// Between two looks at whether sessions are served here.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Service for Cluster {
     fn admit(&self, peer: &Hello) -> Result<(), String> {
@@ -107,6 +110,10 @@ impl Service for Cluster {
                 granted.await.unwrap_or_default()
             });
         }
+        if request.first() == Some(&NEWS) && self.is_fellow(&peer) {
+            self.take_news(&request);
+            return Box::pin(std::future::ready(Bytes::new()));
+        }
         if request.first() == Some(&gateway::REQUEST) {
             let sessions = self.sessions().filter(|_| self.is_fellow(&peer));
             let answer = sessions.and_then(|sessions| {
@@ -128,9 +135,17 @@ impl Service for Cluster {
         stream: PeerStream,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let sessions = self.sessions().filter(|_| self.is_fellow(&peer));
-            let Some(sessions) = sessions else {
-                return stream.reset("no sessions are served here");
+            if !self.is_fellow(&peer) {
+                return stream.reset("only nodes of the cluster open streams");
+            }
+            // A node that starts may lead before it serves.
+            let begun = Instant::now();
+            let sessions = loop {
+                match self.sessions() {
+                    Some(sessions) => break sessions,
+                    None if begun.elapsed() < ASK_TIME_MAX => tokio::time::sleep(PAUSE).await,
+                    None => return stream.reset("no sessions are served here"),
+                }
             };
             // Statements that compute block their thread: they have a runtime for that.
             let served = self
@@ -221,6 +236,9 @@ impl Cluster {
                 Told::Here {
                     member: self.member(),
                     draining: self.parts().is_some_and(|parts| parts.raft.abstains()),
+                    listens: self
+                        .parts()
+                        .is_some_and(|parts| parts.engine.is_listening()),
                 }
             }
             Ask::Init => self.init().await,
