@@ -42,16 +42,17 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Every file of a folder with its bytes.
+/// Every file of a folder with its bytes; the socket of `freehold drain` has none.
 fn bytes_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => drop(files.insert(path.clone(), fs::read(&path).unwrap())),
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                files.insert(path.clone(), fs::read(&path).unwrap());
             }
         }
     }

@@ -36,7 +36,8 @@ fn the_demo_counts_what_it_claims() {
     ] {
         assert!(told.contains(telling), "{telling} is not in\n{told}");
     }
-    assert!(!told.contains("BAD"), "{told}");
+    // Alone: a position may have these letters, too.
+    assert!(!told.contains(" BAD "), "{told}");
     assert_eq!(
         std::fs::read_dir(folder.path()).unwrap().count(),
         0,
