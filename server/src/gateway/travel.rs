@@ -226,7 +226,10 @@ impl Sessions {
             Some(Ok(Event::Elsewhere { group, answered })) => {
                 moving.group = GroupId(group);
                 moving.answered = answered;
-                moving.fallen = false;
+                // A block that fell with an earlier home is told so at the first place that runs
+                // the turn. One that sends it on has not: a fresh block in its place would commit
+                // what came after the fall, without what was before it.
+                moving.fallen &= fate.status != TransactionStatus::Idle;
                 Passed::On
             }
             Some(Ok(Event::Broken(error))) => {
