@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -61,7 +61,8 @@ impl Cut {
 struct Replicas {
     number: u32,
     cut: Arc<Cut>,
-    node: OnceLock<Arc<raft::Node>>,
+    /// It has the way to the others, and this is the way back.
+    node: OnceLock<Weak<raft::Node>>,
 }
 
 impl Service for Replicas {
@@ -90,7 +91,10 @@ impl Service for Replicas {
             return Box::pin(std::future::pending());
         }
         let node = self.node.get().expect("it listens when it has a node");
-        node.serve(NodeId(peer.node), request)
+        match node.upgrade() {
+            Some(node) => node.serve(NodeId(peer.node), request),
+            None => Box::pin(std::future::pending()),
+        }
     }
 
     fn stream(
@@ -216,7 +220,7 @@ impl Cluster {
                 addresses: self.addresses.clone(),
             }),
         );
-        assert!(replicas.node.set(node.clone()).is_ok());
+        assert!(replicas.node.set(Arc::downgrade(&node)).is_ok());
         let (ending, mut ended) = tokio::sync::watch::channel(false);
         let until = async move {
             let _ = ended.wait_for(|ended| *ended).await;
@@ -388,6 +392,12 @@ fn speed(folder: &Path, proposers: u64, seconds: u64, bytes: usize, work: Durati
 fn idle(folder: &Path, groups: u32) {
     const MEASURED: Duration = Duration::from_secs(5);
     let mut cluster = Cluster::start(folder);
+    let after = |cluster: &Cluster, time| {
+        for running in cluster.nodes.values() {
+            running.node.quiet_after(time);
+        }
+    };
+    after(&cluster, Duration::from_secs(3600));
     let begun = Instant::now();
     cluster.make(groups);
     println!("{groups} groups made in {:?}", begun.elapsed());
@@ -402,12 +412,6 @@ fn idle(folder: &Path, groups: u32) {
             sent / MEASURED.as_secs()
         );
     };
-    let after = |cluster: &Cluster, time| {
-        for running in cluster.nodes.values() {
-            running.node.quiet_after(time);
-        }
-    };
-    after(&cluster, Duration::from_secs(3600));
     measure(&cluster, "awake");
     after(&cluster, Duration::from_secs(1));
     let begun = Instant::now();
