@@ -89,6 +89,24 @@ fn without_a_majority_nothing_is_acknowledged() {
 }
 
 #[test]
+fn nodes_that_were_all_killed_serve_what_they_had_from_the_first_statement_on() {
+    let mut cluster = Cluster::start(3);
+    for owner in ["orders", "billing", "stock"] {
+        add_owner(&cluster, owner);
+        cluster.settle(1, owner, &insert("1"));
+    }
+    for _ in 0..2 {
+        cluster.kill_all_and_start_again();
+        for node in 1..=3 {
+            for owner in ["orders", "billing", "stock"] {
+                let query = format!("SELECT id FROM {owner}.t");
+                assert_eq!(cluster.ok(node, "postgres", &query), ["1"], "node {node}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_empty_disk_is_a_new_node() {
     let mut cluster = Cluster::start(3);
     add_owner(&cluster, "orders");

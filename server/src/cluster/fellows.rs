@@ -100,7 +100,7 @@ fn unreachable(group: GroupId, why: &str) -> Error {
 impl Cluster {
     /// Where this node leads, a quorum confirms it; else the leader is asked, and what it says is
     /// waited for here.
-    async fn pass_barrier(&self, group: GroupId) -> Result<Position, Error> {
+    pub(super) async fn pass_barrier(&self, group: GroupId) -> Result<Position, Error> {
         let Some(parts) = self.parts() else {
             return Err(unreachable(group, "the node is starting"));
         };

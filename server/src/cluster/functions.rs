@@ -27,9 +27,22 @@ const REPLICAS_MAX: i32 = 7;
 
 /// Both of them.
 pub fn functions(cluster: &Arc<Cluster>) -> Vec<Arc<dyn SystemFunction>> {
+    let argument = |name, ty, default| Argument { name, ty, default };
+    let function = |name, wishes: Vec<Argument>, ask| -> Arc<dyn SystemFunction> {
+        let owner = argument("owner", Type::TEXT, None);
+        Arc::new(OwnersWish {
+            cluster: cluster.clone(),
+            name,
+            arguments: std::iter::once(owner).chain(wishes).collect(),
+            ask,
+        })
+    };
+    let replicas = argument("replicas", Type::INT4, Some(Datum::Null));
+    let regions = argument("regions", Type::TEXT_ARRAY, Some(Datum::Null));
+    let nodes = argument("nodes", Type::INT4, Some(Datum::Int4(1)));
     vec![
-        Arc::new(AlterOwner::new(cluster)),
-        Arc::new(Claim::new(cluster)),
+        function("alter_owner", vec![replicas, regions], alter),
+        function("claim", vec![nodes], claim),
     ]
 }
 
@@ -39,29 +52,18 @@ const COLUMNS: &[SystemColumn] = &[SystemColumn {
     not_null: true,
 }];
 
-/// `freehold.alter_owner(owner, replicas, regions)`.
-struct AlterOwner {
+/// A function whose first argument names an owner.
+struct OwnersWish {
     cluster: Arc<Cluster>,
-    arguments: [Argument; 3],
+    name: &'static str,
+    arguments: Vec<Argument>,
+    /// The question for the owner's group, from the other arguments.
+    ask: fn(u32, &[Datum]) -> Result<Ask>,
 }
 
-impl AlterOwner {
-    fn new(cluster: &Arc<Cluster>) -> AlterOwner {
-        let argument = |name, ty, default| Argument { name, ty, default };
-        AlterOwner {
-            cluster: cluster.clone(),
-            arguments: [
-                argument("owner", Type::TEXT, None),
-                argument("replicas", Type::INT4, Some(Datum::Null)),
-                argument("regions", Type::TEXT_ARRAY, Some(Datum::Null)),
-            ],
-        }
-    }
-}
-
-impl SystemFunction for AlterOwner {
+impl SystemFunction for OwnersWish {
     fn name(&self) -> (&str, &str) {
-        ("freehold", "alter_owner")
+        ("freehold", self.name)
     }
 
     fn arguments(&self) -> &[Argument] {
@@ -77,78 +79,51 @@ impl SystemFunction for AlterOwner {
         arguments: &[Datum],
         cx: &mut ExecCx<'_>,
     ) -> std::result::Result<Box<dyn RowSource>, Stop> {
-        let [owner, replicas, regions] = arguments else {
-            return Err(Error::internal("freehold.alter_owner takes three arguments").into());
+        let Some((owner, wishes)) = arguments.split_first() else {
+            return Err(too_few().into());
         };
         let group = group_of(cx.catalog, cx.role, owner)?;
-        let replicas = match replicas {
-            Datum::Int4(n) if (1..=REPLICAS_MAX).contains(n) && n % 2 == 1 => Some(*n as u32),
-            Datum::Int4(_) => {
-                let text = format!("replicas must be an odd number from 1 to {REPLICAS_MAX}");
-                return Err(Error::new(state::INVALID_PARAMETER_VALUE, text).into());
-            }
-            _ => None,
-        };
-        let ask = Ask::Alter {
-            group: group.0,
-            replicas,
-            regions: names(regions)?,
-        };
-        self.cluster.put(ask, cx)
+        self.cluster.put((self.ask)(group.0, wishes)?, cx)
     }
+}
+
+/// `freehold.alter_owner(owner, replicas, regions)`.
+fn alter(group: u32, wishes: &[Datum]) -> Result<Ask> {
+    let [replicas, regions] = wishes else {
+        return Err(too_few());
+    };
+    let replicas = match replicas {
+        Datum::Int4(n) if (1..=REPLICAS_MAX).contains(n) && n % 2 == 1 => Some(*n as u32),
+        Datum::Int4(_) => {
+            let text = format!("replicas must be an odd number from 1 to {REPLICAS_MAX}");
+            return Err(Error::new(state::INVALID_PARAMETER_VALUE, text));
+        }
+        _ => None,
+    };
+    let regions = names(regions)?;
+    Ok(Ask::Alter {
+        group,
+        replicas,
+        regions,
+    })
 }
 
 /// `freehold.claim(owner, nodes)`.
-struct Claim {
-    cluster: Arc<Cluster>,
-    arguments: [Argument; 2],
-}
-
-impl Claim {
-    fn new(cluster: &Arc<Cluster>) -> Claim {
-        let argument = |name, ty, default| Argument { name, ty, default };
-        Claim {
-            cluster: cluster.clone(),
-            arguments: [
-                argument("owner", Type::TEXT, None),
-                argument("nodes", Type::INT4, Some(Datum::Int4(1))),
-            ],
-        }
+fn claim(group: u32, wishes: &[Datum]) -> Result<Ask> {
+    match wishes {
+        [Datum::Int4(nodes)] if *nodes > 0 => Ok(Ask::Claim {
+            group,
+            count: *nodes as u32,
+        }),
+        _ => Err(Error::new(
+            state::INVALID_PARAMETER_VALUE,
+            "nodes must be greater than zero",
+        )),
     }
 }
 
-impl SystemFunction for Claim {
-    fn name(&self) -> (&str, &str) {
-        ("freehold", "claim")
-    }
-
-    fn arguments(&self) -> &[Argument] {
-        &self.arguments
-    }
-
-    fn columns(&self) -> &[SystemColumn] {
-        COLUMNS
-    }
-
-    fn open(
-        &self,
-        arguments: &[Datum],
-        cx: &mut ExecCx<'_>,
-    ) -> std::result::Result<Box<dyn RowSource>, Stop> {
-        let [owner, nodes] = arguments else {
-            return Err(Error::internal("freehold.claim takes two arguments").into());
-        };
-        let group = group_of(cx.catalog, cx.role, owner)?;
-        let count = match nodes {
-            Datum::Int4(count) if *count > 0 => *count as u32,
-            _ => {
-                let text = "nodes must be greater than zero";
-                return Err(Error::new(state::INVALID_PARAMETER_VALUE, text).into());
-            }
-        };
-        let group = group.0;
-        self.cluster.put(Ask::Claim { group, count }, cx)
-    }
+fn too_few() -> Error {
+    Error::internal("a function got fewer arguments than it has")
 }
 
 /// The owner's group, if the role may say where it is.

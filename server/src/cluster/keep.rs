@@ -230,7 +230,8 @@ fn is_succeeded(catalog: &Catalog, node: u32) -> bool {
         return false;
     };
     let mut later = catalog.nodes().filter(|other| other.number > node.number);
-    later.any(|other| other.address == node.address && other.state != NodeState::Gone)
+    let same = |other: &str| other == node.address && !other.is_empty();
+    later.any(|other| same(&other.address) && other.state != NodeState::Gone)
 }
 
 impl Cluster {

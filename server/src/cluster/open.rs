@@ -1,6 +1,7 @@
 //! What a node waits for before clients may come: that its directory is there and current, and that
 //! the catalogs of its groups are read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::Failure;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long one group may take to say how far it is.
+const BARRIER_TIME_MAX: Duration = Duration::from_millis(500);
 /// So long a start waits for groups that a part of the cluster may have lost for the time being.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -118,17 +121,19 @@ fn usable(groups: &Groups, id: GroupId) -> bool {
     groups.get(id).is_some_and(|group| has_something(&group))
 }
 
-/// Waits until this node is in its own directory, which has a leader, and until the groups that
-/// are placed here are there; not for ever: a part of the cluster may be away.
+/// Waits until this node stands in the directory, and has of every group that is placed here what
+/// was acknowledged before: a table that others know must not be missing here. Not for ever: a
+/// part of the cluster may be away.
 pub async fn settled(cluster: &Arc<Cluster>) {
-    let begun = Instant::now();
-    while begun.elapsed() < SETTLE_TIME_MAX {
-        if cluster.is_settled() {
+    let until = Instant::now() + SETTLE_TIME_MAX;
+    let mut current = BTreeSet::new();
+    while !cluster.is_settled(&mut current, until).await {
+        if Instant::now() >= until {
+            tracing::warn!("serving before everything is there: other nodes may be away");
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
-    tracing::warn!("serving before everything is there: other nodes may be away");
 }
 
 impl Cluster {
@@ -140,23 +145,28 @@ impl Cluster {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// `current`: groups that have caught up since the start.
+    async fn is_settled(&self, current: &mut BTreeSet<GroupId>, until: Instant) -> bool {
         let Some(parts) = self.parts() else {
             return false;
         };
-        let catalog = parts.engine.catalog();
-        let me = self.me();
-        let groups = parts.engine.groups();
+        let (catalog, me) = (parts.engine.catalog(), self.me());
         let here = |placement: &&Arc<sql::catalog::Placement>| {
             let here = placement.voters.contains(&me) || placement.learners.contains(&me);
             placement.made && here
         };
-        catalog.node(me).is_some()
-            && self.leader(GroupId::DIRECTORY).is_some()
-            && catalog.placements().filter(here).all(|placement| {
-                groups
-                    .get(GroupId(placement.group))
-                    .is_some_and(|g| g.ready())
-            })
+        let placed = catalog.placements().filter(here);
+        let mut ids: BTreeSet<GroupId> = placed.map(|p| GroupId(p.group)).collect();
+        ids.insert(GroupId::DIRECTORY);
+        for id in &ids {
+            if !current.contains(id) && Instant::now() < until {
+                let passed = tokio::time::timeout(BARRIER_TIME_MAX, self.pass_barrier(*id));
+                if let Ok(Ok(_)) = passed.await {
+                    current.insert(*id);
+                }
+            }
+        }
+        // The directory may have told of more meanwhile: it counts once it says where this node is.
+        catalog.node(me).is_some() && ids.is_subset(current)
     }
 }

@@ -149,11 +149,15 @@ fn next(
 ) -> Placement {
     let replicas = old.map_or(REPLICAS, |old| old.replicas);
     let regions = old.map_or_else(Vec::new, |old| old.regions.clone());
-    let pinned: Vec<&Arc<Node>> = nodes
+    let mut pinned: Vec<&Arc<Node>> = nodes
         .iter()
         .copied()
         .filter(|node| stands_in(node, &regions))
         .collect();
+    if count(replicas, pinned.len()) < count(replicas, nodes.len()) {
+        // Rather elsewhere than on fewer nodes than there could be.
+        pinned = nodes.to_vec();
+    }
     let mut voters = old.map_or_else(|| now.to_vec(), |old| old.voters.clone());
     let wanted = match group {
         GroupId::DIRECTORY => count(DIRECTORY_VOTERS_MAX, nodes.len()),
@@ -516,8 +520,10 @@ mod tests {
         // Odd nodes stand in r1, even ones in r0.
         wish(&mut world, Some(3), Some(&["r1"]));
         assert_eq!(world.voters(1), [1, 3, 5]);
-        wish(&mut world, None, Some(&["nowhere"]));
-        assert_eq!(world.voters(1), [1, 3, 5], "nobody stands there");
+        for region in ["nowhere", "r0"] {
+            wish(&mut world, None, Some(&[region]));
+            assert_eq!(world.voters(1), [1, 3, 5], "too few stand in {region}");
+        }
     }
 
     #[test]
