@@ -7,6 +7,7 @@ use storage::GroupId;
 
 use super::node::Client;
 use super::pair::Pair;
+use crate::session::Status;
 
 /// Owner `app` has a table, `other` has one and may read it; all is led by the first node.
 fn pair() -> (Pair, GroupId) {
@@ -187,7 +188,6 @@ fn a_block_that_has_only_read_is_proven_at_its_end() {
     pair.script.cut.store(true, Ordering::SeqCst);
     assert!(reader.run("commit").starts_with("ERROR 40001"));
     pair.script.cut.store(false, Ordering::SeqCst);
-
     reader.ok("begin; select n from t");
     pair.a.local.step_down(app);
     pair.a.local.lead(app).unwrap();
@@ -202,6 +202,21 @@ fn a_block_that_has_only_read_is_proven_at_its_end() {
         told.starts_with("ERROR 40001"),
         "nothing to update, says who may be no leader: {told}"
     );
+}
+
+#[test]
+fn a_commit_that_fails_for_its_leader_leaves_no_block_behind() {
+    for level in ["read committed", "repeatable read", "serializable"] {
+        for work in ["select n from t", "update t set n = 5 where id = 1"] {
+            let (pair, app) = pair();
+            let mut client = pair.a.client("app");
+            client.ok(&format!("begin isolation level {level}; {work}"));
+            pair.hand_over(app);
+            let told = client.run("commit");
+            assert!(told.starts_with("ERROR 40001"), "{level}, {work}: {told}");
+            assert_eq!(client.session.status(), Status::Idle, "{level}, {work}");
+        }
+    }
 }
 
 #[test]
