@@ -13,7 +13,7 @@ pub(crate) use codec::{Reader, Writer};
 use storage::{GroupId, Position};
 
 use crate::Result;
-use crate::catalog::{RoleId, SchemaId};
+use crate::catalog::{RoleId, SchemaId, TableId};
 
 /// Told once, from whatever thread; must be quick and may be called before the call returns.
 pub type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
@@ -34,6 +34,10 @@ pub trait Cluster: Send + Sync {
     /// Has the directory's leader grant a wish ([`crate::engine::Engine::serve_wish`] there). An
     /// error: it can't be reached now, or leads no more.
     fn ask_directory(&self, wish: Wish, done: Done<Answer>);
+
+    /// Brings a table that is not held here to this node, for a role that may read it. Done when
+    /// all of its trees are held. An error (OW003): no node that has it answers.
+    fn want(&self, role: RoleId, group: GroupId, table: TableId, done: Done<()>);
 
     /// Does any session of another node LISTEN, as far as this one knows?
     fn has_listeners(&self) -> bool;

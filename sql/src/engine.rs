@@ -193,13 +193,20 @@ impl Engine {
     }
 
     /// Reads the catalog of a group that is replayed (`Group::ready`), before it is served; the
-    /// directory first.
+    /// directory first. Of a copy that is followed it may be read again at any time: at the
+    /// latest after one that was removed here has begun again, for what was dropped meanwhile.
     pub fn load(&self, id: GroupId) -> Result<()> {
         let Some(group) = self.groups.get(id) else {
             return Err(storage::Error::NoGroup(id).into());
         };
         // An entry that is applied meanwhile is in the catalog a moment before it is published.
         while !self.load_at(&group, group.applied())? {
+            // Nothing is under way: an earlier copy of the group was further on, and all of it is
+            // in the catalog.
+            let known = self.catalog().as_of(id);
+            if group.applied_log().0.position < known {
+                break;
+            }
             std::thread::yield_now();
         }
         match self.watch.damaged.lock().clone() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use raft::NodeId;
+use sql::catalog::{RoleId, TableId};
 use sql::cluster::{Alone, Answer, Cluster as Fellows, Done, News, Wish};
 use sql::{Error, state};
 use storage::{GroupId, Groups, Outcome, Position};
@@ -61,6 +62,11 @@ impl Fellows for View {
         self.0
             .sql
             .spawn(async move { cluster.have_granted(wish, done).await });
+    }
+
+    fn want(&self, _role: RoleId, group: GroupId, _table: TableId, done: Done<()>) {
+        let what = format!("no node that has the tables of group {group} answers");
+        done(Err(Error::new(state::OWNER_UNREACHABLE, what)));
     }
 
     fn has_listeners(&self) -> bool {

@@ -33,8 +33,9 @@ impl Cache {
     }
 
     /// Reads a group's catalog trees as of `position`; the directory first, so that owners are
-    /// known before their tables. `rows` gives the rows of one tree. False, and nothing is read,
-    /// if a later entry was taken in already: then `position` is behind.
+    /// known before their tables. `rows` gives the rows of one tree. What was known of the group
+    /// and is not there any more goes. False, and nothing is read, if a later entry was taken in
+    /// already: then `position` is behind.
     pub fn load<'a>(
         &self,
         group: GroupId,
@@ -47,12 +48,17 @@ impl Cache {
         }
         let mut next = Catalog::clone(&newest);
         for tree in CATALOG_TREES {
-            if group != GroupId::DIRECTORY && (10..=16).contains(&tree) {
+            if group != GroupId::DIRECTORY && codec::DIRECTORY_TREES.contains(&tree) {
                 continue;
             }
+            let mut gone = codec::keys_of(&newest, group, tree);
             for row in rows(tree)? {
                 let (key, value) = row?;
+                gone.remove(&key);
                 next.apply_row(group, tree, &key, Some(&value))?;
+            }
+            for key in gone {
+                next.apply_row(group, tree, &key, None)?;
             }
         }
         next.advance(group, position);
@@ -61,7 +67,8 @@ impl Cache {
     }
 
     /// Takes an entry in, before its position becomes visible. `changes` are (tree, key, new
-    /// value); anything but catalog trees is passed over. Says whether the catalog changed.
+    /// value); anything but catalog trees is passed over. Says whether the catalog changed: it
+    /// does not by what it had before (a copy of the group that begins again further back).
     ///
     /// # Errors
     /// A row that this program cannot read (XX001): the node must stop.
@@ -79,6 +86,9 @@ impl Cache {
         }
         // Held from here on: groups apply beside each other, and none may undo another's change.
         let mut newest = self.newest.write();
+        if newest.as_of(group) >= position {
+            return Ok(false);
+        }
         let mut next = Catalog::clone(&newest);
         for (tree, key, value) in changes {
             next.apply_row(group, tree, key, value)?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use storage::GroupId;
 
-use super::{Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table};
+use super::{
+    Follow, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table,
+};
 
 /// Anything that has a descriptor.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub enum Object {
     Node(Arc<Node>),
     /// Where a group's replicas should be (directory).
     Placement(Arc<Placement>),
+    /// A role follows something (directory).
+    Follow(Arc<Follow>),
 }
 
 /// `old` becomes `new`; created when there is no old, dropped when there is no new.

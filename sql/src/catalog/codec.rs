@@ -13,17 +13,22 @@
 //!   14   directory  0                            next OID that no block contains
 //!   15   directory  number of a node             node
 //!   16   directory  number of a group            placement
+//!   17   directory  OID of role, what            follow; what: 0, OID of a table | 1, pattern
 //! ```
 //! Numbers in keys are big-endian u32, positions u64. A value is one byte of format version, one
 //! byte of kind, then JSON: readable in a dump, and open to new fields with defaults.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use storage::{GroupId, Position};
 
-use super::{Change, Membership, Object, RoleId, SchemaId, TableId};
+use super::directory::FIRST_OID;
+use super::{
+    Change, Follow, Followed, Membership, Object, RoleId, Schema, SchemaId, TableId, TableKind,
+};
 use crate::{Error, Result, state};
 
 /// Descriptors by OID.
@@ -49,14 +54,21 @@ pub const TREE_NODES: u32 = 15;
 /// Where groups are (directory).
 pub const TREE_PLACEMENTS: u32 = 16;
 
+/// What roles follow (directory).
+pub const TREE_FOLLOWS: u32 = 17;
+
+/// The trees that only the directory has.
+pub(super) const DIRECTORY_TREES: std::ops::RangeInclusive<u32> = TREE_ROLES..=TREE_FOLLOWS;
+
 /// The trees that the catalog is made of, to be read at start in this order.
-pub const CATALOG_TREES: [u32; 8] = [
+pub const CATALOG_TREES: [u32; 9] = [
     TREE_ROLES,
     TREE_MEMBERSHIPS,
     TREE_OWNERS,
     TREE_RESERVATIONS,
     TREE_NODES,
     TREE_PLACEMENTS,
+    TREE_FOLLOWS,
     TREE_DESCRIPTORS,
     TREE_TREES,
 ];
@@ -71,6 +83,7 @@ const KIND_OWNER: u8 = 6;
 const KIND_RESERVATION: u8 = 7;
 const KIND_NODE: u8 = 8;
 const KIND_PLACEMENT: u8 = 9;
+const KIND_FOLLOW: u8 = 10;
 
 /// One row of a system tree; no value = deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,13 +135,10 @@ pub fn rows(change: &Change) -> Vec<SystemWrite> {
     }
     if let Some(Object::Table(table)) = &change.new {
         let before = match &change.old {
-            Some(Object::Table(old)) => table_trees(old),
+            Some(Object::Table(old)) => old.trees(),
             _ => Vec::new(),
         };
-        for tree in table_trees(table)
-            .into_iter()
-            .filter(|t| !before.contains(t))
-        {
+        for tree in table.trees().into_iter().filter(|t| !before.contains(t)) {
             out.push(SystemWrite {
                 tree: TREE_TREES,
                 key: number(tree),
@@ -137,15 +147,6 @@ pub fn rows(change: &Change) -> Vec<SystemWrite> {
         }
     }
     out
-}
-
-fn table_trees(table: &super::Table) -> Vec<u32> {
-    let mut trees: Vec<u32> = table.indexes.iter().map(|i| i.tree).collect();
-    trees.push(table.tree);
-    trees.retain(|t| *t != 0);
-    trees.sort_unstable();
-    trees.dedup();
-    trees
 }
 
 /// The history row of a descriptor that was valid above `since`.
@@ -170,6 +171,7 @@ fn place(object: &Object) -> (u32, Bytes) {
         Object::Reservation(r) => (TREE_RESERVATIONS, reservation_key(r.schema, &r.name)),
         Object::Node(n) => (TREE_NODES, number(n.number)),
         Object::Placement(p) => (TREE_PLACEMENTS, number(p.group)),
+        Object::Follow(f) => (TREE_FOLLOWS, follow_key(f)),
     }
 }
 
@@ -177,6 +179,32 @@ fn pair(a: u32, b: u32) -> Bytes {
     let mut key = a.to_be_bytes().to_vec();
     key.extend_from_slice(&b.to_be_bytes());
     key.into()
+}
+
+fn follow_key(follow: &Follow) -> Bytes {
+    let mut key = follow.role.0.to_be_bytes().to_vec();
+    match &follow.what {
+        Followed::Table(table) => {
+            key.push(0);
+            key.extend_from_slice(&table.0.to_be_bytes());
+        }
+        Followed::Pattern(pattern) => {
+            key.push(1);
+            key.extend_from_slice(pattern.as_bytes());
+        }
+    }
+    key.into()
+}
+
+/// What a role follows, by the rest of the key.
+fn followed(key: &[u8]) -> Option<Followed> {
+    match key.split_first()? {
+        (0, table) => Some(Followed::Table(TableId(be(table)?))),
+        (1, pattern) => Some(Followed::Pattern(
+            std::str::from_utf8(pattern).ok()?.to_owned(),
+        )),
+        _ => None,
+    }
 }
 
 /// The key of a reserved name.
@@ -198,6 +226,7 @@ pub fn encode(object: &Object) -> Bytes {
         Object::Reservation(r) => value(KIND_RESERVATION, &**r),
         Object::Node(n) => value(KIND_NODE, &**n),
         Object::Placement(p) => value(KIND_PLACEMENT, &**p),
+        Object::Follow(f) => value(KIND_FOLLOW, &**f),
     }
 }
 
@@ -228,6 +257,7 @@ pub fn decode(bytes: &[u8]) -> Result<Object> {
         KIND_RESERVATION => Object::Reservation(Arc::new(json(body)?)),
         KIND_NODE => Object::Node(Arc::new(json(body)?)),
         KIND_PLACEMENT => Object::Placement(Arc::new(json(body)?)),
+        KIND_FOLLOW => Object::Follow(Arc::new(json(body)?)),
         kind => return Err(corrupt(&format!("kind {kind} is unknown"))),
     })
 }
@@ -247,7 +277,9 @@ fn corrupt(what: &str) -> Error {
 pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {
     match tree {
         TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS
-        | TREE_NODES | TREE_PLACEMENTS => decode(value).map(|object| Some(Stored::Object(object))),
+        | TREE_NODES | TREE_PLACEMENTS | TREE_FOLLOWS => {
+            decode(value).map(|object| Some(Stored::Object(object)))
+        }
         TREE_TREES => {
             let tree = be(key).ok_or_else(|| corrupt("its key is no tree number"))?;
             let table = be(value).ok_or_else(|| corrupt("its value is no OID"))?;
@@ -295,8 +327,78 @@ pub(super) fn object_at(
         TREE_PLACEMENTS => catalog
             .placement(GroupId(oid))
             .map(|p| Object::Placement(Arc::clone(p))),
+        TREE_FOLLOWS => catalog
+            .follow(RoleId(oid), &followed(key.get(4..)?)?)
+            .map(|f| Object::Follow(Arc::clone(f))),
         _ => None,
     }
+}
+
+/// The keys of a catalog tree's rows, as far as `catalog` has objects of them.
+pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BTreeSet<Bytes> {
+    let mut keys = BTreeSet::new();
+    let mut add = |object: Object| keys.insert(place(&object).1);
+    match tree {
+        TREE_DESCRIPTORS => {
+            let tables = catalog.tables().filter(|t| t.group == group);
+            for table in tables.filter(|t| t.kind != TableKind::System) {
+                add(Object::Table(Arc::clone(table)));
+            }
+            let Some(owner) = catalog.owner_of_group(group) else {
+                return keys;
+            };
+            for pattern in catalog.patterns().filter(|p| p.owner == owner) {
+                add(Object::Pattern(Arc::clone(pattern)));
+            }
+            // One that comes with its role has no row.
+            let private = catalog.role(owner).map(|role| role.schema);
+            let own = |s: &&Arc<Schema>| s.owner == owner && s.id.0 >= FIRST_OID;
+            for schema in catalog.schemas().filter(own) {
+                if Some(schema.id) != private {
+                    add(Object::Schema(Arc::clone(schema)));
+                }
+            }
+        }
+        TREE_ROLES => {
+            for role in catalog.roles() {
+                add(Object::Role(Arc::clone(role)));
+            }
+        }
+        TREE_MEMBERSHIPS => {
+            for membership in catalog.memberships() {
+                add(Object::Membership(membership.clone()));
+            }
+        }
+        TREE_OWNERS => {
+            for (role, group) in catalog.owners() {
+                let group = group.0;
+                add(Object::Owner(super::Owner { role, group }));
+            }
+        }
+        TREE_RESERVATIONS => {
+            for reservation in catalog.reservations.values() {
+                add(Object::Reservation(Arc::clone(reservation)));
+            }
+        }
+        TREE_NODES => {
+            for node in catalog.nodes() {
+                add(Object::Node(Arc::clone(node)));
+            }
+        }
+        TREE_PLACEMENTS => {
+            for placement in catalog.placements() {
+                add(Object::Placement(Arc::clone(placement)));
+            }
+        }
+        TREE_FOLLOWS => {
+            for follow in catalog.follows() {
+                add(Object::Follow(Arc::clone(follow)));
+            }
+        }
+        // Trees are numbered once: who had one has had it.
+        _ => {}
+    }
+    keys
 }
 
 fn descriptor_at(catalog: &super::Catalog, group: GroupId, oid: u32) -> Option<Object> {

@@ -372,6 +372,16 @@ impl Table {
         self.columns.iter().position(|c| c.id == id)
     }
 
+    /// The trees of its rows and indexes, ascending.
+    pub fn trees(&self) -> Vec<u32> {
+        let mut trees: Vec<u32> = self.indexes.iter().map(|i| i.tree).collect();
+        trees.push(self.tree);
+        trees.retain(|t| *t != 0);
+        trees.sort_unstable();
+        trees.dedup();
+        trees
+    }
+
     /// The primary key's index.
     pub fn primary_index(&self) -> Option<&Index> {
         self.indexes.iter().find(|i| i.primary)

@@ -9,6 +9,7 @@ mod change;
 mod codec;
 mod descriptor;
 pub mod directory;
+mod follow;
 mod history;
 mod id;
 mod object;
@@ -23,9 +24,9 @@ pub use bootstrap::{DATABASE, DATABASE_OID, SUPERUSER, first_rows};
 pub use cache::{Cache, Rows};
 pub use change::{Change, Object};
 pub use codec::{
-    CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_HISTORY, TREE_MEMBERSHIPS, TREE_NODES,
-    TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES, TREE_SEQUENCES,
-    TREE_TREES, decode, encode, rows,
+    CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_FOLLOWS, TREE_HISTORY, TREE_MEMBERSHIPS,
+    TREE_NODES, TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES,
+    TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
 };
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
@@ -34,7 +35,8 @@ pub use descriptor::{
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use object::{
-    Membership, Node, NodeState, Owner, PatternGrant, Placement, Reservation, Role, Schema,
+    Follow, Followed, Membership, Node, NodeState, Owner, PatternGrant, Placement, Reservation,
+    Role, Schema,
 };
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Acl, Privileges, RoleId, SchemaId};
+use super::{Acl, Privileges, RoleId, SchemaId, TableId};
 
 /// A role; its private schema has the same name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,8 +93,28 @@ impl PatternGrant {
     }
 }
 
+/// What a role follows, so that its nodes keep copies: one table, or the tables in `public` whose
+/// names a pattern covers, present and future.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Followed {
+    /// This one.
+    Table(TableId),
+    /// `*` stands for any characters; all else is literal.
+    Pattern(String),
+}
+
+/// Directory: a role follows something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// Whose nodes keep the copies.
+    pub role: RoleId,
+    /// Of what.
+    pub what: Followed,
+}
+
 /// Matches `*`; linear in the text for each star, never exponential.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {

@@ -7,8 +7,8 @@ use rpds::RedBlackTreeMapSync as Map;
 use storage::{GroupId, Position};
 
 use super::{
-    Change, Index, Membership, Node, Object, PatternGrant, Placement, Reservation, Role, RoleId,
-    Schema, SchemaId, Table, TableId,
+    Change, Follow, Followed, Index, Membership, Node, Object, PatternGrant, Placement,
+    Reservation, Role, RoleId, Schema, SchemaId, Table, TableId,
 };
 use crate::{Error, Result, state};
 
@@ -41,6 +41,7 @@ pub struct Catalog {
     pub(super) reservations: Map<(SchemaId, String), Arc<Reservation>>,
     pub(super) nodes: Map<u32, Arc<Node>>,
     pub(super) placements: Map<GroupId, Arc<Placement>>,
+    pub(super) follows: Map<(RoleId, Followed), Arc<Follow>>,
 }
 
 /// What a name in `pg_class` stands for.
@@ -148,6 +149,9 @@ impl Catalog {
             Object::Placement(placement) => {
                 self.placements.remove_mut(&GroupId(placement.group));
             }
+            Object::Follow(follow) => {
+                self.follows.remove_mut(&(follow.role, follow.what.clone()));
+            }
         }
     }
 
@@ -199,6 +203,10 @@ impl Catalog {
             Object::Placement(placement) => {
                 let group = GroupId(placement.group);
                 self.placements.insert_mut(group, Arc::clone(placement));
+            }
+            Object::Follow(follow) => {
+                let key = (follow.role, follow.what.clone());
+                self.follows.insert_mut(key, Arc::clone(follow));
             }
         }
     }

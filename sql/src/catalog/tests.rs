@@ -113,6 +113,14 @@ fn golden_bytes() {
             role: RoleId(16_384),
             taken_at: 5,
         })),
+        Object::Follow(Arc::new(Follow {
+            role: RoleId(16_386),
+            what: Followed::Table(TableId(16_400)),
+        })),
+        Object::Follow(Arc::new(Follow {
+            role: RoleId(16_386),
+            what: Followed::Pattern("order_*".to_owned()),
+        })),
     ];
     let golden = include_str!("golden.txt");
     for (object, line) in objects.iter().zip(golden.lines()) {
@@ -151,4 +159,40 @@ fn acl_text_is_postgresqls() {
     let name = |role: RoleId| format!("r{role}");
     let texts: Vec<String> = acl.0.iter().map(|i| i.text(name)).collect();
     assert_eq!(texts, ["r1=arwdDxt/r1", "r2=r*/r1", "=x/r1"]);
+}
+
+/// A copy that begins again: what was dropped meanwhile goes, and nobody else's things do.
+#[test]
+fn loading_again_forgets_what_is_gone() {
+    let mut fixture = crate::ddl::tests::Fixture::with_roles();
+    fixture.ok("a", "CREATE TABLE public.gone_v1 (id int PRIMARY KEY)");
+    fixture.ok("a", "GRANT READ ON gone_* TO b");
+    fixture.ok("b", "CREATE TABLE public.stays_v1 (id int PRIMARY KEY)");
+    let before = fixture.catalog();
+    let cache = Cache::new(Catalog::clone(&before));
+    let as_of = before.as_of(GroupId(1));
+    let none = |_| -> crate::Result<Rows<'static>> { Ok(Box::new(std::iter::empty())) };
+    let earlier = Position(as_of.0 - 1);
+    assert!(!cache.load(GroupId(1), earlier, none).expect("no rows"));
+    fixture.same(&cache.get(), &before);
+    let later = Position(as_of.0 + 1);
+    assert!(cache.load(GroupId(1), later, none).expect("no rows"));
+    let after = cache.get();
+    let names: Vec<&str> = after.tables().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["stays_v1"]);
+    assert_eq!((after.patterns().count(), after.roles().count()), (0, 4));
+    assert_eq!(after.schemas().count(), before.schemas().count());
+    // An entry from before, of a copy that begins further back, changes nothing.
+    let table = before.tables().find(|t| t.name == "gone_v1").cloned();
+    let old = Change::create(GroupId(1), Object::Table(table.expect("was there")));
+    let rows = super::rows(&old);
+    let rows = || {
+        rows.iter()
+            .map(|w| (w.tree, w.key.as_ref(), w.value.as_deref()))
+    };
+    assert!(!cache.apply(GroupId(1), later, rows()).expect("own rows"));
+    assert_eq!(cache.get().tables().count(), 1);
+    let next = Position(later.0 + 1);
+    assert!(cache.apply(GroupId(1), next, rows()).expect("own rows"));
+    assert_eq!(cache.get().tables().count(), 2);
 }

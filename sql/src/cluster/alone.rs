@@ -5,6 +5,7 @@ use std::sync::Arc;
 use storage::{GroupId, Groups, Position};
 
 use super::{Answer, Cluster, Done, News, Wish};
+use crate::catalog::{RoleId, TableId};
 use crate::transaction::leader_changed;
 
 /// The number of a node that is alone.
@@ -37,6 +38,11 @@ impl Cluster for Alone {
     fn ask_directory(&self, _wish: Wish, done: Done<Answer>) {
         // Asked only while this node does not lead the directory, so nobody does.
         done(Err(leader_changed()));
+    }
+
+    fn want(&self, _role: RoleId, _group: GroupId, _table: TableId, done: Done<()>) {
+        // Everything is held here.
+        done(Ok(()));
     }
 
     fn has_listeners(&self) -> bool {

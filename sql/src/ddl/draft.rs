@@ -288,6 +288,7 @@ impl<'a> Draft<'a> {
 }
 
 fn identity(object: &Object) -> (u8, u32, u32, &str) {
+    use crate::catalog::Followed;
     match object {
         Object::Table(t) => (0, t.id.0, 0, ""),
         Object::Schema(s) => (1, s.id.0, 0, ""),
@@ -298,5 +299,9 @@ fn identity(object: &Object) -> (u8, u32, u32, &str) {
         Object::Reservation(r) => (6, r.schema.0, 0, &r.name),
         Object::Node(n) => (7, n.number, 0, ""),
         Object::Placement(p) => (8, p.group, 0, ""),
+        Object::Follow(f) => match &f.what {
+            Followed::Table(table) => (9, f.role.0, table.0, ""),
+            Followed::Pattern(pattern) => (10, f.role.0, 0, pattern),
+        },
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use storage::{GroupId, Local, ManualClock, MemoryStore, Position};
 
 use super::node::{Node, Registered};
+use crate::catalog::{RoleId, TableId};
 use crate::cluster::{Answer, Cluster, Done, News, Wish};
 use crate::engine::{Engine, Limits};
 use crate::transaction::leader_changed;
@@ -95,6 +96,10 @@ impl Cluster for Seen {
             (Some(leader), Some(engines)) => engines[leader].serve_wish(wish, done),
             _ => done(Err(leader_changed())),
         }
+    }
+
+    fn want(&self, _role: RoleId, _group: GroupId, _table: TableId, done: Done<()>) {
+        done(Ok(()));
     }
 
     fn has_listeners(&self) -> bool {
