@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
+use rustix::process::Signal;
 use tests::{Answer, Cluster, Session};
+
+use crate::wire::raw::{Raw, Script, shown};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -329,6 +332,69 @@ fn turns_survive_the_fall_of_their_home() {
     assert_eq!(answers(&mut reader)[0].lines(), ["2000000"]);
     let rows = cluster.settle(other, "app", "SELECT * FROM t");
     assert_eq!(rows, ["1|one"]);
+}
+
+/// What drivers send on their own, and whose end they don't look at: closing a statement, preparing
+/// the next one. A block's loss is told to the statement behind it, which they wait for.
+#[test]
+fn pipelined_turns_survive_the_fall_of_their_home() {
+    let (mut cluster, home, other) = cluster();
+    let mut raw = Raw::login(cluster.program(other).place(), "app");
+    let told = |raw: &mut Raw, script: Script, frames: usize| -> Vec<String> {
+        raw.send(&script.0);
+        (0..frames).map(|_| shown(&raw.frame())).collect()
+    };
+    let turn = |raw: &mut Raw, script: Script| -> Vec<String> {
+        raw.send(&script.0);
+        raw.until_ready().iter().map(shown).collect()
+    };
+    let whole = |name: &str, sql: &str| {
+        let prepared = Script::default().parse(name, sql).describe(b'S', name);
+        prepared.bind("", name, &[], 1).execute("", 0).sync()
+    };
+    turn(&mut raw, whole("begin", "BEGIN"));
+    let first = turn(&mut raw, whole("first", "SELECT n FROM t"));
+    assert_eq!(first.last().unwrap(), "Z T");
+    let begun = Script::default()
+        .close(b'S', "first")
+        .sync()
+        .parse("next", "SELECT v FROM t")
+        .flush();
+    assert_eq!(told(&mut raw, begun, 3), ["3 ", "Z T", "1 "]);
+    cluster.program(home).signal(Signal::STOP);
+    // The answer can't come before the end of the home, which is stopped.
+    let rest = Script::default().describe(b'S', "next").sync();
+    let fallen = std::thread::scope(|scope| {
+        let answered = scope.spawn(|| told(&mut raw, rest, 3));
+        cluster.node(home).kill();
+        answered.join().unwrap()
+    });
+    assert_eq!(fallen, ["t \\x00\\x00", "T 1 columns", "Z T"]);
+    let run = Script::default().bind("", "next", &[], 1).execute("", 0);
+    assert_eq!(turn(&mut raw, run.sync()), ["2 ", "E 40001", "Z E"]);
+    let rollback = turn(&mut raw, whole("end", "ROLLBACK"));
+    assert_eq!(rollback.last().unwrap(), "Z I", "{rollback:?}");
+}
+
+/// A place is looked for as long as it may take, however long the session has been at the last one.
+#[test]
+fn each_turn_has_its_time_to_find_a_leader() {
+    let (mut cluster, home, other) = cluster();
+    let mut session = cluster.open(other, "app").unwrap();
+    // It stays there for almost as long as a place is looked for.
+    ok(&mut session, "BEGIN");
+    ok(&mut session, "SELECT pg_sleep(4.8)");
+    let third = (1..=3).find(|node| ![home, other].contains(node)).unwrap();
+    for node in [home, third] {
+        cluster.program(node).signal(Signal::STOP);
+    }
+    session.send("SELECT 1");
+    cluster.node(home).kill();
+    // Two thirds are away: nobody leads, and there is time left.
+    let early = session.answers_within(Duration::from_secs(1)).unwrap();
+    assert_eq!(early, None);
+    cluster.program(third).signal(Signal::CONT);
+    assert_eq!(answers(&mut session)[0].sqlstate(), "40001");
 }
 
 /// Every acknowledged statement is done once, every failed one never, every unknown one at most

@@ -3,7 +3,7 @@
 mod cancel;
 mod limits;
 mod messages;
-mod raw;
+pub mod raw;
 mod startup;
 
 use std::io::Write as _;

@@ -64,6 +64,11 @@ pub struct Fate {
     pub torn: bool,
     /// Something of its answer has been sent.
     pub answered: bool,
+    /// Messages whose answers, sent or about to be, are whole on this stream; None: that is not
+    /// known.
+    pub replies: Option<u64>,
+    /// Of the next one's answer a part is among them.
+    pub halved: bool,
     /// An ErrorResponse was in its answer.
     pub failed: bool,
     /// The home has said that it commits nothing.
@@ -72,6 +77,8 @@ pub struct Fate {
     pub kept: bool,
     /// No message of it has come.
     pub idle: bool,
+    /// A turn before it has ended on this stream.
+    pub later: bool,
     /// The messages from its begin behind which Sync counts again, after COPY FROM STDIN began.
     pub ignored: u64,
 }
@@ -152,10 +159,13 @@ impl Fate {
             muted,
             torn: false,
             answered: false,
+            replies: Some(0),
+            halved: false,
             failed: false,
             commits_nothing: false,
             kept: true,
             idle: true,
+            later: false,
             ignored: 0,
         }
     }
@@ -222,6 +232,7 @@ impl<'a> Relay<'a> {
         connection.output.truncate(whole);
         connection.turn.begin(down.answer.min(whole));
         fate.idle = up.done == up.count;
+        fate.later = up.done > 0;
         fate.ignored = fate.ignored.saturating_sub(up.done);
         let input = connection.input.bytes_mut();
         let gone = up.needed.map(|needed| (needed - up.base) as usize);
@@ -350,6 +361,7 @@ impl<'a> Relay<'a> {
             } else if length > HELD_BYTES_MAX {
                 self.down.left = length;
                 self.down.long_at = Some(self.down.passable);
+                self.fate.replies = None;
             } else if arrived < length {
                 return Ok(None);
             } else {
@@ -375,11 +387,19 @@ impl<'a> Relay<'a> {
                 self.fate.status = TransactionStatus::from_code(last).ok_or_else(malformed)?;
                 self.fate.muted = 0;
                 self.fate.answered = false;
+                (self.fate.replies, self.fate.halved) = (Some(0), false);
                 self.fate.failed = false;
                 self.fate.commits_nothing = false;
                 self.fate.ignored = 0;
                 self.down.answer = self.down.passable;
             }
+            // ParseComplete, BindComplete, CloseComplete; RowDescription or NoData for Describe.
+            b'1' | b'2' | b'3' | b'T' | b'n' => {
+                self.fate.replies = self.fate.replies.map(|replies| replies + 1);
+                self.fate.halved = false;
+            }
+            // ParameterDescription, in front of one of the latter.
+            b't' => self.fate.halved = true,
             b'E' => self.fate.failed = true,
             // Sync is ignored from here until the data's end.
             b'G' => self.fate.ignored = self.up.count,

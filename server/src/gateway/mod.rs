@@ -17,6 +17,8 @@
 //! - Nothing of the turn can have been committed, and nothing was answered: it is run again. In a
 //!   block, that block is gone: the session answers its first statement with 40001, as if leadership
 //!   had moved.
+//! - The turn only prepares: what was answered stands, and the rest is run; drivers ask for the next
+//!   statement before they have seen the end of such a turn, and would miss an error there.
 //! - Nothing can have been committed, but something was answered: 40001.
 //! - Otherwise: 08007, the outcome is unknown.
 //!

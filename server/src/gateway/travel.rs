@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wire::{Connection, ErrorFields, Event, Fate, Key, Relay, Severity, TransactionStatus};
 
 use super::opening::{Resume, opening};
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, judge, prepares};
 use crate::connection::{Client, Ran};
 use crate::peer::PeerStream;
 use crate::report;
@@ -57,12 +57,19 @@ enum Place {
 
 /// What a relay has led to.
 enum Passed {
-    /// On, elsewhere.
-    On,
+    /// On, elsewhere: with the turn that it came with, or with a later one.
+    On(Turn),
     /// On, here: it waits for its client.
     Rests,
     /// The connection is to be closed, with these words if it can have any.
     Over(Option<Box<ErrorFields>>),
+}
+
+/// Which turn goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Same,
+    Later,
 }
 
 impl Sessions {
@@ -84,6 +91,10 @@ impl Sessions {
                     return self.run_here(who, moving, turn).await;
                 }
                 Place::None(fields) => {
+                    if prepares(moving.connection.unread(), &moving.known) {
+                        let answered = moving.answered;
+                        return self.run_here(who, moving, Some(answered)).await;
+                    }
                     let status = moving.status;
                     if !moving.fail(&fields, status, 0).await {
                         return Ran::Ended;
@@ -92,17 +103,11 @@ impl Sessions {
                 }
                 Place::At(node, stream) => {
                     self.put(who, Some(node));
-                    let begun = Instant::now();
                     match self.pass(who, &mut moving, stream).await {
-                        Passed::On => {}
+                        Passed::On(Turn::Same) => tokio::time::sleep(SEARCH_PAUSE).await,
+                        Passed::On(Turn::Later) => until = Instant::now() + SEARCH_TIME_MAX,
                         Passed::Rests => rests = true,
                         Passed::Over(fields) => return moving.close(fields).await,
-                    }
-                    if begun.elapsed() > SEARCH_TIME_MAX {
-                        // That was another turn.
-                        until = Instant::now() + SEARCH_TIME_MAX;
-                    } else {
-                        tokio::time::sleep(SEARCH_PAUSE).await;
                     }
                 }
             }
@@ -215,6 +220,7 @@ impl Sessions {
         };
         let fate = relay.end();
         let begun = fate.status != moving.status || !fate.idle;
+        let turn = if fate.later { Turn::Later } else { Turn::Same };
         moving.status = fate.status;
         match event {
             None if fate.torn => Passed::Over(None),
@@ -230,11 +236,11 @@ impl Sessions {
                 // the turn. One that sends it on has not: a fresh block in its place would commit
                 // what came after the fall, without what was before it.
                 moving.fallen &= fate.status != TransactionStatus::Idle;
-                Passed::On
+                Passed::On(turn)
             }
             Some(Ok(Event::Broken(error))) => {
                 tracing::info!(pid = who.key.pid(), %error, begun, "a session's home has gone");
-                moving.broken(&fate).await
+                moving.broken(&fate, turn).await
             }
             Some(Err(error)) => {
                 tracing::warn!(pid = who.key.pid(), %error, "a session's home can't be understood");
@@ -257,9 +263,8 @@ impl Moving {
     }
 
     /// The home has fallen.
-    async fn broken(&mut self, fate: &Fate) -> Passed {
+    async fn broken(&mut self, fate: &Fate, turn: Turn) -> Passed {
         self.fallen = true;
-        self.answered = fate.muted;
         if fate.torn {
             return Passed::Over(None);
         }
@@ -271,7 +276,10 @@ impl Moving {
             self.connection.retract();
         }
         match verdict {
-            Verdict::Again => Passed::On,
+            Verdict::Again(answered) => {
+                self.answered = answered;
+                Passed::On(turn)
+            }
             Verdict::Fails(fields, status) => {
                 let told = fate.failed && fate.answered;
                 let fields = (!told).then_some(&*fields);

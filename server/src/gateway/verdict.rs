@@ -11,8 +11,8 @@ const ENDS: [&str; 6] = ["commit", "end", "rollback", "abort", "prepare", "call"
 /// What becomes of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is run again at another home.
-    Again,
+    /// It is run again at another home, its first messages, so many, without an answer.
+    Again(u64),
     /// It is answered with this; the client is in this status then.
     Fails(Box<ErrorFields>, TransactionStatus),
     /// The connection ends.
@@ -46,8 +46,13 @@ pub fn judge<'a>(
     };
     // What ends a block, and nothing else, does so at another home as well.
     let rolls_back = fate.status == TransactionStatus::Transaction && turn.ends == Ends::RollsBack;
+    // Drivers don't look at the end of a turn that only prepares: an error there would be lost.
+    let goes_on = !turn.runs && !fate.failed && !fate.halved;
     match (committed_nothing || rolls_back, fate.answered) {
-        (true, false) => Verdict::Again,
+        (true, false) => Verdict::Again(fate.muted),
+        (true, true) if goes_on && let Some(replies) = fate.replies => {
+            Verdict::Again(turn.behind(fate.muted, replies))
+        }
         (true, true) => {
             let status = match fate.status {
                 TransactionStatus::Idle => TransactionStatus::Idle,
@@ -60,6 +65,11 @@ pub fn judge<'a>(
         }
         (false, _) => Verdict::Fails(Box::new(unknown()), TransactionStatus::Idle),
     }
+}
+
+/// Does a turn, as far as it has come, nothing but prepare?
+pub fn prepares<'a>(messages: impl Iterator<Item = (u8, &'a [u8])>, known: &Portable) -> bool {
+    !Turn::of(messages, known).runs
 }
 
 /// Can a turn end the block that is open?
@@ -80,14 +90,17 @@ struct Turn {
     /// Something in it is run.
     runs: bool,
     ends: Ends,
+    /// Of each message, whether it is answered by itself.
+    answers: Vec<bool>,
 }
 
 impl Turn {
     fn of<'a>(messages: impl Iterator<Item = (u8, &'a [u8])>, known: &Portable) -> Turn {
         let mut parsed: HashMap<&[u8], Ends> = HashMap::new();
         let mut portals: HashMap<&[u8], Ends> = HashMap::new();
-        let mut runs = Vec::new();
+        let (mut runs, mut answers) = (Vec::new(), Vec::new());
         for (message_type, body) in messages {
+            answers.push(message_type != b'H');
             match message_type {
                 b'P' => {
                     let (name, rest) = cut(body);
@@ -125,7 +138,21 @@ impl Turn {
         Turn {
             runs: !runs.is_empty(),
             ends,
+            answers,
         }
+    }
+
+    /// How many messages are over if the first, `muted`, were answered before, and `replies` since.
+    fn behind(&self, muted: u64, replies: u64) -> u64 {
+        let mut left = replies;
+        let over = |answers: &&bool| {
+            let takes = u64::from(**answers);
+            let over = left >= takes && left > 0;
+            left = left.saturating_sub(takes);
+            over
+        };
+        let rest = self.answers.iter().skip(muted as usize);
+        muted + rest.take_while(over).count() as u64
     }
 }
 
@@ -242,6 +269,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_turn_that_prepares_goes_on_behind_its_answers() {
+        let (parse, describe): (&[u8], &[u8]) = (b"s\0select 1\0\0\0", b"Ss\0");
+        let messages = [
+            (b'C', &b"Sr\0"[..]),
+            (b'H', b""),
+            (b'P', parse),
+            (b'D', describe),
+        ];
+        let judged = |fate: &Fate| judge(fate, messages.into_iter(), &Portable::default());
+        let fate = |replies, halved| Fate {
+            answered: true,
+            replies,
+            halved,
+            ..fate(TransactionStatus::Transaction)
+        };
+        assert_eq!(judged(&fate(Some(1), false)), Verdict::Again(1));
+        assert_eq!(judged(&fate(Some(2), false)), Verdict::Again(3));
+        assert_eq!(judged(&fate(Some(3), false)), Verdict::Again(4));
+        let later = Fate {
+            muted: 2,
+            ..fate(Some(1), false)
+        };
+        assert_eq!(judged(&later), Verdict::Again(3));
+        for unclear in [fate(Some(2), true), fate(None, false)] {
+            assert!(
+                matches!(judged(&unclear), Verdict::Fails(..)),
+                "{unclear:?}"
+            );
+        }
+    }
+
     fn fate(status: TransactionStatus) -> Fate {
         Fate::new(status, 0)
     }
@@ -250,7 +309,8 @@ mod tests {
         let body = format!("{text}\0");
         let messages = [(b'Q', body.as_bytes())];
         match judge(fate, messages.into_iter(), &Portable::default()) {
-            Verdict::Again => "again".into(),
+            Verdict::Again(0) => "again".into(),
+            Verdict::Again(answered) => format!("again behind {answered}"),
             Verdict::Fails(fields, status) => {
                 format!("{} {}", fields.sqlstate, char::from(status.code()))
             }
