@@ -11,6 +11,7 @@ mod demo;
 mod drivers;
 mod feed;
 mod fixtures;
+mod follow;
 mod gateway;
 mod http;
 mod isolation;

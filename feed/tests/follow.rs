@@ -621,7 +621,11 @@ fn a_follower_that_has_ended_writes_nothing() {
     assert!(reader.store.trees().is_empty());
     // Raft takes it over: it is empty, and nobody follows it.
     let replica = reader.groups.open_replica(GroupId(1), &NoJournal).unwrap();
-    assert!(!replica.is_followed() && replica.holds(PRIVATE));
+    assert!(!replica.is_followed());
+    assert!(
+        !replica.holds(PRIVATE) && !replica.holds(TREE),
+        "what was shown is not here yet"
+    );
     assert!(reader.groups.follow(GroupId(1), Box::new(|| ())).is_err());
     assert_eq!(reader.groups.followed().unwrap(), []);
 }

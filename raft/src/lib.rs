@@ -30,3 +30,4 @@ pub use transport::{
     ANSWER_BYTES_MAX, Alone, Lane, NodeId, REQUEST_BYTES_MAX, Transport, Unreachable,
 };
 pub use types::ReplicaId;
+pub use upkeep::OnDisk;

@@ -190,7 +190,7 @@ fn release_by_size(journal: &Journal, retain_bytes: u64) -> Result<()> {
 }
 
 /// A checkpoint waits until this node's journal has on disk what the tables contain.
-pub(crate) struct OnDisk(pub Journal);
+pub struct OnDisk(pub Journal);
 
 impl Durable for OnDisk {
     fn wait(&self, group: GroupId, index: Index) -> storage::Result<()> {

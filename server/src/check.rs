@@ -121,6 +121,14 @@ fn compare(stopped: &Stopped, findings: &mut Findings) -> Result<(), Failure> {
 
 fn compare_sums(tables: &Tables, findings: &mut Findings) {
     for group in tables.groups.all() {
+        if !group.ready() {
+            // Its files are ahead of what the checkpoint says; the next start asks for the rest.
+            println!(
+                "group {}: a copy that is not whole before its source continues it",
+                group.id()
+            );
+            continue;
+        }
         match group.verify_sums() {
             Ok(sums) => println!(
                 "group {}: {} tables with {} rows as the journal says, {} other keys read, up to {}",

@@ -5,6 +5,7 @@ mod authenticate;
 mod changes;
 mod connection;
 mod explain;
+mod follow;
 mod report;
 mod serve;
 mod stopped;

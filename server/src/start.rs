@@ -21,6 +21,7 @@ use crate::authenticate::Login;
 use crate::changes::{self, FeedMeter, MeteredFeed};
 use crate::cluster::{self, Cluster};
 use crate::drain::{Control, Drain};
+use crate::follow;
 use crate::gateway::{self, Nodes};
 use crate::http::{self, Http, Stage, Told};
 use crate::peer::{self, PeerTls};
@@ -167,13 +168,14 @@ impl Node {
         let feed: Arc<FeedMeter> = Arc::default();
         let engine = engine(settings, &journal, &groups, &raft, &feed, &cluster)?;
         groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
-        cluster.attach(raft.clone(), engine.clone());
+        cluster.attach(raft.clone(), engine.clone(), journal.clone());
         raft.open(cluster.is_founding()).await?;
         if !cluster.is_reachable() && raft.replicas(GroupId::DIRECTORY).len() > 1 {
             return Err(
                 "this node is one of several: give --peer-listen, so that they meet".into(),
             );
         }
+        follow::open(&cluster, &groups)?;
         cluster::load(&cluster, &engine, &groups).await?;
         bootstrap(&engine, &groups, settings).await?;
         if cluster.is_founding() {
@@ -208,6 +210,7 @@ impl Node {
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
+            tasks.push(tokio::spawn(follow::keep(cluster.clone())));
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
         }
@@ -556,11 +559,12 @@ fn shown(settings: &Settings, reserved: u32) -> Vec<(String, String)> {
     given.map(|(name, value)| (name.into(), value)).into()
 }
 
-/// Reads the catalogs of all groups, the directory's first. All of them are replayed.
+/// Reads the catalogs of all groups, the directory's first. All of them are replayed, but for
+/// copies that only their sources could continue.
 pub fn load(engine: &Engine, groups: &Groups) -> Result<(), Failure> {
     engine.load(GroupId::DIRECTORY)?;
     for group in groups.all() {
-        if group.id() != GroupId::DIRECTORY {
+        if group.id() != GroupId::DIRECTORY && group.ready() {
             engine.load(group.id())?;
         }
     }

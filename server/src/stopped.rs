@@ -125,7 +125,13 @@ impl Tables {
         let mut ids: BTreeSet<GroupId> = journal.groups().into_iter().collect();
         let checkpoints = self.groups.store().checkpoint();
         ids.extend(checkpoints.iter().map(|checkpoint| checkpoint.group));
+        let followed = self.groups.followed()?;
         for id in ids {
+            if followed.contains(&id) {
+                // No journal continues it: its source does.
+                self.groups.follow(id, Box::new(|| ()))?;
+                continue;
+            }
             raft::replay(journal, &*self.groups.open(id)?)?;
         }
         Ok(())

@@ -1,17 +1,19 @@
 //! What the node tells of itself and of its cluster in SQL: `freehold.nodes`, `freehold.groups`,
-//! `freehold.replicas`, `freehold.lag` and `freehold.journal`.
+//! `freehold.replicas`, `freehold.followers`, `freehold.lag`, `freehold.journal` and
+//! `pg_stat_progress_follow`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use feed::follow::Phase;
 use journal::{GroupId, Index, Journal, Position};
 use raft::{GroupStatus, ReplicaStatus};
 use sql::Result;
 use sql::catalog::{Privilege, RoleId, TableKind};
 use sql::engine::since_2000;
 use sql::system::{SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows};
-use sql::types::{Datum, Type};
+use sql::types::{Array, Datum, Type};
 use storage::Clock as _;
 
 use crate::cluster::{Cluster, NodeStatus};
@@ -28,7 +30,9 @@ pub fn relations(
         Arc::new(JournalView(journal.clone())),
         Arc::new(NodesView(cluster.clone())),
         Arc::new(ReplicasView(raft.clone(), journal.clone())),
-        Arc::new(LagView(raft.clone())),
+        Arc::new(LagView(raft.clone(), cluster.clone())),
+        Arc::new(FollowersView(cluster.clone())),
+        Arc::new(ProgressView(cluster.clone())),
     ]
 }
 
@@ -289,7 +293,7 @@ impl ReplicasView {
 }
 
 /// How current this node is, for each owner of whom the role may read a table.
-struct LagView(Arc<raft::Node>);
+struct LagView(Arc<raft::Node>, Arc<Cluster>);
 
 const LAG: &[SystemColumn] = &[
     column("owner", Type::NAME, true),
@@ -333,6 +337,148 @@ impl SystemRelation for LagView {
                 ]);
             }
         }
+        for copy in self.1.copies() {
+            if let Some(owner) = readable.get(&copy.group) {
+                rows.push(vec![
+                    owner_name(cx, Some(*owner)),
+                    Datum::Lsn(copy.shown.0),
+                    seconds(age(copy.shown)),
+                    copy.behind.map_or(Datum::Null, seconds),
+                    Datum::Null,
+                ]);
+            }
+        }
         Ok(given(rows))
+    }
+}
+
+/// The copies of other owners' tables on this node: for who acts for the owner, and for the roles
+/// because of whom they are here.
+struct FollowersView(Arc<Cluster>);
+
+const FOLLOWERS: &[SystemColumn] = &[
+    column("node", Type::INT4, true),
+    column("group_id", Type::INT4, true),
+    column("owner", Type::NAME, false),
+    column("roles", Type::TEXT_ARRAY, true),
+    column("tables", Type::TEXT_ARRAY, true),
+    column("phase", Type::TEXT, true),
+    column("source", Type::INT4, false),
+    column("position", Type::PG_LSN, true),
+    column("lag_seconds", Type::FLOAT8, false),
+    column("bytes", Type::INT8, true),
+];
+
+impl SystemRelation for FollowersView {
+    fn name(&self) -> (&str, &str) {
+        ("freehold", "followers")
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        FOLLOWERS
+    }
+
+    fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
+        let mut rows = Vec::new();
+        for copy in self.0.copies() {
+            let (owner, owns) = owner(cx, copy.group);
+            let tables: Vec<_> = (cx.catalog.tables_in(copy.group))
+                .filter(|table| copy.chosen.has(table.tree))
+                .collect();
+            let me = self.0.me();
+            let mut roles: Vec<RoleId> = (cx.catalog.follows())
+                .filter(|follow| cx.catalog.places(follow.role, me))
+                .filter(|follow| tables.iter().any(|table| follow.covers(table)))
+                .map(|follow| follow.role)
+                .collect();
+            roles.dedup();
+            if !owns && !roles.iter().any(|role| cx.acts_for(*role)) {
+                continue;
+            }
+            let schema = |table: &sql::catalog::Table| cx.catalog.schema_name(table.schema);
+            let named = tables
+                .iter()
+                .filter(|table| cx.catalog.reads_table(cx.role, table));
+            let mut names: Vec<String> = named
+                .map(|table| format!("{}.{}", schema(table), table.name))
+                .collect();
+            names.sort();
+            let roles = roles.into_iter().map(|role| cx.catalog.role_name(role));
+            rows.push(vec![
+                int4(me),
+                int4(copy.group.0),
+                owner_name(cx, owner),
+                texts(roles),
+                texts(names),
+                Datum::text(phase(copy.progress.phase)),
+                node_number(copy.source),
+                Datum::Lsn(copy.shown.0),
+                copy.behind.map_or(Datum::Null, seconds),
+                number(copy.bytes),
+            ]);
+        }
+        Ok(given(rows))
+    }
+}
+
+fn texts(values: impl IntoIterator<Item = impl AsRef<str>>) -> Datum {
+    let values = values.into_iter().map(Datum::text).collect();
+    Datum::array(Array::of(Type::TEXT, values))
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Connecting => "connecting",
+        Phase::Bootstrap => "bootstrap",
+        Phase::Following => "following",
+    }
+}
+
+/// The bootstraps that arrive at this moment, of the owners that the role acts for.
+struct ProgressView(Arc<Cluster>);
+
+const PROGRESS: &[SystemColumn] = &[
+    column("group_id", Type::INT4, true),
+    column("owner", Type::NAME, false),
+    column("source", Type::INT4, false),
+    column("phase", Type::TEXT, true),
+    column("started", Type::TIMESTAMPTZ, false),
+    column("bytes_received", Type::INT8, true),
+    column("pieces_received", Type::INT8, true),
+];
+
+impl SystemRelation for ProgressView {
+    fn name(&self) -> (&str, &str) {
+        ("pg_catalog", "pg_stat_progress_follow")
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        PROGRESS
+    }
+
+    fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
+        let copies = self.0.copies().into_iter();
+        let running = copies.filter(|copy| copy.progress.phase == Phase::Bootstrap);
+        let rows = running.filter_map(|copy| {
+            let (owner, _) = owner(cx, copy.group);
+            let follows = |role| cx.acts_for(role) && cx.catalog.places(role, self.0.me());
+            let shown = cx.catalog.is_superuser(cx.role)
+                || owner.is_some_and(|owner| cx.acts_for(owner))
+                || cx.catalog.owners().any(|(role, _)| follows(role));
+            let begun = copy.begun?.duration_since(std::time::UNIX_EPOCH).ok()?;
+            let begun = u64::try_from(begun.as_micros()).unwrap_or(u64::MAX);
+            shown.then(|| {
+                vec![
+                    int4(copy.group.0),
+                    owner_name(cx, owner),
+                    node_number(copy.source),
+                    Datum::text(phase(copy.progress.phase)),
+                    Datum::Timestamptz(since_2000(begun)),
+                    number(copy.progress.bytes),
+                    number(u64::from(copy.progress.pieces)),
+                ]
+            })
+        });
+        Ok(given(rows.collect()))
     }
 }

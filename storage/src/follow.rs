@@ -113,11 +113,17 @@ impl Group {
         Some(Arc::clone(&follower.chosen.read()))
     }
 
-    /// Are the rows of this tree here? Those of a tree that a follower has not chosen are not,
-    /// which must never look as if there were none.
+    /// Are the rows of this tree here, and as new as what was shown here before? Those of a tree
+    /// that a follower has not chosen are not, which must never look as if there were none. A
+    /// copy that has just come may hold effects whose causes have not; a replica that took a
+    /// copy's place begins empty.
     pub fn holds(&self, tree: u32) -> bool {
-        let follower = self.follower.as_ref();
-        follower.is_none_or(|follower| follower.chosen.read().has(tree))
+        if let Some(follower) = &self.follower
+            && !(self.ready() && follower.chosen.read().has(tree))
+        {
+            return false;
+        }
+        self.is_shown_since()
     }
 
     /// A follower holds these trees from now on. It lacks nothing of those that come: they are

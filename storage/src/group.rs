@@ -227,6 +227,8 @@ pub struct Group {
     closing: AtomicU64,
     /// Kept by another node's feed, not by Raft.
     pub(crate) follower: Option<Follower>,
+    /// Nothing is read before so much is shown; zero once it is.
+    since: AtomicPosition,
 }
 
 /// What a group is made of, from the registry.
@@ -239,6 +241,8 @@ pub(crate) struct Parts {
     pub observer: Option<Arc<dyn Observer>>,
     pub publish: Arc<Publish>,
     pub follower: Option<Follower>,
+    /// What this node has shown of the group before it was opened like this.
+    pub since: Position,
 }
 
 impl Group {
@@ -253,6 +257,7 @@ impl Group {
             observer,
             publish,
             follower,
+            since,
         } = parts;
         let visible: Arc<AtomicPosition> = Arc::default();
         let shown = publish::State {
@@ -291,8 +296,15 @@ impl Group {
             broken: RwLock::new(meta.broken),
             sole: AtomicBool::new(false),
             closing: AtomicU64::new(0),
+            since: AtomicPosition::default(),
             follower,
         };
+        // Below it a copy can't be read, and what is shown of it may lie there.
+        let horizon = match &group.follower {
+            Some(_) => group.shared.store.horizon(id),
+            None => Position::ZERO,
+        };
+        group.since.set(since.max(horizon));
         group.chain.set(applied.position);
         group.keep_parts(group.parts_open());
         if group.check_ready(applied.position)? {
@@ -710,6 +722,20 @@ impl Group {
 
     pub(crate) fn store(&self) -> &Arc<dyn TableStore> {
         &self.shared.store
+    }
+
+    /// Is so much shown as was shown here before, or as a copy contains that was installed?
+    pub(crate) fn is_shown_since(&self) -> bool {
+        let since = self.since.get();
+        if since == Position::ZERO {
+            return true;
+        }
+        let shown = self.publish.cut(&[self.shared.id]);
+        let reached = shown.iter().any(|(_, shown)| *shown >= since);
+        if reached {
+            self.since.forget(since);
+        }
+        reached
     }
 
     /// The apply lock, for a checkpoint.

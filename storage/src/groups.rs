@@ -37,6 +37,8 @@ pub struct Groups {
     observer: OnceLock<Arc<dyn Observer>>,
     publish: Arc<Publish>,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
+    /// What was shown of groups that have left: in what takes their place nothing older is read.
+    left: Mutex<BTreeMap<GroupId, Position>>,
     /// One checkpoint at a time.
     checkpoint: Mutex<()>,
 }
@@ -52,6 +54,7 @@ impl Groups {
             observer: OnceLock::new(),
             publish: Arc::default(),
             groups: RwLock::default(),
+            left: Mutex::default(),
             checkpoint: Mutex::new(()),
         })
     }
@@ -195,6 +198,7 @@ impl Groups {
             observer: self.observer.get().cloned(),
             publish: Arc::clone(&self.publish),
             follower,
+            since: self.left.lock().get(&id).copied().unwrap_or_default(),
         };
         let last = self
             .store
@@ -283,6 +287,13 @@ impl Groups {
         let held = self.groups.write().remove(&id);
         if let Some(group) = held {
             group.end();
+        }
+        let mut shown = self.publish.cut(&[id]).into_iter();
+        let kept = || last.as_ref().map(|last| last.applied.position);
+        if let Some(shown) = shown.next().map(|(_, shown)| shown).or_else(kept) {
+            let mut left = self.left.lock();
+            let known = left.entry(id).or_default();
+            *known = shown.max(*known);
         }
         self.publish.remove(id);
         let trees = self.store.trees().into_iter();

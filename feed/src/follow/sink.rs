@@ -32,6 +32,8 @@ pub struct Progress {
     pub phase: Phase,
     /// Bytes of this bootstrap so far; of the last one afterwards.
     pub bytes: u64,
+    /// Pieces of rows in them.
+    pub pieces: u32,
     /// Entries applied since the start.
     pub entries: u64,
     /// Bootstraps installed since the start.
@@ -114,6 +116,7 @@ impl Sink {
                 }
                 let rows = self.groups.store().scratch()?;
                 (self.progress.phase, self.progress.bytes) = (Phase::Bootstrap, 0);
+                self.progress.pieces = 0;
                 self.staging = Some(Staging {
                     applied,
                     meta,
@@ -127,6 +130,7 @@ impl Sink {
                 staging.rows.put(&staging.pieces.to_be_bytes(), &bytes)?;
                 staging.pieces += 1;
                 self.progress.bytes += bytes.len() as u64;
+                self.progress.pieces = staging.pieces;
             }
             Piece::End(pieces) => {
                 let staging = self.staging.take().filter(|s| s.pieces == pieces);

@@ -81,6 +81,11 @@ impl Source {
         &self.group
     }
 
+    /// Is a bootstrap being sent, whose rows are read from the tables?
+    pub fn is_sending_rows(&self) -> bool {
+        matches!(self.stage, Stage::Begin | Stage::Rows(..))
+    }
+
     /// The next piece; `None`: nothing for now, ask again when more is applied. Behind
     /// [`Piece::Again`] nothing comes any more. May read the disk.
     #[allow(clippy::should_implement_trait)]

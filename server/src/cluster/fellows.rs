@@ -32,7 +32,8 @@ impl Fellows for View {
 
     fn leader(&self, group: GroupId) -> Option<u32> {
         let (parts, me) = (self.0.parts()?, self.0.me());
-        match parts.engine.groups().get(group) {
+        let held = parts.engine.groups().get(group);
+        match held.filter(|held| !held.is_followed()) {
             Some(held) if held.term().is_some() => Some(me),
             // Elected, and not through with what came before: nobody can be asked yet.
             // A silent one leads no more, or not for long.
@@ -40,7 +41,7 @@ impl Fellows for View {
                 let leader = self.0.leader(group).filter(|node| *node != me);
                 leader.filter(|node| !self.0.heard.suspects(*node, Instant::now()))
             }
-            // Who should lead a group that is not held here knows who does.
+            // Who should lead a group that has no replica here knows who does.
             None => {
                 let catalog = parts.engine.catalog();
                 let voters = catalog.placement(group)?.voters.iter().copied();
@@ -64,9 +65,11 @@ impl Fellows for View {
             .spawn(async move { cluster.have_granted(wish, done).await });
     }
 
-    fn want(&self, _role: RoleId, group: GroupId, _table: TableId, done: Done<()>) {
-        let what = format!("no node that has the tables of group {group} answers");
-        done(Err(Error::new(state::OWNER_UNREACHABLE, what)));
+    fn want(&self, role: RoleId, group: GroupId, table: TableId, done: Done<()>) {
+        let cluster = self.0.clone();
+        self.0
+            .sql
+            .spawn(async move { done(cluster.have_table(role, group, table).await) });
     }
 
     fn has_listeners(&self) -> bool {

@@ -40,6 +40,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use feed::Feed;
+use journal::Journal;
 use parking_lot::Mutex;
 use sql::catalog::Catalog;
 use sql::engine::Engine;
@@ -53,6 +55,7 @@ use self::detect::Heard;
 use self::functions::Questions;
 use self::identity::{Member, Stored};
 use crate::Failure;
+use crate::follow::Follows;
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
 use crate::serve::Sessions;
 
@@ -106,6 +109,8 @@ pub struct Cluster {
     questions: Questions,
     /// The directory has changed, or who leads.
     changed: Notify,
+    /// What this node has of groups that it does not hold, and what it gives of those it does.
+    follows: Follows,
     /// Where SQL and what asks it run.
     sql: Handle,
 }
@@ -120,6 +125,8 @@ struct Run {
 struct Parts {
     raft: Arc<raft::Node>,
     engine: Arc<Engine>,
+    journal: Journal,
+    feed: Feed,
 }
 
 impl Cluster {
@@ -143,6 +150,7 @@ impl Cluster {
             sessions: OnceLock::new(),
             questions: Questions::default(),
             changed: Notify::new(),
+            follows: Follows::default(),
             sql: Handle::current(),
         }))
     }
@@ -164,8 +172,14 @@ impl Cluster {
     }
 
     /// Gets what answers other nodes' requests.
-    pub fn attach(&self, raft: Arc<raft::Node>, engine: Arc<Engine>) {
-        let parts = Parts { raft, engine };
+    pub fn attach(&self, raft: Arc<raft::Node>, engine: Arc<Engine>, journal: Journal) {
+        let feed = Feed::new(journal.clone(), engine.groups().clone());
+        let parts = Parts {
+            raft,
+            engine,
+            journal,
+            feed,
+        };
         assert!(self.parts.set(parts).is_ok(), "a node has one engine");
     }
 
@@ -221,7 +235,28 @@ impl Cluster {
         self.parts.get()
     }
 
-    fn catalog(&self) -> Option<Arc<Catalog>> {
+    /// What sessions share, once the node's groups are open.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        Some(&self.parts()?.engine)
+    }
+
+    /// The journal, likewise.
+    pub fn journal(&self) -> Option<&Journal> {
+        Some(&self.parts()?.journal)
+    }
+
+    /// What the journal has for others, likewise.
+    pub fn feed(&self) -> Option<&Feed> {
+        Some(&self.parts()?.feed)
+    }
+
+    /// Copies of groups, here and elsewhere.
+    pub fn follows(&self) -> &Follows {
+        &self.follows
+    }
+
+    /// The newest catalog, likewise.
+    pub fn catalog(&self) -> Option<Arc<Catalog>> {
         Some(self.parts()?.engine.catalog())
     }
 

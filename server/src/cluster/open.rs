@@ -42,11 +42,13 @@ impl Observer for Watcher {
         self.engine.system(group, position, changes);
         if group == GroupId::DIRECTORY {
             self.cluster.note_change();
+            self.cluster.follows().directory_changed();
         }
     }
 
     fn published(&self, group: GroupId, position: Position) {
         self.engine.published(group, position);
+        self.cluster.follows().published(group);
     }
 
     fn era_ended(&self, group: GroupId) {
@@ -122,7 +124,8 @@ fn usable(groups: &Groups, id: GroupId) -> bool {
 }
 
 /// Waits until this node stands in the directory, and has of every group that is placed here what
-/// was acknowledged before: a table that others know must not be missing here. Not for ever: a
+/// was acknowledged before, and of every group that it follows what its source has: a table that
+/// others know must not be missing here. Not for ever: a
 /// part of the cluster may be away.
 pub async fn settled(cluster: &Arc<Cluster>) {
     let until = Instant::now() + SETTLE_TIME_MAX;
@@ -167,6 +170,6 @@ impl Cluster {
             }
         }
         // The directory may have told of more meanwhile: it counts once it says where this node is.
-        catalog.node(me).is_some() && ids.is_subset(current)
+        catalog.node(me).is_some() && ids.is_subset(current) && self.has_followed()
     }
 }

@@ -12,11 +12,11 @@ use super::ask::{self, Ask, Told};
 use super::claims::Claims;
 use super::fellows::{NEWS, WISH};
 use super::{ASK_TIME_MAX, Cluster, Run};
-use crate::gateway;
 use crate::peer::{
     BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service, Unreachable,
 };
 use crate::system::SystemClock;
+use crate::{follow, gateway};
 
 /// Between two looks at whether sessions are served here.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -58,10 +58,6 @@ impl Service for Cluster {
         if who.node == member.node {
             return Err(format!("node {} is this node itself", who.node));
         }
-        if peer.claims.is_empty() {
-            // What it acknowledged from here on would be held against what it will say then.
-            return Err(format!("node {} is still opening its journal", who.node));
-        }
         self.check_run(peer)?;
         if !who.address.is_empty() {
             self.book.learn(who.node, &who.address);
@@ -79,12 +75,14 @@ impl Service for Cluster {
             address: self.place.address.clone(),
             client_address: self.place.client_address.clone(),
         };
-        let claims = self.parts().map(|parts| Claims {
-            run: self.run,
-            ends: parts.raft.ends().clone(),
-        });
-        let claims = claims.map(|claims| claims.encode()).unwrap_or_default();
-        Hello::new(identity, SystemClock.unix_micros(), claims)
+        let claims = match self.parts() {
+            Some(parts) => Claims {
+                run: self.run,
+                ends: parts.raft.ends().clone(),
+            },
+            None => Claims::default(),
+        };
+        Hello::new(identity, SystemClock.unix_micros(), claims.encode())
     }
 
     fn request(
@@ -139,6 +137,12 @@ impl Service for Cluster {
         Box::pin(async move {
             if !self.is_fellow(&peer) {
                 return stream.reset("only nodes of the cluster open streams");
+            }
+            if opening.first() == Some(&follow::FIRST_BYTE) {
+                let following = follow::serve(self.clone(), peer.node, opening, stream);
+                // A panic ends this stream alone, and was logged.
+                let _ = self.sql.spawn(following).await;
+                return;
             }
             // A node that starts may lead before it serves.
             let begun = Instant::now();
@@ -304,11 +308,7 @@ mod tests {
             address: "there:1".into(),
             client_address: String::new(),
         };
-        let claims = Claims {
-            run: 1,
-            ends: Default::default(),
-        };
-        Hello::new(identity, 0, claims.encode())
+        Hello::new(identity, 0, Bytes::new())
     }
 
     #[tokio::test]
@@ -325,10 +325,6 @@ mod tests {
         assert!(other.contains("belongs to cluster"), "{other}");
         let itself = node.admit(&peer(Some(OURS), 1)).unwrap_err();
         assert!(itself.contains("is this node itself"), "{itself}");
-        let mut early = peer(Some(OURS), 3);
-        early.claims = Bytes::new();
-        let early = node.admit(&early).unwrap_err();
-        assert!(early.contains("opening its journal"), "{early}");
         // It may ask to be taken in, and nothing else.
         let stranger = peer(None, 0);
         assert_eq!(node.admit(&stranger), Ok(()));

@@ -82,7 +82,8 @@ impl Cluster {
         }
     }
 
-    fn is_live(&self, node: u32) -> bool {
+    /// Does a node answer?
+    pub fn is_live(&self, node: u32) -> bool {
         node == self.me() || self.heard.live(Instant::now()).contains(&node)
     }
 

@@ -58,6 +58,9 @@ impl Group {
         };
         let (id, store) = (self.shared.id, &self.shared.store);
         let mut changes = self.observed(state.applied.position)?;
+        if self.follower.is_some() {
+            self.since.set(applied.position);
+        }
         // Nobody reads what is half there: below this position reads are refused from now on,
         // and at it none begins before it is published.
         store.refuse_below(id, applied.position);

@@ -25,6 +25,13 @@ impl AtomicPosition {
     pub fn set(&self, position: Position) {
         self.0.store(position.0, Ordering::Release);
     }
+
+    /// Zero from now on, unless it has become another one.
+    pub fn forget(&self, position: Position) {
+        let zero = Position::ZERO.0;
+        // Another one stays.
+        let _ = (self.0).compare_exchange(position.0, zero, Ordering::AcqRel, Ordering::Acquire);
+    }
 }
 
 /// Shared between a group, its scans and its pins.
