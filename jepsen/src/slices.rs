@@ -14,7 +14,7 @@ use crate::runs::{Setup, play};
 use crate::victim::Store;
 
 /// After this time no further slice of the short list is begun.
-const TIME_MAX: Duration = Duration::from_secs(200);
+const TIME_MAX: Duration = Duration::from_secs(280);
 
 /// What a list gave.
 pub struct Played {
@@ -94,15 +94,19 @@ const EVERYTHING: &[Nemesis] = &[
 ];
 
 /// For each push; the most telling ones first.
-const SHORT: [Slice; 8] = [
+const SHORT: [Slice; 12] = [
     slice(Workload::Acknowledged, Fault::Power, 2, 3, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 6, 3, Store::Lsm),
+    strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 2),
+    strikes(Workload::Bank, &[Nemesis::KillLeader], 2),
+    strikes(Workload::Register, &[Nemesis::PartitionLeader], 1),
     with_clients(200, slice(Workload::Feed, Fault::None, 1, 20, Store::Lsm)),
     slice(Workload::Append, Fault::None, 1, 4, Store::Lsm),
     slice(Workload::Bank, Fault::Kill, 2, 3, Store::Lsm),
     slice(Workload::Append, Fault::Kill, 2, 3, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 2, 3, Store::Sled),
     with_clients(50, slice(Workload::Feed, Fault::Kill, 2, 3, Store::Lsm)),
+    with_clients(8, strikes(Workload::Feed, &[Nemesis::KillLeader], 1)),
 ];
 
 /// For a release.

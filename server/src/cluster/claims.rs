@@ -1,7 +1,7 @@
 //! How far a node's journal reached when its process began, told at every handshake: a leader that
 //! has acknowledgements of that node beyond it knows that the folder has lost some, and refuses it
 //! (a folder restored from a backup, a disk that lied). Two processes with one folder are refused
-//! by the same token.
+//! by the same token. A node whose journal is not open yet says nothing, and is met later.
 //!
 //! ```text
 //! version u8 | run u64 | groups u32 | (group u32 | last index u64)...
@@ -17,7 +17,7 @@ const VERSION: u8 = 1;
 /// What a process says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// Names the process; 0: it has nothing to say yet.
+    /// Names the process; 0: what it says is not understood.
     pub run: u64,
     /// The last index of each group in its journal when it began.
     pub ends: BTreeMap<GroupId, Index>,

@@ -58,6 +58,10 @@ impl Service for Cluster {
         if who.node == member.node {
             return Err(format!("node {} is this node itself", who.node));
         }
+        if peer.claims.is_empty() {
+            // What it acknowledged from here on would be held against what it will say then.
+            return Err(format!("node {} is still opening its journal", who.node));
+        }
         self.check_run(peer)?;
         if !who.address.is_empty() {
             self.book.learn(who.node, &who.address);
@@ -75,14 +79,12 @@ impl Service for Cluster {
             address: self.place.address.clone(),
             client_address: self.place.client_address.clone(),
         };
-        let claims = match self.parts() {
-            Some(parts) => Claims {
-                run: self.run,
-                ends: parts.raft.ends().clone(),
-            },
-            None => Claims::default(),
-        };
-        Hello::new(identity, SystemClock.unix_micros(), claims.encode())
+        let claims = self.parts().map(|parts| Claims {
+            run: self.run,
+            ends: parts.raft.ends().clone(),
+        });
+        let claims = claims.map(|claims| claims.encode()).unwrap_or_default();
+        Hello::new(identity, SystemClock.unix_micros(), claims)
     }
 
     fn request(
@@ -308,7 +310,11 @@ mod tests {
             address: "there:1".into(),
             client_address: String::new(),
         };
-        Hello::new(identity, 0, Bytes::new())
+        let claims = Claims {
+            run: 1,
+            ends: Default::default(),
+        };
+        Hello::new(identity, 0, claims.encode())
     }
 
     #[tokio::test]
@@ -325,6 +331,10 @@ mod tests {
         assert!(other.contains("belongs to cluster"), "{other}");
         let itself = node.admit(&peer(Some(OURS), 1)).unwrap_err();
         assert!(itself.contains("is this node itself"), "{itself}");
+        let mut early = peer(Some(OURS), 3);
+        early.claims = Bytes::new();
+        let early = node.admit(&early).unwrap_err();
+        assert!(early.contains("opening its journal"), "{early}");
         // It may ask to be taken in, and nothing else.
         let stranger = peer(None, 0);
         assert_eq!(node.admit(&stranger), Ok(()));
