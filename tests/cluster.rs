@@ -216,3 +216,48 @@ fn nodes_of_two_clusters_do_not_meet() {
     node.await_ready();
     assert!(!one.log().contains("changing members"), "{}", one.log());
 }
+
+/// The directory's leader knows how groups are that it does not hold, and any node where they are.
+#[test]
+fn groups_grow_again_from_one_replica_wherever_it_is() {
+    let mut cluster = Cluster::start(3);
+    let owners = ["ant", "bee", "cat"];
+    for owner in owners {
+        cluster.ok(1, "postgres", &format!("CREATE ROLE {owner} LOGIN"));
+        cluster.settle(1, owner, "CREATE TABLE IF NOT EXISTS t (n int PRIMARY KEY)");
+    }
+    // With one replica each, two of three leaders are not the directory's: leaders are spread.
+    for (replicas, n) in [(1, 1), (3, 2)] {
+        for owner in owners {
+            let alter = format!("SELECT freehold.alter_owner('{owner}', replicas => {replicas})");
+            cluster.settle(1, "postgres", &alter);
+        }
+        for owner in owners {
+            let voters = format!(
+                "SELECT count(*) FROM freehold.replicas r JOIN freehold.nodes n USING (node) \
+                 WHERE r.owner = '{owner}' AND r.voter \
+                 GROUP BY r.owner HAVING bool_or(r.leads AND n.is_self)"
+            );
+            let expected = vec![replicas.to_string()];
+            cluster.until(|| {
+                let told: Vec<_> = (1..=3)
+                    .map(|node| cluster.ask(node, "postgres", &voters))
+                    .collect();
+                match told.contains(&Ok(expected.clone())) {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "{owner} has other voters than {replicas}: {told:?}"
+                    )),
+                }
+            });
+            // From wherever: the home is found.
+            for node in 1..=3 {
+                let n = 10 * n + node;
+                cluster.settle(node, owner, &format!("INSERT INTO t VALUES ({n})"));
+            }
+        }
+    }
+    for owner in owners {
+        assert_eq!(cluster.ok(2, owner, "SELECT count(*) FROM t"), ["6"]);
+    }
+}

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::identity::Member;
+use super::leads::Says;
 
 /// The longest request or answer of this kind.
 pub const BYTES_MAX: usize = 1 << 20;
@@ -18,6 +19,8 @@ pub const FIRST_BYTE: u8 = b'{';
 pub enum Ask {
     /// Are you there, and who are you?
     Ping,
+    /// Which groups do you lead, and who votes there?
+    Leads,
     /// Begin a cluster with this empty node.
     Init,
     /// Take me in, or note where I am now.
@@ -70,6 +73,16 @@ pub enum Told {
         /// Some of its sessions LISTEN.
         #[serde(default)]
         listens: bool,
+        /// The version of what it says that it leads.
+        #[serde(default)]
+        leads: u64,
+    },
+    /// These.
+    Leads {
+        /// The version of what is said.
+        version: u64,
+        /// All that it leads.
+        says: Says,
     },
     /// Taken in: the cluster and the number in it.
     Joined {
@@ -161,6 +174,16 @@ mod tests {
             assert_eq!(bytes[0], FIRST_BYTE);
             assert_eq!(Ask::decode(&bytes), Some(ask));
         }
+        let led = super::super::leads::Led {
+            group: 4,
+            term: 5,
+            voters: vec![1, 2],
+        };
+        let told = Told::Leads {
+            version: u64::MAX,
+            says: vec![led],
+        };
+        assert_eq!(Told::decode(&told.encode()), Some(told));
         let later = br#"{"ask":"ping","added_later":1}"#;
         assert_eq!(Ask::decode(later), Some(Ask::Ping));
         assert_eq!(Ask::decode(b"{\"ask\":\"fly\"}"), None);

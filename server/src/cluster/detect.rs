@@ -180,10 +180,14 @@ async fn ping(cluster: Arc<Cluster>, node: u32) {
             member: Some(member),
             draining,
             listens,
+            leads,
         }) if fellow(&member) => {
             cluster.heard.answered(node, begun, draining, listens);
             if let Some(parts) = cluster.parts() {
                 parts.raft.heard(NodeId(node));
+            }
+            if cluster.leads.lacks(node, leads) {
+                cluster.ask_leads(node).await;
             }
         }
         Ok(_) => {}
@@ -193,6 +197,18 @@ async fn ping(cluster: Arc<Cluster>, node: u32) {
 }
 
 impl Cluster {
+    /// A node says that it leads other groups than before.
+    async fn ask_leads(&self, node: u32) {
+        match self.ask(node, &Ask::Leads, PING_TIME_MAX).await {
+            Ok(Told::Leads { version, says }) => {
+                self.leads.learn(node, version, says);
+                self.note_change();
+            }
+            // The next ping tells the version again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
     /// The groups that a silent node leads elect another one.
     fn suspect(&self, node: u32) {
         if let Some(parts) = self.parts() {

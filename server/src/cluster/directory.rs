@@ -108,7 +108,10 @@ impl Cluster {
                     told = self.ask_at(&address, ask, ASK_TIME_MAX).await?;
                 }
                 Told::NotNow { why } | Told::Refused { why } => return Err(why),
-                Told::Here { .. } | Told::Joined { .. } | Told::Passed { .. } => {
+                Told::Here { .. }
+                | Told::Leads { .. }
+                | Told::Joined { .. }
+                | Told::Passed { .. } => {
                     return Err("no answer to it".into());
                 }
             }

@@ -41,12 +41,16 @@ impl Fellows for View {
                 let leader = self.0.leader(group).filter(|node| *node != me);
                 leader.filter(|node| !self.0.heard.suspects(*node, Instant::now()))
             }
-            // Who should lead a group that has no replica here knows who does.
+            // Of a group that is not held here, who says that he leads it, or else who should.
             None => {
+                let there = |node| self.0.heard.is_live(node);
+                let trusted = |node| there(node) && !self.0.heard.suspects(node, Instant::now());
+                if let Some((node, _)) = self.0.leads.leader(group, trusted) {
+                    return Some(node);
+                }
                 let catalog = parts.engine.catalog();
                 let voters = catalog.placement(group)?.voters.iter().copied();
-                let live = |node: &u32| self.0.heard.is_live(*node);
-                voters.into_iter().find(live)
+                voters.into_iter().find(|node| there(*node))
             }
         }
     }

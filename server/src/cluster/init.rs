@@ -69,6 +69,7 @@ pub fn main(flags: &InitFlags) -> Result<(), Failure> {
             }
             Told::Refused { why } | Told::NotNow { why } => Err(why.into()),
             Told::Here { .. }
+            | Told::Leads { .. }
             | Told::Passed { .. }
             | Told::Done { .. }
             | Told::Elsewhere { .. } => Err(format!("{} gave no answer to it", flags.peer).into()),

@@ -103,7 +103,10 @@ impl Cluster {
                 Told::Joined { member } => return Ok(member),
                 Told::Elsewhere { address: next } => address = next,
                 Told::NotNow { why } | Told::Refused { why } => return Err(why),
-                Told::Here { .. } | Told::Passed { .. } | Told::Done { .. } => {
+                Told::Here { .. }
+                | Told::Leads { .. }
+                | Told::Passed { .. }
+                | Told::Done { .. } => {
                     return Err("no answer to it".into());
                 }
             }

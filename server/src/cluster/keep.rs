@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::NodeId;
+use raft::{NodeId, ReplicaStatus};
 use sql::catalog::{Catalog, NodeState, Placement};
 use storage::GroupId;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::leads::{Led, Says};
 use super::plan::{Seen, plan};
 use super::{Cluster, Parts};
 
@@ -32,12 +33,23 @@ const MAKE_AFTER: Duration = Duration::from_secs(2);
 pub async fn keep(cluster: Arc<Cluster>) {
     let mut keeper = Keeper::default();
     loop {
-        if let Some(parts) = cluster.parts() {
+        let leadership = cluster.parts().map(|parts| {
+            let leadership = parts.raft.leadership();
+            cluster.leads.say(led_here(parts));
             keeper.look(&cluster, parts);
             cluster.write_book(parts);
-        }
+            leadership
+        });
+        let moved = async {
+            match leadership {
+                // The node ends when nobody tells of it any more.
+                Some(mut leadership) => drop(leadership.changed().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = cluster.changed.notified() => {}
+            () = moved => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
@@ -211,17 +223,37 @@ pub fn seen(cluster: &Cluster, parts: &Parts) -> Seen {
     lost.extend(others.iter().filter(|node| is_succeeded(&catalog, **node)));
     let owned = catalog.owners().map(|(_, group)| group);
     let led = |id: GroupId| {
+        let replicas = parts.raft.replicas(id);
+        if replicas.is_empty() {
+            let (_, led) = cluster.leads.leader(id, |node| live.contains(&node))?;
+            return Some((id, led.voters));
+        }
         parts.raft.leader(id)?;
-        let replicas = parts.raft.replicas(id).into_iter();
-        let voters = replicas.filter(|r| r.voter).map(|r| r.node.0).collect();
-        Some((id, voters))
+        Some((id, voters(replicas)))
     };
     let all = std::iter::once(GroupId::DIRECTORY).chain(owned);
-    Seen {
-        live,
-        lost,
-        led: all.filter_map(led).collect(),
-    }
+    let led = all.filter_map(led).collect();
+    Seen { live, lost, led }
+}
+
+/// What this node leads.
+fn led_here(parts: &Parts) -> Says {
+    let groups = parts.engine.groups().all().into_iter();
+    let led = groups.filter_map(|group| {
+        let (id, term) = (group.id(), group.term()?.0);
+        let voters = voters(parts.raft.replicas(id));
+        Some(Led {
+            group: id.0,
+            term,
+            voters,
+        })
+    });
+    led.collect()
+}
+
+fn voters(replicas: Vec<ReplicaStatus>) -> Vec<u32> {
+    let voters = replicas.into_iter().filter(|replica| replica.voter);
+    voters.map(|replica| replica.node.0).collect()
 }
 
 /// Has another folder taken a node's address, so that it can't come back there? Its own was lost.

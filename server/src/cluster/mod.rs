@@ -11,6 +11,7 @@
 //!   ├── fellows.rs: what sessions need of the others
 //!   ├── transport.rs: Raft's requests to them
 //!   ├── detect.rs: who answers, who is suspected, who is lost
+//!   ├── leads.rs: what others say that they lead
 //!   ├── directory.rs, functions.rs: wishes about where groups are
 //!   ├── status.rs: what views show of all this
 //!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
@@ -27,6 +28,7 @@ pub mod identity;
 pub mod init;
 mod join;
 mod keep;
+mod leads;
 pub mod local;
 mod open;
 mod plan;
@@ -54,6 +56,7 @@ use self::book::Book;
 use self::detect::Heard;
 use self::functions::Questions;
 use self::identity::{Member, Stored};
+use self::leads::Leads;
 use crate::Failure;
 use crate::follow::Follows;
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
@@ -98,6 +101,7 @@ pub struct Cluster {
     member: watch::Sender<Option<Member>>,
     book: Book,
     heard: Heard,
+    leads: Leads,
     /// The processes that nodes were met as.
     runs: Mutex<BTreeMap<u32, Run>>,
     /// Names this process.
@@ -137,14 +141,16 @@ impl Cluster {
             let file = identity::path(&place.data);
             format!("{}: {error}", file.display())
         })?;
+        let run = rand::random();
         Ok(Arc::new(Cluster {
             member: watch::Sender::new(stored.member),
             stored: Mutex::new(stored),
             book: Book::of(&place.data),
             place,
             heard: Heard::default(),
+            leads: Leads::new(run),
             runs: Mutex::default(),
-            run: rand::random(),
+            run,
             peers: OnceLock::new(),
             parts: OnceLock::new(),
             sessions: OnceLock::new(),

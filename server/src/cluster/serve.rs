@@ -247,15 +247,22 @@ impl Cluster {
                     listens: self
                         .parts()
                         .is_some_and(|parts| parts.engine.is_listening()),
+                    leads: self.leads.version(),
                 }
+            }
+            Ask::Leads if self.is_fellow(peer) => {
+                let (version, says) = self.leads.own();
+                Told::Leads { version, says }
             }
             Ask::Init => self.init().await,
             Ask::Join { .. } => self.take_in(ask).await,
             Ask::Alter { .. } | Ask::Claim { .. } if self.is_fellow(peer) => self.alter(&ask).await,
             Ask::Barrier { group } if self.is_fellow(peer) => self.barrier(GroupId(group)).await,
-            Ask::Alter { .. } | Ask::Claim { .. } | Ask::Barrier { .. } => Told::Refused {
-                why: "only nodes of the cluster may ask this".into(),
-            },
+            Ask::Leads | Ask::Alter { .. } | Ask::Claim { .. } | Ask::Barrier { .. } => {
+                Told::Refused {
+                    why: "only nodes of the cluster may ask this".into(),
+                }
+            }
         }
     }
 
