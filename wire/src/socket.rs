@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -47,11 +48,28 @@ impl Socket {
     async fn read_into(&self, input: &mut Input) -> io::Result<usize> {
         loop {
             self.tcp.readable().await?;
-            match self.tcp.try_read_buf(input.room()) {
+            match self.read_now(input.room()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
         }
+    }
+
+    /// Reads once. What does not fill the buffer was all there is: the socket then counts as read
+    /// empty, without a second read that says so.
+    fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let mut done = None;
+        // What arrives while this runs makes the socket readable again, whatever it returns.
+        let emptied = self.tcp.try_io(Interest::READABLE, || {
+            let read = self.tcp.try_read_buf(buffer);
+            let emptied = matches!(read, Ok(1..)) && !buffer.spare_capacity_mut().is_empty();
+            done = Some(read);
+            match emptied {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Ok(()),
+            }
+        });
+        done.unwrap_or_else(|| emptied.map(|()| 0))
     }
 }
 
