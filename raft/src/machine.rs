@@ -8,7 +8,7 @@ use futures_util::{Stream, TryStreamExt};
 use journal::{Index, Journal, Kind, Payload, Term};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, SnapshotMeta};
-use storage::{Group, GroupCheckpoint, Groups, PartSource, Verdict};
+use storage::{Entry, Group, GroupCheckpoint, Groups, PartSource, Verdict};
 
 use crate::leadership::Leadership;
 use crate::snapshot::{Data, Staged, meta_of};
@@ -125,7 +125,7 @@ fn apply_command(
             .map_err(io::Error::other)?;
         return Ok(());
     }
-    let large = group.parts_floor().is_some();
+    let large = group.has_open_parts() && has_parts(command)?;
     let mut parts = JournalParts { group, journal };
     let mut apply = || group.apply(term, index, &command.payload, &mut parts);
     // A large entry takes seconds: the other groups of this thread go on elsewhere.
@@ -141,6 +141,11 @@ fn apply_command(
         }
     }
     Ok(())
+}
+
+fn has_parts(command: &Command) -> io::Result<bool> {
+    let header = Entry::decode_header(&command.payload).map_err(io::Error::other)?;
+    Ok(header.parts.is_some())
 }
 
 /// What a checkpoint has kept for Raft.

@@ -660,6 +660,11 @@ impl Group {
         self.parts_kept().into_iter().chain(self.parts_open()).min()
     }
 
+    /// Are there parts whose entry has not come?
+    pub fn has_open_parts(&self) -> bool {
+        !self.log.lock().parts.is_empty()
+    }
+
     /// The first part that the last checkpoint needs.
     pub(crate) fn parts_kept(&self) -> Option<Index> {
         self.parts_kept

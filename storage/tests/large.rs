@@ -136,6 +136,7 @@ fn others_go_on_between_the_parts_and_nobody_sees_them() {
         let thread = scope.spawn(|| node.group.commit(commit));
         wait_paused.recv().expect("paused");
         assert!(parts(&node) >= 8 && node.group.parts_floor().is_some());
+        assert!(node.group.has_open_parts());
         let other = node.put("other", "1");
         assert_eq!(node.group.newest(), Ok(other), "parts alone stop nobody");
         assert_eq!(node.scan(other, Direction::Forward).len(), 2);
@@ -260,6 +261,7 @@ fn a_refused_part_or_a_fallen_leader_ends_the_waiting() {
             node.local.lead(GROUP).expect("leads");
         }
         assert_eq!(node.group.parts_floor(), None, "not any more");
+        assert!(!node.group.has_open_parts());
     }
 }
 
