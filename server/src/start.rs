@@ -31,8 +31,8 @@ use crate::system::{SystemClock, SystemRandom};
 use crate::timed::TimedDisk;
 use crate::views;
 
-/// Threads of Raft's runtime.
-const RAFT_THREADS: usize = 2;
+/// Threads of Raft's runtime, on however many cores.
+const RAFT_THREADS_MAX: usize = 4;
 /// A checkpoint is written when the tables hold this much in memory.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Connections that are kept for superusers, as `superuser_reserved_connections` says.
@@ -323,6 +323,13 @@ impl Node {
     }
 }
 
+/// Raft's tasks are short and wake each other all the time, mostly within one group. On a second
+/// thread they run sooner only where a core has nothing else to do.
+fn raft_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, RAFT_THREADS_MAX)
+}
+
 /// The threads of Raft. Dropped, also where a start fails, they end by themselves: in the runtime
 /// of SQL nobody may wait for them.
 struct RaftRuntime(Option<Runtime>);
@@ -331,7 +338,7 @@ impl RaftRuntime {
     fn start() -> std::io::Result<RaftRuntime> {
         let runtime = Builder::new_multi_thread()
             .thread_name("raft")
-            .worker_threads(RAFT_THREADS)
+            .worker_threads(raft_threads())
             .enable_all()
             .build()?;
         Ok(RaftRuntime(Some(runtime)))
