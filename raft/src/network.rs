@@ -5,22 +5,27 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{BoxStream, unfold};
+use futures_util::{FutureExt, Stream, StreamExt};
 use journal::GroupId;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::time::timeout;
 
 use crate::codec::{Answer, Body, Request};
 use crate::leadership::IN_DOUBT_MAX;
 use crate::snapshot::Data;
 use crate::transport::{Lane, REQUEST_BYTES_MAX, Transport};
 use crate::types::{ReplicaId, Types, node_of};
+use crate::writer::Waiting;
 
 /// How long entries may take. An fsync of the other node may take longer once in a while: then
 /// they are sent again. What is in doubt waits for them, so this is well below
@@ -35,6 +40,9 @@ const _: () = assert!(
 /// How long a vote may take, which includes an fsync.
 const VOTE_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// That entries are committed is told so much later, if more of them are about to come.
+const NEWS_TIME_MAX: Duration = Duration::from_millis(1);
+
 /// What a request may take longer for its length.
 fn time_for(bytes: usize) -> Duration {
     Duration::from_millis((bytes / BYTES_PER_MILLISECOND) as u64)
@@ -42,6 +50,8 @@ fn time_for(bytes: usize) -> Duration {
 
 /// Makes a [`Peer`] for every other replica of a group.
 pub struct Network {
+    /// What the group's writer task has to propose.
+    pub waiting: Arc<Waiting>,
     /// The group.
     pub group: GroupId,
     /// The way to other nodes.
@@ -56,6 +66,7 @@ pub struct Network {
 
 /// Another replica of the group, as a lane of requests to it.
 pub struct Peer {
+    waiting: Arc<Waiting>,
     group: GroupId,
     to: ReplicaId,
     lane: Lane,
@@ -68,6 +79,7 @@ pub struct Peer {
 impl Network {
     fn peer(&self, to: ReplicaId, lane: Lane) -> Peer {
         Peer {
+            waiting: self.waiting.clone(),
             group: self.group,
             to,
             lane,
@@ -143,8 +155,69 @@ impl Peer {
     }
 }
 
+/// What becomes of one request of a stream.
+type Appended = Result<StreamAppendResult<Types>, RPCError<Types>>;
+/// Of all of them.
+type Appends<'a> = BoxStream<'a, Appended>;
+
+impl Peer {
+    /// Sends the next request of a stream. Gives what becomes of it, and whether the stream ends.
+    async fn append_next<S>(
+        &mut self,
+        requests: &mut S,
+        option: RPCOption,
+    ) -> Option<(Appended, bool)>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+    {
+        let mut request = requests.next().await?;
+        let mut ends = false;
+        if request.entries.is_empty() && self.lane == Lane::Data && self.waiting.any() {
+            // It only says that entries are committed, which the next one says, too. Whoever asks
+            // learns of both by the answer to the later one.
+            match timeout(NEWS_TIME_MAX, requests.next()).await {
+                Ok(Some(next)) => request = next,
+                Ok(None) => ends = true,
+                Err(_) => {}
+            }
+        }
+        let before = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(before);
+        match self.append_entries(request, option).await {
+            Ok(answer) => {
+                let in_part =
+                    matches!(&answer, AppendEntriesResponse::PartialSuccess(upto) if *upto != last);
+                let appended = answer.into_stream_result(before, last);
+                ends |= in_part || appended.is_err();
+                Some((Ok(appended), ends))
+            }
+            Err(error) => Some((Err(error), true)),
+        }
+    }
+}
+
 impl RaftNetworkV2<Types> for Peer {
     type SnapshotData = Data;
+
+    /// One request after the other, each with what has come meanwhile.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        requests: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Appends<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        let appends = unfold(Some((self, requests)), move |state| {
+            let option = option.clone();
+            async move {
+                let (peer, mut requests) = state?;
+                let (appended, ends) = peer.append_next(&mut requests, option).await?;
+                Some((appended, (!ends).then_some((peer, requests))))
+            }
+        });
+        ready(Ok(appends.boxed())).boxed()
+    }
 
     async fn append_entries(
         &mut self,
@@ -214,5 +287,109 @@ impl RaftNetworkV2<Types> for Peer {
             closed = cancel => Err(closed.into()),
             sent = sending => Ok(SnapshotResponse::new(sent?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::stream::iter;
+    use journal::{Kind, Payload, Position};
+    use openraft::impls::leader_id_std::LeaderId;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::NodeId;
+    use crate::types::{Command, RaftEntry, Vote, log_id};
+
+    /// Answers as a replica that takes everything.
+    #[derive(Default)]
+    struct Taking(Mutex<Vec<AppendEntriesRequest<Types>>>);
+
+    impl Transport for Taking {
+        fn call(
+            &self,
+            _to: NodeId,
+            _lane: Lane,
+            request: Bytes,
+            _deadline: Duration,
+        ) -> BoxFuture<'static, Result<Bytes, crate::Unreachable>> {
+            let Ok(Request {
+                body: Body::Append(append),
+                ..
+            }) = Request::decode(request)
+            else {
+                panic!("something else was asked");
+            };
+            self.0.lock().push(append);
+            let answer = Answer::Append(AppendEntriesResponse::Success);
+            ready(Ok(answer.encode())).boxed()
+        }
+    }
+
+    fn append(before: u64, entries: &[u64], committed: u64) -> AppendEntriesRequest<Types> {
+        let leader_id = LeaderId {
+            term: 3,
+            voted_for: 1,
+        };
+        let entry = |index: &u64| RaftEntry {
+            log_id: log_id(3, *index),
+            payload: openraft::EntryPayload::Normal(Command {
+                kind: Kind::Entry,
+                position: Position(*index),
+                payload: Payload::of(b"image"),
+            }),
+        };
+        AppendEntriesRequest {
+            vote: Vote {
+                leader_id,
+                committed: true,
+            },
+            prev_log_id: Some(log_id(3, before)),
+            leader_commit: Some(log_id(3, committed)),
+            entries: entries.iter().map(entry).collect(),
+        }
+    }
+
+    /// What a replica is sent of some requests, as (entries, committed), and what it has then.
+    async fn sent(
+        proposals: usize,
+        requests: Vec<AppendEntriesRequest<Types>>,
+    ) -> (Vec<(usize, u64)>, Option<u64>) {
+        let taking = Arc::new(Taking::default());
+        let network = Network {
+            waiting: Arc::new(Waiting::of(proposals)),
+            group: GroupId(7),
+            transport: taking.clone(),
+            sending: Arc::new(Semaphore::new(1)),
+            removed: mpsc::unbounded_channel().0,
+            me: 1,
+        };
+        let mut peer = network.peer(2, Lane::Data);
+        let option = RPCOption::new(Duration::from_secs(1));
+        let appends = peer.stream_append(iter(requests), option).await.unwrap();
+        let appended: Vec<Appended> = appends.collect().await;
+        let last = appended.into_iter().last().unwrap().unwrap().unwrap();
+        let taken = taking.0.lock();
+        let told = taken
+            .iter()
+            .map(|r| (r.entries.len(), r.leader_commit.unwrap().index));
+        (told.collect(), last.map(|id| id.index))
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_told_with_the_entries_that_are_about_to_come() {
+        let news = || append(8, &[], 8);
+        let more = || append(8, &[9, 10], 8);
+        assert_eq!(
+            sent(2, vec![news(), more()]).await,
+            (vec![(2, 8)], Some(10))
+        );
+        // Nothing waits, or what waits does not come: it is told at once, or soon.
+        assert_eq!(
+            sent(0, vec![news(), more()]).await,
+            (vec![(0, 8), (2, 8)], Some(10))
+        );
+        assert_eq!(sent(2, vec![news()]).await, (vec![(0, 8)], Some(8)));
     }
 }

@@ -30,7 +30,7 @@ use crate::status::Checkpoints;
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::upkeep::OnDisk;
-use crate::writer::{self, Inbox};
+use crate::writer::{self, Inbox, Waiting};
 use crate::{Error, Result};
 
 /// A replica that has not led its group by then after it was asked to will not soon.
@@ -410,7 +410,9 @@ impl Node {
             leadership.clone(),
             me,
         )?;
+        let waiting: Arc<Waiting> = Arc::default();
         let network = Network {
+            waiting: waiting.clone(),
             group: id,
             transport: self.transport.clone(),
             sending: self.sending.clone(),
@@ -425,7 +427,7 @@ impl Node {
         let activity = Activity::new(raft.clone());
         let watching = watch_leadership(raft.clone(), me, leadership, activity.clone());
         let watcher = tokio::spawn(watching);
-        let inbox = writer::start(group.clone(), raft.clone(), activity.clone());
+        let inbox = writer::start(group.clone(), raft.clone(), activity.clone(), waiting);
         let member = Arc::new(Member {
             barrier: Barrier::default(),
             raft,
@@ -590,7 +592,7 @@ impl Propose for Way {
     fn propose(&self, group: GroupId, proposal: Proposal) {
         let (what, txid) = (proposal.what, proposal.txid);
         let sent = match self.inboxes.0.read().get(&group) {
-            Some(inbox) => inbox.send(proposal).is_ok(),
+            Some(inbox) => inbox.send(proposal),
             None => false,
         };
         if !sent {
