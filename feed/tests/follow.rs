@@ -16,7 +16,7 @@ use journal::{GroupId, Index, Journal, MemoryDisk, Position};
 use raft::{Alone, Node, NodeId, Options};
 use storage::{
     Change, Changes, Chosen, Commit, Direction, Durable, Event, EventKind, Group, Groups,
-    IndexWrite, ManualClock, MemoryStore, Meta, Outcome, Proposal, Propose, TableStore,
+    IndexWrite, Looked, ManualClock, MemoryStore, Meta, Outcome, Proposal, Propose, TableStore,
 };
 use tokio::runtime::Runtime;
 
@@ -758,4 +758,71 @@ fn the_feed_does_not_pass_over_a_followed_group() {
     };
     let source = node.feed.follow(&request, Chooser::of(CHOSEN));
     assert!(matches!(source.map(|_| ()), Err(Error::Unknown(_))));
+}
+
+/// What is not held, or not as of a position, is told: never does it look empty. A copy may be put in
+/// the place of another one as of the same position, while somebody reads.
+#[test]
+fn what_is_not_here_never_looks_empty() {
+    let node = Running::start();
+    let group = node.make(1);
+    write(&group, TREE, "k", Some("1"));
+    let (reader, chosen) = (Reader::new(), Chooser::of(&[CATALOG]));
+    let mut sink = reader.sink(1);
+    catch_up(&node, &mut sink, &chosen);
+    let copy = reader.group(1);
+    let at = copy.applied();
+    let get = |at: Position| copy.look(TREE, at, |group| group.get(TREE, b"k", at));
+    assert_eq!(get(at).unwrap(), Looked::NotHeld);
+    chosen.set(CHOSEN);
+    catch_up(&node, &mut sink, &chosen);
+    assert_eq!(get(at).unwrap(), Looked::Found(Some(text("1"))));
+    // Below the copy nothing is known.
+    assert_eq!(get(Position(at.0 - 1)).unwrap(), Looked::Later);
+    let over = Arc::new(AtomicUsize::new(0));
+    let reading = {
+        let (copy, over) = (copy.clone(), over.clone());
+        std::thread::spawn(move || {
+            let mut found = 0;
+            while over.load(Ordering::Relaxed) == 0 {
+                match copy
+                    .look(TREE, at, |group| group.get(TREE, b"k", at))
+                    .unwrap()
+                {
+                    Looked::Found(value) => assert_eq!(value, Some(text("1"))),
+                    Looked::NotHeld => {}
+                    Looked::Later => panic!("it was there before"),
+                }
+                found += 1;
+            }
+            found
+        })
+    };
+    for round in 0..200 {
+        chosen.set(if round % 2 == 0 {
+            &[CATALOG, TREE]
+        } else {
+            CHOSEN
+        });
+        catch_up(&node, &mut sink, &chosen);
+    }
+    over.store(1, Ordering::Relaxed);
+    assert!(reading.join().unwrap() > 0);
+    assert_eq!(
+        (copy.applied(), sink.progress().bootstraps > 100),
+        (at, true)
+    );
+    // One that came empty is not known below, though it had rows there.
+    write(&group, LATER, "gone", Some("1"));
+    write(&group, LATER, "gone", None);
+    let mut source = catch_up(&node, &mut sink, &chosen);
+    chosen.set(&[CATALOG, TREE, INDEX, LATER]);
+    assert!(pump(&mut source, &mut sink), "it needs no bootstrap");
+    let gone = |at: Position| copy.look(LATER, at, |group| group.get(LATER, b"gone", at));
+    assert_eq!(gone(copy.applied()).unwrap(), Looked::Found(None));
+    assert_eq!(gone(at).unwrap(), Looked::Later);
+    assert_eq!(get(at).unwrap(), Looked::Found(Some(text("1"))));
+    reader.groups.unfollow(GroupId(1), &NoJournal).unwrap();
+    assert_eq!(get(at).unwrap(), Looked::NotHeld);
+    assert!(copy.has_ended() && !copy.holds(TREE));
 }

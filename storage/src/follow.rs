@@ -11,10 +11,11 @@
 //! 'F' | version u8 = 1 | count u32 | tree u32 *        ascending
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use journal::Position;
 use parking_lot::RwLock;
 
 use crate::meta::Meta;
@@ -78,10 +79,42 @@ pub(crate) fn is_mark(state: &RaftState) -> bool {
 
 /// What a group has if it is followed.
 pub(crate) struct Follower {
-    /// What is held.
-    pub chosen: RwLock<Arc<Chosen>>,
+    /// What is held; another one whenever that changes, so that who reads can tell.
+    pub held: RwLock<Arc<Held>>,
     /// Asks the source to close the group.
     pub ask_close: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What a follower holds; nothing while one copy is put in another's place.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub chosen: Arc<Chosen>,
+    /// Trees that came when they were empty: what they held before that position nobody knows here.
+    since: BTreeMap<u32, Position>,
+}
+
+impl Held {
+    pub fn all(chosen: Chosen) -> Arc<Held> {
+        Arc::new(Held {
+            chosen: Arc::new(chosen),
+            since: BTreeMap::new(),
+        })
+    }
+
+    fn is_behind(&self, tree: u32, at: Position) -> bool {
+        self.since.get(&tree).is_some_and(|since| at < *since)
+    }
+}
+
+/// How a read of a tree has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Looked<T> {
+    /// This was read.
+    Found(T),
+    /// The tree is not held here (any more).
+    NotHeld,
+    /// It is held, but only as of later positions.
+    Later,
 }
 
 impl Entry {
@@ -110,7 +143,7 @@ impl Group {
     /// What a follower holds; `None`: this is a replica, which holds all.
     pub fn chosen(&self) -> Option<Arc<Chosen>> {
         let follower = self.follower.as_ref()?;
-        Some(Arc::clone(&follower.chosen.read()))
+        Some(Arc::clone(&follower.held.read().chosen))
     }
 
     /// Are the rows of this tree here, and as new as what was shown here before? Those of a tree
@@ -119,11 +152,39 @@ impl Group {
     /// copy's place begins empty.
     pub fn holds(&self, tree: u32) -> bool {
         if let Some(follower) = &self.follower
-            && !(self.ready() && follower.chosen.read().has(tree))
+            && !(self.ready() && follower.held.read().chosen.has(tree))
         {
             return false;
         }
-        self.is_shown_since()
+        !self.has_ended() && self.is_shown_since()
+    }
+
+    /// Reads a tree as of a position, if it is held, and was all the time that `read` took: what
+    /// is not here, or only half, must never look as if there were nothing.
+    pub fn look<T>(
+        &self,
+        tree: u32,
+        at: Position,
+        read: impl Fn(&Group) -> Result<T>,
+    ) -> Result<Looked<T>> {
+        loop {
+            let held = self.follower.as_ref().map(|f| Arc::clone(&f.held.read()));
+            match &held {
+                _ if self.has_ended() || !self.is_shown_since() => return Ok(Looked::NotHeld),
+                Some(held) if !held.chosen.has(tree) => return Ok(Looked::NotHeld),
+                Some(held) if held.is_behind(tree, at) => return Ok(Looked::Later),
+                _ => {}
+            }
+            let found = read(self);
+            let now = self.follower.as_ref().map(|f| Arc::clone(&f.held.read()));
+            if held.as_ref().map(Arc::as_ptr) != now.as_ref().map(Arc::as_ptr) || self.has_ended() {
+                continue;
+            }
+            return match found {
+                Err(Error::TooOld { .. }) if held.is_some() => Ok(Looked::Later),
+                found => found.map(Looked::Found),
+            };
+        }
     }
 
     /// A follower holds these trees from now on. It lacks nothing of those that come: they are
@@ -133,7 +194,13 @@ impl Group {
         let mut state = self.lock_log();
         self.check_alive(&state)?;
         state.raft = chosen.encode();
-        *follower.chosen.write() = Arc::new(chosen);
+        let mut held = follower.held.write();
+        let mut since = held.since.clone();
+        since.retain(|tree, _| chosen.has(*tree));
+        let new = chosen.trees().filter(|tree| !held.chosen.has(*tree));
+        since.extend(new.map(|tree| (tree, state.applied.position)));
+        let chosen = Arc::new(chosen);
+        *held = Arc::new(Held { chosen, since });
         Ok(())
     }
 

@@ -229,6 +229,8 @@ pub struct Group {
     pub(crate) follower: Option<Follower>,
     /// Nothing is read before so much is shown; zero once it is.
     since: AtomicPosition,
+    /// It has left this node.
+    gone: AtomicBool,
 }
 
 /// What a group is made of, from the registry.
@@ -291,6 +293,7 @@ impl Group {
             entered: AtomicU64::new(0),
             log: Mutex::new(log),
             chain: AtomicPosition::default(),
+            gone: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             parts_kept: AtomicU64::new(0),
             broken: RwLock::new(meta.broken),
@@ -359,6 +362,11 @@ impl Group {
     /// Is the replay far enough that reads are right?
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// Has it left this node? Nothing that is read of it is right.
+    pub fn has_ended(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
     }
 
     /// The newest placed entry, pending ones included: read-write statements read here. Where

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use journal::{GroupId, Index, Position};
 use parking_lot::{Mutex, RwLock};
 
-use crate::follow::{Follower, is_mark};
+use crate::follow::{Follower, Held, is_mark};
 use crate::group::Parts;
 use crate::ids::TxIds;
 use crate::meta::Meta;
@@ -130,8 +130,8 @@ impl Groups {
             true => Chosen::default(),
             false => Chosen::decode(&last)?,
         };
-        let chosen = RwLock::new(Arc::new(chosen));
-        self.open_as(id, Some(Follower { chosen, ask_close }))
+        let held = RwLock::new(Held::all(chosen));
+        self.open_as(id, Some(Follower { held, ask_close }))
     }
 
     /// The groups of which the last checkpoint has a follower's copy.

@@ -27,7 +27,7 @@ pub use entry::{
     PartsRef, TxId,
 };
 pub use error::{Error, Result};
-pub use follow::{Chosen, check_chosen};
+pub use follow::{Chosen, Looked, check_chosen};
 pub use group::{
     CLOSE_PAUSE_MICROS, Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome,
     PART_BYTES_MAX, Pin, Range, Refused, Sums, TRANSACTION_BYTES_MAX, TxStatus, Verdict, Wait,
@@ -36,7 +36,7 @@ pub use group::{
 pub use groups::Groups;
 #[cfg(feature = "sabotage")]
 pub use journal::sabotage;
-pub use journal::{GroupId, Index, Position, Term};
+pub use journal::{GroupId, Index, Payload, Position, Term};
 pub use local::{Local, LocalRecord};
 pub use locks::{
     LOCKS_MAX, LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy, ROW_LOCKS_MAX,

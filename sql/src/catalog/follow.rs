@@ -65,6 +65,11 @@ impl Catalog {
         tables.filter(move |table| table.group == group && table.kind == TableKind::Table)
     }
 
+    /// Was there a table of this OID that is gone?
+    pub fn was_dropped(&self, id: TableId) -> bool {
+        self.table(id).is_none() && self.trees.values().any(|table| *table == id)
+    }
+
     /// The trees of a group that a node holds if it has no replica of it: what every node has of
     /// every owner; the tables that the roles follow whose own groups have a place on the node;
     /// and those `asked` for there. Of all these only what the role may read.

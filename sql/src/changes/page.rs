@@ -1,6 +1,6 @@
 //! Pages: whole units up to a number of rows, the last row of each transaction marked.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use storage::{GroupId, Groups, Position};
@@ -9,9 +9,9 @@ use super::columns::{FeedRow, LAST_IN_TX};
 use super::filter::Filter;
 use super::rows::{EntryRows, Reading};
 use super::{Log, LogEntry, Units};
-use crate::Result;
 use crate::catalog::Catalog;
 use crate::types::Datum;
+use crate::{Error, Result, state};
 
 /// Rows in order from a position on, unit by unit.
 pub(super) struct Page {
@@ -44,7 +44,7 @@ impl Page {
             groups: Arc::clone(groups),
             filter,
         };
-        let ids: Vec<GroupId> = wanted(&reading).into_iter().collect();
+        let ids = wanted(&reading)?;
         let units = log.read(&ids, after, closed)?;
         Ok(Page {
             reading,
@@ -115,12 +115,27 @@ impl Page {
     }
 }
 
-fn wanted(reading: &Reading) -> BTreeSet<GroupId> {
-    let held = |id: &GroupId| reading.groups.get(*id).is_some();
-    reading
-        .filter
-        .groups(&reading.catalog)
-        .into_iter()
-        .filter(held)
-        .collect()
+/// The groups to read. The feed is read from this node's journal: an owner whose tables are only
+/// followed here is not in it, and must not be passed over.
+fn wanted(reading: &Reading) -> Result<Vec<GroupId>> {
+    let catalog = &reading.catalog;
+    let mut ids = Vec::new();
+    for id in reading.filter.groups(catalog) {
+        let replica = reading.groups.get(id).filter(|held| !held.is_followed());
+        if replica.is_some() {
+            ids.push(id);
+        } else if catalog.tables_in(id).next().is_some() {
+            return Err(not_here(catalog, id));
+        }
+    }
+    Ok(ids)
+}
+
+fn not_here(catalog: &Catalog, group: GroupId) -> Error {
+    let owner = catalog.owner_of_group(group).unwrap_or_default();
+    let owner = catalog.role_name(owner);
+    let message = format!("the changes of owner \"{owner}\" can't be read on this node");
+    Error::new(state::FEATURE_NOT_SUPPORTED, message)
+        .detail("It keeps copies of tables of that owner, and no replica of its log.")
+        .hint("Read them on a node that freehold.replicas names for the owner.")
 }

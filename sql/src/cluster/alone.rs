@@ -7,6 +7,7 @@ use storage::{GroupId, Groups, Position};
 use super::{Answer, Cluster, Done, News, Wish};
 use crate::catalog::{RoleId, TableId};
 use crate::transaction::leader_changed;
+use crate::{Error, state};
 
 /// The number of a node that is alone.
 const NODE: u32 = 1;
@@ -40,9 +41,12 @@ impl Cluster for Alone {
         done(Err(leader_changed()));
     }
 
-    fn want(&self, _role: RoleId, _group: GroupId, _table: TableId, done: Done<()>) {
-        // Everything is held here.
-        done(Ok(()));
+    fn want(&self, _role: RoleId, group: GroupId, _table: TableId, done: Done<()>) {
+        let held = self.0.get(group);
+        done(held.map(drop).ok_or_else(|| {
+            let message = format!("group {group} is not held by this node, and there is no other");
+            Error::new(state::OWNER_UNREACHABLE, message)
+        }));
     }
 
     fn has_listeners(&self) -> bool {

@@ -24,6 +24,13 @@ pub(crate) trait Ground {
     /// The group of an owner, made if there is none yet.
     fn group_for(&mut self, owner: RoleId) -> Done<GroupId>;
 
+    /// Sees to it that the owner has a group, wherever that is led.
+    fn have_group(&mut self, owner: RoleId) -> Done<()>;
+
+    /// Brings another owner's table to this node, if it is one that is to keep what the role
+    /// follows.
+    fn hold(&mut self, role: RoleId, table: &Table) -> Done<()>;
+
     /// Keeps a relation's name from others until the transaction ends.
     fn lock_name(&mut self, group: GroupId, schema: SchemaId, name: &str) -> Done<()>;
 

@@ -8,6 +8,7 @@ mod create_table;
 mod draft;
 mod drop;
 mod expression;
+mod follow;
 mod grant;
 mod index;
 mod misc;
@@ -66,6 +67,7 @@ impl Draft<'_> {
             Ddl::DropRole(names, if_exists) => self.drop_roles(names, *if_exists)?,
             Ddl::Grant(grant) => self.grant(grant)?,
             Ddl::GrantRole(grant) => self.grant_role(grant)?,
+            Ddl::Follow(follow) => self.follow(follow)?,
             Ddl::Comment(comment) => self.comment(comment)?,
             Ddl::AlterOwner(kind, name, owner) => self.alter_owner(*kind, name, owner)?,
             Ddl::Rename(kind, name, new, if_exists) => self.rename(*kind, name, new, *if_exists)?,
@@ -159,6 +161,8 @@ fn tag(ddl: &Ddl) -> &'static str {
         Ddl::GrantRole(grant) if grant.revoke => "REVOKE ROLE",
         Ddl::Grant(_) => "GRANT",
         Ddl::GrantRole(_) => "GRANT ROLE",
+        Ddl::Follow(follow) if follow.ends => "UNFOLLOW",
+        Ddl::Follow(_) => "FOLLOW",
         Ddl::Comment(_) => "COMMENT",
         Ddl::AlterOwner(kind, ..) | Ddl::Rename(kind, ..) | Ddl::SetSchema(kind, ..) => {
             match kind {

@@ -318,6 +318,7 @@ impl Draft<'_> {
                 Object::Membership(membership),
             ));
         }
+        self.forget_follows(id);
         self.change(Change::drop(GroupId::DIRECTORY, Object::Role(role)));
         Ok(())
     }

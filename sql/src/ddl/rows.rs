@@ -531,6 +531,9 @@ pub(super) fn fill(
     let table = table_of(catalog, id)?;
     let statement = ast::Statement::Query(Box::new(query.clone()));
     let planned = plan::plan(&statement, catalog, bind)?;
+    for used in &planned.tables {
+        cx.transaction.bring(cx.role, used.group, used.tree)?;
+    }
     let mut source = crate::exec::open(&planned, Arc::from([]), cx)?;
     let mut writer = TableWriter::new(plan::writer(catalog, table.id)?);
     let given = vec![true; table.columns.len()];

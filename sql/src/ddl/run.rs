@@ -178,6 +178,19 @@ impl Ground for Outside<'_, '_, '_> {
         self.cx.transaction.owner_group(owner)
     }
 
+    fn have_group(&mut self, owner: RoleId) -> Done<()> {
+        self.cx.transaction.engine().have_group(owner).map(drop)
+    }
+
+    fn hold(&mut self, role: RoleId, table: &Table) -> Done<()> {
+        let transaction = &self.cx.transaction;
+        let node = transaction.engine().cluster().node();
+        match transaction.catalog().places(role, node) {
+            true => transaction.bring(role, table.group, table.tree),
+            false => Ok(()),
+        }
+    }
+
     fn lock_name(&mut self, group: GroupId, schema: SchemaId, name: &str) -> Done<()> {
         let mut key = schema.0.to_be_bytes().to_vec();
         key.extend_from_slice(name.as_bytes());

@@ -276,24 +276,11 @@ pub(super) fn skip(
 /// What PostgreSQL (or a later Freehold) has and this version has not; anything else is a syntax
 /// error.
 pub(super) fn unsupported(words: &mut Words<'_>) -> Result<Statement> {
-    let table: [(&str, &'static str, Option<&'static str>); 12] = [
+    let table: [(&str, &'static str, Option<&'static str>); 10] = [
         (
             "DO",
             "DO",
             Some("Freehold has no procedural language yet; send the statements."),
-        ),
-        (
-            "FOLLOW",
-            "FOLLOW",
-            Some(
-                "This version has one node, where every granted table can be read in place; local \
-                 replicas of other owners' tables come with clusters.",
-            ),
-        ),
-        (
-            "UNFOLLOW",
-            "UNFOLLOW",
-            Some("This version has no followed tables."),
         ),
         (
             "ERASE",

@@ -1,10 +1,13 @@
-//! GRANT and REVOKE: of privileges, on patterns too, and of roles.
+//! GRANT and REVOKE: of privileges, on patterns too, and of roles. FOLLOW and UNFOLLOW.
 
 use sqlparser::tokenizer::Token;
 
 use super::words::Words;
-use super::{Ddl, Grant, GrantObjects, GrantRole, ObjectKind, PrivilegeName, RoleName, Statement};
-use crate::{Error, Result, state};
+use super::{
+    Ddl, Follow, FollowName, Grant, GrantObjects, GrantRole, ObjectKind, PrivilegeName, RoleName,
+    Statement,
+};
+use crate::{Error, Result, SqlState, state};
 
 /// The privileges that exist, READ among them (SELECT + follow + feed).
 const PRIVILEGES: [&str; 14] = [
@@ -60,6 +63,21 @@ pub(super) fn grant(words: &mut Words<'_>) -> Result<Statement> {
         granted_by,
         cascade,
     }))))
+}
+
+/// FOLLOW and UNFOLLOW: tables and patterns.
+pub(super) fn follow(words: &mut Words<'_>) -> Result<Statement> {
+    let ends = words.eat("UNFOLLOW");
+    if !ends {
+        words.need("FOLLOW")?;
+    }
+    let what = words.list(|words| {
+        Ok(match pattern(words, state::FEATURE_NOT_SUPPORTED)? {
+            Some(text) => FollowName::Pattern(text),
+            None => FollowName::Table(words.object()?),
+        })
+    })?;
+    Ok(Statement::Ddl(Box::new(Ddl::Follow(Follow { ends, what }))))
 }
 
 /// A privilege or a role with an optional list of columns.
@@ -232,7 +250,7 @@ fn tables(words: &mut Words<'_>) -> Result<GrantObjects> {
     let mut names = Vec::new();
     let mut patterns = Vec::new();
     loop {
-        match pattern(words)? {
+        match pattern(words, state::INVALID_GRANT_OPERATION)? {
             Some(text) => patterns.push(text),
             None => names.push(words.object()?),
         }
@@ -251,7 +269,7 @@ fn tables(words: &mut Words<'_>) -> Result<GrantObjects> {
 }
 
 /// `order_*`, `public.order_*`, `*_v1`: words and stars without space between them.
-fn pattern(words: &mut Words<'_>) -> Result<Option<String>> {
+fn pattern(words: &mut Words<'_>, elsewhere: SqlState) -> Result<Option<String>> {
     let start = words.index();
     let rest = words.tokens().get(start..).unwrap_or_default();
     let mut solid = rest
@@ -284,11 +302,10 @@ fn pattern(words: &mut Words<'_>) -> Result<Option<String>> {
         None => text.as_str(),
         Some(("public", name)) => name,
         Some((schema, _)) => {
-            return Err(Error::new(
-                state::INVALID_GRANT_OPERATION,
-                "patterns cover tables in schema \"public\" only",
-            )
-            .detail(format!("The pattern names schema \"{schema}\".")));
+            return Err(
+                Error::new(elsewhere, "patterns cover tables in schema \"public\" only")
+                    .detail(format!("The pattern names schema \"{schema}\".")),
+            );
         }
     };
     Ok(Some(name.to_owned()))

@@ -129,6 +129,7 @@ fn statement(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
         "LISTEN" | "UNLISTEN" | "NOTIFY" | "LOCK" | "VACUUM" | "ANALYZE" | "ANALYSE"
         | "CHECKPOINT" | "WAIT" => control::command(words),
         "GRANT" | "REVOKE" => grant::grant(words),
+        "FOLLOW" | "UNFOLLOW" => grant::follow(words),
         "CREATE" => object::create(words),
         "ALTER" => object::alter(words),
         "DROP" => object::drop(words),

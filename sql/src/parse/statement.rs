@@ -78,6 +78,8 @@ pub enum Ddl {
     Grant(Grant),
     /// GRANT and REVOKE of membership.
     GrantRole(GrantRole),
+    /// FOLLOW and UNFOLLOW.
+    Follow(Follow),
     /// COMMENT ON.
     Comment(Comment),
     /// ALTER ... OWNER TO, for what sqlparser can't (tables go through `AlterTable`).
@@ -129,6 +131,24 @@ pub enum ObjectKind {
     Policy,
     Collation,
     Tablespace,
+}
+
+/// FOLLOW and UNFOLLOW.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// UNFOLLOW.
+    pub ends: bool,
+    /// What.
+    pub what: Vec<FollowName>,
+}
+
+/// What FOLLOW names.
+#[derive(Clone, Debug)]
+pub enum FollowName {
+    /// A table.
+    Table(ast::ObjectName),
+    /// Tables in `public`.
+    Pattern(String),
 }
 
 /// A role as GRANT and OWNER TO name it.

@@ -312,10 +312,16 @@ fn small_commands() {
         one("do $$ begin end $$"),
         Statement::Unsupported("DO", _)
     ));
-    assert!(matches!(
-        one("follow order_*"),
-        Statement::Unsupported("FOLLOW", _)
-    ));
+    assert!(
+        matches!(ddl("follow public.order_*, a, \"B\".c"), Ddl::Follow(f)
+        if !f.ends && f.what.len() == 3 && matches!(&f.what[0], FollowName::Pattern(p) if p == "order_*"))
+    );
+    assert!(matches!(ddl("unfollow *"), Ddl::Follow(f) if f.ends));
+    for wrong in ["follow", "follow order_* to a", "unfollow a b", "follow a,"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+    let elsewhere = parse("follow private.order_*").expect_err("not in public");
+    assert_eq!(elsewhere.state().as_str(), "0A000");
     assert!(matches!(
         one("create publication p for all tables"),
         Statement::Unsupported(..)

@@ -37,10 +37,9 @@ pub(super) fn call(
     arguments: &[Datum],
 ) -> Result<Datum> {
     let bytes = |group, number| {
-        cx.engine
-            .groups()
-            .store()
-            .disk_bytes(TreeId { group, number })
+        let groups = cx.engine.groups();
+        let held = groups.get(group).is_some_and(|held| held.holds(number));
+        held.then(|| groups.store().disk_bytes(TreeId { group, number }))
     };
     let answer = system::call(&system_cx(cx), resolved.function, arguments, &bytes)?;
     answer.ok_or_else(|| unknown(resolved))

@@ -18,7 +18,7 @@ use crate::cluster::{Reader, Writer};
 use crate::engine::Engine;
 use crate::plan::OutputColumn;
 use crate::settings::{self, Values};
-use crate::transaction::Isolation;
+use crate::transaction::{Isolation, readable};
 use crate::types::Type;
 use crate::{Error, Result, state};
 
@@ -324,7 +324,7 @@ impl Session {
         }
         for id in &self.read {
             if let Some(group) = self.engine.groups().get(*id) {
-                seen.add(*id, group.applied());
+                seen.add(*id, readable(self.engine.groups(), &group));
             }
         }
         seen

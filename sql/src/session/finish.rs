@@ -12,7 +12,7 @@ use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
 use crate::cluster::News;
 use crate::meter::Ended;
-use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait};
+use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
 use crate::{Error, Result, state};
 
 /// Positions that an answer waits for.
@@ -387,14 +387,21 @@ impl Session {
             .iter()
             .chain(self.seen.iter())
             .find(|(group, position)| {
-                self.engine
-                    .groups()
-                    .get(*group)
-                    .is_some_and(|g| g.applied() < *position)
+                let groups = self.engine.groups();
+                let held = groups.get(*group);
+                held.is_some_and(|held| readable(groups, &held) < *position)
             });
         if behind.is_none() {
             self.await_token = false;
         }
-        behind.map(|(group, position)| Wait::Position(group, position))
+        behind.map(|(group, position)| self.until_readable(group, position))
+    }
+
+    /// The wait for a position to be readable here.
+    pub(super) fn until_readable(&self, group: GroupId, position: Position) -> Wait {
+        match self.engine.groups().get(group) {
+            Some(held) if held.is_followed() => Wait::Feed(None),
+            _ => Wait::Position(group, position),
+        }
     }
 }

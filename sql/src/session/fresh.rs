@@ -2,10 +2,11 @@
 //! too, the group's leader proves that it still is ([`crate::transaction`]'s barriers). What is led
 //! elsewhere is read as this node has it; a session's own group is not, the session goes there.
 
-use storage::GroupId;
+use storage::{GroupId, Position};
 
 use super::Session;
 use crate::transaction::{Proven, Stop, Wait};
+use crate::{Error, state};
 
 impl Session {
     /// The snapshot that was just taken is new enough, or will be proven when the transaction ends.
@@ -19,7 +20,19 @@ impl Session {
             return Ok(());
         };
         let only_reads = tx.only_reads(writes);
-        if self.engine.cluster().is_alone() || (only_reads && self.effective.read_local) {
+        if self.engine.cluster().is_alone() {
+            return Ok(());
+        }
+        if let Err(stop) = self.bound_staleness(groups) {
+            if let Some(tx) = self.transaction.as_mut() {
+                tx.take_back_snapshot();
+            }
+            return Err(stop);
+        }
+        let Some(tx) = self.transaction.as_mut() else {
+            return Ok(());
+        };
+        if only_reads && self.effective.read_local {
             return Ok(());
         }
         let unsure = tx.unsure();
@@ -52,9 +65,54 @@ impl Session {
         proven
     }
 
+    /// `freehold.max_staleness`: what this node has of the groups that others lead is from within
+    /// that time, or is proven to be the newest that there is.
+    ///
+    /// # Errors
+    /// `Wait` while it is being proven; OW002 if it can't be.
+    fn bound_staleness(&mut self, groups: &[GroupId]) -> Result<(), Stop> {
+        let max = self.effective.max_staleness;
+        let Some(tx) = self.transaction.as_ref().filter(|_| max > 0) else {
+            return Ok(());
+        };
+        let now = self.engine.clock().unix_micros();
+        let mut wait = None;
+        for (group, _) in tx.unsure().into_iter().filter(|(_, term)| term.is_none()) {
+            let at = tx.snapshot().position(group).unwrap_or_default();
+            if !groups.contains(&group) || at.unix_micros().saturating_add(max) >= now {
+                continue;
+            }
+            match self.turn.barriers.of(&self.engine, group) {
+                Proven::From(position) if at < position => {
+                    wait.get_or_insert(self.until_readable(group, position));
+                }
+                Proven::From(_) => {}
+                Proven::Later(signal) => wait = Some(Wait::Signal(signal)),
+                Proven::Not => return Err(self.too_stale(group, at, now).into()),
+            }
+        }
+        wait.map_or(Ok(()), |wait| Err(Stop::Wait(wait)))
+    }
+
+    fn too_stale(&self, group: GroupId, at: Position, now: u64) -> Error {
+        let (catalog, role) = (self.engine.catalog(), self.user.current);
+        let owner = catalog.owner_of_group(group);
+        let whose = match owner.filter(|_| catalog.reads_group(role, group)) {
+            Some(owner) => format!("the tables of owner \"{}\"", catalog.role_name(owner)),
+            None => "the tables of another owner".to_owned(),
+        };
+        let age = now.saturating_sub(at.unix_micros()) / 1_000;
+        let message = format!("{whose} may be staler here than freehold.max_staleness allows");
+        Error::new(state::STALER_THAN_MAX_STALENESS, message)
+            .detail(format!(
+                "What this node shows of them is {age} ms old, and their owner's leader can't be asked."
+            ))
+            .hint("Raise freehold.max_staleness, or try again when the owner can be reached.")
+    }
+
     /// May the session go where its own group is led? Not if it has come here for another one, or
     /// would lose something.
-    fn goes_home(&self, home: GroupId) -> bool {
+    pub(super) fn goes_home(&self, home: GroupId) -> bool {
         self.turn.came_for.is_none_or(|group| group == home) && self.may_leave()
     }
 

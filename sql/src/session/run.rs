@@ -237,7 +237,7 @@ impl Session {
 
     /// Locks the tables that a plan uses, then takes the snapshot that belongs to the catalog.
     pub(super) fn lock_and_read(&mut self, planned: &Planned) -> std::result::Result<(), Stop> {
-        let autocommit = !self.block;
+        let (autocommit, role) = (!self.block, self.user.current);
         let tx = self
             .transaction
             .as_mut()
@@ -257,6 +257,14 @@ impl Session {
             if !bare && leads {
                 tx.lock_table(table.group, table.tree, table.mode, Policy::Wait)?;
             }
+            if !leads && let Err(wait) = tx.bring(role, table.group, table.tree) {
+                // Own tables are not brought: the session goes where they are.
+                let own = self.engine.catalog().group_of(role) == Some(table.group);
+                return Err(match own && self.goes_home(table.group) {
+                    true => Stop::Wait(Wait::Leader(table.group)),
+                    false => wait,
+                });
+            }
         }
         let writes = planned.writes.or_else(|| match planned.locks_rows {
             true => groups.first().copied(),
@@ -264,6 +272,11 @@ impl Session {
         });
         let fresh = !tx.keeps_snapshot();
         tx.begin_statement(&groups, writes)?;
+        if !fresh {
+            for table in &planned.tables {
+                tx.check_unchanged(table.group, table.table)?;
+            }
+        }
         if fresh {
             self.prove_snapshot(&groups, writes)?;
         }

@@ -493,7 +493,8 @@ pub(super) fn position(
             called: true,
         });
     }
-    let row = group.get(TREE_SEQUENCES, &key(table.id.0), group.applied())?;
+    let at = crate::transaction::readable(cx.engine.groups(), &group);
+    let row = group.get(TREE_SEQUENCES, &key(table.id.0), at)?;
     Ok(row
         .as_deref()
         .and_then(Position::decode)

@@ -2,7 +2,9 @@
 //! commit is known when it is open nowhere and every group in which it could is proven to be led by
 //! another node than its own: entries of an older term come no more then.
 
-use storage::{Groups, TxId, TxStatus};
+use std::sync::Arc;
+
+use storage::{Group, Groups, TxId, TxStatus};
 
 use super::environment::{Need, Surroundings};
 use crate::engine::Led;
@@ -64,7 +66,14 @@ impl Surroundings<'_> {
         if cluster.is_alone() {
             return Ok(Looked::Status("aborted"));
         }
-        for group in self.engine.groups().all() {
+        let (followed, replicas): (Vec<_>, Vec<_>) = {
+            let all = self.engine.groups().all().into_iter();
+            all.partition(|group| group.is_followed())
+        };
+        if let Some(looked) = self.may_be_in(&followed) {
+            return Ok(looked);
+        }
+        for group in &replicas {
             match self.engine.led(group.id()) {
                 // Its sessions know whether it is open.
                 Led::At(node) if Groups::is_of_node(id, u64::from(node)) => {
@@ -74,7 +83,7 @@ impl Surroundings<'_> {
                 Led::Nowhere => return Ok(Looked::Status("in progress")),
             }
         }
-        for group in self.engine.groups().all() {
+        for group in &replicas {
             if group.is_sole() && group.term().is_some() {
                 continue;
             }
@@ -87,5 +96,23 @@ impl Surroundings<'_> {
         }
         // All that was ever acknowledged is applied here now.
         Ok(Looked::Status(self.outcome(id)?.unwrap_or("aborted")))
+    }
+
+    /// Copies of other owners' tables don't tell the outcome of transactions. One of the role's own
+    /// group is asked for where that is led; if it acts for more owners than this node has
+    /// replicas of, it is not known here.
+    fn may_be_in(&self, followed: &[Arc<Group>]) -> Option<Looked> {
+        let own = self.catalog.group_of(self.user.current);
+        let mut looked = None;
+        for id in followed.iter().map(|group| group.id()) {
+            let owner = self.catalog.owner_of_group(id);
+            if own == Some(id) {
+                return Some(Looked::Later(Wait::Leader(id)));
+            }
+            if owner.is_none_or(|owner| self.catalog.has_role(self.user.current, owner)) {
+                looked = Some(Looked::Status("in progress"));
+            }
+        }
+        looked
     }
 }

@@ -87,7 +87,7 @@ impl Waiting {
             Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
             Wait::Signal(signal) | Wait::Wish(signal) => (What::Signal(signal), None),
             // Looked for before ([`super::Session::meet`]).
-            Wait::Again | Wait::Leader(_) => (What::Now, None),
+            Wait::Again | Wait::Leader(_) | Wait::Table { .. } => (What::Now, None),
             Wait::Group(group) => match engine.group_signal(group) {
                 Some(signal) => (What::Signal(signal), None),
                 None => (What::Now, None),

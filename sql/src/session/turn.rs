@@ -3,7 +3,7 @@
 //! node then ends with [`Step::Elsewhere`].
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use storage::{GroupId, Outcome};
 
@@ -11,6 +11,7 @@ use super::prepared::Prepared;
 use super::signal::Signal;
 use super::step::Waiting;
 use super::{Portal, Session, Status, User};
+use crate::catalog::{RoleId, TableId};
 use crate::engine::Led;
 use crate::settings::Values;
 use crate::transaction::{Barriers, Stop, Wait, leader_changed};
@@ -45,12 +46,22 @@ pub(super) struct Turn {
     leaderless: Option<u64>,
     /// What the directory's leader was asked for last.
     wish: Option<Signal>,
+    /// Tables of other owners that its statement has asked for.
+    wanted: Vec<Wanted>,
+}
+
+/// A table that was asked for.
+struct Wanted {
+    table: (GroupId, TableId),
+    over: Signal,
+    came: Arc<OnceLock<Result<()>>>,
 }
 
 impl Turn {
     /// Another statement begins.
     pub fn begin_statement(&mut self) {
         (self.leaderless, self.wish) = (None, None);
+        self.wanted.clear();
         self.unproven = false;
         self.barriers.clear();
     }
@@ -134,8 +145,42 @@ impl Session {
                     false => Ok(Met::Wait(Wait::Wish(signal))),
                 }
             }
+            Wait::Table { role, group, table } => self.have(role, (group, table), now),
             wait => Ok(Met::Wait(wait)),
         }
+    }
+
+    /// Asks for a table, or looks what has become of that.
+    ///
+    /// # Errors
+    /// OW003 if it can't be had.
+    fn have(&mut self, role: RoleId, table: (GroupId, TableId), now: u64) -> Result<Met> {
+        let wanted = &mut self.turn.wanted;
+        if let Some(at) = wanted.iter().position(|wanted| wanted.table == table) {
+            return match wanted[at].came.get().cloned() {
+                None => Ok(Met::Wait(Wait::Signal(wanted[at].over.clone()))),
+                Some(Err(error)) => Err(error),
+                // It has gone again, or is just being replaced by a newer copy.
+                Some(Ok(())) => {
+                    wanted.swap_remove(at);
+                    Ok(Met::Wait(Wait::Until(now + LOOK_PAUSE)))
+                }
+            };
+        }
+        let (over, came) = (Signal::default(), Arc::new(OnceLock::new()));
+        wanted.push(Wanted {
+            table,
+            over: over.clone(),
+            came: Arc::clone(&came),
+        });
+        let told = over.clone();
+        let done = move |result| {
+            let _ = came.set(result);
+            told.set();
+        };
+        let cluster = Arc::clone(self.engine.cluster());
+        cluster.want(role, table.0, table.1, Box::new(done));
+        Ok(Met::Wait(Wait::Signal(over)))
     }
 
     fn pause(&mut self, group: GroupId, now: u64) -> Result<Met> {

@@ -10,7 +10,7 @@ use super::{Output, Session};
 use crate::exec::{ExecCx, Operator, Row};
 use crate::parse::{Ddl, Explain, LockTables, Statement, Vacuum, WaitForLsn, fold_name};
 use crate::plan::OutputColumn;
-use crate::transaction::{Policy, Stop, Wait};
+use crate::transaction::{Policy, Stop, Wait, readable};
 use crate::types::{Datum, Type};
 use crate::{Error, Result, state};
 
@@ -348,12 +348,9 @@ impl Session {
             .map(|ms| job.begun.saturating_add(ms * 1_000));
         let now = self.engine.clock().unix_micros();
         let (catalog, role) = (self.engine.catalog(), self.user.current);
-        let behind = self
-            .engine
-            .groups()
-            .all()
-            .into_iter()
-            .find(|g| g.applied() < position && catalog.reads_group(role, g.id()));
+        let behind = self.engine.groups().all().into_iter().find(|g| {
+            readable(self.engine.groups(), g) < position && catalog.reads_group(role, g.id())
+        });
         let status = match behind {
             None => "success",
             Some(_) if deadline.is_some_and(|d| now >= d) => {
@@ -374,7 +371,7 @@ impl Session {
                         Some(_) => group.close(),
                         None => group.close_wanted(),
                     }
-                    if group.applied() < position {
+                    if readable(self.engine.groups(), &group) < position {
                         let until = deadline.unwrap_or(u64::MAX).min(now + 100_000);
                         return Err(Stop::Wait(Wait::Feed(Some(until))));
                     }

@@ -256,6 +256,8 @@ pub struct Effective {
     pub application_name: String,
     /// `freehold.read`: what this node has is new enough.
     pub read_local: bool,
+    /// `freehold.max_staleness` in microseconds, 0 = any.
+    pub max_staleness: u64,
     /// `freehold.trace`.
     pub trace: String,
     /// `log_min_duration_statement` in microseconds, `None` = off.
@@ -308,6 +310,7 @@ impl Effective {
             deferrable: text("default_transaction_deferrable") == "on",
             application_name: text("application_name").to_owned(),
             read_local: text("freehold.read") == "local",
+            max_staleness: millis("freehold.max_staleness"),
             trace: text("freehold.trace").to_owned(),
             log_min_duration: text("log_min_duration_statement")
                 .parse::<i64>()

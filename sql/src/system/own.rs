@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use super::cell::{row, texts};
 use super::{SystemColumn, SystemCx, SystemRelation, SystemRows};
 use crate::Result;
-use crate::catalog::{Privilege, Privileges, RoleId};
+use crate::catalog::{Followed, Privilege, Privileges, RoleId, Table};
 use crate::types::Type;
 use crate::types::kind::oid;
 
@@ -67,7 +67,66 @@ impl SystemRelation for PatternGrants {
     }
 }
 
+/// `freehold.follows`: what the role follows, and what roles that it acts for do.
+struct Follows;
+
+static FOLLOW_COLUMNS: LazyLock<[SystemColumn; 3]> = LazyLock::new(|| {
+    let column = |name, ty| SystemColumn {
+        name,
+        ty,
+        not_null: true,
+    };
+    [
+        column("role", Type::NAME),
+        column("what", Type::TEXT),
+        column(
+            "tables",
+            Type::TEXT.array_of().unwrap_or(Type::new(oid::TEXT)),
+        ),
+    ]
+});
+
+impl SystemRelation for Follows {
+    fn name(&self) -> (&str, &str) {
+        ("freehold", "follows")
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        &*FOLLOW_COLUMNS
+    }
+
+    fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
+        let catalog = cx.catalog;
+        let mut rows = Vec::new();
+        for follow in catalog.follows().filter(|f| cx.acts_for(f.role)) {
+            let shown = |table: &Table| {
+                let schema = catalog.schema_name(table.schema);
+                format!("{schema}.{}", table.name)
+            };
+            let meant = catalog.tables().filter(|table| follow.covers(table));
+            let tables: Vec<_> = meant
+                .filter(|table| catalog.reads_table(follow.role, table))
+                .map(|table| shown(table))
+                .collect();
+            let what = match &follow.what {
+                Followed::Pattern(pattern) => format!("public.{pattern}"),
+                // What may not be read any more, or is gone, does not exist for the role.
+                Followed::Table(_) => match tables.first() {
+                    Some(name) => name.clone(),
+                    None => continue,
+                },
+            };
+            rows.push(row![
+                catalog.role_name(follow.role),
+                what.as_str(),
+                texts(tables),
+            ]);
+        }
+        Ok(Box::new(rows.into_iter().map(Ok)))
+    }
+}
+
 /// All of them.
 pub(super) fn relations() -> Vec<Arc<dyn SystemRelation>> {
-    vec![Arc::new(PatternGrants)]
+    vec![Arc::new(PatternGrants), Arc::new(Follows)]
 }

@@ -16,8 +16,8 @@ use crate::types::kind::format_type;
 use crate::types::{Datum, Names, RegKind, Type};
 use crate::{Error, Result, state};
 
-/// Bytes of a tree on disk.
-pub type TreeBytes<'a> = &'a dyn Fn(GroupId, u32) -> u64;
+/// Bytes of a tree on disk; `None`: it is not held here.
+pub type TreeBytes<'a> = &'a dyn Fn(GroupId, u32) -> Option<u64>;
 
 fn text(value: Option<impl AsRef<str>>) -> Datum {
     value.map_or(Datum::Null, Datum::text)
@@ -588,16 +588,18 @@ fn sizes(
     arguments: &[Datum],
     bytes: TreeBytes<'_>,
 ) -> Result<Option<Datum>> {
-    let all = |table: &Table| -> (u64, u64) {
+    // Of rows and indexes.
+    let all = |table: &Table| -> Option<(u64, u64)> {
         if table.kind != TableKind::Table {
-            return (0, 0);
+            return Some((0, 0));
         }
-        let rows = bytes(table.group, table.tree);
+        let rows = bytes(table.group, table.tree)?;
         let secondary = table
             .indexes
             .iter()
             .filter(|i| i.tree != table.tree && i.tree != 0);
-        (rows, secondary.map(|i| bytes(table.group, i.tree)).sum())
+        let secondary = secondary.map(|i| bytes(table.group, i.tree));
+        Some((rows, secondary.sum::<Option<u64>>()?))
     };
     let id = oid(arguments, 0);
     let relation = || cx.catalog.relation(id).filter(|r| cx.sees(r.table()));
@@ -606,26 +608,23 @@ fn sizes(
             .catalog
             .tables()
             .filter(|t| cx.sees(t))
-            .map(|t| all(t).0 + all(t).1)
-            .sum(),
-        "pg_relation_size" => match relation() {
-            Some(Relation::Table(table)) => all(&table).0,
-            Some(Relation::Index(table, at)) => bytes(table.group, table.indexes[at].tree),
-            None => return Ok(Some(Datum::Null)),
-        },
-        "pg_table_size" => match relation() {
-            Some(r) => all(r.table()).0,
-            None => return Ok(Some(Datum::Null)),
-        },
-        "pg_indexes_size" => match relation() {
-            Some(r) => all(r.table()).1,
-            None => return Ok(Some(Datum::Null)),
-        },
-        "pg_total_relation_size" => match relation() {
-            Some(r) => all(r.table()).0 + all(r.table()).1,
-            None => return Ok(Some(Datum::Null)),
-        },
+            .filter_map(|t| all(t))
+            .map(|(rows, indexes)| rows + indexes)
+            .sum::<u64>()
+            .into(),
+        "pg_relation_size" => relation().and_then(|relation| match relation {
+            Relation::Table(table) => Some(all(&table)?.0),
+            Relation::Index(table, at) => bytes(table.group, table.indexes[at].tree),
+        }),
+        "pg_table_size" => relation().and_then(|r| Some(all(r.table())?.0)),
+        "pg_indexes_size" => relation().and_then(|r| Some(all(r.table())?.1)),
+        "pg_total_relation_size" => relation()
+            .and_then(|r| all(r.table()))
+            .map(|(rows, indexes)| rows + indexes),
         _ => return Ok(None),
     };
-    Ok(Some(Datum::Int8(i64::try_from(total).unwrap_or(i64::MAX))))
+    Ok(Some(match total {
+        Some(total) => Datum::Int8(i64::try_from(total).unwrap_or(i64::MAX)),
+        None => Datum::Null,
+    }))
 }

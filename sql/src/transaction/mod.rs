@@ -5,6 +5,7 @@
 //! before it ends; nothing here blocks a thread, reads a clock or draws a random number.
 
 mod commit;
+mod held;
 mod locks;
 mod modes;
 mod proof;
@@ -26,6 +27,7 @@ pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub(crate) use proof::{Barriers, Proven};
 pub use side::{Allocations, Granted};
 pub use snapshot::Snapshot;
+pub(crate) use snapshot::readable;
 pub use stop::{Stop, Wait};
 use storage::{Direction, Group, GroupId, Position, Term, TxId};
 pub use storage::{EventKind, IndexWrite};
@@ -279,6 +281,7 @@ impl Transaction {
             return Ok(());
         }
         let engine = Arc::clone(&self.engine);
+        let named = groups;
         let all;
         let groups = if self.isolation.keeps_snapshot() {
             all = engine
@@ -303,12 +306,15 @@ impl Transaction {
             None => Snapshot::applied(engine.groups(), groups)?,
         };
         self.snapshot = snapshot;
-        if !Arc::ptr_eq(&self.base_catalog, &engine.catalog()) {
+        let begins = match Arc::ptr_eq(&self.base_catalog, &engine.catalog()) {
+            true => self.await_catalog(named),
+            false => Err(Stop::again()),
+        };
+        if begins.is_err() {
             // The same statement begins once more.
-            self.statements -= 1;
-            return Err(Stop::again());
+            self.take_back_snapshot();
         }
-        Ok(())
+        begins
     }
 
     /// Moves the snapshot to one position of all groups, and answers it: everything at or below
@@ -378,8 +384,7 @@ impl Transaction {
         if self.validates(group) {
             self.reads.key(tree, key);
         }
-        let (group, position) = at;
-        Ok(group.get(tree, key, position)?)
+        self.look(&at, tree, |group| group.get(tree, key, at.1))
     }
 
     /// The keys of a range, as of now: writes made later by the same statement are not in it.
@@ -390,7 +395,7 @@ impl Transaction {
         range: Range,
         direction: Direction,
     ) -> Result<RowScan, Stop> {
-        let (held, position) = self.read_at(group)?;
+        let at = self.read_at(group)?;
         if self.validates(group) {
             self.reads.range(tree, &range);
         }
@@ -398,14 +403,16 @@ impl Transaction {
         if self.writing == Some(group) && self.writes.touches(tree) {
             own = Some(self.writes.range(tree, &range, direction)?);
         }
-        let base = held.scan(tree, range, position, direction)?;
+        let open = |held: &Group| held.scan(tree, range.clone(), at.1, direction);
+        let base = self.look(&at, tree, open)?;
         Ok(scan::merged(base, own, direction))
     }
 
     /// Notes what a read of the group means for the end of the transaction.
     fn read_at(&mut self, id: GroupId) -> Result<(Arc<Group>, Position), Stop> {
         let engine = Arc::clone(&self.engine);
-        let at = self.snapshot.ensure(engine.groups(), id)?;
+        let kept = self.isolation.keeps_snapshot();
+        let at = self.snapshot.ensure(engine.groups(), id, kept)?;
         let (group, position) = (Arc::clone(&at.group), at.pin.position());
         if at.pending {
             let hold = self.hold.entry(id).or_insert(position);
@@ -437,6 +444,9 @@ impl Transaction {
             return Ok(own);
         }
         let (held, snapshot) = self.read_at(group)?;
+        if held.is_followed() {
+            return self.get(group, tree, key);
+        }
         let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(group, wait.0));
         let newest = held.newest().map_err(wait)?;
         if newest <= snapshot {

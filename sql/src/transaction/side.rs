@@ -244,29 +244,37 @@ impl Engine {
 
     /// The group of a role's tables; it is made with the first one.
     pub fn owner_group(&self, role: RoleId) -> Result<GroupId, Stop> {
-        let Some(id) = self.catalog().group_of(role) else {
-            if !self.leads(GroupId::DIRECTORY) {
-                return Err(self.ask(Wish::Group(role)));
-            }
-            return match self.place_owner(role)? {
-                Some(position) => Err(Stop::Wait(Wait::Position(GroupId::DIRECTORY, position))),
-                None => Err(Stop::again()),
-            };
-        };
+        let id = self.have_group(role)?;
         match self.led(id) {
             Led::Here => Ok(id),
             Led::At(_) => Err(Stop::Wait(Wait::Leader(id))),
             Led::Nowhere => {
                 let (_, newest) = self.directory()?;
                 // One that is held here already has lost its leader, or is just being made.
-                let held = self.groups().get(id).is_some();
-                self.create_group(id, newest);
+                let held = self.groups().get(id);
+                if held.as_ref().is_none_or(|held| !held.is_followed()) {
+                    self.create_group(id, newest);
+                }
                 Err(Stop::Wait(match held {
-                    true => Wait::Leader(id),
-                    false => Wait::Group(id),
+                    Some(_) => Wait::Leader(id),
+                    None => Wait::Group(id),
                 }))
             }
         }
+    }
+
+    /// The same, wherever it is led.
+    pub fn have_group(&self, role: RoleId) -> Result<GroupId, Stop> {
+        if let Some(id) = self.catalog().group_of(role) {
+            return Ok(id);
+        }
+        if !self.leads(GroupId::DIRECTORY) {
+            return Err(self.ask(Wish::Group(role)));
+        }
+        Err(match self.place_owner(role)? {
+            Some(position) => Stop::Wait(Wait::Position(GroupId::DIRECTORY, position)),
+            None => Stop::again(),
+        })
     }
 
     /// Commits a group for the role, unless it has one.

@@ -30,8 +30,10 @@ impl Snapshot {
     /// Applied positions of the groups given.
     pub(super) fn applied(groups: &Groups, ids: &[GroupId]) -> Result<Snapshot, Stop> {
         let mut snapshot = Snapshot::default();
-        if let [id] = ids {
-            let group = held(groups, *id)?;
+        if let [id] = ids
+            && let group = held(groups, *id)?
+            && !group.is_followed()
+        {
             let pin = group.pin_applied();
             snapshot.at.push((
                 *id,
@@ -130,26 +132,39 @@ impl Snapshot {
         (snapshot, closed)
     }
 
-    /// Adds a group that the statement did not name beforehand, as of now.
-    pub(super) fn ensure(&mut self, groups: &Groups, id: GroupId) -> Result<&At, Stop> {
-        let found = self.at.iter().position(|(seen, _)| *seen == id);
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let group = held(groups, id)?;
+    /// Adds a group that the statement did not name beforehand, as of now: what is followed here
+    /// only if the snapshot is not `kept`, for its cut may have what the others have not.
+    ///
+    /// # Errors
+    /// 40001 if it is.
+    pub(super) fn ensure(&mut self, groups: &Groups, id: GroupId, kept: bool) -> Result<&At, Stop> {
+        let seen = |at: &[(GroupId, At)]| at.iter().position(|(seen, _)| *seen == id);
+        if seen(&self.at).is_none() {
+            let group = held(groups, id)?;
+            if !group.is_followed() {
                 let pin = group.pin_applied();
+                let pending = false;
                 self.at.push((
                     id,
                     At {
                         group,
                         pin,
-                        pending: false,
+                        pending,
                     },
                 ));
-                self.at.len() - 1
+            } else if kept && !self.at.is_empty() {
+                return Err(super::held::too_late());
+            } else {
+                self.add_cut(groups, &[id])?;
             }
-        };
+        }
+        let index = seen(&self.at).ok_or_else(|| not_held(id))?;
         Ok(&self.at[index].1)
+    }
+
+    /// Takes groups out.
+    pub(super) fn leave_out(&mut self, out: impl Fn(GroupId, &At) -> bool) {
+        self.at.retain(|(id, at)| !out(*id, at));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (GroupId, &At)> {
@@ -172,8 +187,22 @@ impl Snapshot {
 
 /// A group of this node.
 pub(super) fn held(groups: &Groups, id: GroupId) -> Result<Arc<Group>, Stop> {
-    groups.get(id).ok_or_else(|| {
-        let message = format!("group {id} is not held by this node");
-        Stop::Error(Error::new(state::OWNER_UNREACHABLE, message))
-    })
+    groups.get(id).ok_or_else(|| not_held(id))
+}
+
+fn not_held(id: GroupId) -> Stop {
+    let message = format!("group {id} is not held by this node");
+    Stop::Error(Error::new(state::OWNER_UNREACHABLE, message))
+}
+
+/// How far a group can be read here: what is followed only as far as it is shown with all that it
+/// rests on.
+pub(crate) fn readable(groups: &Groups, group: &Group) -> Position {
+    match group.is_followed() {
+        false => group.applied(),
+        true => groups
+            .cut(&[group.id()])
+            .first()
+            .map_or(Position::ZERO, |(_, at)| *at),
+    }
 }

@@ -4,6 +4,7 @@
 use storage::{GroupId, Position, Ticket};
 
 use crate::Error;
+use crate::catalog::{RoleId, TableId};
 use crate::session::signal::Signal;
 
 /// What executor and transaction functions return as `Err`.
@@ -37,6 +38,15 @@ pub enum Wait {
     Signal(Signal),
     /// The directory's leader has answered, and what it has done is applied here.
     Wish(Signal),
+    /// The rows of another owner's table are here. The session asks for them, for `role`.
+    Table {
+        /// Who reads.
+        role: RoleId,
+        /// The owner's group.
+        group: GroupId,
+        /// The table.
+        table: TableId,
+    },
     /// The group is led here. The session looks who leads it: it goes there, or waits until
     /// somebody does.
     Leader(GroupId),
@@ -60,6 +70,7 @@ impl std::fmt::Debug for Wait {
             Wait::Group(group) => write!(f, "Group({group})"),
             Wait::Signal(_) => f.write_str("Signal"),
             Wait::Wish(_) => f.write_str("Wish"),
+            Wait::Table { table, .. } => write!(f, "Table({table})"),
             Wait::Leader(group) => write!(f, "Leader({group})"),
         }
     }

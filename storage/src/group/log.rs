@@ -2,6 +2,7 @@
 //! deterministic: no clock, no random, no constraint. Only the chain is checked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use journal::{Index, Payload, Position, Term};
@@ -117,7 +118,10 @@ impl Group {
 
     /// Ends it: what was applied until now was all.
     pub(crate) fn end(&self) {
-        self.log.lock().ended = true;
+        let mut state = self.log.lock();
+        state.ended = true;
+        // Seen before its tables go.
+        self.gone.store(true, Ordering::SeqCst);
     }
 
     /// Writes the parts of a large transaction. Nobody sees them yet: reads are below their

@@ -12,6 +12,7 @@ use journal::Position;
 use super::Group;
 use super::log::LogState;
 use super::queue::Calls;
+use crate::follow::Held;
 use crate::meta::Meta;
 use crate::snapshot::{Export, Rows};
 use crate::{Applied, Change, Chosen, Direction, Result, system};
@@ -52,8 +53,8 @@ impl Group {
     pub(crate) fn replace(&self, applied: Applied, meta: Meta, rows: &mut Rows<'_>) -> Result<()> {
         let mut state = self.log.lock();
         self.check_alive(&state)?;
-        let chosen = match &self.follower {
-            Some(_) => Some(Arc::new(Chosen::decode(&meta.raft)?)),
+        let held = match &self.follower {
+            Some(follower) => Some((follower, Held::all(Chosen::decode(&meta.raft)?))),
             None => None,
         };
         let (id, store) = (self.shared.id, &self.shared.store);
@@ -62,7 +63,10 @@ impl Group {
             self.since.set(applied.position);
         }
         // Nobody reads what is half there: below this position reads are refused from now on,
-        // and at it none begins before it is published.
+        // and at it none begins before it is published. The copy of a follower may lie there.
+        if let Some((follower, _)) = &held {
+            *follower.held.write() = Arc::default();
+        }
         store.refuse_below(id, applied.position);
         for tree in store.trees().into_iter().filter(|tree| tree.group == id) {
             store.drop_tree(tree)?;
@@ -80,8 +84,8 @@ impl Group {
             sums: meta.sums,
             ended: false,
         };
-        if let (Some(follower), Some(chosen)) = (&self.follower, chosen) {
-            *follower.chosen.write() = chosen;
+        if let Some((follower, held)) = held {
+            *follower.held.write() = held;
         }
         self.ids.raise(state.top);
         self.chain.set(applied.position);

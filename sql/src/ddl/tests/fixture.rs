@@ -64,6 +64,14 @@ impl Ground for Outside {
         Ok(group)
     }
 
+    fn have_group(&mut self, owner: RoleId) -> Done<()> {
+        self.group_for(owner).map(drop)
+    }
+
+    fn hold(&mut self, _: RoleId, _: &Table) -> Done<()> {
+        Ok(())
+    }
+
     fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()> {
         if let Reserved::Write(rows) = directory::reserve(&self.catalog, names, owner, self.now)? {
             self.pending

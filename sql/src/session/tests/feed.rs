@@ -383,7 +383,7 @@ fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
 }
 
 /// What the server plugs for the feed.
-fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Registered {
+pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Registered {
     let log: Arc<dyn Log> = Arc::new(Counted {
         local: local.clone(),
         read,

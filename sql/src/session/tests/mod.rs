@@ -8,6 +8,7 @@ mod eras;
 mod export;
 mod far;
 mod feed;
+mod follow;
 mod held;
 mod locks;
 mod node;

@@ -228,7 +228,13 @@ impl Client {
             match step {
                 Ok(Step::Done { tag }) => self.result.push(tag),
                 Ok(Step::End) => break,
-                Ok(Step::Wait(waiting)) => self.waiting = Some(waiting),
+                Ok(Step::Wait(waiting)) => {
+                    if waiting.rechecks() {
+                        // Sees entries from now on.
+                        waiting.on_ready(Box::new(|| ()));
+                    }
+                    self.waiting = Some(waiting);
+                }
                 Ok(Step::More | Step::Heavy) => {}
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
                 Ok(Step::CopyIn { .. }) => return Some("COPY IN".to_owned()),
