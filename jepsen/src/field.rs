@@ -206,6 +206,16 @@ impl Field {
         )
     }
 
+    /// Ends a block that has failed. Whatever was the matter, that works while the connection does.
+    pub async fn roll_back(&self, link: &Link) {
+        if let Err(failure) = link.run("ROLLBACK").await
+            && !failure.is_end()
+        {
+            let what = format!("ROLLBACK: {failure}");
+            self.findings.add(Kind::Unexpected, what);
+        }
+    }
+
     /// Errors that nobody expects, and silence, are findings.
     pub fn judge(&self, failure: &Failure, what: &str, expected: &[&str]) {
         match failure {

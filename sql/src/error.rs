@@ -230,6 +230,10 @@ impl std::error::Error for Error {}
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Error {
         let state = match &error {
+            // What was pending when it was read went with the leader, or the replica has.
+            storage::Error::NotReached { .. } | storage::Error::NoGroup(_) => {
+                return crate::transaction::leader_changed();
+            }
             storage::Error::TooOld { .. } => state::SERIALIZATION_FAILURE,
             storage::Error::Corrupt { .. } => state::DATA_CORRUPTED,
             storage::Error::Disk(_) => state::IO_ERROR,

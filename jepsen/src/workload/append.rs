@@ -215,7 +215,7 @@ impl Client {
             Ok(()) => Outcome::of_commit(&link.run("COMMIT").await),
             Err(failure) => {
                 if !failure.is_end() {
-                    drop(link.run("ROLLBACK").await);
+                    self.field.roll_back(link).await;
                 }
                 Outcome::Failed(failure)
             }

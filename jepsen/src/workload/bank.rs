@@ -262,7 +262,7 @@ impl Payer {
             Ok(()) => Outcome::of_commit(&link.run("COMMIT").await),
             Err(failure) => {
                 if !failure.is_end() {
-                    drop(link.run("ROLLBACK").await);
+                    self.field.roll_back(link).await;
                 }
                 Outcome::Failed(failure)
             }

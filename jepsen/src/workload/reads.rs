@@ -254,7 +254,7 @@ impl Writer {
             Ok(()) => Outcome::of_commit(&link.run("COMMIT").await),
             Err(failure) => {
                 if !failure.is_end() {
-                    drop(link.run("ROLLBACK").await);
+                    self.field.roll_back(link).await;
                 }
                 Outcome::Failed(failure)
             }
@@ -298,7 +298,7 @@ impl Session {
                     if survived != Some(true) {
                         break;
                     }
-                    drop(link.run("ROLLBACK").await);
+                    self.field.roll_back(&link).await;
                 }
                 failed = self.look(&link, &mut onlooker).await.err();
             }

@@ -241,7 +241,7 @@ impl Client {
             Ok(rows) => rows,
             Err(failure) => {
                 if !failure.is_end() {
-                    drop(link.run("ROLLBACK").await);
+                    self.field.roll_back(link).await;
                 }
                 return (Outcome::Failed(failure), Vec::new());
             }
