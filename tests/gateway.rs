@@ -376,25 +376,37 @@ fn pipelined_turns_survive_the_fall_of_their_home() {
     assert_eq!(rollback.last().unwrap(), "Z I", "{rollback:?}");
 }
 
-/// A place is looked for as long as it may take, however long the session has been at the last one.
+/// A place is looked for as long as it may take, however long the session has been at the last one;
+/// what needs no leader does not wait for one.
 #[test]
 fn each_turn_has_its_time_to_find_a_leader() {
     let (mut cluster, home, other) = cluster();
-    let mut session = cluster.open(other, "app").unwrap();
-    // It stays there for almost as long as a place is looked for.
-    ok(&mut session, "BEGIN");
-    ok(&mut session, "SELECT pg_sleep(4.8)");
     let third = (1..=3).find(|node| ![home, other].contains(node)).unwrap();
+    let mut failed = cluster.open(other, "app").unwrap();
+    ok(&mut failed, "BEGIN");
+    assert_eq!(state(&mut failed, "SELECT 1 / 0"), "22012");
+    let mut open = cluster.open(other, "app").unwrap();
+    ok(&mut open, "BEGIN; INSERT INTO t VALUES (1, 'lost')");
+    let mut reader = cluster.open(other, "app").unwrap();
+    // It stays there for almost as long as a place is looked for.
+    ok(&mut reader, "SELECT pg_sleep(4.7)");
+    let reads = "SELECT count(*) FROM generate_series(1, 2000) a, generate_series(1, 1000) b";
+    reader.send(reads);
+    await_active(&cluster, home, reads);
     for node in [home, third] {
         cluster.program(node).signal(Signal::STOP);
     }
-    session.send("SELECT 1");
+    failed.send("ROLLBACK");
+    open.send("SELECT 1");
     cluster.node(home).kill();
-    // Two thirds are away: nobody leads, and there is time left.
-    let early = session.answers_within(Duration::from_secs(1)).unwrap();
+    // Two thirds are away: nobody leads.
+    assert_eq!(answers(&mut failed)[0].tag(), "ROLLBACK");
+    assert_eq!(answers(&mut open)[0].sqlstate(), "40001");
+    ok(&mut open, "ROLLBACK");
+    let early = reader.answers_within(Duration::from_secs(1)).unwrap();
     assert_eq!(early, None);
     cluster.program(third).signal(Signal::CONT);
-    assert_eq!(answers(&mut session)[0].sqlstate(), "40001");
+    assert_eq!(answers(&mut reader)[0].lines(), ["2000000"]);
 }
 
 /// Every acknowledged statement is done once, every failed one never, every unknown one at most

@@ -15,8 +15,8 @@
 //! **A home that falls.** The gateway knows the session's state at the begin of the turn, and the
 //! turn's messages. It goes on at another home; what it does with the turn is decided in `verdict.rs`:
 //! - Nothing of the turn can have been committed, and nothing was answered: it is run again. In a
-//!   block, that block is gone: the session answers its first statement with 40001, as if leadership
-//!   had moved.
+//!   block, that block is gone: the session goes on here, for it needs no leader to end, and
+//!   answers its first statement with 40001, as if leadership had moved.
 //! - The turn only prepares: what was answered stands, and the rest is run; drivers ask for the next
 //!   statement before they have seen the end of such a turn, and would miss an error there.
 //! - Nothing can have been committed, but something was answered: 40001.

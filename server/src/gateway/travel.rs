@@ -81,7 +81,7 @@ impl Sessions {
             if moving.connection.flush().await.is_err() {
                 return Ran::Ended;
             }
-            let place = match rests {
+            let place = match rests || moving.has_lost_its_block() {
                 true => Place::Here,
                 false => self.place(who, &moving, until).await,
             };
@@ -251,6 +251,11 @@ impl Sessions {
 }
 
 impl Moving {
+    /// Was a block open when its home fell? All that it can do is to end, which needs no leader.
+    fn has_lost_its_block(&self) -> bool {
+        self.fallen && self.status != TransactionStatus::Idle
+    }
+
     /// The first frame for a home.
     fn resume(&self) -> Bytes {
         let resume = Resume {

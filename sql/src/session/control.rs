@@ -78,7 +78,11 @@ impl Session {
                 if !self.block {
                     no_transaction(*chain, "ROLLBACK", out)?;
                 }
-                let holding = self.rollback(chain_of(*chain && self.block));
+                let told = self.failed;
+                let mut holding = self.rollback(chain_of(*chain && self.block));
+                if told {
+                    holding.release();
+                }
                 Ok(Phase::Holding(holding, Ok("ROLLBACK".to_owned())))
             }
             Tx::Savepoint(name) => {
@@ -167,7 +171,8 @@ impl Session {
             no_transaction(chain == Chain::Yes, "COMMIT", out)?;
         }
         if self.failed {
-            let holding = self.rollback(chain);
+            let mut holding = self.rollback(chain);
+            holding.release();
             return Ok(Phase::Holding(holding, Ok("ROLLBACK".to_owned())));
         }
         let committed = match self.hold_cursors() {

@@ -40,6 +40,12 @@ impl Holding {
             .find(|s| !s.is_set())
     }
 
+    /// The client knows already that nothing it was told in the transaction counts: the end of a
+    /// failed block waits for nothing, and can't fail.
+    pub(super) fn release(&mut self) {
+        self.positions.clear();
+    }
+
     /// The waiting ends by cancel or a timeout. That takes back no commit: what has its place in
     /// the log may be there later.
     pub(super) fn given_up(&self, interrupt: Error) -> Error {

@@ -77,6 +77,25 @@ fn a_rollback_waits_for_what_was_read() {
 }
 
 #[test]
+fn the_end_of_a_failed_block_waits_for_nothing() {
+    for end in ["rollback", "commit"] {
+        let (node, group, mut a, mut b) = node();
+        b.ok("begin");
+        node.local.hold(group);
+        assert_eq!(a.start("update t set n = 7 where id = 1"), None);
+        assert_eq!(b.rows("select n from t where id = 1"), "7");
+        assert_eq!(b.start("select 1 / 0"), None);
+        node.local.refuse(group, 1);
+        node.local.release(group).unwrap();
+        assert!(a.go_on().expect("told").starts_with("ERROR 40001"));
+        // It rests on what is lost, which it says; a block that has failed ends whatever was lost.
+        assert!(b.go_on().expect("told").starts_with("ERROR 40001"));
+        assert_eq!(b.run(end), "ROLLBACK");
+        assert_eq!(b.rows("select n from t where id = 1"), "1");
+    }
+}
+
+#[test]
 fn what_is_refused_is_told_as_40001_and_nothing_of_it_is_there() {
     let (node, group, mut a, mut b) = node();
     node.local.hold(group);
