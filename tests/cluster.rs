@@ -220,7 +220,7 @@ fn nodes_of_two_clusters_do_not_meet() {
 /// The directory's leader knows how groups are that it does not hold, and any node where they are.
 #[test]
 fn groups_grow_again_from_one_replica_wherever_it_is() {
-    let mut cluster = Cluster::start(3);
+    let cluster = Cluster::start(3);
     let owners = ["ant", "bee", "cat"];
     for owner in owners {
         cluster.ok(1, "postgres", &format!("CREATE ROLE {owner} LOGIN"));

@@ -227,6 +227,7 @@ impl Node {
             raft: raft.clone(),
             engine,
             drain: drain.clone(),
+            cluster,
             feed,
             connections_max: settings.connections_max,
         };

@@ -367,6 +367,8 @@ const FOLLOWERS: &[SystemColumn] = &[
     column("position", Type::PG_LSN, true),
     column("lag_seconds", Type::FLOAT8, false),
     column("bytes", Type::INT8, true),
+    column("entries", Type::INT8, true),
+    column("bootstraps", Type::INT8, true),
 ];
 
 impl SystemRelation for FollowersView {
@@ -415,6 +417,8 @@ impl SystemRelation for FollowersView {
                 Datum::Lsn(copy.shown.0),
                 copy.behind.map_or(Datum::Null, seconds),
                 number(copy.bytes),
+                number(copy.progress.entries),
+                number(copy.progress.bootstraps),
             ]);
         }
         Ok(given(rows))

@@ -106,13 +106,7 @@ pub async fn load(
             while !group.ready() {
                 tokio::time::sleep(PAUSE).await;
             }
-            match engine.load(id) {
-                Ok(()) => cluster.note_change(),
-                Err(error) => {
-                    tracing::error!(group = %id, %error, "the catalog can't be read, the process ends");
-                    std::process::abort();
-                }
-            }
+            crate::follow::load(&cluster, &engine, id);
         });
     }
     Ok(())

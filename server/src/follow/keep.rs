@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sql::catalog::{Catalog, Placement, TREE_DESCRIPTORS};
+use sql::catalog::{Catalog, Follow, Followed, Placement, RoleId, TREE_DESCRIPTORS};
 use sql::engine::Engine;
 use storage::{GroupId, Groups};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -51,6 +51,8 @@ struct Keeper {
     without: BTreeMap<GroupId, Instant>,
     /// Groups that were followed and are being taken over by Raft.
     taken: BTreeMap<GroupId, Arc<Follower>>,
+    /// What was followed at the last look.
+    follows: BTreeMap<(RoleId, Followed), Arc<Follow>>,
 }
 
 impl Keeper {
@@ -70,8 +72,14 @@ impl Keeper {
         }
         self.without
             .retain(|id, _| catalog.placement(*id).is_some_and(|p| is_meant(p, me)));
+        let ended = self.ended(&catalog);
         for follower in cluster.follows().all() {
             tend(cluster, &catalog, &follower);
+            follower.forget(|role, table| {
+                let table = catalog.table(table);
+                let of_role = ended.iter().filter(|follow| follow.role == role);
+                table.is_none_or(|table| of_role.clone().any(|follow| follow.covers(table)))
+            });
             self.take_over(cluster, engine, follower);
         }
     }
@@ -84,6 +92,18 @@ impl Keeper {
         }
         let since = self.without.entry(id).or_insert_with(Instant::now);
         since.elapsed() < GRACE
+    }
+
+    /// What was followed at the last look and is followed no more. FOLLOW asks for its tables:
+    /// UNFOLLOW ends that, too.
+    fn ended(&mut self, catalog: &Catalog) -> Vec<Arc<Follow>> {
+        let key = |follow: &Arc<Follow>| ((follow.role, follow.what.clone()), follow.clone());
+        let now: BTreeMap<_, _> = catalog.follows().map(key).collect();
+        let before = std::mem::take(&mut self.follows);
+        let ended = before.into_iter().filter(|(key, _)| !now.contains_key(key));
+        let ended = ended.map(|(_, follow)| follow).collect();
+        self.follows = now;
+        ended
     }
 
     /// A replica in a follower's place: once it has what was shown, its catalog is read anew, for

@@ -31,7 +31,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 pub use self::keep::{keep, open};
+pub use self::sink::load;
 pub use self::source::serve;
+pub use self::status::Copy;
 pub use self::words::FIRST_BYTE;
 
 /// A table that was asked for is kept for so long; the next read asks again.
@@ -106,6 +108,11 @@ impl Follows {
         if self.anybody.load(Ordering::Acquire) {
             wake(self.moved.read().values().flatten());
         }
+    }
+
+    /// How many streams this node gives to others.
+    pub fn streams(&self) -> usize {
+        SOURCES_MAX.saturating_sub(self.given.available_permits())
     }
 
     /// Tells of each entry of a group from now on, as long as it is kept.
@@ -213,9 +220,18 @@ impl Follower {
 
     /// Forgets what nobody has needed for long.
     fn forget_idle(&self, now: Instant) {
+        self.keep_asked(|_, until| *until > now);
+    }
+
+    /// Forgets that a role has asked for a table.
+    fn forget(&self, ended: impl Fn(RoleId, TableId) -> bool) {
+        self.keep_asked(|(role, table), _| !ended(*role, *table));
+    }
+
+    fn keep_asked(&self, mut kept: impl FnMut(&(RoleId, TableId), &Instant) -> bool) {
         let mut asked = self.asked.lock();
         let before = asked.len();
-        asked.retain(|_, until| *until > now);
+        asked.retain(|pair, until| kept(pair, until));
         if asked.len() < before {
             self.asked_changed.store(true, Ordering::Release);
             self.news.notify_one();

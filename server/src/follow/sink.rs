@@ -209,14 +209,16 @@ impl Task {
     }
 }
 
-/// Reads the catalog of a group that has come here as a whole.
+/// Reads the catalog of a group that has come here as a whole. One that has left meanwhile, for
+/// Raft takes it over, is read when it is here again.
 pub fn load(cluster: &Cluster, engine: &sql::engine::Engine, group: storage::GroupId) {
     match engine.load(group) {
         Ok(()) => cluster.note_change(),
-        Err(error) => {
+        Err(error) if error.state() == sql::state::DATA_CORRUPTED => {
             tracing::error!(%group, %error, "the catalog can't be read, the process ends");
             std::process::abort();
         }
+        Err(error) => tracing::debug!(%group, %error, "the catalog is not read yet"),
     }
 }
 

@@ -7,6 +7,8 @@ use raft::{GroupStatus, ReplicaStatus};
 use sql::catalog::Catalog;
 use sql::session::activity::Doing;
 
+use crate::follow::Copy;
+
 use super::text::{Kind, Text, seconds};
 use super::{Stage, Told, health, process};
 
@@ -39,6 +41,7 @@ pub fn collect(stage: &Stage) -> String {
         tables(told, &mut text);
         feed(told, &mut text);
         groups(told, &mut text);
+        copies(told, &mut text);
     }
     process::collect(&mut text);
     text.finish()
@@ -309,6 +312,53 @@ fn groups(told: &Told, text: &mut Text) {
         &|line| Some(line.bytes as f64),
     );
     replicas(&lines, text);
+}
+
+/// What is followed here, all together, and what is given to others.
+fn copies(told: &Told, text: &mut Text) {
+    let copies = told.cluster.copies();
+    let sum = |of: fn(&Copy) -> u64| copies.iter().map(of).sum::<u64>();
+    for (name, kind, help, value) in [
+        (
+            "freehold_follow_groups",
+            Kind::Gauge,
+            "Groups that this node follows, as it has no replica of them.",
+            copies.len() as u64,
+        ),
+        (
+            "freehold_follow_tables_bytes",
+            Kind::Gauge,
+            "Files of the copies of other owners' tables.",
+            sum(|copy| copy.bytes),
+        ),
+        (
+            "freehold_follow_entries_total",
+            Kind::Counter,
+            "Entries that came after the copies.",
+            sum(|copy| copy.progress.entries),
+        ),
+        (
+            "freehold_follow_bootstraps_total",
+            Kind::Counter,
+            "Copies that came as a whole.",
+            sum(|copy| copy.progress.bootstraps),
+        ),
+        (
+            "freehold_follow_streams",
+            Kind::Gauge,
+            "Streams that this node gives to followers on other nodes.",
+            told.cluster.follows().streams() as u64,
+        ),
+    ] {
+        text.single(name, kind, help, value);
+    }
+    let behind = copies.iter().filter_map(|copy| copy.behind);
+    text.single(
+        "freehold_follow_behind_seconds",
+        Kind::Gauge,
+        "What sources had longer ago than this is here: of the copy that is furthest behind.",
+        behind.max().unwrap_or_default().as_secs_f64(),
+    );
 }
 
 /// Only who leads a group knows how far the others are.

@@ -35,6 +35,7 @@ use tokio::time::timeout;
 
 use crate::Failure;
 use crate::changes::FeedMeter;
+use crate::cluster::Cluster;
 use crate::drain::Drain;
 
 /// Connections at once; one more is closed without a word.
@@ -61,6 +62,8 @@ pub struct Told {
     pub engine: Arc<Engine>,
     /// Whether it gives its leaderships away.
     pub drain: Arc<Drain>,
+    /// The other nodes, and what is followed.
+    pub cluster: Arc<Cluster>,
     /// Who reads its feed.
     pub feed: Arc<FeedMeter>,
     /// `--max-connections`.
