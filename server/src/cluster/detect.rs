@@ -199,13 +199,11 @@ async fn ping(cluster: Arc<Cluster>, node: u32) {
 impl Cluster {
     /// A node says that it leads other groups than before.
     async fn ask_leads(&self, node: u32) {
-        match self.ask(node, &Ask::Leads, PING_TIME_MAX).await {
-            Ok(Told::Leads { version, says }) => {
-                self.leads.learn(node, version, says);
-                self.note_change();
-            }
-            // The next ping tells the version again.
-            Ok(_) | Err(_) => {}
+        // If it gives none, the next ping tells the version again.
+        let told = self.ask(node, &Ask::Leads, PING_TIME_MAX).await;
+        if let Ok(Told::Leads { version, says }) = told {
+            self.leads.learn(node, version, says);
+            self.note_change();
         }
     }
 
