@@ -631,6 +631,31 @@ fn a_follower_that_has_ended_writes_nothing() {
 }
 
 #[test]
+fn a_bootstrap_that_ends_after_raft_took_over_writes_nothing() {
+    let node = Running::start();
+    let group = node.make(1);
+    write(&group, TREE, "k", Some("1"));
+    let reader = Reader::new();
+    let mut sink = reader.sink(1);
+    let mut source = node.source(&mut sink, &Chooser::of(CHOSEN));
+    loop {
+        let piece = source.next().unwrap().unwrap();
+        if !matches!(piece, Piece::End(_)) {
+            assert!(sink.take(piece).unwrap());
+            continue;
+        }
+        let replica = reader.groups.open_replica(GroupId(1), &NoJournal).unwrap();
+        let before = replica.applied_log();
+        let ended = sink.take(piece);
+        let no_group = |e: &Error| matches!(e, Error::Storage(storage::Error::NoGroup(_)));
+        assert!(ended.as_ref().is_err_and(no_group), "{ended:?}");
+        assert_eq!(replica.applied_log(), before);
+        assert!(reader.store.trees().is_empty());
+        break;
+    }
+}
+
+#[test]
 fn raft_gets_an_empty_group_from_a_follower() {
     let node = Running::start();
     let group = node.make(1);

@@ -166,6 +166,11 @@ impl Groups {
         }
     }
 
+    /// What all that is applied in a group depends on: the greatest position of each other group.
+    pub fn rests(&self, id: GroupId) -> BTreeMap<GroupId, Position> {
+        self.publish.state(id).rests
+    }
+
     /// Asks for the closing of groups for which entries of others wait that depend on groups
     /// which are not held here. Call it every now and then.
     pub fn close_awaited(&self) {
@@ -256,8 +261,10 @@ impl Groups {
         durable: &dyn Durable,
     ) -> Result<()> {
         let meta = Meta::decode(meta)?;
-        let group = self.get(id).ok_or(Error::NoGroup(id))?;
         let one = self.checkpoint.lock();
+        // A copy may have become a replica while its export was coming, or the other way round.
+        let fits = |group: &Arc<Group>| group.is_followed() == is_mark(&meta.raft);
+        let group = self.get(id).filter(fits).ok_or(Error::NoGroup(id))?;
         let mut pieces = || pieces();
         group.replace(applied, meta, &mut Rows::new(&mut pieces))?;
         self.write_checkpoint(durable, Other::Installed(id))?;

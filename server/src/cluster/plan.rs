@@ -23,6 +23,14 @@ pub struct Seen {
     pub led: BTreeMap<GroupId, Vec<u32>>,
 }
 
+impl Seen {
+    /// Do most of these voters answer?
+    fn has_quorum(&self, voters: &[u32]) -> bool {
+        let live = voters.iter().filter(|voter| self.live.contains(voter));
+        voters.is_empty() || 2 * live.count() > voters.len()
+    }
+}
+
 /// What must change in the directory.
 pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -45,6 +53,8 @@ pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
             (Some(_), None) => continue,
             (None, None) if group == GroupId::DIRECTORY => continue,
             (None, None) => first(group, &nodes, seen, &load),
+            // Whoever says that he leads can't: what was written now would be done by nobody.
+            (Some(_), Some(voters)) if !seen.has_quorum(voters) => continue,
             (old, Some(voters)) => next(group, old.map(|p| &**p), voters, &nodes, seen, &load),
         };
         if old.is_none_or(|old| **old != wanted) {
@@ -61,7 +71,10 @@ pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
     }
     // Who was replaced everywhere is gone for good: what its folder has is no longer true.
     let next = catalog.with(&changes);
-    let used = |number: u32| next.placements().any(|p| p.voters.contains(&number));
+    // As long as it votes somewhere, its folder may be what that group is saved by.
+    let votes = |number: u32| seen.led.values().any(|voters| voters.contains(&number));
+    let placed = |number: u32| next.placements().any(|p| p.voters.contains(&number));
+    let used = |number: u32| placed(number) || votes(number);
     let written = next.placement(GroupId::DIRECTORY).is_some();
     for node in nodes {
         if written && seen.lost.contains(&node.number) && !used(node.number) {
@@ -567,5 +580,35 @@ mod tests {
         world.settle();
         assert!(made(&world));
         assert_eq!(world.voters(1), [1, 2, 4]);
+    }
+
+    #[test]
+    fn without_a_quorum_nobody_is_replaced_and_who_still_votes_is_not_gone() {
+        let mut world = World::new(&["a", "b", "c", "d", "e", "f"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.settle();
+        world.add_owner(1);
+        world.settle();
+        let voters = world.voters(1);
+        let state = |world: &World, number| world.catalog.node(number).unwrap().state;
+        // Two of its three: the third one may still think that it leads.
+        for node in &voters[1..] {
+            world.seen.live.remove(node);
+            world.seen.lost.insert(*node);
+        }
+        let changes = plan(&world.catalog, &world.seen);
+        world.change(changes);
+        assert_eq!(world.voters(1), voters);
+        // One of them is back, so the other one can be replaced, and is gone when it votes no more.
+        world.seen.live.insert(voters[1]);
+        world.seen.lost.remove(&voters[1]);
+        for _ in 0..3 {
+            let changes = plan(&world.catalog, &world.seen);
+            world.change(changes);
+        }
+        assert!(!world.voters(1).contains(&voters[2]));
+        assert_ne!(state(&world, voters[2]), NodeState::Gone);
+        world.settle();
+        assert_eq!(state(&world, voters[2]), NodeState::Gone);
     }
 }

@@ -103,8 +103,13 @@ impl Sessions {
                 }
                 Place::At(node, stream) => {
                     self.put(who, Some(node));
+                    let begun = Instant::now();
                     match self.pass(who, &mut moving, stream).await {
-                        Passed::On(Turn::Same) => tokio::time::sleep(SEARCH_PAUSE).await,
+                        Passed::On(Turn::Same) => {
+                            // What it took there is no search.
+                            until += begun.elapsed();
+                            tokio::time::sleep(SEARCH_PAUSE).await;
+                        }
                         Passed::On(Turn::Later) => until = Instant::now() + SEARCH_TIME_MAX,
                         Passed::Rests => rests = true,
                         Passed::Over(fields) => return moving.close(fields).await,
@@ -232,10 +237,8 @@ impl Sessions {
             Some(Ok(Event::Elsewhere { group, answered })) => {
                 moving.group = GroupId(group);
                 moving.answered = answered;
-                // A block that fell with an earlier home is told so at the first place that runs
-                // the turn. One that sends it on has not: a fresh block in its place would commit
-                // what came after the fall, without what was before it.
-                moving.fallen &= fate.status != TransactionStatus::Idle;
+                // A block that fell goes nowhere, and this home knows of no other fall.
+                moving.fallen = false;
                 Passed::On(turn)
             }
             Some(Ok(Event::Broken(error))) => {

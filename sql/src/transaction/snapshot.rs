@@ -61,6 +61,15 @@ impl Snapshot {
         let mut snapshot = Snapshot::default();
         if others.iter().any(|id| *id != home) {
             snapshot.add_cut(groups, others)?;
+            // A new leader may have causes of its own log still to come (PROTOCOLS B).
+            let rests = groups.rests(home);
+            let lacks = |(id, at): &(GroupId, At)| {
+                let rest = rests.get(id).filter(|_| *id != home);
+                rest.is_some_and(|rest| at.pin.position() < *rest)
+            };
+            if snapshot.at.iter().any(lacks) {
+                return Err(Stop::Wait(Wait::Feed(None)));
+            }
             // Entries of the others may depend on what this group has applied meanwhile.
             let applied = group.pin_applied();
             if applied.position() > pin.position() {
