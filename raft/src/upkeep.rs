@@ -195,10 +195,52 @@ pub struct OnDisk(pub Journal);
 impl Durable for OnDisk {
     fn wait(&self, group: GroupId, index: Index) -> storage::Result<()> {
         // Of one voter this is true at once; of several, a leader may be ahead of its disk by one
-        // fsync: the others have it.
-        while self.0.state(group).durable < Some(index) {
+        // fsync: the others have it. A log that ends before it was cut, for the replica ends here:
+        // its tables go next, and wait for this checkpoint.
+        loop {
+            let state = self.0.state(group);
+            let cut = state.last.is_none_or(|(_, last, _)| last < index);
+            if cut || state.durable >= Some(index) {
+                return Ok(());
+            }
             std::thread::sleep(DISK_POLL);
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use journal::{Kind, MemoryDisk, Options, Payload, Record, Term};
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_waits_for_no_log_that_was_cut() {
+        let disk = Arc::new(MemoryDisk::default());
+        let journal = Journal::open(disk, "/journal".as_ref(), Options::default()).unwrap();
+        let group = GroupId(1);
+        let entry = |index: u64| Record {
+            group,
+            kind: Kind::Entry,
+            term: Term(1),
+            index: Index(index),
+            position: Position(index),
+            payload: Payload::of(b"entry"),
+        };
+        journal.append_wait((0..3).map(entry).collect()).unwrap();
+        let (told, hears) = channel();
+        let wait = |journal: &Journal| {
+            let (disk, told) = (OnDisk(journal.clone()), told.clone());
+            std::thread::spawn(move || told.send(disk.wait(group, Index(2)).is_ok()));
+            hears.recv_timeout(Duration::from_secs(20))
+        };
+        assert_eq!(wait(&journal), Ok(true), "it is on the disk");
+        // The replica ends, and its tables are still there.
+        journal
+            .append_wait(vec![Record::truncate(group, Index(0))])
+            .unwrap();
+        assert_eq!(wait(&journal), Ok(true), "nothing more comes");
     }
 }
