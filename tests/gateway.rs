@@ -27,6 +27,10 @@ fn cluster() -> (Cluster, usize, usize) {
         "app",
         "CREATE TABLE IF NOT EXISTS t (n int PRIMARY KEY, v text)",
     );
+    // A node knows of the table when its replica is there.
+    for node in 1..=3 {
+        cluster.settle(node, "postgres", "SELECT * FROM app.t");
+    }
     let home = cluster.leader("app");
     let other = (1..=3).find(|node| *node != home).unwrap();
     (cluster, home, other)
