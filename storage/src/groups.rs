@@ -168,7 +168,7 @@ impl Groups {
 
     /// What all that is applied in a group depends on: the greatest position of each other group.
     pub fn rests(&self, id: GroupId) -> BTreeMap<GroupId, Position> {
-        self.publish.state(id).rests
+        self.publish.rests(id)
     }
 
     /// Asks for the closing of groups for which entries of others wait that depend on groups

@@ -153,6 +153,13 @@ impl Publish {
         groups.get(&id).map(state).unwrap_or_default()
     }
 
+    /// What all that is applied of a group depends on.
+    pub fn rests(&self, id: GroupId) -> Rests {
+        let groups = self.groups.lock();
+        let rests = |group: &Group| group.rests.clone();
+        groups.get(&id).map(rests).unwrap_or_default()
+    }
+
     /// What is shown of a group.
     pub fn shown(&self, id: GroupId) -> Position {
         let groups = self.groups.lock();
@@ -296,6 +303,8 @@ mod tests {
         assert_eq!(shown(&publish, B), 0);
         publish.publish(A, Position(10), vec![], true);
         assert_eq!(publish.cut(&[A, B]), [(A, Position(10)), (B, Position(21))]);
+        assert_eq!(publish.rests(B), [(A, Position(10))].into());
+        assert_eq!(publish.rests(A), Rests::new());
     }
 
     #[test]
