@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tests::{Cluster, Program, Security, command, free_ports, run};
+use tests::{Cluster, Login, Program, Security, command, eventually, free_ports, run};
 
 /// An owner with a table of `id int PRIMARY KEY`.
 fn add_owner(cluster: &Cluster, name: &str) {
@@ -128,14 +128,15 @@ fn an_empty_disk_is_a_new_node() {
 
 #[test]
 fn several_empty_nodes_begin_a_cluster_once() {
-    let peers = free_ports(3);
+    let (peers, ports) = (free_ports(3), free_ports(3));
     let address = |at: usize| format!("127.0.0.1:{}", peers[at]);
     let all: Vec<String> = (0..3).map(address).collect();
     let folder = tempfile::tempdir().unwrap();
     let start = |at: usize| {
         let mut start = command();
         start
-            .args(["start", "--insecure", "--listen", "127.0.0.1:0"])
+            .args(["start", "--insecure"])
+            .arg(format!("--listen=127.0.0.1:{}", ports[at]))
             .arg("--data")
             .arg(folder.path().join(format!("n{at}")))
             .arg(format!("--peer-listen={}", address(at)))
@@ -146,24 +147,34 @@ fn several_empty_nodes_begin_a_cluster_once() {
         Waiting(start.spawn().unwrap())
     };
     let mut nodes: Vec<Waiting> = (0..3).map(start).collect();
+    // Whoever comes before there is a cluster is told so, and not left waiting.
+    for port in &ports {
+        eventually("a client is refused", || {
+            match Login::new(*port, "postgres", "").open() {
+                Ok(_) => panic!("there is nothing to be let into"),
+                Err(failure) => failure.sqlstate == "57P03",
+            }
+        });
+    }
     let init = |at: usize| {
         let mut init = command();
         init.args(["init", "--insecure", "--peer", &address(at)]);
         run(&mut init, "")
     };
-    let begun = (0..100).map(|_| init(1)).find(|output| {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        // It may not listen yet.
-        assert!(
-            output.status.success() || said.contains("can't reach"),
-            "{said}"
-        );
+    let mut said = String::new();
+    eventually("it listens", || {
+        let output = init(1);
+        said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let why = String::from_utf8_lossy(&output.stderr);
+        let refused = !output.status.success() && !why.contains("can't reach");
+        assert!(!refused, "{why}");
         output.status.success()
     });
-    let said = String::from_utf8_lossy(&begun.unwrap().stdout).into_owned();
     assert!(said.contains("begins with node 1 at"), "{said}");
-    for node in &mut nodes {
+    for (node, port) in nodes.iter_mut().zip(ports) {
         node.await_ready();
+        let let_in = Login::new(port, "postgres", "").open();
+        assert!(let_in.is_ok(), "{:?}", let_in.err());
     }
     for at in 0..3 {
         let again = init(at);
@@ -173,6 +184,31 @@ fn several_empty_nodes_begin_a_cluster_once() {
             "{said}"
         );
     }
+}
+
+/// A round trip of 300 ms: from one end of the earth to the other.
+#[test]
+fn nodes_that_are_far_from_each_other_keep_their_leaders_and_replace_them() {
+    let mut cluster = Cluster::start_far(3, Duration::from_millis(150));
+    add_owner(&cluster, "orders");
+    let terms = "SELECT owner, leader, term FROM freehold.groups ORDER BY owner";
+    let before = cluster.until(|| {
+        let owners = "SELECT count(*) FROM freehold.replicas WHERE owner = 'orders' AND voter";
+        match cluster.ask(1, "postgres", owners)?.first() {
+            Some(count) if count == "3" => cluster.ask(1, "postgres", terms),
+            found => Err(format!("{found:?}")),
+        }
+    });
+    // Nothing but heartbeats keeps a lease of a second: it is time that has to pass.
+    for id in 1..=3 {
+        cluster.ok(1, "orders", &insert(&id.to_string()));
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    assert_eq!(cluster.ok(1, "postgres", terms), before);
+    let leader = cluster.leader("orders");
+    cluster.node(leader).kill();
+    let other = if leader == 1 { 2 } else { 1 };
+    cluster.settle(other, "orders", &insert("11"));
 }
 
 /// A node that is not ready yet, ended when it is dropped.
@@ -259,5 +295,61 @@ fn groups_grow_again_from_one_replica_wherever_it_is() {
     }
     for owner in owners {
         assert_eq!(cluster.ok(2, owner, "SELECT count(*) FROM t"), ["6"]);
+    }
+}
+
+/// What can't be done, or changes nothing, is said.
+#[test]
+fn a_wish_for_replicas_says_why_nothing_comes_of_it() {
+    let mut cluster = Cluster::start(3);
+    add_owner(&cluster, "orders");
+    let voters = "SELECT voters FROM freehold.groups WHERE owner = 'orders'";
+    cluster.until(|| match cluster.ask(1, "postgres", voters)? {
+        found if found == ["3"] => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    let mut owner = cluster.open(1, "orders").unwrap();
+    let mut said = |statement: &str| {
+        let mut done = owner.run(statement);
+        // The directory's leader may have changed.
+        let begun = std::time::Instant::now();
+        let not_now = |done: &tests::Answer| done.failure().is_some_and(|f| f.sqlstate == "57P03");
+        while not_now(&done) && begun.elapsed() < Duration::from_secs(60) {
+            done = owner.run(statement);
+        }
+        let failure = done.failure().map(tests::Failure::text);
+        let notices = std::mem::take(&mut owner.notices);
+        let notices = notices.iter().map(tests::Failure::text);
+        notices.chain(failure).collect::<Vec<_>>().join("\n")
+    };
+    let same = said("SELECT freehold.alter_owner('orders', replicas => 3)");
+    assert!(
+        same.starts_with("NOTICE: 00000 nothing else is wanted"),
+        "{same}"
+    );
+    let more = said("SELECT freehold.alter_owner('orders', replicas => 5)");
+    assert!(more.starts_with("WARNING: 01000 3 of 5 replicas"), "{more}");
+    assert!(more.contains("Start another node"), "{more}");
+    let elsewhere = said("SELECT freehold.alter_owner('orders', 3, ARRAY['mars'])");
+    assert!(elsewhere.contains("WARNING: 01000") && elsewhere.contains("(mars)"));
+    said("SELECT freehold.alter_owner('orders', 3, ARRAY[]::text[])");
+    let claim = "SELECT freehold.claim('orders')";
+    let all = said(claim);
+    assert!(
+        all.starts_with("NOTICE: 00000 all voters of \"orders\" answer"),
+        "{all}"
+    );
+    cluster.node(3).kill();
+    let mut none = String::new();
+    eventually("it is missed", || {
+        none = said(claim);
+        !none.starts_with("NOTICE")
+    });
+    for part in [
+        "ERROR: 55000",
+        "take the place of: 3.",
+        "Start another node",
+    ] {
+        assert!(none.contains(part), "{none}");
     }
 }

@@ -229,3 +229,225 @@ fn a_killed_node_is_silent_and_without_a_quorum_nobody_is_ready() {
         superuser(&cluster, 1).value(active) == "3"
     });
 }
+
+/// The options of nodes by where they stand.
+const HERE: &[&str] = &["--http=127.0.0.1:0", "--locality=region=here"];
+const THERE: &[&str] = &["--http=127.0.0.1:0", "--locality=region=there"];
+
+/// Rows of some 1000 bytes each, at the owner's home.
+fn fill(cluster: &Cluster, from: u32, to: u32) {
+    let rows = format!("SELECT g, repeat('x', 1000) FROM generate_series({from}, {to}) g");
+    let insert = format!("INSERT INTO t {rows} ON CONFLICT DO NOTHING");
+    cluster.settle(1, "orders", &insert);
+}
+
+/// A number that a query gives.
+fn number(cluster: &Cluster, node: usize, query: &str) -> Option<f64> {
+    let rows = cluster.ask(node, SUPERUSER, query).ok()?;
+    rows.first()?.parse().ok()
+}
+
+#[test]
+fn every_node_shows_every_copy_and_how_far_it_is_behind() {
+    let cluster = Cluster::start_tapped(&[HERE, HERE, HERE, THERE]);
+    cluster.ok(1, SUPERUSER, "CREATE ROLE orders LOGIN");
+    cluster.settle(
+        1,
+        "orders",
+        "CREATE TABLE IF NOT EXISTS t (a int PRIMARY KEY, b text)",
+    );
+    cluster.wish("orders", "here", 3);
+    fill(&cluster, 1, 10);
+    let copy = "SELECT node, phase, lag_bytes FROM freehold.followers WHERE owner = 'orders'";
+    for node in 1..=4 {
+        let shown = || cluster.ask(node, SUPERUSER, copy);
+        eventually("every node shows it", || {
+            shown().is_ok_and(|rows| rows == ["4|following|0"])
+        });
+    }
+    // Who has nothing to do with it sees nothing of it.
+    cluster.ok(1, SUPERUSER, "CREATE ROLE stranger LOGIN");
+    let all = "SELECT count(*) FROM freehold.followers";
+    assert_eq!(cluster.settle(2, "stranger", all), ["0"]);
+    let home = leader_of(&cluster, "orders", 1);
+    assert_eq!(cluster.settle(home, "orders", all), ["1"]);
+
+    let lag = |what: &'static str| {
+        let copy = "FROM freehold.followers WHERE owner = 'orders' AND node = 4";
+        move |cluster: &Cluster| number(cluster, 1, &format!("SELECT {what} {copy}"))
+    };
+    let (bytes, seconds) = (lag("lag_bytes"), lag("lag_seconds"));
+    let scraped = |name: &str| {
+        let scrape = Scrape::of(cluster.program(home).http());
+        scrape.try_value(&format!(
+            "{name}{{group=\"1\",owner=\"orders\",node=\"4\"}}"
+        ))
+    };
+    // It answers, and hears nothing.
+    for node in 1..=3 {
+        let copies = cluster.tap(4).port();
+        cluster.tap(node).hold(copies);
+    }
+    for (from, less) in [(100, 100_000.0), (300, 200_000.0)] {
+        fill(&cluster, from, from + 99);
+        eventually("it lacks more", || {
+            bytes(&cluster).is_some_and(|bytes| bytes >= less)
+                && scraped("freehold_follower_lag_bytes").is_some_and(|bytes| bytes >= less)
+        });
+    }
+    for least in [2.0, 4.0] {
+        eventually("its age grows", || {
+            seconds(&cluster).is_some_and(|age| age >= least)
+                && scraped("freehold_follower_lag_seconds").is_some_and(|age| age >= least)
+        });
+    }
+    assert_eq!(scraped("freehold_follower_answers"), Some(1.0));
+    (1..=3).for_each(|node| cluster.tap(node).release());
+    eventually("it has all of it again", || bytes(&cluster) == Some(0.0));
+
+    // One that does not answer is shown as such, with what it lacks of what it had.
+    cluster.program(4).signal(Signal::STOP);
+    fill(&cluster, 500, 599);
+    let silent = "SELECT phase, position IS NULL FROM freehold.followers \
+                  WHERE owner = 'orders' AND node = 4";
+    eventually("it is silent", || {
+        let shown = cluster.ask(1, SUPERUSER, silent);
+        shown.is_ok_and(|rows| rows == ["silent|t"])
+    });
+    eventually("and lags", || {
+        seconds(&cluster).is_some_and(|age| age >= 4.0)
+            && bytes(&cluster).is_some_and(|bytes| bytes >= 100_000.0)
+            && scraped("freehold_follower_answers") == Some(0.0)
+    });
+    cluster.program(4).signal(Signal::CONT);
+    eventually("it follows again", || {
+        let shown = cluster.ask(2, SUPERUSER, copy);
+        shown.is_ok_and(|rows| rows == ["4|following|0"])
+    });
+}
+
+#[test]
+fn a_replica_that_is_stopped_lags_by_time_and_bytes() {
+    let cluster = Cluster::start_with(3, &["--http", "127.0.0.1:0"]);
+    let home = add_owner(&cluster, "orders");
+    let stopped = if home == 3 { 2 } else { 3 };
+    cluster.program(stopped).signal(Signal::STOP);
+    let of_it = format!("FROM freehold.replicas WHERE owner = 'orders' AND node = {stopped}");
+    let labels = format!("{{group=\"1\",owner=\"orders\",node=\"{stopped}\"}}");
+    for (from, least) in [(1000, 100_000.0), (2000, 200_000.0)] {
+        let rows =
+            format!("SELECT g, repeat('x', 1000) FROM generate_series({from}, {from} + 99) g");
+        let insert = format!("INSERT INTO t {rows} ON CONFLICT DO NOTHING");
+        cluster.settle(home, "orders", &insert);
+        let scrape = Scrape::of(cluster.program(home).http());
+        for what in ["lag_bytes", "lag_seconds"] {
+            let least = if what == "lag_bytes" { least } else { 1.0 };
+            let query = format!("SELECT {what} {of_it}");
+            eventually("it lags", || {
+                number(&cluster, home, &query).is_some_and(|lag| lag >= least)
+            });
+        }
+        let scraped = scrape.value(&format!("freehold_replica_lag_bytes{labels}"));
+        assert!(scraped >= least, "{scraped}");
+    }
+    cluster.program(stopped).signal(Signal::CONT);
+    let query = format!("SELECT lag_bytes + lag_seconds {of_it}");
+    eventually("it has all of it again", || {
+        number(&cluster, home, &query) == Some(0.0)
+    });
+}
+
+/// The leader of `orders`, for as long as it leads without a break.
+struct Reign {
+    home: usize,
+    led: String,
+}
+
+impl Reign {
+    const LED: &'static str = "SELECT leads, term FROM freehold.groups WHERE owner = 'orders'";
+
+    fn now(cluster: &mut Cluster) -> Reign {
+        let home = cluster.leader("orders");
+        let led = cluster.settle(home, SUPERUSER, Reign::LED).remove(0);
+        Reign { home, led }
+    }
+
+    /// Looks until it holds. False: the leader is another one by now.
+    fn eventually(&self, cluster: &Cluster, what: &str, mut holds: impl FnMut() -> bool) -> bool {
+        let mut held = false;
+        eventually(what, || {
+            held = holds();
+            let led = cluster.ask(self.home, SUPERUSER, Reign::LED);
+            held || led.is_ok_and(|led| led != [self.led.as_str()])
+        });
+        held
+    }
+}
+
+#[test]
+fn the_repair_of_a_wiped_node_shows_how_far_it_is() {
+    let options: &[&str] = &["--http=127.0.0.1:0", "--checkpoint-timeout=1s"];
+    let mut cluster = Cluster::start_tapped(&[options; 3]);
+    add_owner(&cluster, "orders");
+    fill(&cluster, 1000, 9999);
+    // The log is short where the leader is: another one may have all of it, and needs no snapshot.
+    // Then it is begun again.
+    let shown = (0..10).any(|_| {
+        let reign = Reign::now(&mut cluster);
+        let shown = repairs_and_shows_it(&mut cluster, &reign);
+        (1..=3).for_each(|node| cluster.tap(node).release());
+        let whole = "SELECT count(*), max(lag_entries), count(repair_bytes) \
+                     FROM freehold.replicas WHERE owner = 'orders' AND voter";
+        eventually("it is repaired", || {
+            let whole = |node| cluster.ask(node, SUPERUSER, whole);
+            (1..=3).any(|node| whole(node).is_ok_and(|rows| rows == ["3|0|0"]))
+        });
+        shown
+    });
+    assert!(shown, "the leader was another one again and again");
+}
+
+/// Wipes a voter: what its leader shows of that. False: the leader is another one by now.
+fn repairs_and_shows_it(cluster: &mut Cluster, reign: &Reign) -> bool {
+    /// Of its snapshot so much comes before it is held back.
+    const BYTES: usize = 3 << 20;
+    let home = reign.home;
+    let wiped = if home == 3 { 2 } else { 3 };
+    let checkpoints = |cluster: &Cluster| {
+        Scrape::of(cluster.program(home).http()).value("freehold_checkpoints_total")
+    };
+    // What all have leaves the log after the next checkpoint that begins.
+    let lag = "SELECT max(lag_entries) FROM freehold.replicas WHERE owner = 'orders'";
+    let all_have = || number(cluster, home, lag) == Some(0.0);
+    if !reign.eventually(cluster, "all have it", all_have) {
+        return false;
+    }
+    let before = checkpoints(cluster);
+    let is_short = || checkpoints(cluster) >= before + 3.0;
+    if !reign.eventually(cluster, "the log is short", is_short) {
+        return false;
+    }
+    let caller = cluster.tap(home).port();
+    cluster.tap(wiped).hold_behind(caller, BYTES);
+    cluster.node(wiped).kill();
+    std::fs::remove_dir_all(cluster.program(wiped).data()).unwrap();
+    cluster.node(wiped).start_again();
+    let node = "SELECT node FROM freehold.nodes WHERE is_self";
+    let node = cluster.settle(wiped, SUPERUSER, node).remove(0);
+
+    let repair = format!(
+        "SELECT repair_bytes >= 1000000 AND repair_bytes < 9000000, \
+         repair_bytes_expected BETWEEN 8000000 AND 12000000, repair_seconds_left > 0 \
+         FROM freehold.replicas WHERE owner = 'orders' AND node = {node}"
+    );
+    let labels = format!("{{group=\"1\",owner=\"orders\",node=\"{node}\"}}");
+    let names = ["bytes", "expected_bytes", "seconds_left"];
+    reign.eventually(cluster, "its repair is shown", || {
+        let shown = cluster.ask(home, SUPERUSER, &repair);
+        let scrape = Scrape::of(cluster.program(home).http());
+        let value =
+            |name: &&str| scrape.try_value(&format!("freehold_replica_repair_{name}{labels}"));
+        let positive = names.iter().filter_map(value).filter(|v| *v > 0.0).count();
+        shown.is_ok_and(|shown| shown == ["t|t|t"]) && positive == names.len()
+    })
+}

@@ -198,6 +198,9 @@ fn a_stream_goes_on_without_end() {
     ));
     for id in 0..20 {
         alpha.ok(&format!("INSERT INTO alpha_v1 VALUES ({id})"));
+        // Each at once, not when many have come together.
+        let given = |session: &Session| session.so_far().rows.len() > id;
+        assert!(reader.listen(PATIENCE, given), "{id}");
     }
     let answers = cancelled(&mut reader);
     let sent: Vec<String> = answers[0]

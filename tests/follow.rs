@@ -13,8 +13,10 @@ const OWNER: &[&str] = &["--locality=region=owner"];
 const READER: &[&str] = &["--locality=region=reader"];
 /// What is in no file of a node where nobody may read it.
 const CANARY: &str = "canary-in-a-private-table";
+/// The same in a table that is readable for a while.
+const REVOKED: &str = "canary-in-a-revoked-table";
 /// The last node: the only one that stands elsewhere.
-const LAST: usize = 4;
+pub(crate) const LAST: usize = 4;
 
 /// Nodes 1 to 3 stand in one region, the last one in another.
 fn start() -> Cluster {
@@ -33,10 +35,10 @@ fn start() -> Cluster {
 }
 
 /// The tables of `orders` on nodes 1 to 3, those of `billing` on the last one alone.
-fn apart() -> Cluster {
+pub(crate) fn apart() -> Cluster {
     let cluster = start();
-    pin(&cluster, "orders", "owner", 3);
-    pin(&cluster, "billing", "reader", 1);
+    cluster.pin(1, "orders", "owner", 3);
+    cluster.pin(LAST, "billing", "reader", 1);
     let secret = format!("INSERT INTO secret VALUES (1, '{CANARY}') ON CONFLICT DO NOTHING");
     cluster.settle(1, "orders", &secret);
     put(&cluster, 1, 1);
@@ -44,25 +46,8 @@ fn apart() -> Cluster {
     cluster
 }
 
-fn create(cluster: &Cluster, owner: &str, table: &str) {
+pub(crate) fn create(cluster: &Cluster, owner: &str, table: &str) {
     cluster.settle(1, owner, &format!("CREATE TABLE IF NOT EXISTS {table}"));
-}
-
-/// Brings all replicas of an owner's group to a region.
-fn pin(cluster: &Cluster, owner: &str, region: &str, replicas: u32) {
-    let to = format!("replicas => {replicas}, regions => ARRAY['{region}']");
-    let alter = format!("SELECT freehold.alter_owner('{owner}', {to})");
-    cluster.settle(1, SUPERUSER, &alter);
-    let held = format!(
-        "SELECT count(*), count(*) FILTER (WHERE voter AND locality = 'region={region}') \
-         FROM freehold.replicas JOIN freehold.nodes USING (node) WHERE owner = '{owner}'"
-    );
-    let all = format!("{replicas}|{replicas}");
-    let node = if region == "owner" { 1 } else { LAST };
-    eventually("all replicas are where they should be", || {
-        let found = cluster.ask(node, SUPERUSER, &held);
-        found.is_ok_and(|held| held == [all.as_str()])
-    });
 }
 
 fn put(cluster: &Cluster, node: usize, id: u32) {
@@ -89,11 +74,13 @@ fn follow(cluster: &Cluster, node: usize, what: &str) {
 
 /// What a node shows of its copy of an owner's group.
 fn copy(cluster: &Cluster, node: usize, owner: &str, columns: &str) -> Vec<String> {
-    let query = format!("SELECT {columns} FROM freehold.followers WHERE owner = '{owner}'");
+    let query = format!(
+        "SELECT {columns} FROM freehold.followers WHERE owner = '{owner}' AND node = {node}"
+    );
     cluster.ask(node, SUPERUSER, &query).unwrap_or_default()
 }
 
-fn await_copy(cluster: &Cluster, node: usize, owner: &str, expected: &str) {
+pub(crate) fn await_copy(cluster: &Cluster, node: usize, owner: &str, expected: &str) {
     cluster.until(|| match copy(cluster, node, owner, "phase, tables") {
         found if found == [expected] => Ok(()),
         found => Err(format!("{found:?} at node {node}, not {expected}")),
@@ -110,7 +97,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Is a text in any file below a folder?
-fn contains(folder: &Path, text: &str) -> bool {
+pub(crate) fn contains(folder: &Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
         let path = entry.path();
         let has = |bytes: Vec<u8>| bytes.windows(text.len()).any(|w| w == text.as_bytes());
@@ -151,7 +138,7 @@ fn what_is_granted_is_read_and_followed_and_nothing_private_comes() {
 
 #[test]
 fn what_is_revoked_or_followed_no_more_goes() {
-    let cluster = apart();
+    let mut cluster = apart();
     let long = "SELECT g, g FROM generate_series(100, 5000) g ON CONFLICT DO NOTHING";
     cluster.settle(1, "orders", &format!("INSERT INTO public.order_v1 {long}"));
     follow(&cluster, LAST, "order_*");
@@ -164,13 +151,35 @@ fn what_is_revoked_or_followed_no_more_goes() {
     await_copy(&cluster, LAST, "orders", "following|{}");
     eventually("its space is free", || bytes() < with_rows / 2);
 
+    // What is followed beside it stays as it is.
+    create(
+        &cluster,
+        "orders",
+        "public.item_v1 (id int PRIMARY KEY, t text)",
+    );
+    cluster.settle(1, "orders", "GRANT READ ON public.item_v1 TO billing");
+    follow(&cluster, LAST, "public.item_v1");
+    let revoked = format!("INSERT INTO public.order_v1 VALUES (99, 0, '{REVOKED}')");
+    cluster.settle(
+        1,
+        "orders",
+        "ALTER TABLE public.order_v1 ADD COLUMN IF NOT EXISTS t text",
+    );
+    cluster.settle(1, "orders", &format!("{revoked} ON CONFLICT DO NOTHING"));
     follow(&cluster, LAST, "public.order_v1");
-    await_copy(&cluster, LAST, "orders", "following|{public.order_v1}");
+    let both = "following|{public.item_v1,public.order_v1}";
+    await_copy(&cluster, LAST, "orders", both);
+    cluster.node(LAST).restart();
+    await_copy(&cluster, LAST, "orders", both);
+    assert!(contains(&cluster.node(LAST).data(), REVOKED));
     cluster.settle(1, "orders", "REVOKE READ ON order_* FROM billing");
-    await_copy(&cluster, LAST, "orders", "following|{}");
-    eventually("it may not be read", || {
-        count(&cluster, LAST, "billing").is_err_and(|why| why.contains("42P01"))
-    });
+    await_copy(&cluster, LAST, "orders", "following|{public.item_v1}");
+    let bootstraps = copy(&cluster, LAST, "orders", "bootstraps");
+    assert_eq!(bootstraps, ["0"], "nothing is copied again");
+    let data = cluster.node(LAST).data();
+    eventually("its rows are in no file", || !contains(&data, REVOKED));
+    assert!(count(&cluster, LAST, "billing").is_err_and(|why| why.contains("42P01")));
+    cluster.ok(LAST, "billing", "SELECT * FROM public.item_v1");
 }
 
 #[test]
@@ -231,7 +240,7 @@ fn a_follower_becomes_a_voter_and_voters_followers() {
                 }
             });
         }
-        pin(&cluster, "orders", "reader", 1);
+        cluster.pin(LAST, "orders", "reader", 1);
         cluster.until(|| match copy(&cluster, 1, "orders", "phase") {
             found if found == ["following"] => Ok(()),
             found => Err(format!("{found:?} at node 1")),
@@ -241,7 +250,7 @@ fn a_follower_becomes_a_voter_and_voters_followers() {
     put(&cluster, 1, 501);
     await_count(&cluster, LAST, "billing", 501);
     // And back again.
-    pin(&cluster, "orders", "owner", 3);
+    cluster.pin(1, "orders", "owner", 3);
     await_copy(&cluster, LAST, "orders", "following|{public.order_v1}");
     put(&cluster, 1, 502);
     await_count(&cluster, LAST, "billing", 502);
@@ -250,13 +259,14 @@ fn a_follower_becomes_a_voter_and_voters_followers() {
 #[test]
 fn an_owner_that_is_away_is_read_and_nobody_else_waits_for_it() {
     let mut cluster = start();
-    pin(&cluster, "billing", "owner", 3);
-    pin(&cluster, "orders", "reader", 1);
+    cluster.pin(1, "billing", "owner", 3);
+    cluster.pin(LAST, "orders", "reader", 1);
     put(&cluster, 1, 1);
     cluster.settle(1, "orders", "GRANT READ ON order_* TO billing");
     follow(&cluster, 1, "order_*");
     for node in 1..=3 {
         await_copy(&cluster, node, "orders", "following|{public.order_v1}");
+        await_count(&cluster, node, "billing", 1);
     }
     cluster.node(LAST).kill();
     let lag = "SELECT coalesce(max(behind_seconds), 0) FROM freehold.lag WHERE owner = 'orders'";
@@ -298,4 +308,75 @@ fn a_source_that_is_stopped_is_left_for_another() {
     await_count(&cluster, LAST, "billing", 2);
     cluster.program(source).signal(Signal::CONT);
     await_copy(&cluster, LAST, "orders", "following|{public.order_v1}");
+}
+
+/// What is granted and taken away again: to the role, by a pattern, by a membership.
+const GRANTS: [(&str, &str, &str); 3] = [
+    (
+        "orders",
+        "GRANT READ ON order_* TO billing",
+        "REVOKE READ ON order_* FROM billing",
+    ),
+    (
+        "orders",
+        "GRANT SELECT ON public.order_v1 TO billing",
+        "REVOKE SELECT ON public.order_v1 FROM billing",
+    ),
+    (
+        SUPERUSER,
+        "GRANT readers TO billing",
+        "REVOKE readers FROM billing",
+    ),
+];
+
+fn with_readers() -> Cluster {
+    let cluster = apart();
+    cluster.settle(1, "orders", "REVOKE READ ON order_* FROM billing");
+    cluster.settle(1, SUPERUSER, "CREATE ROLE readers");
+    cluster.settle(1, "orders", "GRANT SELECT ON public.order_v1 TO readers");
+    cluster
+}
+
+/// A revoke that was answered, and has taken something away.
+fn take_away(cluster: &Cluster, who: &str, grant: &str, revoke: &str) {
+    cluster.until(|| {
+        cluster.ask(1, who, grant)?;
+        cluster.ask(1, who, revoke).map(drop)
+    });
+}
+
+#[test]
+fn a_revoke_counts_on_every_node_once_it_is_answered() {
+    let cluster = with_readers();
+    for round in 0..3 {
+        for (who, grant, revoke) in GRANTS {
+            cluster.settle(1, who, grant);
+            await_count(&cluster, LAST, "billing", 1);
+            take_away(&cluster, who, grant, revoke);
+            let read = count(&cluster, LAST, "billing");
+            let refused = |why: &String| why.contains("42P01") || why.contains("42501");
+            assert!(
+                read.as_ref().is_err_and(refused),
+                "{round}, {revoke}: {read:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_stopped_gives_nothing_that_was_revoked_meanwhile() {
+    let cluster = with_readers();
+    for (who, grant, revoke) in GRANTS {
+        cluster.settle(1, who, grant);
+        await_count(&cluster, LAST, "billing", 1);
+        cluster.program(LAST).signal(Signal::STOP);
+        // It is answered all the same, once that node can't give anything any more.
+        take_away(&cluster, who, grant, revoke);
+        cluster.program(LAST).signal(Signal::CONT);
+        cluster.until(|| match count(&cluster, LAST, "billing") {
+            Ok(read) => panic!("{revoke}: {read:?}"),
+            Err(why) if why.contains("42P01") || why.contains("42501") => Ok(()),
+            Err(why) => Err(why),
+        });
+    }
 }

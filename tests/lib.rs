@@ -10,4 +10,5 @@ pub use fixture::place::{DATABASE, Place, SUPERUSER, SUPERUSER_PASSWORD, Securit
 pub use fixture::program::{Program, command, program_file};
 pub use fixture::report::report;
 pub use fixture::session::{Answer, Column, End, Failure, Login, Session};
+pub use fixture::tap::Tap;
 pub use fixture::tool::{node_modules, postgres_tool, python, run, skipped, tool};

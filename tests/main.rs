@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 mod authorization;
+mod away;
+mod chain;
 mod check;
 mod cluster;
 mod cluster_views;
@@ -10,13 +12,18 @@ mod compare;
 mod demo;
 mod drivers;
 mod feed;
+mod feeds;
 mod fixtures;
 mod follow;
 mod gateway;
 mod http;
 mod isolation;
+mod pooled;
 mod psql;
+mod replaced;
+mod revoke;
 mod start;
 mod tidy;
 mod tour;
+mod views_remote;
 mod wire;

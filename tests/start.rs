@@ -85,6 +85,23 @@ fn a_folder_belongs_to_one_process_and_one_table_store() {
     assert!(said.contains("were made with --table-store lsm"), "{said}");
 }
 
+/// It would vote again, and count for what it has acknowledged and has no more.
+#[test]
+fn a_node_that_has_lost_its_journal_does_not_start() {
+    let mut program = Program::start();
+    program.signal(Signal::TERM);
+    program.wait();
+    let data = program.data();
+    std::fs::remove_dir_all(data.join("journal")).unwrap();
+    let said = refused(&data, &["--insecure"]);
+    assert!(said.contains("journal of this folder was lost"), "{said}");
+    assert!(!data.join("journal").exists(), "it made one");
+    // The tables tell it, too.
+    std::fs::remove_file(data.join("identity")).unwrap();
+    let said = refused(&data, &["--insecure"]);
+    assert!(said.contains("the journal has nothing of group"), "{said}");
+}
+
 #[test]
 fn settings_come_from_flags_then_variables_then_the_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 mod cluster;
 mod feed;
 mod load;
+mod node;
 mod peers;
 mod pgbench;
 mod table;
@@ -42,7 +43,8 @@ pub struct Options {
     #[arg(long)]
     load: bool,
     /// Three nodes, beside PostgreSQL with two synchronous standbys and beside three nodes of etcd;
-    /// `--only` names one of simple-update, inserts, visible.
+    /// `--only` names one of simple-update, inserts, visible; of isolation, copies, idle, which are
+    /// measured of Freehold alone.
     #[arg(long)]
     cluster: bool,
     /// Leave out the feed-latency probe.

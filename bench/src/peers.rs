@@ -2,11 +2,11 @@
 //! started here on a free port. Both end, and their folders go, when the value is dropped.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use crate::node::Node;
 use crate::{Options, Result};
 
 /// Where Debian puts PostgreSQL 15's programs.
@@ -25,8 +25,13 @@ pub struct Server {
 impl Server {
     /// A libpq connection string.
     pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// That of another user.
+    pub fn url_of(&self, user: &str) -> String {
         format!(
-            "host=127.0.0.1 port={} user=postgres dbname={}",
+            "host=127.0.0.1 port={} user={user} dbname={}",
             self.port, self.database
         )
     }
@@ -38,7 +43,7 @@ pub struct Peers {
     pub freehold: Server,
     /// The one beside it.
     pub postgres: Server,
-    process: Child,
+    node: Node,
     folder: PathBuf,
 }
 
@@ -55,12 +60,9 @@ impl Peers {
             Some(path) => path.clone(),
             None => build()?,
         };
-        let (process, port) = start_freehold(&program, &folder.join("freehold"), options)?;
-        let freehold = Server {
-            name: "freehold",
-            port,
-            database: "freehold",
-        };
+        let data = folder.join("freehold");
+        let mut node = Node::start(&program, &data, &options.table_store, &[])?;
+        let freehold = node.ready()?;
         let postgres = Server {
             name: "postgres",
             port: postgres,
@@ -69,7 +71,7 @@ impl Peers {
         Ok(Peers {
             freehold,
             postgres,
-            process,
+            node,
             folder,
         })
     }
@@ -86,35 +88,19 @@ impl Peers {
 
     /// The most resident memory that Freehold has had so far (VmHWM), in MB.
     pub fn freehold_peak_mb(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status
-            .lines()
-            .find(|l| l.starts_with("VmHWM:"))
-            .ok_or("no VmHWM")?;
-        let kb: u64 = line.split_whitespace().nth(1).ok_or("no number")?.parse()?;
-        Ok(kb / 1024)
+        Ok(self.node.peak_kb()? / 1024)
     }
 
     /// CPU seconds (user and system) that Freehold has used so far.
     pub fn freehold_cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect();
-        let ticks: f64 = fields.get(11).ok_or("stat")?.parse::<f64>()?
-            + fields.get(12).ok_or("stat")?.parse::<f64>()?;
-        Ok(ticks / 100.0)
+        self.node.cpu_seconds()
     }
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
         // Ending a benchmark must not hide its result: what fails here is left to the system.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.node.kill();
         let data = self.folder.join("postgres/data");
         let _ = as_postgres(&format!("{POSTGRES_BIN}/pg_ctl"))
             .args(["-m", "immediate", "-w", "stop", "-D"])
@@ -202,27 +188,4 @@ pub fn build() -> Result<PathBuf> {
     run(Command::new("cargo").args(["build", "--release", "-p", "server", "-q"]))?;
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
     Ok(Path::new(&target).join("release/freehold"))
-}
-
-fn start_freehold(program: &Path, data: &Path, options: &Options) -> Result<(Child, u16)> {
-    let mut child = Command::new(program)
-        .args([
-            "start",
-            "--listen",
-            "127.0.0.1:0",
-            "--insecure",
-            "--log",
-            "warn",
-        ])
-        .args(["--table-store", &options.table_store, "--data"])
-        .arg(data)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{}: {e}", program.display()))?;
-    let out = child.stdout.take().ok_or("no standard output")?;
-    let mut line = String::new();
-    BufReader::new(out).read_line(&mut line)?;
-    let port = line.trim().rsplit(':').next().and_then(|p| p.parse().ok());
-    let port = port.ok_or_else(|| format!("Freehold did not start: {line:?}"))?;
-    Ok((child, port))
 }

@@ -7,7 +7,7 @@ use journal::{GroupId, Index, Journal, Kind, Position, Record};
 use storage::{Entry, Group};
 
 use crate::log::Log;
-use crate::{FeedEntry, Result};
+use crate::{Error, FeedEntry, Result};
 
 /// Reads one group's committed entries up to a position.
 pub(crate) struct Cursor {
@@ -30,6 +30,10 @@ impl Cursor {
         upto: Position,
         batch_bytes: usize,
     ) -> Result<Cursor> {
+        // All of it was found closed. A replica that has less has taken the place of that one.
+        if group.succeeds() && log.closed(group, upto) < upto {
+            return Err(Error::Unknown(group.id()));
+        }
         // What is committed but not applied here is nobody's to see, and what this node's disk
         // does not have would be gone for a while after a restart.
         let upto = upto.min(reached(&log.journal, group));
@@ -38,6 +42,9 @@ impl Cursor {
         } else {
             None
         };
+        if start.is_none() && after < upto {
+            check_alive(group)?;
+        }
         #[cfg(feature = "sabotage")]
         let start = match journal::sabotage::planted("cursor-off-by-one") {
             true => start.map(|index| Index(index.0 + 1)),
@@ -88,7 +95,10 @@ impl Cursor {
             self.log.check_next(&self.group, self.next, read.first())?;
             match read.last() {
                 Some(last) => self.next = Index(last.index.0 + 1),
-                None => self.ended = true,
+                None => {
+                    check_alive(&self.group)?;
+                    self.ended = true;
+                }
             }
             self.batch = read.into();
         }
@@ -97,6 +107,14 @@ impl Cursor {
         } else {
             self.batch.pop_front()
         })
+    }
+}
+
+/// A log without what is looked for may be one that was taken away.
+fn check_alive(group: &Group) -> Result<()> {
+    match group.has_ended() {
+        false => Ok(()),
+        true => Err(Error::Unknown(group.id())),
     }
 }
 

@@ -39,14 +39,35 @@ impl Feed {
         Feed { log, groups }
     }
 
-    /// How far all groups of this node are closed: what comes later, a group that is only being
-    /// made included, lies above.
-    pub fn closed(&self) -> Position {
-        closed(&self.log.journal, &self.journaled())
+    /// The newest position that any of the node's groups has reached: the only voter of a group
+    /// can close it up to here without an entry.
+    pub fn newest(&self) -> Position {
+        let all = self.groups.all();
+        let journaled = all.iter().filter(|group| !group.is_followed());
+        let reached = journaled.map(|group| self.reached(group));
+        reached.max().unwrap_or_default()
+    }
+
+    /// Up to here a group's entries can be read: they are applied on this node, and on its disk.
+    /// Of a group that is followed here nothing is on the disk: so far it is known.
+    pub fn reached(&self, group: &Group) -> Position {
+        match group.is_followed() {
+            true => group.applied(),
+            false => cursor::reached(&self.log.journal, group),
+        }
+    }
+
+    /// How far a group is closed, where `upto` is what [`Feed::newest`] gave: no entry at or below
+    /// can come any more. It is not asked to be.
+    pub fn closed(&self, group: &Group, upto: Position) -> Position {
+        if group.is_followed() {
+            return group.applied();
+        }
+        self.log.closed(group, upto)
     }
 
     /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
-    /// `closed`, which [`Feed::closed`] gave before the groups were chosen. Errors:
+    /// `closed`, up to which all of them were found closed before they were chosen. Errors:
     /// [`Error::Behind`], [`Error::Unknown`].
     pub fn read(
         &self,
@@ -56,7 +77,8 @@ impl Feed {
     ) -> Result<Units> {
         let mut held = Vec::with_capacity(groups.len());
         for id in groups {
-            let group = self.groups.get(*id).filter(|group| !group.is_followed());
+            let group = self.groups.get(*id);
+            let group = group.filter(|group| !group.is_followed() && !group.has_ended());
             held.push(group.ok_or(Error::Unknown(*id))?);
         }
         held.sort_by_key(|group| group.id());
@@ -90,13 +112,6 @@ impl Feed {
         self.oldest(&held)
     }
 
-    /// The groups whose entries this node's journal has.
-    fn journaled(&self) -> Vec<Arc<Group>> {
-        let mut groups = self.groups.all();
-        groups.retain(|group| !group.is_followed());
-        groups
-    }
-
     fn oldest(&self, groups: &[Arc<Group>]) -> Result<Position> {
         let mut oldest = Position::ZERO;
         for group in groups {
@@ -120,21 +135,4 @@ impl Feed {
         }
         Ok(())
     }
-}
-
-/// The least position up to which all of these groups are closed. An idle one is closed up to
-/// where the others are: on demand, only while someone reads.
-fn closed(journal: &Journal, groups: &[Arc<Group>]) -> Position {
-    let reached = |group: &Arc<Group>| cursor::reached(journal, group);
-    let newest = groups.iter().map(reached).max().unwrap_or_default();
-    let closed = |group: &Arc<Group>| {
-        let closed = group.close_up_to(newest);
-        let closed = closed.min(journal.durable_position(group.id()));
-        if closed < newest && !group.is_sole() {
-            // Of several voters none can promise it by itself: an entry must say it.
-            group.close_wanted();
-        }
-        closed
-    };
-    groups.iter().map(closed).min().unwrap_or_default()
 }

@@ -41,6 +41,12 @@ impl Log {
         }
     }
 
+    /// How far, at most `upto`, no entry of a replica can come any more, and all are on the disk.
+    pub fn closed(&self, group: &Group, upto: Position) -> Position {
+        let closed = group.close_up_to(upto);
+        closed.min(self.journal.durable_position(group.id()))
+    }
+
     /// After this position the group's entries are all there, and whole. Looks at the records
     /// once for each cut.
     pub fn retained(&self, group: &Group) -> Result<Position> {
@@ -110,6 +116,10 @@ impl Log {
             Some(record) => record.index > next,
             None => purged().is_some_and(|(_, purged)| purged >= next),
         };
+        if gone && group.has_ended() {
+            // Another replica's log may stand in its place already.
+            return Err(Error::Unknown(group.id()));
+        }
         if gone {
             let (group, oldest) = (group.id(), self.retained(group)?);
             return Err(Error::Behind { group, oldest });
@@ -118,8 +128,12 @@ impl Log {
     }
 
     /// What a reader is told that has come to an entry which is not whole. It is remembered, so
-    /// that nobody begins before it any more.
+    /// that nobody begins before it any more. A log of which nothing is left was taken away whole.
     pub fn behind(&self, group: GroupId, entry: Position) -> Error {
+        let state = self.journal.state(group);
+        if state.oldest.is_none() && state.purged.is_none() {
+            return Error::Unknown(group);
+        }
         let mut cuts = self.cuts.lock();
         let cut = cuts.entry(group).or_default();
         cut.upto = cut.upto.max(entry);

@@ -1,83 +1,34 @@
 //! The feed over a real journal: units, order, what is closed, what is retained.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+mod running;
+
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use feed::{Error, Feed, FeedEntry, Units};
-use journal::{GroupId, Index, Journal, Kind, MemoryDisk, Payload, Position, Record, Term};
-use raft::{Alone, Node, NodeId, Options};
+use feed::{Error, FeedEntry, Units};
+use journal::{GroupId, Index, Kind, Payload, Position, Record, Term};
 use storage::{
-    Change, Changes, Clock, Commit, EntryBuilder, Group, Groups, Header, LargeChanges, ManualClock,
-    MemoryStore, Meta, Outcome, TxId,
+    Change, Changes, Clock, Commit, EntryBuilder, Group, Header, LargeChanges, Meta, Outcome, TxId,
 };
-use tokio::runtime::Runtime;
+
+use self::running::{NOW, Running};
 
 const TREE: u32 = 1000;
-const SEGMENT_BYTES: u64 = 1 << 20;
-/// 2026-01-01 in microseconds since 1970.
-const NOW: u64 = 1_767_225_600_000_000;
-
-/// A node in memory whose clock stands until the test moves it.
-struct Running {
-    node: Arc<Node>,
-    clock: Arc<ManualClock>,
-    feed: Feed,
-    runtime: Runtime,
-    journal: Journal,
-}
 
 impl Running {
-    fn start() -> Running {
-        let runtime = Runtime::new().unwrap();
-        let options = journal::Options {
-            segment_bytes: SEGMENT_BYTES,
-            ..journal::Options::default()
-        };
-        let disk = Arc::new(MemoryDisk::new());
-        let journal = Journal::open(disk, "/journal".as_ref(), options).unwrap();
-        let clock = Arc::new(ManualClock::new(NOW));
-        let groups = Groups::new(MemoryStore::new(), clock.clone());
-        let options = Options {
-            checkpoint_timeout: Duration::from_secs(3600),
-            checkpoint_bytes: u64::MAX,
-            retain_time: Duration::ZERO,
-            retain_bytes: 2 * SEGMENT_BYTES,
-            horizon: Duration::ZERO,
-        };
-        let handle = runtime.handle().clone();
-        let (me, alone) = (NodeId(1), Arc::new(Alone));
-        let node = Node::new(journal.clone(), groups.clone(), options, handle, me, alone);
-        runtime.block_on(node.open(true)).unwrap();
-        Running {
-            node,
-            clock,
-            feed: Feed::new(journal.clone(), groups),
-            runtime,
-            journal,
-        }
-    }
-
-    fn make(&self, id: u32) -> Arc<Group> {
-        let made = self.node.make(GroupId(id), Position::ZERO, &[NodeId(1)]);
-        self.runtime.block_on(made).unwrap();
-        self.node.groups().get(GroupId(id)).unwrap()
-    }
-
-    /// Checkpoints until records of the group have left: Raft purges its log a little later.
-    fn cut(&self, group: &Group) {
-        let oldest = || self.journal.state(group.id()).oldest.unwrap().0.0;
-        let cut = (0..1000).any(|_| {
-            self.runtime.block_on(self.node.checkpoint()).unwrap();
-            oldest() > 1
-        });
-        assert!(cut, "nothing leaves");
+    /// How far all groups are closed.
+    fn closed(&self) -> Position {
+        let newest = self.feed.newest();
+        let all = self.node.groups().all();
+        let closed = all.iter().map(|group| self.feed.closed(group, newest));
+        closed.min().unwrap()
     }
 
     fn read(&self, groups: &[u32], after: Option<Position>) -> Result<Units, Error> {
-        let closed = self.feed.closed();
+        let closed = self.closed();
         let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
         self.feed.read(&ids, after, closed)
     }
@@ -94,13 +45,6 @@ impl Running {
             out.push(unit.entries.into_iter().map(shown).collect());
         }
         out
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.runtime.block_on(self.node.shutdown());
-        self.journal.clone().close();
     }
 }
 
@@ -195,7 +139,7 @@ fn an_idle_group_is_closed_and_holds_nobody_up() {
 fn a_new_group_begins_above_what_readers_have_passed() {
     let node = Running::start();
     let first = write(&node.make(1), 1, 10);
-    let closed = node.feed.closed();
+    let closed = node.closed();
     assert_eq!(closed, first);
     // The clock steps back before somebody's first table makes a group.
     node.clock.set(NOW - 60_000_000);
@@ -429,4 +373,64 @@ fn a_group_that_is_not_held_is_named() {
     let node = Running::start();
     let unknown = node.read(&[9], None).map(|_| ());
     assert!(matches!(unknown, Err(Error::Unknown(GroupId(9)))));
+}
+
+#[test]
+fn a_log_that_is_being_taken_away_is_not_one_without_entries() {
+    let node = Running::start();
+    let (ending, other) = (node.make(1), node.make(2));
+    let first = write(&ending, 1, 10);
+    node.clock.advance(1_000);
+    write(&ending, 1, 10);
+    let closed = write(&other, 1, 10);
+    // As a replica leaves: its log is gone, and it is not forgotten yet.
+    ending.end();
+    let cut = vec![Record::truncate(GroupId(1), Index(0))];
+    node.journal.append_wait(cut).unwrap();
+    assert!(node.node.groups().get(GroupId(1)).is_some());
+    for after in [None, Some(first)] {
+        let read = node.feed.read(&[GroupId(1), GroupId(2)], after, closed);
+        let unknown = read.map(|_| ());
+        assert!(
+            matches!(unknown, Err(Error::Unknown(GroupId(1)))),
+            "{after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_replica_that_has_less_does_not_pass_for_the_one_that_was_counted() {
+    let node = Running::start();
+    let (group, other) = (node.make(1), node.make(2));
+    write(&group, 1, 10);
+    let closed = write(&other, 1, 10);
+    let ids = [GroupId(1), GroupId(2)];
+    assert_eq!(node.feed.closed(&group, closed), closed);
+    assert!(node.feed.read(&ids, None, closed).is_ok());
+    // It leaves, and comes again without a log: what it had is not known here.
+    node.runtime.block_on(node.node.close(GroupId(1))).unwrap();
+    let again = node.node.groups().open(GroupId(1)).unwrap();
+    assert!(!again.has_ended() && again.applied() < closed);
+    let unknown = node.feed.read(&ids, None, closed).map(|_| ());
+    assert!(matches!(unknown, Err(Error::Unknown(GroupId(1)))));
+}
+
+#[test]
+fn a_reader_whose_group_leaves_is_told() {
+    let node = Running::start();
+    let ending = node.make(1);
+    // More than is read at once.
+    for _ in 0..20 {
+        write(&ending, 1, 50 << 10);
+    }
+    let mut units = node.read(&[1], None).unwrap();
+    node.runtime.block_on(node.node.close(GroupId(1))).unwrap();
+    let told = (0..20).find_map(|_| match units.next() {
+        Ok(unit) => unit.is_none().then_some(None),
+        Err(error) => Some(Some(error)),
+    });
+    let told = told
+        .expect("not all of it is there")
+        .expect("it has not come to its end");
+    assert!(matches!(told, Error::Unknown(GroupId(1))), "{told}");
 }

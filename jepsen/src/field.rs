@@ -206,6 +206,13 @@ impl Field {
         )
     }
 
+    /// Ends a block that has not failed. What it was shown may be lost, of which it is told here.
+    pub async fn change_mind(&self, link: &Link) {
+        if let Err(failure) = link.run("ROLLBACK").await {
+            self.judge(&failure, "ROLLBACK", &[]);
+        }
+    }
+
     /// Ends a block that has failed. Whatever was the matter, that works while the connection does.
     pub async fn roll_back(&self, link: &Link) {
         if let Err(failure) = link.run("ROLLBACK").await
@@ -230,7 +237,7 @@ impl Field {
                         .add(Kind::Unexpected, format!("{what}: {failure}"));
                 }
             }
-            Failure::Silent => self
+            Failure::Silent(_) => self
                 .findings
                 .add(Kind::Unexpected, format!("{what}: {failure}")),
             Failure::Lost(_) => {}

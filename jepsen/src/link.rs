@@ -98,8 +98,8 @@ pub enum Failure {
     },
     /// The connection broke.
     Lost(String),
-    /// No answer within the limit.
-    Silent,
+    /// No answer for so long.
+    Silent(Duration),
 }
 
 impl Failure {
@@ -107,7 +107,7 @@ impl Failure {
     pub fn is_end(&self) -> bool {
         match self {
             Failure::Refused { state, .. } => state.starts_with("57P") || state.starts_with("08"),
-            Failure::Lost(_) | Failure::Silent => true,
+            Failure::Lost(_) | Failure::Silent(_) => true,
         }
     }
 
@@ -130,7 +130,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Refused { state, message } => write!(f, "{state} {message}"),
             Failure::Lost(what) => write!(f, "connection lost: {what}"),
-            Failure::Silent => write!(f, "no answer within {} s", ANSWER_MAX.as_secs()),
+            Failure::Silent(limit) => write!(f, "no answer within {} s", limit.as_secs()),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Link {
         user: &str,
         protocol: Protocol,
     ) -> std::result::Result<Link, Failure> {
-        let mut last = Failure::Silent;
+        let mut last = Failure::Lost("there is no node".into());
         for node in address.turn() {
             match Link::open_at(address, node, user, protocol).await {
                 Ok(link) => return Ok(link),
@@ -233,7 +233,7 @@ impl Link {
         }
         let opened = timeout(limit, config.connect(NoTls)).await;
         let (client, connection) = opened
-            .map_err(|_| Failure::Silent)?
+            .map_err(|_| Failure::Silent(limit))?
             .map_err(|error| Failure::of(&error))?;
         // The end of the connection shows as the failure of whatever is asked next.
         let driver = tokio::spawn(async move { drop(connection.await) });
@@ -265,7 +265,7 @@ impl Link {
             Protocol::Extended => timeout(limit, self.extended(sql)).await,
         };
         answer
-            .map_err(|_| Failure::Silent)?
+            .map_err(|_| Failure::Silent(limit))?
             .map_err(|error| Failure::of(&error))
     }
 
@@ -308,7 +308,7 @@ impl Link {
     ) -> std::result::Result<T, Failure> {
         let answer = timeout(ANSWER_MAX, call).await;
         answer
-            .map_err(|_| Failure::Silent)?
+            .map_err(|_| Failure::Silent(ANSWER_MAX))?
             .map_err(|error| Failure::of(&error))
     }
 }

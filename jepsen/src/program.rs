@@ -34,15 +34,25 @@ pub fn fails_sabotaged(package: &str, test: &str, fault: &str) -> Result<bool> {
     let (target, _) = folder(Build::Sabotage)?;
     let mut command = cargo();
     command
-        .args([
-            "test",
-            "-p",
-            package,
-            "--features",
-            "sabotage",
-            "--target-dir",
-        ])
-        .arg(&target)
+        .args(["test", "-p", package, "--features", "sabotage"])
+        .arg("--target-dir")
+        .arg(&target);
+    fails(command, package, test, fault)
+}
+
+/// The package of the tests that play a program.
+pub const PLAYING: &str = "tests";
+
+/// Whether a test that plays a program fails with one that has this fault built in.
+pub fn fails_with(program: &Path, test: &str, fault: &str) -> Result<bool> {
+    let mut command = cargo();
+    command.args(["test", "-p", PLAYING]);
+    command.env("FREEHOLD_BIN", std::path::absolute(program)?);
+    fails(command, PLAYING, test, fault)
+}
+
+fn fails(mut command: Command, package: &str, test: &str, fault: &str) -> Result<bool> {
+    command
         .args(["--no-fail-fast", test])
         .env("FREEHOLD_SABOTAGE", fault);
     let output = command

@@ -26,6 +26,8 @@ enum How {
     Built,
     /// FREEHOLD_SABOTAGE of a package's tests; this one must fail.
     Test(&'static str, &'static str),
+    /// FREEHOLD_SABOTAGE of a sabotage build, which a test over processes plays; it must fail.
+    Played(&'static str),
     /// The kernel says yes to every fsync and does none, by strace.
     Unsynced,
     /// A setting of the server.
@@ -47,7 +49,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 28] = [
+const PLANTS: [Plant; 31] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -104,6 +106,17 @@ const PLANTS: [Plant; 28] = [
         "feed",
         "an_effect_is_not_seen_before_its_cause_across_an_owner_that_is_not_here",
     ),
+    built(
+        "closing-rule-off",
+        How::Played("an_effect_is_not_seen_before_its_cause_when_the_causes_stream_is_late"),
+        Workload::Acknowledged,
+        Fault::None,
+    ),
+    tested(
+        "half-a-transaction",
+        "feed",
+        "a_bootstrap_then_every_entry_and_nothing_private",
+    ),
     tested("insert-without-key-lock", "sql", "two_inserts_of_one_key"),
     tested(
         "answer-before-read",
@@ -114,6 +127,11 @@ const PLANTS: [Plant; 28] = [
         "read-without-barrier",
         "raft",
         "a_leader_that_was_stopped_neither_answers_a_barrier_nor_commits",
+    ),
+    clustered(
+        "read-without-barrier",
+        Workload::Register,
+        Nemesis::PartitionLeader,
     ),
     clustered(
         "answer-before-quorum",
@@ -230,6 +248,11 @@ pub async fn play_all(only: Option<&str>, options: &Options) -> Result<bool> {
                 let failed = program::fails_sabotaged(package, test, plant.name)?;
                 (failed, test_row(plant, package, test, failed))
             }
+            How::Played(test) => {
+                let program = program::find(options, Build::Sabotage)?;
+                let failed = program::fails_with(&program, test, plant.name)?;
+                (failed, test_row(plant, program::PLAYING, test, failed))
+            }
             _ => {
                 let program = program::find(options, Build::Sabotage)?;
                 let (tally, first) = play_plant(plant, options, program).await?;
@@ -277,7 +300,7 @@ async fn play_plant(
         How::Unsynced => tracer = Some(unsynced()),
         How::Setting(setting) => options.victim_options.push(setting.to_owned()),
         How::Weaken => options.weaken = true,
-        How::Test(..) => {}
+        How::Test(..) | How::Played(_) => {}
     }
     let setup = Setup {
         options,

@@ -30,6 +30,8 @@ const NODES: usize = 3;
 struct Slice {
     workload: Workload,
     faults: Faults,
+    /// Of a cluster.
+    nodes: usize,
     runs: u64,
     clients: Option<u32>,
     store: Store,
@@ -49,6 +51,7 @@ const fn slice(workload: Workload, fault: Fault, runs: u64, seconds: u64, store:
     Slice {
         workload,
         faults: Faults::Alone(fault, seconds),
+        nodes: 1,
         runs,
         clients: None,
         store,
@@ -59,6 +62,7 @@ const fn strikes(workload: Workload, nemeses: &'static [Nemesis], strikes: u64) 
     Slice {
         workload,
         faults: Faults::Strikes(nemeses, strikes),
+        nodes: NODES,
         runs: 1,
         clients: None,
         store: Store::Lsm,
@@ -80,10 +84,19 @@ const fn with_clients(clients: u32, slice: Slice) -> Slice {
     }
 }
 
+/// With a node of the pool, which follows what the others hold.
+const fn with_a_spare(slice: Slice) -> Slice {
+    Slice {
+        nodes: NODES + 1,
+        ..slice
+    }
+}
+
 const KILLS: &[Nemesis] = &[Nemesis::Kill, Nemesis::KillLeader];
 const PAUSES: &[Nemesis] = &[Nemesis::Pause, Nemesis::PauseLeader];
 const PARTITIONS: &[Nemesis] = &[Nemesis::Partition];
 const RESTARTS: &[Nemesis] = &[Nemesis::Restart, Nemesis::KillAll, Nemesis::Membership];
+const CLAIMS: &[Nemesis] = &[Nemesis::Claim];
 const EVERYTHING: &[Nemesis] = &[
     Nemesis::KillLeader,
     Nemesis::KillAll,
@@ -131,8 +144,9 @@ const JUDGED: [Slice; 18] = [
     slice(Workload::Bank, Fault::Power, 5, 5, Store::Lsm),
 ];
 
-/// For a release, on three nodes: each workload under each kind of nemesis, an hour.
-const JUDGED_CLUSTER: [Slice; 31] = [
+/// For a release, on three nodes and with a fourth in the pool: each workload under each kind of
+/// nemesis, an hour.
+const JUDGED_CLUSTER: [Slice; 35] = [
     strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 30),
     minute(Workload::Append, KILLS),
     minute(Workload::Append, PAUSES),
@@ -164,6 +178,10 @@ const JUDGED_CLUSTER: [Slice; 31] = [
     minute(Workload::Reads, PARTITIONS),
     minute(Workload::Reads, RESTARTS),
     minute(Workload::Reads, EVERYTHING),
+    with_a_spare(minute(Workload::Reads, KILLS)),
+    with_a_spare(minute(Workload::Reads, PARTITIONS)),
+    with_a_spare(minute(Workload::Acknowledged, CLAIMS)),
+    with_a_spare(with_clients(50, minute(Workload::Feed, CLAIMS))),
 ];
 
 /// Plays the short list.
@@ -234,21 +252,19 @@ impl Slice {
             runs: self.runs,
             clients: self.clients,
             table_store: self.store,
+            nodes: self.nodes,
             ..common.clone()
         };
         match self.faults {
             Faults::Alone(fault, seconds) => {
-                options.nodes = 1;
                 options.fault = fault;
                 options.seconds = seconds;
             }
             Faults::Strikes(nemeses, strikes) => {
-                options.nodes = NODES;
                 options.nemeses = nemeses.to_vec();
                 options.strikes = Some(strikes);
             }
             Faults::Time(nemeses, seconds) => {
-                options.nodes = NODES;
                 options.nemeses = nemeses.to_vec();
                 options.time = seconds;
             }

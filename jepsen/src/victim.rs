@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -27,6 +28,9 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// What Freehold prints when it serves.
 const READY: &str = "freehold is ready on ";
+/// Where servers listen, below the ports of clients (from 32768 on).
+const SERVER_PORT_MIN: u16 = 12_000;
+const SERVER_PORTS: u16 = 20_000;
 
 /// Which program is under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -503,9 +507,20 @@ fn place_of(line: &str) -> Option<SocketAddr> {
     line.trim().strip_prefix(READY)?.parse().ok()
 }
 
-/// A port that was free a moment ago, for a server that can't choose one itself.
+/// A port that is free, for a server that can't choose one itself, or that comes again there. It
+/// lies below those that the system gives to clients: while a server is down, none takes its port.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    // Whoever runs beside this process begins elsewhere.
+    let first = std::process::id().wrapping_mul(101) as u16 % SERVER_PORTS;
+    for _ in 0..SERVER_PORTS {
+        let at = first.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed));
+        let port = SERVER_PORT_MIN + at % SERVER_PORTS;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Error::Setup("no port is free".into()))
 }
 
 /// The account that PostgreSQL runs under: it refuses root.

@@ -49,6 +49,7 @@ impl Run {
         let segment = self.segment;
         Piece {
             segment,
+            run: self.samples[0].offset,
             start,
             from,
             last,
@@ -78,6 +79,8 @@ pub(crate) struct Stretch {
 #[derive(Clone, Copy)]
 pub(crate) struct Piece {
     pub segment: u64,
+    /// Where the run begins: no other one begins there.
+    pub run: u64,
     /// Where to begin.
     pub start: Sample,
     /// The first index wanted, and the last (inclusive).
@@ -364,6 +367,19 @@ impl Group {
         }
         let at = self.tail.partition_point(|held| held.record.index < from);
         (at < self.tail.len()).then_some(Place::Tail(at))
+    }
+
+    /// Where a record of a run lies, if there is a sample of it: there is if it lies
+    /// [`SAMPLE_BYTES`] behind the one before it.
+    pub fn sampled(&self, piece: &Piece, index: Index) -> Option<u64> {
+        let run = self
+            .runs
+            .get(self.runs.partition_point(|run| run.last < index))?;
+        if (run.segment, run.samples[0].offset) != (piece.segment, piece.run) {
+            return None;
+        }
+        let at = run.samples.binary_search_by_key(&index, |s| s.index).ok()?;
+        Some(run.samples[at].offset)
     }
 
     /// Where to look for the first record whose position is above `after`, at or after `from`.

@@ -326,7 +326,7 @@ impl Shared {
             .get(&run.segment)
             .expect("a run's segment is there")
             .clone();
-        let mut cursor = Cursor::new(&*self.disk, segment, id, piece, 0)?;
+        let mut cursor = Cursor::new(&*self.disk, None, segment, id, piece, 0)?;
         let mut position = piece.start.position;
         while let Some(found) = cursor.next()? {
             position = found.position;
@@ -494,8 +494,9 @@ impl Journal {
                 Some(Place::Run(piece)) => (state.segments[&piece.segment].clone(), piece),
             }
         };
-        let disk = &*self.handle.shared.disk;
-        let mut cursor = Cursor::new(disk, segment, group, piece, bytes_max)?;
+        let shared = &*self.handle.shared;
+        let (disk, state) = (&*shared.disk, Some(&shared.state));
+        let mut cursor = Cursor::new(disk, state, segment, group, piece, bytes_max)?;
         while let Some(found) = cursor.next()? {
             if found.header.index < piece.from {
                 continue;
@@ -564,8 +565,9 @@ impl Journal {
                 Some(Place::Run(piece)) => (state.segments[&piece.segment].clone(), piece),
             }
         };
-        let disk = &*self.handle.shared.disk;
-        let mut cursor = Cursor::new(disk, segment, group, piece, 0)?;
+        let shared = &*self.handle.shared;
+        let (disk, state) = (&*shared.disk, Some(&shared.state));
+        let mut cursor = Cursor::new(disk, state, segment, group, piece, 0)?;
         while let Some(found) = cursor.next()? {
             if found.header.index >= piece.from && found.position > after {
                 return Ok(Ok(Some(found.header.index)));

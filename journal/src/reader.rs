@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::disk::{Disk, File, Open};
 use crate::index::Piece;
+use crate::journal::State;
 use crate::record::{HEADER_BYTES, Header};
 use crate::segment::{Segment, payload_at};
 use crate::{GroupId, Index, Payload, Position, Result};
@@ -14,19 +16,29 @@ use crate::{GroupId, Index, Payload, Position, Result};
 /// The least and the greatest window.
 const WINDOW_MIN: usize = 16 << 10;
 const WINDOW_MAX: usize = 1 << 20;
+/// After so much of other groups it is asked where the next record lies. The first window there
+/// is as large; each is twice the one before.
+const FAR_BYTES: usize = 4 << 10;
 
-/// Goes over the log records of one group in one run.
-pub(crate) struct Cursor {
+/// Goes over the log records of one group in one run. Many records of others in between are not
+/// read.
+pub(crate) struct Cursor<'a> {
+    /// Where samples are found; without it everything in between is read.
+    state: Option<&'a Mutex<State>>,
     segment: Arc<Segment>,
     file: Arc<dyn File>,
     group: GroupId,
+    piece: Piece,
     at: u64,
     next: Index,
-    last: Index,
     position: Position,
+    /// From here to `at` there is none of the group's.
+    foreign: u64,
     window: Bytes,
     window_at: u64,
+    /// How much is read at once now, and at most.
     window_bytes: usize,
+    window_bytes_max: usize,
 }
 
 /// A log record's header, where it lies, and its position (of Raft's own: the last before).
@@ -36,36 +48,43 @@ pub(crate) struct Found {
     pub position: Position,
 }
 
-impl Cursor {
-    /// Over a piece of a run, whose segment this is. `bytes` is what the caller wants in all.
+impl<'a> Cursor<'a> {
+    /// Over a piece of a run, whose segment this is. `bytes` is what the caller wants in all. A
+    /// caller who has locked the state, and wants what lies near the beginning, gives none.
     pub fn new(
         disk: &dyn Disk,
+        state: Option<&'a Mutex<State>>,
         segment: Arc<Segment>,
         group: GroupId,
         piece: Piece,
         bytes: usize,
-    ) -> Result<Cursor> {
+    ) -> Result<Cursor<'a>> {
         let all = (piece.end - piece.start.offset) as usize;
+        let window_bytes = bytes
+            .saturating_add(WINDOW_MIN)
+            .min(all)
+            .clamp(WINDOW_MIN, WINDOW_MAX);
         Ok(Cursor {
+            state,
             file: segment.open(disk, Open::Read)?,
             segment,
             group,
+            piece,
             at: piece.start.offset,
             next: piece.start.index,
-            last: piece.last,
             position: piece.start.position,
+            foreign: piece.start.offset,
             window: Bytes::new(),
             window_at: 0,
-            window_bytes: bytes
-                .saturating_add(WINDOW_MIN)
-                .min(all)
-                .clamp(WINDOW_MIN, WINDOW_MAX),
+            window_bytes,
+            window_bytes_max: window_bytes,
         })
     }
 
     /// The next record of the group; `None` behind the last.
     pub fn next(&mut self) -> Result<Option<Found>> {
-        while self.next <= self.last {
+        while self.next <= self.piece.last {
+            self.pass_over();
             let offset = self.at;
             let bytes = self.bytes(offset, HEADER_BYTES)?;
             let header = Header::decode(&bytes, self.segment.number, offset)
@@ -79,6 +98,7 @@ impl Cursor {
                     .segment
                     .corrupt(offset, "another log index was expected here"));
             }
+            self.foreign = self.at;
             self.next = Index(self.next.0 + 1);
             self.position = self.position.max(header.position);
             return Ok(Some(Found {
@@ -88,6 +108,24 @@ impl Cursor {
             }));
         }
         Ok(None)
+    }
+
+    /// Goes on at the next record if that is far: then there is a sample of it.
+    fn pass_over(&mut self) {
+        let Some(state) = self
+            .state
+            .filter(|_| self.at - self.foreign >= FAR_BYTES as u64)
+        else {
+            return;
+        };
+        self.foreign = self.at;
+        let state = state.lock();
+        let group = state.groups.get(&self.group);
+        let sampled = group.and_then(|group| group.sampled(&self.piece, self.next));
+        if let Some(offset) = sampled.filter(|offset| *offset > self.at) {
+            (self.at, self.foreign) = (offset, offset);
+            self.window_bytes = FAR_BYTES;
+        }
     }
 
     /// The payload of a record just found. If a checksum fails, an erase may be at work: looks
@@ -119,6 +157,7 @@ impl Cursor {
             .segment
             .read(&*self.file, offset, len.max(self.window_bytes))?;
         self.window_at = offset;
+        self.window_bytes = (2 * self.window_bytes).min(self.window_bytes_max);
         Ok(self.window.slice(..len.min(self.window.len())))
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 18] = [
+pub const FAULTS: [&str; 19] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
@@ -15,6 +15,7 @@ pub const FAULTS: [&str; 18] = [
     "cursor-off-by-one",
     "equal-positions-split",
     "feed-drops-deletes",
+    "half-a-transaction",
     "insert-without-key-lock",
     "no-fsync",
     "pending-answered-as-failed",

@@ -11,24 +11,27 @@ use crate::node::{Member, Node};
 use crate::transport::NodeId;
 use crate::types::node_of;
 
-/// How much later the next voter begins, so that they do not split the votes.
+/// How much later the next voter begins, so that they do not split the votes; it is a round trip
+/// if that takes longer.
 const STAGGER: Duration = Duration::from_millis(150);
-/// Between two attempts: the followers refuse until the leader's lease is over.
+/// Between two attempts: the followers refuse until the leader's lease is over. One is answered
+/// after a round trip.
 const RETRY: Duration = Duration::from_millis(25);
 /// Attempts end after this time; the group's own timeouts go on.
 const ATTEMPTS_TIME_MAX: Duration = Duration::from_secs(3);
 
 impl Node {
     /// The failure detector suspects a node: the groups that it leads elect another now. A false
-    /// alarm does no harm, for no voter that hears the leader grants a vote.
-    pub fn suspect(&self, node: NodeId) {
+    /// alarm does no harm, for no voter that hears the leader grants a vote. `round_trip`: to the
+    /// farthest of the others.
+    pub fn suspect(&self, node: NodeId, round_trip: Duration) {
         if self.abstains() {
             return;
         }
         for member in self.members() {
             let suspected = member.leader() == Some(node) && node != self.me;
             if suspected && !member.electing.swap(true, Ordering::AcqRel) {
-                self.runtime.spawn(elect(member, node));
+                self.runtime.spawn(elect(member, node, round_trip));
             }
         }
     }
@@ -51,18 +54,18 @@ impl Node {
     }
 }
 
-async fn elect(member: Arc<Member>, suspect: NodeId) {
+async fn elect(member: Arc<Member>, suspect: NodeId, round_trip: Duration) {
     if let Some(rank) = rank(&member, suspect) {
         // From now on it grants votes, and begins itself when its turn has come.
         member.activity.stir();
-        tokio::time::sleep(STAGGER * rank).await;
+        tokio::time::sleep(STAGGER.max(round_trip) * rank).await;
         member.activity.touch();
         let begun = tokio::time::Instant::now();
         while member.leader() == Some(suspect) && begun.elapsed() < ATTEMPTS_TIME_MAX {
             if member.raft.trigger().elect(true).await.is_err() {
                 break;
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY.max(round_trip)).await;
         }
     }
     member.electing.store(false, Ordering::Release);

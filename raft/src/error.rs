@@ -35,6 +35,13 @@ pub enum Error {
     /// Only the leader can do that: ask this one, if it is known, or later.
     #[error("this node does not lead the group, {}", leader(.0))]
     NotLeader(Option<NodeId>),
+    /// The tables have a group of which the journal knows no vote.
+    #[error(
+        "the journal has nothing of group {0}, of which the tables hold entries: it was lost, and \
+         what this node has voted with it; restore it, or start with an empty folder, and the node \
+         joins as a new one"
+    )]
+    JournalLost(GroupId),
     /// The group has no replica on that node.
     #[error("group {0} has no voter on node {1}")]
     NoVoter(GroupId, NodeId),

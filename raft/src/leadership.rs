@@ -34,6 +34,9 @@ struct Terms {
     elected: Option<u64>,
     begun: u64,
     leads: Option<u64>,
+    /// The last term in which it has led. Raft may say that it leads still, when by what the log
+    /// holds that is over; and what was placed in that time is in doubt, not lost.
+    led: u64,
     /// How often this node has stopped to lead.
     ended: u64,
 }
@@ -118,9 +121,10 @@ impl Leadership {
     fn lead(&self, state: &mut Terms) {
         if let Some(term) = state.elected
             && state.begun == term
-            && state.leads != Some(term)
+            && state.led < term
         {
             state.leads = Some(term);
+            state.led = term;
             // Readers of the feed may have passed what the others have applied.
             let applied = self.groups.all().iter().map(|group| group.applied()).max();
             let floor = self.floor.max(applied.unwrap_or_default());
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn old_changes_of_members_take_no_later_leadership() {
+    async fn changes_of_members_end_the_leadership_of_their_term_for_good() {
         let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
         let local = Local::new(MemoryStore::new(), clock);
         let group = local.groups().open(GroupId(1)).unwrap();
@@ -162,5 +166,12 @@ mod tests {
         assert_eq!(group.term(), Some(Term(2)));
         leadership.removed(2);
         assert_eq!(group.term(), None);
+        // Raft ends its part a little later. A term is led once.
+        leadership.elected(2);
+        assert_eq!(group.term(), None);
+        leadership.deposed();
+        leadership.elected(4);
+        leadership.begun(4);
+        assert_eq!(group.term(), Some(Term(4)));
     }
 }

@@ -12,6 +12,7 @@ mod members;
 mod network;
 mod node;
 mod quiet;
+mod repair;
 mod replay;
 mod serve;
 mod snapshot;
@@ -24,6 +25,7 @@ mod writer;
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
 pub use node::{Node, Options, Placement};
+pub use repair::Repair;
 pub use replay::{describe, describe_state, replay};
 pub use status::{Checkpoints, GroupStatus};
 pub use transport::{

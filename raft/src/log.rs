@@ -76,6 +76,18 @@ impl GroupLog {
         Ok(entries)
     }
 
+    /// Writes records, and waits for the disk.
+    async fn write(&self, records: Vec<Record>) -> io::Result<()> {
+        let (done, written) = tokio::sync::oneshot::channel();
+        let told = Box::new(move |result: Result<(), journal::Error>| {
+            // The receiver is gone only when this group's Raft has ended.
+            let _ = done.send(result);
+        });
+        self.journal.append(records, told);
+        let answer = written.await.map_err(io::Error::other)?;
+        answer.map_err(io::Error::other)
+    }
+
     /// As many entries of `[from, to)` as one read hands out.
     pub(crate) fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
         let records = self
@@ -238,21 +250,11 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        #[cfg(feature = "sabotage")]
-        if journal::sabotage::planted("vote-not-persisted") {
+        if !keeps_votes() {
             return Ok(());
         }
         let record = Record::vote(self.group, &encode_ballot(&Ballot::Vote(*vote, self.join)));
-        let (done, saved) = tokio::sync::oneshot::channel();
-        let told = Box::new(move |result: Result<(), journal::Error>| {
-            // The receiver is gone only when this group's Raft has ended.
-            let _ = done.send(result);
-        });
-        self.journal.append(vec![record], told);
-        saved
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+        self.write(vec![record]).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -276,11 +278,15 @@ impl RaftLogStorage<Types> for GroupLog {
         Ok(self.committed)
     }
 
+    /// Durable on return, for a snapshot that is installed next is durable in the tables: an old
+    /// end of the log must not reach beyond it after a restart. A truncation alone waits for no
+    /// disk, so the vote is written with it once more.
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let first_gone = Index(last.map_or(0, |id| id.index + 1));
-        let record = Record::truncate(self.group, first_gone);
-        self.journal.append(vec![record], Box::new(|_| ()));
-        Ok(())
+        let mut records = vec![Record::truncate(self.group, first_gone)];
+        let vote = self.journal.state(self.group).vote;
+        records.extend(vote.map(|vote| Record::vote(self.group, &vote)));
+        self.write(records).await
     }
 
     /// Beyond the last record there is a snapshot that this node has installed: what comes next
@@ -296,5 +302,55 @@ impl RaftLogStorage<Types> for GroupLog {
         records.push(Record::purge(self.group, term, index));
         self.journal.append(records, Box::new(|_| ()));
         Ok(())
+    }
+}
+
+/// Votes are kept, unless that is the planted fault.
+pub(crate) fn keeps_votes() -> bool {
+    #[cfg(feature = "sabotage")]
+    if journal::sabotage::planted("vote-not-persisted") {
+        return false;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use journal::MemoryDisk;
+    use openraft::impls::leader_id_std::LeaderId;
+
+    use super::*;
+    use crate::types::FIRST_JOIN;
+
+    #[tokio::test]
+    async fn what_was_cut_off_does_not_come_back_when_the_power_goes() {
+        let (disk, group) = (MemoryDisk::new(), GroupId(1));
+        let open = |disk: MemoryDisk| {
+            let options = journal::Options::default();
+            Journal::open(Arc::new(disk), "/journal".as_ref(), options).unwrap()
+        };
+        let journal = open(disk.clone());
+        let mut log = GroupLog::new(group, journal.clone(), FIRST_JOIN);
+        let vote = Vote {
+            leader_id: LeaderId {
+                term: 2,
+                voted_for: 3,
+            },
+            committed: true,
+        };
+        log.save_vote(&vote).await.unwrap();
+        let blank = |index| RaftEntry::new(log_id(1, index), EntryPayload::Blank);
+        let entries: Vec<Record> = (0..4).map(|index| record(group, blank(index))).collect();
+        journal.append_wait(entries).unwrap();
+        log.truncate_after(Some(log_id(1, 1))).await.unwrap();
+        for seed in 0..16 {
+            let left = open(disk.after_crash(seed));
+            let last = left.state(group).last.map(|(_, last, _)| last);
+            assert_eq!(last, Some(Index(1)), "seed {seed}");
+            let mut log = GroupLog::new(group, left, FIRST_JOIN);
+            assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+        }
     }
 }

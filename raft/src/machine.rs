@@ -46,7 +46,7 @@ impl Machine {
     ) -> io::Result<Machine> {
         let (_, state) = group.applied_log();
         let state = decoded(&state)?;
-        group.set_sole(is_sole(&state.members));
+        group.set_sole(is_sole(&state.members, me));
         Ok(Machine {
             group,
             groups,
@@ -60,9 +60,10 @@ impl Machine {
     fn apply_one(&mut self, id: LogId, payload: Content) -> io::Result<()> {
         let begins = matches!(payload, EntryPayload::Blank);
         if let Some(state) = apply(&self.group, &self.journal, id, payload)? {
-            self.group.set_sole(is_sole(&state.members));
-            // A leader that is no member any more hears of no other: its time is over.
-            if !state.members.voter_ids().any(|voter| voter == self.me) {
+            self.group.set_sole(is_sole(&state.members, self.me));
+            // A leader that is no member any more hears of no other: its time is over. One that has
+            // lost its vote only leads on until it has handed over.
+            if !state.members.nodes().any(|(id, ())| *id == self.me) {
                 self.leadership.removed(term_of(&id));
             }
             self.state = state;
@@ -74,9 +75,11 @@ impl Machine {
     }
 
     fn install(&self, staged: &Staged) -> storage::Result<()> {
-        let (id, disk) = (self.group.id(), OnDisk(self.journal.clone()));
-        let (applied, meta) = (staged.applied, &staged.meta);
-        staged.read(|pieces| self.groups.install(id, applied, meta, pieces, &disk))?;
+        let (id, applied, meta) = (self.group.id(), staged.applied, &staged.meta);
+        // What it rests on is on disk before it is: after a restart its tables are to be read even
+        // if another owner is away then.
+        self.groups.checkpoint(&OnDisk(self.journal.clone()))?;
+        staged.read(|pieces| self.groups.install(id, applied, meta, pieces))?;
         tracing::info!(group = %id, position = %applied.position, "a snapshot is installed");
         Ok(())
     }
@@ -154,8 +157,8 @@ pub(crate) fn decoded(state: &[u8]) -> io::Result<State> {
 }
 
 /// One voter decides alone; a learner or a second voter may lead next.
-fn is_sole(membership: &StoredMembership) -> bool {
-    membership.voter_ids().count() == 1 && membership.membership().learner_ids().count() == 0
+fn is_sole(membership: &StoredMembership, me: ReplicaId) -> bool {
+    membership.voter_ids().eq([me]) && membership.membership().learner_ids().count() == 0
 }
 
 /// A large entry's parts, read back from the journal.
@@ -252,7 +255,7 @@ impl RaftStateMachine<Types> for Machine {
         };
         tokio::task::block_in_place(|| self.install(&staged)).map_err(io::Error::other)?;
         self.state = decoded(&self.group.applied_log().1)?;
-        self.group.set_sole(is_sole(&self.state.members));
+        self.group.set_sole(is_sole(&self.state.members, self.me));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,6 +17,7 @@ use storage::Outcome;
 use crate::codec::{Answer, Body};
 use crate::machine::decoded;
 use crate::node::{Member, Node};
+use crate::repair::Repair;
 use crate::transport::NodeId;
 use crate::types::{
     Ballot, ReplicaId, StoredMembership, Types, encode_ballot, join_of, node_of, replica,
@@ -32,6 +34,8 @@ const TRANSFER_POLL: Duration = Duration::from_millis(2);
 
 /// A new voter may lack so many records when it begins to vote.
 const CATCH_UP_LAG_MAX: u64 = 100;
+/// A replica that was not heard of for so long may not be there any more.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// How long a member may take to say whether a replica was removed.
 const REMOVED_TIME_MAX: Duration = Duration::from_secs(1);
 /// Between two looks at how far it has come.
@@ -55,12 +59,26 @@ pub struct ReplicaStatus {
     /// How long ago it answered the leader, or its node was heard of; of others only the leader
     /// tells it.
     pub heard: Option<Duration>,
+    /// The snapshot that this node sends to it.
+    pub repair: Option<Repair>,
 }
 
 impl Node {
     /// Which node leads a group, as far as this node knows.
     pub fn leader(&self, group: GroupId) -> Option<NodeId> {
         self.member(group)?.leader()
+    }
+
+    /// The nodes that vote in any of the groups that have a replica here.
+    pub fn voters(&self) -> BTreeSet<u32> {
+        let members = self.members();
+        let of = |member: &Arc<Member>| -> Vec<u32> {
+            let metrics = member.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.voter_ids();
+            voters.map(|voter| node_of(voter).0).collect()
+        };
+        members.iter().flat_map(of).collect()
     }
 
     /// Voters and learners of a group, with how far each has come; empty if it is not held here.
@@ -82,6 +100,7 @@ impl Node {
             ReplicaStatus {
                 node: node_of(*id),
                 replica: *id,
+                repair: self.repairs.find(group, *id),
                 voter: voters.contains(id),
                 leads: metrics.current_leader == Some(*id),
                 matched: matched.flatten().map(Index),
@@ -144,16 +163,52 @@ impl Node {
         member.rouse().await;
         let voters = member.add_learners(&voters).await?;
         let learners = member.add_learners(&learners).await?;
-        member.catch_up(&voters).await?;
+        self.catch_up(&member, &voters).await?;
         if voters != BTreeSet::from([member.me]) || !learners.is_empty() {
             member.close_promises().await?;
         }
         member.replace_members(voters, learners).await
     }
 
+    /// Waits until these replicas have nearly all of the log, and most of them answer: with them
+    /// alone the group goes on. Errors: [`Error::NotLeader`]; [`Error::Timeout`] if one that lacks
+    /// more is silent.
+    async fn catch_up(&self, member: &Member, wanted: &BTreeSet<ReplicaId>) -> Result<()> {
+        let id = member.group.id();
+        let begun = tokio::time::Instant::now();
+        loop {
+            if member.group.term().is_none() {
+                return Err(Error::NotLeader(member.other_leader()));
+            }
+            let mut replicas = self.replicas(id);
+            replicas.retain(|replica| wanted.contains(&replica.replica));
+            let answers =
+                |replica: &&ReplicaStatus| replica.heard.is_some_and(|heard| heard < SILENT_AFTER);
+            let near = |replica: &&ReplicaStatus| {
+                // One that has nothing waits for a snapshot, however few records there are.
+                let lag = replica.matched.and(replica.lag).unwrap_or(u64::MAX);
+                replica.replica == member.me || lag <= CATCH_UP_LAG_MAX
+            };
+            let answering = replicas.iter().filter(answers).count();
+            if replicas.iter().filter(near).count() == wanted.len() && 2 * answering > wanted.len()
+            {
+                return Ok(());
+            }
+            let silent = |replica: &ReplicaStatus| !near(&replica) && !answers(&replica);
+            let few = 2 * answering <= wanted.len();
+            if begun.elapsed() > SILENT_AFTER && (few || replicas.iter().any(silent)) {
+                return Err(Error::Timeout(
+                    id,
+                    "a replica that is to vote and is silent",
+                ));
+            }
+            tokio::time::sleep(CATCH_UP_POLL).await;
+        }
+    }
+
     /// Hands the leadership of a group to the voter on another node. Errors:
     /// [`Error::NotLeader`], [`Error::NoVoter`]; [`Error::Timeout`] if it has not happened: the
-    /// group is without a leader for an election then.
+    /// group is without a leader for an election then, unless the other one's log stands still.
     pub fn transfer(&self, group: GroupId, to: NodeId) -> BoxFuture<'_, Result<()>> {
         self.transfer_group(group, to).boxed()
     }
@@ -175,11 +230,15 @@ impl Node {
         };
         // A transfer is not rolled back: rather wait for the other one's log before.
         let begun = tokio::time::Instant::now();
+        let before = voter(id)?.matched;
         while voter(id)?.lag.is_some_and(|lag| lag > 0) && begun.elapsed() < CATCH_UP_TIME_MAX {
             tokio::time::sleep(TRANSFER_POLL).await;
         }
-        let target = voter(id)?.replica;
-        let asked = member.raft.trigger().transfer_leader(target).await;
+        let target = voter(id)?;
+        if target.lag.is_some_and(|lag| lag > 0) && target.matched == before {
+            return Err(Error::Timeout(id, "the log of who is to lead"));
+        }
+        let asked = member.raft.trigger().transfer_leader(target.replica).await;
         asked.map_err(|e| member.failed(e))?;
         loop {
             match member.leader() {
@@ -226,35 +285,55 @@ impl Node {
     }
 
     /// Ends a replica, unless another one of this node has taken its place.
-    pub(crate) async fn close_replica(&self, id: GroupId, replica: ReplicaId) -> Result<()> {
-        match self.member(id) {
-            Some(member) if member.me == replica => self.close_group(id).await,
-            Some(_) | None => Ok(()),
-        }
+    pub(crate) async fn close_replica(
+        self: &Arc<Self>,
+        id: GroupId,
+        replica: ReplicaId,
+    ) -> Result<()> {
+        let node = self.clone();
+        let closing = self
+            .runtime
+            .spawn(async move { node.end_replica(id, replica).await });
+        closing.await.map_err(|e| Error::Task(e.to_string()))?
     }
 
     /// Ends this node's replica of a group, from which it was removed: its tables and its log go,
-    /// and its id never comes back. A later one begins with nothing.
-    pub fn close(&self, group: GroupId) -> BoxFuture<'_, Result<()>> {
-        self.close_group(group).boxed()
+    /// and its id never comes back. A later one begins with nothing. What was begun is brought to
+    /// its end if nobody waits for it any more; what fails is begun again when it is asked for
+    /// again.
+    pub fn close<'a>(self: &'a Arc<Self>, group: GroupId) -> BoxFuture<'a, Result<()>> {
+        async move {
+            match self.member(group) {
+                Some(member) => self.close_replica(group, member.me).await,
+                None => Ok(()),
+            }
+        }
+        .boxed()
     }
 
-    async fn close_group(&self, id: GroupId) -> Result<()> {
+    async fn end_replica(&self, id: GroupId, replica: ReplicaId) -> Result<()> {
         let _one = self.opening.lock().await;
-        let Some(member) = self.remove_member(id) else {
+        // Another one may have taken its place while the lock was waited for.
+        let Some(member) = self.member(id).filter(|member| member.me == replica) else {
             return Ok(());
         };
+        member.ending.store(true, Ordering::Release);
+        self.silence(id);
         if let Err(error) = member.raft.shutdown().await {
             tracing::warn!(group = %id, %error, "Raft did not end in order");
         }
         member.group.step_down();
         member.group.give_up();
+        // Before its log goes: who reads that would take it for one without entries.
+        member.group.end();
         let ended = encode_ballot(&Ballot::Ended(join_of(member.me)));
         let records = vec![Record::vote(id, &ended), Record::truncate(id, Index(0))];
         let journal = self.journal.clone();
         let written = tokio::task::spawn_blocking(move || journal.append_wait(records));
         written.await.map_err(|e| Error::Task(e.to_string()))??;
-        self.forget_tables(id).await
+        self.forget_tables(id).await?;
+        self.remove_member(id);
+        Ok(())
     }
 
     /// Removes what the tables have of a group that has ended.
@@ -313,28 +392,6 @@ impl Member {
         };
         let asked = self.raft.with_raft_state(members);
         asked.await.map_err(|e| self.failed(e))
-    }
-
-    /// Waits until these replicas have nearly all of the log.
-    async fn catch_up(&self, wanted: &BTreeSet<ReplicaId>) -> Result<()> {
-        loop {
-            {
-                let metrics = self.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                let Some(replication) = &metrics.replication else {
-                    return Err(Error::NotLeader(self.other_leader()));
-                };
-                let last = metrics.last_log_index.unwrap_or_default();
-                let near = |id: &ReplicaId| match replication.get(id) {
-                    Some(Some(matched)) => matched.index + CATCH_UP_LAG_MAX >= last,
-                    Some(None) | None => *id == self.me,
-                };
-                if wanted.iter().all(near) {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(CATCH_UP_POLL).await;
-        }
     }
 
     /// A sole voter closes positions in its memory alone. Before others may lead, an entry says

@@ -22,7 +22,8 @@ use tokio::time::timeout;
 
 use crate::codec::{Answer, Body, Request};
 use crate::leadership::IN_DOUBT_MAX;
-use crate::snapshot::Data;
+use crate::repair::{Repairs, Sending};
+use crate::snapshot::{Data, Held, UnderWay};
 use crate::transport::{Lane, REQUEST_BYTES_MAX, Transport};
 use crate::types::{ReplicaId, Types, node_of};
 use crate::writer::Waiting;
@@ -39,6 +40,9 @@ const _: () = assert!(
 );
 /// How long a vote may take, which includes an fsync.
 const VOTE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A snapshot waits for others so long.
+const PERMIT_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// That entries are committed is told so much later, if more of them are about to come.
 const NEWS_TIME_MAX: Duration = Duration::from_millis(1);
@@ -58,6 +62,10 @@ pub struct Network {
     pub transport: Arc<dyn Transport>,
     /// Permits to send a snapshot.
     pub sending: Arc<Semaphore>,
+    /// How far those are that are sent.
+    pub repairs: Arc<Repairs>,
+    /// The group's snapshots that are under way.
+    pub under_way: Arc<UnderWay>,
     /// Where it is told that this replica was removed.
     pub removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
     /// This replica.
@@ -72,12 +80,15 @@ pub struct Peer {
     lane: Lane,
     transport: Arc<dyn Transport>,
     sending: Arc<Semaphore>,
+    repairs: Arc<Repairs>,
+    under_way: Arc<UnderWay>,
     removed: mpsc::UnboundedSender<(GroupId, ReplicaId)>,
     me: ReplicaId,
 }
 
 impl Network {
-    fn peer(&self, to: ReplicaId, lane: Lane) -> Peer {
+    /// A lane to another replica.
+    pub fn peer(&self, to: ReplicaId, lane: Lane) -> Peer {
         Peer {
             waiting: self.waiting.clone(),
             group: self.group,
@@ -85,8 +96,27 @@ impl Network {
             lane,
             transport: self.transport.clone(),
             sending: self.sending.clone(),
+            repairs: self.repairs.clone(),
+            under_way: self.under_way.clone(),
             removed: self.removed.clone(),
             me: self.me,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Network {
+    /// Nothing waits, and one snapshot may be sent at a time.
+    pub(crate) fn through(transport: impl Transport, group: GroupId, me: ReplicaId) -> Network {
+        Network {
+            waiting: Arc::default(),
+            group,
+            transport: Arc::new(transport),
+            sending: Arc::new(Semaphore::new(1)),
+            repairs: Arc::default(),
+            under_way: Arc::default(),
+            removed: mpsc::unbounded_channel().0,
+            me,
         }
     }
 }
@@ -141,10 +171,24 @@ impl Peer {
         Unreachable::from_string(format!("replica {to} of group {group}: {what}"))
     }
 
-    /// Waits until a snapshot may be sent.
-    pub async fn may_send(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.sending.acquire().await.ok()
+    /// Waits a moment until a snapshot may be sent: an export that waits for long holds old versions
+    /// of rows, and lies further and further back.
+    pub async fn may_send(&self) -> Result<SemaphorePermit<'_>, Unreachable<Types>> {
+        match timeout(PERMIT_TIME_MAX, self.sending.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // It is never closed.
+            Ok(Err(_)) | Err(_) => Err(self.unreachable("other snapshots come first")),
+        }
+    }
+
+    /// Notes that a snapshot up to an index is under way to the other replica.
+    pub fn begin_snapshot(&self, last: u64) -> Held<'_> {
+        self.under_way.begin(self.to, last)
+    }
+
+    /// A snapshot with this metadata begins to be sent.
+    pub fn begin_sending(&self, meta: &bytes::Bytes) -> Sending {
+        self.repairs.begin(self.group, self.to, meta)
     }
 
     async fn ask_vote(&self, body: Body) -> Result<VoteResponse<Types>, RPCError<Types>> {
@@ -292,40 +336,14 @@ impl RaftNetworkV2<Types> for Peer {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures_util::stream::iter;
     use journal::{Kind, Payload, Position};
     use openraft::impls::leader_id_std::LeaderId;
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::NodeId;
+    use crate::transport::Played;
     use crate::types::{Command, RaftEntry, Vote, log_id};
-
-    /// Answers as a replica that takes everything.
-    #[derive(Default)]
-    struct Taking(Mutex<Vec<AppendEntriesRequest<Types>>>);
-
-    impl Transport for Taking {
-        fn call(
-            &self,
-            _to: NodeId,
-            _lane: Lane,
-            request: Bytes,
-            _deadline: Duration,
-        ) -> BoxFuture<'static, Result<Bytes, crate::Unreachable>> {
-            let Ok(Request {
-                body: Body::Append(append),
-                ..
-            }) = Request::decode(request)
-            else {
-                panic!("something else was asked");
-            };
-            self.0.lock().push(append);
-            let answer = Answer::Append(AppendEntriesResponse::Success);
-            ready(Ok(answer.encode())).boxed()
-        }
-    }
 
     fn append(before: u64, entries: &[u64], committed: u64) -> AppendEntriesRequest<Types> {
         let leader_id = LeaderId {
@@ -356,24 +374,30 @@ mod tests {
         proposals: usize,
         requests: Vec<AppendEntriesRequest<Types>>,
     ) -> (Vec<(usize, u64)>, Option<u64>) {
-        let taking = Arc::new(Taking::default());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let takes_all = {
+            let taken = taken.clone();
+            Played(move |body| {
+                let Body::Append(append) = body else {
+                    panic!("something else was asked");
+                };
+                taken.lock().push(append);
+                Some(Answer::Append(AppendEntriesResponse::Success))
+            })
+        };
         let network = Network {
             waiting: Arc::new(Waiting::of(proposals)),
-            group: GroupId(7),
-            transport: taking.clone(),
-            sending: Arc::new(Semaphore::new(1)),
-            removed: mpsc::unbounded_channel().0,
-            me: 1,
+            ..Network::through(takes_all, GroupId(7), 1)
         };
         let mut peer = network.peer(2, Lane::Data);
         let option = RPCOption::new(Duration::from_secs(1));
         let appends = peer.stream_append(iter(requests), option).await.unwrap();
         let appended: Vec<Appended> = appends.collect().await;
         let last = appended.into_iter().last().unwrap().unwrap().unwrap();
-        let taken = taking.0.lock();
-        let told = taken
-            .iter()
-            .map(|r| (r.entries.len(), r.leader_commit.unwrap().index));
+        let taken = taken.lock();
+        let told = taken.iter().map(|r: &AppendEntriesRequest<Types>| {
+            (r.entries.len(), r.leader_commit.unwrap().index)
+        });
         (told.collect(), last.map(|id| id.index))
     }
 

@@ -21,11 +21,12 @@ use tokio::task::JoinHandle;
 use crate::barrier::Barrier;
 use crate::codec::{Answer, Body, Request};
 use crate::leadership::Leadership;
-use crate::log::GroupLog;
+use crate::log::{GroupLog, keeps_votes};
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::quiet::{Activity, QUIET_AFTER};
-use crate::snapshot::{SENT_MAX, Staging};
+use crate::repair::Repairs;
+use crate::snapshot::{SENT_MAX, Staging, UnderWay};
 use crate::status::Checkpoints;
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
@@ -57,7 +58,7 @@ pub struct Options {
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of the journal that are kept for replicas that lag, unless it is said otherwise.
-const LAG_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const LAG_BYTES_MAX: u64 = 128 << 20;
 
 /// Says where the voters of a new group are, once that is known; nobody: not here.
 pub type Placement = Arc<dyn Fn(GroupId) -> BoxFuture<'static, Vec<NodeId>> + Send + Sync>;
@@ -77,9 +78,11 @@ pub struct Node {
     pub(crate) lag_bytes: AtomicU64,
     /// Permits to send a snapshot.
     sending: Arc<Semaphore>,
+    /// How far those are that are sent.
+    pub(crate) repairs: Arc<Repairs>,
     /// Nothing in the journal lay beyond it at open.
     floor: Position,
-    /// How far each group's log reached then.
+    /// How far each group's log reached then, or its tables did.
     ends: BTreeMap<GroupId, Index>,
     /// Counts the changes of leadership that this node has seen.
     changes: Arc<watch::Sender<u64>>,
@@ -110,6 +113,10 @@ pub(crate) struct Member {
     pub change: tokio::sync::Mutex<()>,
     /// A snapshot that is arriving.
     pub staging: tokio::sync::Mutex<Option<Staging>>,
+    /// One that has arrived is being installed.
+    pub installing: AtomicBool,
+    /// Those that this replica sends.
+    pub under_way: Arc<UnderWay>,
     /// An election against a suspect is under way.
     pub electing: AtomicBool,
     /// When the leader was last heard of, if that is another node.
@@ -118,6 +125,8 @@ pub(crate) struct Member {
     pub activity: Arc<Activity>,
     /// It leads, hears no quorum, and sends no heartbeats.
     pub silent: AtomicBool,
+    /// The replica was removed, and all of it goes.
+    pub ending: AtomicBool,
     watcher: JoinHandle<()>,
 }
 
@@ -184,14 +193,7 @@ impl Node {
             .max()
             .unwrap_or_default();
         let (removed, removals) = mpsc::unbounded_channel();
-        // A log may have nothing behind a snapshot.
-        let last = |id| {
-            let state = journal.state(id);
-            let last = state.last.map(|(_, last, _)| last);
-            let end = last.max(state.purged.map(|(_, purged)| purged));
-            Some((id, end?))
-        };
-        let ends = journal.groups().into_iter().filter_map(last).collect();
+        let ends = ends_of(&journal, &groups);
         let started = groups.clock().unix_micros();
         let node = Arc::new(Node {
             journal,
@@ -204,6 +206,7 @@ impl Node {
             inboxes: Arc::default(),
             placement: RwLock::new(Arc::new(move |_| ready(vec![me]).boxed())),
             sending: Arc::new(Semaphore::new(SENT_MAX)),
+            repairs: Arc::default(),
             lag_bytes: AtomicU64::new(LAG_BYTES_MAX),
             floor,
             ends,
@@ -239,6 +242,7 @@ impl Node {
     }
 
     async fn open_all(self: &Arc<Self>, directory: bool) -> Result<()> {
+        self.check_votes()?;
         let mut ids: BTreeSet<GroupId> = self.journal.groups().into_iter().collect();
         if directory {
             ids.insert(GroupId::DIRECTORY);
@@ -287,6 +291,21 @@ impl Node {
         opening.await.map_err(|e| Error::Task(e.to_string()))?
     }
 
+    /// A replica's vote is on disk before anything is in its tables. One that has forgotten it might
+    /// vote twice in a term, and what it has acknowledged counts no more. Errors: `JournalLost`.
+    fn check_votes(&self) -> Result<()> {
+        if !keeps_votes() {
+            return Ok(());
+        }
+        for (id, _) in self.groups.replicated()? {
+            let state = self.journal.state(id);
+            if state.vote.is_none() && state.purged.is_none() {
+                return Err(Error::JournalLost(id));
+            }
+        }
+        Ok(())
+    }
+
     /// What the journal says of this node's vote in a group.
     pub(crate) fn ballot(&self, id: GroupId) -> Result<Option<Ballot>> {
         let Some(vote) = self.journal.state(id).vote else {
@@ -310,7 +329,7 @@ impl Node {
         self.floor
     }
 
-    /// How far the log of each group reached when this node began.
+    /// How far each group reached on this node's disk when it began.
     pub fn ends(&self) -> &BTreeMap<GroupId, Index> {
         &self.ends
     }
@@ -369,10 +388,14 @@ impl Node {
         }
     }
 
-    /// Takes a replica out: it gets no request and no proposal any more.
-    pub(crate) fn remove_member(&self, id: GroupId) -> Option<Arc<Member>> {
+    /// Nothing is proposed to a replica any more.
+    pub(crate) fn silence(&self, id: GroupId) {
         self.inboxes.0.write().remove(&id);
-        self.members.write().remove(&id)
+    }
+
+    /// Takes a replica out: it gets no request any more.
+    pub(crate) fn remove_member(&self, id: GroupId) {
+        self.members.write().remove(&id);
     }
 
     /// Opens this node's replica of a group, in the runtime of Raft. Asks for nothing.
@@ -411,11 +434,14 @@ impl Node {
             me,
         )?;
         let waiting: Arc<Waiting> = Arc::default();
+        let under_way: Arc<UnderWay> = Arc::default();
         let network = Network {
             waiting: waiting.clone(),
             group: id,
             transport: self.transport.clone(),
             sending: self.sending.clone(),
+            repairs: self.repairs.clone(),
+            under_way: under_way.clone(),
             removed: self.removed.clone(),
             me,
         };
@@ -435,10 +461,13 @@ impl Node {
             me,
             change: tokio::sync::Mutex::default(),
             staging: tokio::sync::Mutex::default(),
+            installing: false.into(),
+            under_way,
             electing: false.into(),
             heard: Mutex::default(),
             activity,
             silent: false.into(),
+            ending: false.into(),
             watcher,
         });
         self.inboxes.0.write().insert(id, inbox);
@@ -533,6 +562,24 @@ impl Node {
     pub fn leadership(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
+}
+
+/// How far each group has come on the disk: in the log, which may have nothing behind a snapshot, or
+/// in the tables, where a snapshot is durable before the log says so.
+fn ends_of(journal: &Journal, groups: &Groups) -> BTreeMap<GroupId, Index> {
+    let last = |id| {
+        let state = journal.state(id);
+        let last = state.last.map(|(_, last, _)| last);
+        let end = last.max(state.purged.map(|(_, purged)| purged));
+        Some((id, end?))
+    };
+    let mut ends: BTreeMap<_, _> = journal.groups().into_iter().filter_map(last).collect();
+    // What can't be read ends the start where the groups are opened.
+    for (id, applied) in groups.replicated().unwrap_or_default() {
+        let end = ends.entry(id).or_default();
+        *end = applied.max(*end);
+    }
+    ends
 }
 
 /// Tells the group who leads it, until Raft ends.
@@ -651,10 +698,11 @@ impl Propose for Way {
     }
 }
 
-/// Milliseconds between two signs of life of a leader.
-pub(crate) const HEARTBEAT_INTERVAL: u64 = 200;
+/// Milliseconds between two signs of life of a leader. A sign that was not answered by then is
+/// given up: a round trip may take this long. Who is killed is noticed by the failure detector.
+pub(crate) const HEARTBEAT_INTERVAL: u64 = 400;
 /// Milliseconds that a voter waits at least before it stands for election, once the lease is over.
-const ELECTION_TIMEOUT_MIN: u64 = 500;
+const ELECTION_TIMEOUT_MIN: u64 = 600;
 /// At most; and for so long a quorum's answer is a lease: who has given it elects nobody else.
 const ELECTION_TIMEOUT_MAX: u64 = 1000;
 /// The same.

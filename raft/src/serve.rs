@@ -102,7 +102,7 @@ impl Node {
         if let Some(member) = self.member(group) {
             if join_of(to) > join_of(member.me) {
                 // Its removal was committed before another number was given to this node.
-                self.end_outdated(group);
+                self.end_outdated(group, member.me);
             }
             return (member.me == to).then_some(member);
         }
@@ -113,10 +113,10 @@ impl Node {
         opened.await.ok().flatten()
     }
 
-    fn end_outdated(self: &Arc<Self>, group: GroupId) {
+    fn end_outdated(self: &Arc<Self>, group: GroupId, replica: ReplicaId) {
         let node = self.clone();
         self.runtime.spawn(async move {
-            if let Err(error) = node.close(group).await {
+            if let Err(error) = node.close_replica(group, replica).await {
                 tracing::error!(%group, %error, "a removed replica does not end");
             }
         });

@@ -2,7 +2,11 @@
 //! its tables as of one position and sends them in chunks, which the receiver keeps aside until
 //! all are there; then they are installed in place of everything that it had.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,21 +14,30 @@ use journal::{GroupId, Index, Term};
 use openraft::SnapshotMeta;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, VoteOf};
 use openraft::errors::Unreachable;
+use parking_lot::Mutex;
 use storage::{Applied, Export, GroupCheckpoint, Scratch, TableStore, check_export};
+use tokio::time::Instant;
 
 use crate::codec::{Answer, Body, CHUNK_BYTES_MAX, Offer, SnapshotAnswer, SnapshotRequest};
 use crate::machine::decoded;
 use crate::network::Peer;
 use crate::node::Member;
+use crate::repair::Sending;
 use crate::transport::{Lane, NodeId};
-use crate::types::{Types, log_id, node_of, term_of};
+use crate::types::{ReplicaId, Types, log_id, node_of, term_of};
 
 /// Snapshots that one node sends at the same time.
 pub const SENT_MAX: usize = 2;
 /// How long a chunk may take.
 const CHUNK_TIME_MAX: Duration = Duration::from_secs(10);
-/// A message is sent again so often, after a pause each time.
-const ATTEMPTS_MAX: u32 = 20;
+/// A message is sent so often, with a pause in between: who is dead must not keep others waiting.
+const ATTEMPTS_MAX: u32 = 6;
+/// The first one, to who may have been dead for long.
+const OFFERS_MAX: u32 = 2;
+/// Between two questions whether a snapshot is installed.
+const INSTALL_POLL: Duration = Duration::from_millis(100);
+/// The log behind a snapshot is kept for so long until its receiver has caught up.
+const HELD_TIME_MAX: Duration = Duration::from_secs(3600);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Names the snapshots that this process sends.
@@ -84,80 +97,195 @@ pub async fn send(
     vote: VoteOf<Types>,
     snapshot: SnapshotOf<Types, Data>,
 ) -> Result<VoteOf<Types>, Unreachable<Types>> {
-    let (Some(last), Data::Export(mut export)) = (snapshot.meta.last_log_id, snapshot.snapshot)
-    else {
+    let (Some(last), Data::Export(export)) = (snapshot.meta.last_log_id, snapshot.snapshot) else {
         return Err(peer.unreachable("nothing can be sent now"));
     };
-    let _permit = peer.may_send().await;
-    let id = SENT.fetch_add(1, Ordering::Relaxed);
+    let held = peer.begin_snapshot(last.index);
     let offer = Offer {
-        id,
+        id: held.id,
         vote,
         last,
         position: export.applied().position,
         meta: export.meta().clone(),
     };
-    let begin = match peer
-        .tell(SnapshotRequest::Offer(offer.clone()), CHUNK_TIME_MAX)
-        .await?
-    {
-        SnapshotAnswer::Done(vote) => return Ok(vote),
-        SnapshotAnswer::Next(number) => number,
+    let offered = SnapshotRequest::Offer(offer.clone());
+    let vote = match peer.tell(offered, OFFERS_MAX).await? {
+        SnapshotAnswer::Done(vote) => vote,
+        SnapshotAnswer::Next(begin) => {
+            let permit = peer.may_send().await?;
+            let mut repair = peer.begin_sending(export.meta());
+            let sent = peer.send_chunks(offer.id, export, begin, &mut repair);
+            let chunks = sent.await?;
+            drop(permit);
+            peer.await_installed(&offer, chunks).await?
+        }
+        // What is applied by then is the better snapshot.
+        SnapshotAnswer::Installing => return Err(peer.unreachable("it installs another one")),
     };
-    let mut chunks = 0;
-    loop {
-        let read = tokio::task::block_in_place(|| export.read(CHUNK_BYTES_MAX));
-        let bytes = read.map_err(|e| Unreachable::new(&e))?;
-        if bytes.is_empty() {
-            break;
-        }
-        let number = chunks;
-        chunks += 1;
-        if number < begin {
-            continue;
-        }
-        let chunk = SnapshotRequest::Chunk { id, number, bytes };
-        match peer.tell(chunk, CHUNK_TIME_MAX).await? {
-            SnapshotAnswer::Next(next) if next == chunks => {}
-            _ => return Err(peer.unreachable("it has lost the snapshot")),
-        }
-    }
-    for _ in 0..ATTEMPTS_MAX {
-        let end = Body::Snapshot(SnapshotRequest::End { id, chunks });
-        if let Ok(Answer::Snapshot(SnapshotAnswer::Done(vote))) =
-            peer.ask(Lane::Bulk, end, CHUNK_TIME_MAX).await
-        {
-            return Ok(vote);
-        }
-        // The end or its answer was lost, or it still installs: the offer again tells which.
-        let offer = SnapshotRequest::Offer(offer.clone());
-        match peer.tell(offer, CHUNK_TIME_MAX).await? {
-            SnapshotAnswer::Done(vote) => return Ok(vote),
-            SnapshotAnswer::Next(next) if next == chunks => {}
-            SnapshotAnswer::Next(_) => break,
-        }
-    }
-    Err(peer.unreachable("it lacks a part of the snapshot"))
+    held.arrived();
+    Ok(vote)
 }
 
 impl Peer {
-    /// Sends a part of a snapshot until it is answered.
+    /// Sends all of a snapshot from a chunk on. Gives how many there are.
+    async fn send_chunks(
+        &self,
+        id: u64,
+        mut export: Box<Export>,
+        begin: u32,
+        repair: &mut Sending,
+    ) -> Result<u32, Unreachable<Types>> {
+        let mut chunks = 0;
+        loop {
+            let read = tokio::task::block_in_place(|| export.read(CHUNK_BYTES_MAX));
+            let bytes = read.map_err(|e| Unreachable::new(&e))?;
+            if bytes.is_empty() {
+                return Ok(chunks);
+            }
+            let number = chunks;
+            chunks += 1;
+            if number < begin {
+                repair.had(&bytes);
+                continue;
+            }
+            let sent = bytes.clone();
+            let chunk = SnapshotRequest::Chunk { id, number, bytes };
+            match self.tell(chunk, ATTEMPTS_MAX).await? {
+                SnapshotAnswer::Next(next) if next == chunks => repair.sent(&sent),
+                _ => return Err(self.unreachable("it has lost the snapshot")),
+            }
+        }
+    }
+
+    /// Says that all was sent, and waits for as long as the other one says that it installs it.
+    async fn await_installed(
+        &self,
+        offer: &Offer,
+        chunks: u32,
+    ) -> Result<VoteOf<Types>, Unreachable<Types>> {
+        let lacking = || self.unreachable("it lacks a part of the snapshot");
+        for _ in 0..ATTEMPTS_MAX {
+            let id = offer.id;
+            let end = Body::Snapshot(SnapshotRequest::End { id, chunks });
+            if let Ok(Answer::Snapshot(SnapshotAnswer::Done(vote))) =
+                self.ask(Lane::Bulk, end, CHUNK_TIME_MAX).await
+            {
+                return Ok(vote);
+            }
+            // The end or its answer was lost, or it still installs: the offer again tells which.
+            loop {
+                let offer = SnapshotRequest::Offer(offer.clone());
+                match self.tell(offer, ATTEMPTS_MAX).await? {
+                    SnapshotAnswer::Done(vote) => return Ok(vote),
+                    SnapshotAnswer::Installing => tokio::time::sleep(INSTALL_POLL).await,
+                    SnapshotAnswer::Next(next) if next == chunks => break,
+                    SnapshotAnswer::Next(_) => return Err(lacking()),
+                }
+            }
+        }
+        Err(lacking())
+    }
+
+    /// Sends a part of a snapshot until it is answered, a few times.
     async fn tell(
         &self,
         part: SnapshotRequest,
-        deadline: Duration,
+        attempts: u32,
     ) -> Result<SnapshotAnswer, Unreachable<Types>> {
-        let mut attempts = 1;
+        let mut attempt = 1;
         loop {
-            let asked = self.ask(Lane::Bulk, Body::Snapshot(part.clone()), deadline);
+            let asked = self.ask(Lane::Bulk, Body::Snapshot(part.clone()), CHUNK_TIME_MAX);
             match asked.await {
                 Ok(Answer::Snapshot(answer)) => return Ok(answer),
                 Ok(_) => return Err(self.unreachable("it answered something else")),
-                Err(error) if attempts == ATTEMPTS_MAX => return Err(error),
-                Err(_) => attempts += 1,
+                Err(error) if attempt == attempts => return Err(error),
+                Err(_) => attempt += 1,
             }
             tokio::time::sleep(ATTEMPT_PAUSE).await;
         }
+    }
+}
+
+/// The snapshots of a group that this replica sends or has sent: the log behind each is kept until
+/// its receiver goes on with it like any other, or the next snapshot would be due before this one
+/// is installed, for ever.
+#[derive(Default)]
+pub struct UnderWay(Mutex<BTreeMap<ReplicaId, Sent>>);
+
+/// A snapshot that is under way.
+struct Sent {
+    id: u64,
+    last: u64,
+    begun: Instant,
+    /// The receiver has it, and needs what comes behind it.
+    arrived: bool,
+}
+
+/// Notes that a snapshot is under way until it is dropped.
+pub struct Held<'a> {
+    all: &'a UnderWay,
+    id: u64,
+    to: ReplicaId,
+    arrived: bool,
+}
+
+impl Held<'_> {
+    /// The receiver has it.
+    fn arrived(mut self) {
+        self.arrived = true;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        // Another one to the same replica may have begun meanwhile.
+        let mine = all.get_mut(&self.to).filter(|sent| sent.id == self.id);
+        match mine {
+            Some(sent) if self.arrived => sent.arrived = true,
+            // It was given up: the next one begins with what is applied then.
+            Some(_) => drop(all.remove(&self.to)),
+            None => {}
+        }
+    }
+}
+
+impl UnderWay {
+    /// Notes a snapshot up to an index.
+    pub fn begin(&self, to: ReplicaId, last: u64) -> Held<'_> {
+        let id = SENT.fetch_add(1, Ordering::Relaxed);
+        let sent = Sent {
+            id,
+            last,
+            begun: Instant::now(),
+            arrived: false,
+        };
+        self.0.lock().insert(to, sent);
+        Held {
+            all: self,
+            id,
+            to,
+            arrived: false,
+        }
+    }
+
+    /// The last index that none of the receivers needs; `None` if there are none. `matched` says how
+    /// far a replica has come, `None` of one that is none any more; who has come beyond `far`
+    /// needs nothing more than others do.
+    pub fn needed(&self, far: u64, matched: impl Fn(ReplicaId) -> Option<u64>) -> Option<u64> {
+        let mut all = self.0.lock();
+        all.retain(|to, sent| {
+            let caught_up = match matched(*to) {
+                Some(matched) => matched >= sent.last.max(far),
+                None => true,
+            };
+            sent.begun.elapsed() < HELD_TIME_MAX && !(sent.arrived && caught_up)
+        });
+        let needed = |(to, sent): (&ReplicaId, &Sent)| match matched(*to) {
+            Some(matched) if sent.arrived => matched.max(sent.last),
+            _ => sent.last,
+        };
+        all.iter().map(needed).min()
     }
 }
 
@@ -178,6 +306,10 @@ impl Member {
         store: &dyn TableStore,
     ) -> Option<SnapshotAnswer> {
         let mut staging = self.staging.lock().await;
+        if self.installing.load(Ordering::Acquire) {
+            let offered = matches!(part, SnapshotRequest::Offer(_));
+            return offered.then_some(SnapshotAnswer::Installing);
+        }
         match part {
             SnapshotRequest::Offer(offer) => self.offered(&mut staging, from, offer, store),
             SnapshotRequest::Chunk { id, number, bytes } => {
@@ -192,6 +324,9 @@ impl Member {
             }
             SnapshotRequest::End { id, chunks } => {
                 let staged = staging.take_if(|s| s.is(from, id) && s.next == chunks)?;
+                // Who asks meanwhile is told so.
+                let _installing = Installing::begin(&self.installing);
+                drop(staging);
                 self.install(staged).await
             }
         }
@@ -253,6 +388,22 @@ impl Member {
         };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         Some(SnapshotAnswer::Done(installed.ok()?.vote))
+    }
+}
+
+/// Says that a snapshot is being installed until it is dropped.
+struct Installing<'a>(&'a AtomicBool);
+
+impl Installing<'_> {
+    fn begin(installing: &AtomicBool) -> Installing<'_> {
+        installing.store(true, Ordering::Release);
+        Installing(installing)
+    }
+}
+
+impl Drop for Installing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -78,3 +78,28 @@ impl Transport for Alone {
         futures_util::future::ready(Err(Unreachable { node: to, reason })).boxed()
     }
 }
+
+/// A replica that the test plays. What it does not answer is waited for in vain.
+#[cfg(test)]
+pub(crate) struct Played<F>(pub F);
+
+#[cfg(test)]
+impl<F> Transport for Played<F>
+where
+    F: Fn(crate::codec::Body) -> Option<crate::codec::Answer> + Send + Sync + 'static,
+{
+    fn call(
+        &self,
+        _to: NodeId,
+        _lane: Lane,
+        request: Bytes,
+        _deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, Unreachable>> {
+        let request = crate::codec::Request::decode(request);
+        let body = request.expect("a request of a replica").body;
+        match (self.0)(body) {
+            Some(answer) => futures_util::future::ready(Ok(answer.encode())).boxed(),
+            None => futures_util::future::pending().boxed(),
+        }
+    }
+}

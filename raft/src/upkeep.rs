@@ -12,11 +12,18 @@ use openraft::metrics::WaitError;
 use storage::{Durable, TableStore};
 
 use crate::leadership::IN_DOUBT_MAX;
-use crate::node::{Member, Node};
+use crate::members::ReplicaStatus;
+use crate::node::{LAG_BYTES_MAX, Member, Node};
+use crate::types::ReplicaId;
 use crate::{Error, Result};
 
 /// A checkpoint that stands for the log takes effect in Raft by then.
 const PURGE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes of the journal that are kept for replicas that get a snapshot: so much may be written
+/// while one is sent, installed, and caught up with.
+const HELD_BYTES_MAX: u64 = 8 * LAG_BYTES_MAX;
+/// Between two looks at what is to be done.
+const LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at whether a record is on disk.
 const DISK_POLL: Duration = Duration::from_millis(1);
 
@@ -42,7 +49,8 @@ impl Node {
     async fn purge(&self) -> Result<()> {
         for checkpoint in self.groups.store().checkpoint() {
             let id = checkpoint.group;
-            let Some(member) = self.member(id) else {
+            let alive = |member: &Arc<Member>| !member.ending.load(Ordering::Acquire);
+            let Some(member) = self.member(id).filter(alive) else {
                 continue;
             };
             let Some(upto) = self.purge_upto(&member, checkpoint.applied.index) else {
@@ -50,7 +58,7 @@ impl Node {
             };
             match purge_one(&member, upto).await {
                 // A replica that has ended meanwhile needs nothing.
-                Err(_) if self.member(id).is_none() => {}
+                Err(_) if !alive(&member) => {}
                 done => done?,
             }
         }
@@ -73,20 +81,37 @@ impl Node {
 
     /// The last index that no other replica needs: what all have, or what lies so far back that
     /// who lacks it gets a snapshot. Of a group that another node leads only the latter is known.
+    /// Who gets a snapshot needs what comes behind it.
     fn needed_by_others(&self, member: &Member) -> u64 {
         if member.group.is_sole() {
             return u64::MAX;
         }
         let replicas = self.replicas(member.group.id());
         let others = replicas.iter().filter(|r| r.replica != member.me);
-        let slowest = others
-            .map(|r| r.matched.map_or(0, |matched| matched.0))
-            .min();
+        let matched = |r: &ReplicaStatus| r.matched.map_or(0, |matched| matched.0);
+        let slowest = others.map(matched).min();
         let lag_bytes = self.lag_bytes.load(Ordering::Relaxed);
-        let far = self.journal.beyond(lag_bytes).into_iter();
-        let mut far = far.filter(|(id, _)| *id == member.group.id());
-        let far = far.next().map_or(0, |(_, below)| below.0.saturating_sub(1));
-        slowest.unwrap_or_default().max(far)
+        let far = self.far(member.group.id(), lag_bytes);
+        let needed = slowest.unwrap_or_default().max(far);
+        let leads = member.group.term().is_some();
+        let receiver = |id: ReplicaId| {
+            let mut replicas = replicas.iter().filter(|_| leads);
+            replicas.find(|r| r.replica == id).map(matched)
+        };
+        match member.under_way.needed(far, receiver) {
+            Some(held) => {
+                let too_far = self.far(member.group.id(), lag_bytes.max(HELD_BYTES_MAX));
+                needed.min(held.max(too_far))
+            }
+            None => needed,
+        }
+    }
+
+    /// The last index of a group that lies back by more than these bytes of the journal.
+    fn far(&self, id: GroupId, bytes: u64) -> u64 {
+        let mut far = self.journal.beyond(bytes).into_iter();
+        let below = far.find(|(group, _)| *group == id);
+        below.map_or(0, |(_, below)| below.0.saturating_sub(1))
     }
 
     /// Says how many bytes of the journal are kept for replicas that lag. One that lags more
@@ -100,11 +125,12 @@ impl Node {
         let now = self.groups.clock().unix_micros();
         let oldest = now.saturating_sub(self.options.retain_time.as_micros() as u64);
         let horizon = now.saturating_sub(self.options.horizon.as_micros() as u64);
-        for group in self.groups.all() {
-            group.raise_horizon(Position::from_unix_micros(horizon))?;
-        }
-        let (journal, retain_bytes) = (self.journal.clone(), self.options.retain_bytes);
+        let (groups, journal) = (self.groups.clone(), self.journal.clone());
+        let retain_bytes = self.options.retain_bytes;
         let released = tokio::task::spawn_blocking(move || {
+            for group in groups.all() {
+                group.raise_horizon(Position::from_unix_micros(horizon))?;
+            }
             release_by_time(&journal, Position::from_unix_micros(oldest))?;
             release_by_size(&journal, retain_bytes)
         });
@@ -124,15 +150,26 @@ impl Node {
 
     /// Checkpoints for ever: when the time has come or memory asks for it.
     pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
-        self.checkpoint_in_turn().boxed()
+        async move {
+            // Who is in doubt does not wait for a checkpoint, which waits for a snapshot.
+            let doubting = async {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    self.doubt_without_quorum();
+                }
+            };
+            tokio::select! {
+                () = doubting => Ok(()),
+                failed = self.checkpoint_in_turn() => failed,
+            }
+        }
+        .boxed()
     }
 
-    async fn checkpoint_in_turn(self: Arc<Self>) -> Result<()> {
-        const LOOK: Duration = Duration::from_millis(200);
+    async fn checkpoint_in_turn(&self) -> Result<()> {
         let mut begun = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
-            self.doubt_without_quorum();
             let store: &Arc<dyn TableStore> = self.groups.store();
             let full = store.memory() >= self.options.checkpoint_bytes;
             if full || begun.elapsed() >= self.options.checkpoint_timeout {

@@ -448,7 +448,7 @@ fn failover(folder: &Path, runs: u64, groups: u32) {
             std::thread::sleep(NOTICED);
             for (number, running) in &cluster.nodes {
                 if *number != leader {
-                    running.node.suspect(NodeId(leader));
+                    running.node.suspect(NodeId(leader), Duration::ZERO);
                 }
             }
             loop {

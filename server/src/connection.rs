@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sql::engine::{Engine, Led};
-use sql::session::{Portable, Session, Status, Step, Waiting};
+use sql::session::{Home, Portable, Session, Status, Step, Waiting};
 use storage::GroupId;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -36,11 +36,11 @@ pub enum End {
     /// The peer said goodbye or went away.
     #[error("the client has left")]
     Left,
-    /// The turn is to be run by the leader of a group.
-    #[error("the session goes to the leader of group {0}")]
-    Elsewhere(GroupId),
-    /// This node is about to end, and the client is connected to another one.
+    /// The turn is to be run by the leader of a group, or, if none is named, where the client is.
     #[error("the session goes on at another node")]
+    Elsewhere(Option<GroupId>),
+    /// This node is about to end, and the client is connected to another one.
+    #[error("the client's node takes its session along")]
     Leaving,
 }
 
@@ -65,6 +65,14 @@ pub struct Client {
     answered: u64,
     /// The present turn was sent here on purpose.
     placed: bool,
+    /// Until then a place is looked for in which it can be run, if that was begun; this place is
+    /// found since `came`.
+    until: Option<Instant>,
+    came: Instant,
+    /// Since when the statement is at work that was not answered at its last place.
+    since: Option<Instant>,
+    /// Since when that which is handled now is.
+    begun: Instant,
     /// The gateway knows that the present turn commits nothing.
     promised: bool,
 }
@@ -104,15 +112,27 @@ impl Client {
             bell,
             answered: 0,
             placed: false,
+            until: None,
+            came: Instant::now(),
+            since: None,
+            begun: Instant::now(),
             promised: false,
         }
     }
 
-    /// It has come with a turn that was sent here, of which the first messages were answered.
-    pub fn repeating(mut self, answered: u64) -> Client {
+    /// It has come with a turn that was sent here, of which the first messages were answered; if it
+    /// does not stay, another place is looked for until then. `since`: the next statement is at work.
+    pub fn repeating(
+        mut self,
+        answered: u64,
+        until: Option<Instant>,
+        since: Option<Instant>,
+    ) -> Client {
         self.connection.answered_before(answered);
         self.answered = answered;
         self.placed = true;
+        self.until = until;
+        self.since = since;
         self
     }
 
@@ -165,16 +185,15 @@ impl Client {
         self.connection.close().await
     }
 
-    /// The turn goes to the leader of a group: with state and messages, or by a word to the gateway,
-    /// which has both.
-    async fn leave(mut self, group: GroupId) -> Ran {
+    /// The turn goes elsewhere: with state and messages, or by a word to the gateway, which has both.
+    async fn leave(mut self, group: Option<GroupId>) -> Ran {
         let status = transaction_status(&self.session);
         let Some(answered) = self.connection.give_up_turn() else {
             // Asked before; nothing has been sent since.
             return Ran::Ended;
         };
         if self.connection.is_link() {
-            let group = group.0;
+            let group = group.map(|group| group.0);
             self.connection
                 .tell(&Private::Elsewhere { group, answered });
             if let Err(error) = self.connection.close().await {
@@ -186,7 +205,7 @@ impl Client {
             .session
             .export()
             .and_then(|state| Portable::new(&state).ok());
-        let Some(known) = known else {
+        let (Some(known), Some(group)) = (known, group) else {
             return Ran::Ended;
         };
         Ran::Elsewhere(Box::new(Moving {
@@ -196,6 +215,9 @@ impl Client {
             answered,
             group,
             fallen: false,
+            // What it took here is no search.
+            until: self.until.map(|until| until + self.came.elapsed()),
+            since: self.since.unwrap_or(self.begun),
         }))
     }
 
@@ -211,10 +233,19 @@ impl Client {
                 Err(end) => return Err(end),
             };
             if self.connection.turn_messages() <= 1 && !self.placed {
+                (self.begun, self.since) = (Instant::now(), None);
                 self.go_home()?;
             }
             match self.answered {
-                0 => self.handle(message).await?,
+                0 => {
+                    if matches!(message, Frontend::Query(_) | Frontend::Execute { .. }) {
+                        self.begun = self.since.take().unwrap_or_else(Instant::now);
+                        let spent = self.begun.elapsed().as_micros();
+                        self.session
+                            .has_spent(u64::try_from(spent).unwrap_or(u64::MAX));
+                    }
+                    self.handle(message).await?;
+                }
                 _ => self.repeat(message).await?,
             }
         }
@@ -225,10 +256,12 @@ impl Client {
         if self.engine.cluster().is_alone() {
             return Ok(());
         }
-        let Some(group) = self.session.home() else {
-            return Ok(());
+        let group = match self.session.home() {
+            Home::Leader(group) if self.engine.led(group) != Led::Here => Some(group),
+            Home::Client if self.connection.is_link() => None,
+            Home::Leader(_) | Home::Client | Home::Anywhere => return Ok(()),
         };
-        if self.engine.led(group) == Led::Here || !self.connection.turn_may_go() {
+        if !self.connection.turn_may_go() {
             return Ok(());
         }
         // What it holds ends with the leadership that it is held under; until then it stays.
@@ -596,11 +629,16 @@ impl Client {
             }
             match step {
                 Ok(Step::Elsewhere(group)) if self.connection.turn_may_go() => {
-                    return Err(End::Elsewhere(group));
+                    return Err(End::Elsewhere(Some(group)));
                 }
                 Ok(Step::Elsewhere(_)) => return Ok(Err(self.session.stay())),
                 Ok(Step::Wait(waiting)) if waiting.rechecks() => match entry.take() {
-                    Some((waiting, woken)) => self.wait(&waiting, woken).await?,
+                    Some((waiting, woken)) => {
+                        if waiting.streams() {
+                            self.make_room().await?;
+                        }
+                        self.wait(&waiting, woken).await?;
+                    }
                     // What it waits for may have come before the waker was in place.
                     None => {
                         let woken = wake(&waiting);
@@ -735,6 +773,7 @@ impl Client {
 
     fn ready(&mut self) {
         (self.answered, self.placed, self.promised) = (0, false, false);
+        self.until = None;
         if self.connection.is_link() {
             let changes = match self.session.is_dirty() {
                 true => self.session.export_changes(),

@@ -396,6 +396,7 @@ mod tests {
             matched: None,
             lag: Some(lag),
             heard: heard_ms.map(Duration::from_millis),
+            repair: None,
         }
     }
 

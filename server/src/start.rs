@@ -13,8 +13,9 @@ use storage::{Groups, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use wire::ErrorFields;
 
 use crate::Failure;
 use crate::authenticate::Login;
@@ -151,6 +152,14 @@ impl Node {
         settings.usable()?;
         let listener = bind("--listen", settings.listen).await?;
         let address = listener.local_addr()?;
+        let config = wire::Config {
+            tls,
+            connections_max: settings.connections_max as usize,
+            authentication_timeout: settings.authentication_timeout,
+            shutdown_grace: settings.drain_timeout + SESSIONS_END,
+            ..wire::Config::default()
+        };
+        let early = Early::refuse(listener, config.clone());
         let http = settings.http.map(http::serve).transpose()?;
         enter(&http, Stage::Starting(OPENS));
         let raft_runtime = RaftRuntime::start()?;
@@ -162,7 +171,8 @@ impl Node {
         enter(&http, Stage::Starting(OPENS));
         let fsyncs: Arc<Latencies> = Arc::default();
         let journal = open_journal(settings, &fsyncs)?;
-        let groups = open_tables(settings)?;
+        cluster.journal_opened()?;
+        let groups = open_tables(settings, &cluster)?;
         groups.number_node(u64::from(cluster.me()));
         let raft = open_raft(settings, &journal, &groups, &cluster, &runtime);
         let feed: Arc<FeedMeter> = Arc::default();
@@ -176,6 +186,7 @@ impl Node {
             );
         }
         follow::open(&cluster, &groups)?;
+        groups.all_opened();
         cluster::load(&cluster, &engine, &groups).await?;
         bootstrap(&engine, &groups, settings).await?;
         if cluster.is_founding() {
@@ -190,13 +201,6 @@ impl Node {
         let sessions = Arc::new(Sessions::new(engine.clone(), nodes));
         cluster.serve_sessions(&sessions);
         let login = Arc::new(Login::new(engine.clone(), settings.insecure));
-        let config = wire::Config {
-            tls,
-            connections_max: settings.connections_max as usize,
-            authentication_timeout: settings.authentication_timeout,
-            shutdown_grace: settings.drain_timeout + SESSIONS_END,
-            ..wire::Config::default()
-        };
         let drain = Drain::new(raft.clone(), cluster.clone());
         let control = Control::listen(&settings.data, drain.clone());
         let keeper = raft.clone();
@@ -215,7 +219,7 @@ impl Node {
             cluster::settled(&cluster).await;
         }
         let listening = tokio::spawn(wire::run(
-            listener,
+            early.end().await?,
             config,
             login,
             sessions.clone(),
@@ -359,6 +363,39 @@ impl Drop for RaftRuntime {
     }
 }
 
+/// Clients that come before the node is ready, and are told so. Dropped, where a start fails, it
+/// leaves the port.
+struct Early {
+    ready: Arc<Notify>,
+    refusing: JoinHandle<TcpListener>,
+}
+
+impl Early {
+    fn refuse(listener: TcpListener, config: wire::Config) -> Early {
+        let ready = Arc::new(Notify::new());
+        let end = ready.clone();
+        let refusing = tokio::spawn(async move {
+            let why = ErrorFields::fatal("57P03", "the database system is starting up")
+                .with_hint("Try again in a moment, or go to another node.");
+            wire::refuse(listener, &config, &why, end.notified()).await
+        });
+        Early { ready, refusing }
+    }
+
+    /// The listener, for clients that are let in.
+    async fn end(mut self) -> Result<TcpListener, Failure> {
+        self.ready.notify_one();
+        let listener = (&mut self.refusing).await;
+        Ok(listener.map_err(|error| format!("the listener is lost: {error}"))?)
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.refusing.abort();
+    }
+}
+
 async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(listen).await;
     Ok(bound.map_err(|e| {
@@ -486,7 +523,7 @@ fn open_journal(settings: &Settings, fsyncs: &Arc<Latencies>) -> Result<Journal,
     )?)
 }
 
-fn open_tables(settings: &Settings) -> Result<Arc<Groups>, Failure> {
+fn open_tables(settings: &Settings, cluster: &Cluster) -> Result<Arc<Groups>, Failure> {
     let options = StoreOptions {
         cache_bytes: settings.cache_bytes,
         ..StoreOptions::default()
@@ -496,7 +533,7 @@ fn open_tables(settings: &Settings) -> Result<Arc<Groups>, Failure> {
         &tables_folder(&settings.data),
         options,
     )?;
-    Ok(Groups::new(store, Arc::new(SystemClock)))
+    Ok(Groups::new(store, cluster.clock().clone()))
 }
 
 /// The journal within a node's folder.
@@ -533,9 +570,10 @@ fn engine(
         feed: feed::Feed::new(journal.clone(), groups.clone()),
         meter: meter.clone(),
     };
-    let mut relations = changes::relations(&feed, groups);
+    let log = changes::log(&feed, groups, cluster);
+    let mut relations = changes::relations(&log, groups);
     relations.extend(views::relations(raft, journal, cluster));
-    let mut functions = changes::functions(&feed, groups);
+    let mut functions = changes::functions(&log, groups);
     functions.extend(cluster::functions(cluster));
     Ok(Engine::new(Parts {
         groups: groups.clone(),

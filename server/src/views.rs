@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use feed::follow::Phase;
-use journal::{GroupId, Index, Journal, Position};
+use journal::{GroupId, Index, Journal, Position, Record};
 use raft::{GroupStatus, ReplicaStatus};
 use sql::Result;
-use sql::catalog::{Privilege, RoleId, TableKind};
+use sql::catalog::{Catalog, Privilege, RoleId, TableKind};
 use sql::engine::since_2000;
 use sql::system::{SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows};
+use sql::transaction::{Stop, Wait};
 use sql::types::{Array, Datum, Type};
-use storage::Clock as _;
+use storage::{Chosen, Clock as _};
 
 use crate::cluster::{Cluster, NodeStatus};
+use crate::follow::{Far, Said, log_bytes, phase};
 use crate::system::SystemClock;
 
 /// All of them.
@@ -240,7 +241,11 @@ const REPLICAS: &[SystemColumn] = &[
     column("matched", Type::INT8, false),
     column("lag_entries", Type::INT8, false),
     column("lag_seconds", Type::FLOAT8, false),
+    column("lag_bytes", Type::INT8, false),
     column("heard_seconds", Type::FLOAT8, false),
+    column("repair_bytes", Type::INT8, false),
+    column("repair_bytes_expected", Type::INT8, false),
+    column("repair_seconds_left", Type::FLOAT8, false),
 ];
 
 impl SystemRelation for ReplicasView {
@@ -254,12 +259,15 @@ impl SystemRelation for ReplicasView {
 
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
         let mut rows = Vec::new();
-        for GroupStatus { group, .. } in self.0.status() {
+        for status in self.0.status() {
+            let group = status.group;
             let (owner, shown) = owner(cx, group);
             if !shown {
                 continue;
             }
             for replica in self.0.replicas(group) {
+                let lag = Lag::of(&self.1, &status, &replica);
+                let repair = replica.repair;
                 rows.push(vec![
                     int4(group.0),
                     owner_name(cx, owner),
@@ -269,8 +277,12 @@ impl SystemRelation for ReplicasView {
                     Datum::Bool(replica.leads),
                     replica.matched.map_or(Datum::Null, |index| number(index.0)),
                     replica.lag.map_or(Datum::Null, number),
-                    self.lag(group, &replica).map_or(Datum::Null, seconds),
+                    lag.time.map_or(Datum::Null, seconds),
+                    lag.bytes.map_or(Datum::Null, number),
                     replica.heard.map_or(Datum::Null, seconds),
+                    repair.map_or(Datum::Null, |repair| number(repair.bytes)),
+                    (repair.and_then(|r| r.expected)).map_or(Datum::Null, number),
+                    (repair.and_then(|r| r.left)).map_or(Datum::Null, seconds),
                 ]);
             }
         }
@@ -278,17 +290,39 @@ impl SystemRelation for ReplicasView {
     }
 }
 
-impl ReplicasView {
-    /// How long the oldest record that a replica lacks has been waiting for it. `None` where that
-    /// is not known: elsewhere than at the leader, or when the record is no longer here.
-    fn lag(&self, group: GroupId, replica: &ReplicaStatus) -> Option<Duration> {
-        if replica.lag? == 0 {
-            return Some(Duration::ZERO);
+/// How far a replica is behind. `None` where that is not known: elsewhere than at the leader, when
+/// the records that it lacks are no longer here.
+#[derive(Default)]
+pub struct Lag {
+    /// How long the oldest record that it lacks has been waiting for it; not known of Raft's own
+    /// ones, which have no time.
+    pub time: Option<Duration>,
+    /// Bytes of the entries that it lacks.
+    pub bytes: Option<u64>,
+}
+
+impl Lag {
+    /// Of a replica of a group.
+    pub fn of(journal: &Journal, status: &GroupStatus, replica: &ReplicaStatus) -> Lag {
+        match replica.lag {
+            None => Lag::default(),
+            Some(0) => Lag {
+                time: Some(Duration::ZERO),
+                bytes: Some(0),
+            },
+            Some(_) => {
+                let next = Index(replica.matched.map_or(0, |index| index.0 + 1));
+                let oldest = journal.read(status.group, next, Index(next.0 + 1), 1);
+                let oldest = oldest.ok().and_then(|read| read.into_iter().next());
+                let dated =
+                    |record: &Record| record.index == next && record.position > Position::ZERO;
+                let has = Index(next.0.saturating_sub(1));
+                Lag {
+                    time: oldest.filter(dated).map(|record| age(record.position)),
+                    bytes: log_bytes(journal, status.group, has, status.last_index),
+                }
+            }
         }
-        let next = Index(replica.matched.map_or(0, |index| index.0 + 1));
-        let read = self.1.read(group, next, Index(next.0 + 1), 1);
-        let record = read.ok()?.into_iter().next()?;
-        (record.index == next).then(|| age(record.position))
     }
 }
 
@@ -352,8 +386,8 @@ impl SystemRelation for LagView {
     }
 }
 
-/// The copies of other owners' tables on this node: for who acts for the owner, and for the roles
-/// because of whom they are here.
+/// The copies of owners' tables on nodes that have no replica of their groups: for who acts for the
+/// owner, and for the roles because of whom they are there.
 struct FollowersView(Arc<Cluster>);
 
 const FOLLOWERS: &[SystemColumn] = &[
@@ -364,11 +398,15 @@ const FOLLOWERS: &[SystemColumn] = &[
     column("tables", Type::TEXT_ARRAY, true),
     column("phase", Type::TEXT, true),
     column("source", Type::INT4, false),
-    column("position", Type::PG_LSN, true),
+    column("position", Type::PG_LSN, false),
     column("lag_seconds", Type::FLOAT8, false),
-    column("bytes", Type::INT8, true),
-    column("entries", Type::INT8, true),
-    column("bootstraps", Type::INT8, true),
+    column("lag_bytes", Type::INT8, false),
+    column("bytes", Type::INT8, false),
+    column("entries", Type::INT8, false),
+    column("bootstraps", Type::INT8, false),
+    column("repair_bytes", Type::INT8, false),
+    column("repair_bytes_expected", Type::INT8, false),
+    column("repair_seconds_left", Type::FLOAT8, false),
 ];
 
 impl SystemRelation for FollowersView {
@@ -381,61 +419,108 @@ impl SystemRelation for FollowersView {
     }
 
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
-        let mut rows = Vec::new();
-        for copy in self.0.copies() {
-            let (owner, owns) = owner(cx, copy.group);
-            let tables: Vec<_> = (cx.catalog.tables_in(copy.group))
-                .filter(|table| copy.chosen.has(table.tree))
-                .collect();
-            let me = self.0.me();
-            let mut roles: Vec<RoleId> = (cx.catalog.follows())
-                .filter(|follow| cx.catalog.places(follow.role, me))
-                .filter(|follow| tables.iter().any(|table| follow.covers(table)))
-                .map(|follow| follow.role)
-                .collect();
-            roles.dedup();
-            if !owns && !roles.iter().any(|role| cx.acts_for(*role)) {
-                continue;
-            }
-            let schema = |table: &sql::catalog::Table| cx.catalog.schema_name(table.schema);
-            let named = tables
-                .iter()
-                .filter(|table| cx.catalog.reads_table(cx.role, table));
-            let mut names: Vec<String> = named
-                .map(|table| format!("{}.{}", schema(table), table.name))
-                .collect();
-            names.sort();
-            let roles = roles.into_iter().map(|role| cx.catalog.role_name(role));
-            rows.push(vec![
-                int4(me),
-                int4(copy.group.0),
-                owner_name(cx, owner),
-                texts(roles),
-                texts(names),
-                Datum::text(phase(copy.progress.phase)),
-                node_number(copy.source),
-                Datum::Lsn(copy.shown.0),
-                copy.behind.map_or(Datum::Null, seconds),
-                number(copy.bytes),
-                number(copy.progress.entries),
-                number(copy.progress.bootstraps),
-            ]);
-        }
-        Ok(given(rows))
+        let (cluster, catalog, role) = (self.0.clone(), cx.catalog.clone(), cx.role);
+        let mut rows: Option<std::vec::IntoIter<SystemRow>> = None;
+        let next = move || -> std::result::Result<Option<SystemRow>, Stop> {
+            let rows = match &mut rows {
+                Some(rows) => rows,
+                None => {
+                    let told = cluster.copies_everywhere();
+                    let told = told.map_err(|asked| Stop::Wait(Wait::Signal(asked)))?;
+                    let shown = told.iter();
+                    let shown = shown.filter_map(|far| follower(&cluster, &catalog, role, far));
+                    rows.insert(shown.collect::<Vec<_>>().into_iter())
+                }
+            };
+            Ok(rows.next())
+        };
+        let mut next = next;
+        Ok(Box::new(std::iter::from_fn(move || next().transpose())))
     }
+}
+
+/// A copy as a role sees it, if it sees it.
+fn follower(cluster: &Cluster, catalog: &Catalog, role: RoleId, far: &Far) -> Option<SystemRow> {
+    let owner = catalog.owner_of_group(far.group);
+    // What a node that does not answer should have.
+    let meant = || catalog.chosen(far.node, far.group, &[]);
+    let trees = match &far.said {
+        Some(said) => Chosen::new(said.trees.iter().copied()),
+        None => meant(),
+    };
+    let tables: Vec<_> = (catalog.tables_in(far.group))
+        .filter(|table| trees.has(table.tree))
+        .collect();
+    let mut roles: Vec<RoleId> = (catalog.follows())
+        .filter(|follow| catalog.places(follow.role, far.node))
+        .filter(|follow| tables.iter().any(|table| follow.covers(table)))
+        .map(|follow| follow.role)
+        .collect();
+    roles.dedup();
+    let acts_for = |owner: &RoleId| catalog.has_role(role, *owner);
+    let owns = match &owner {
+        Some(owner) => acts_for(owner),
+        None => catalog.is_superuser(role),
+    };
+    if !owns && !roles.iter().any(acts_for) {
+        return None;
+    }
+    let schema = |table: &sql::catalog::Table| catalog.schema_name(table.schema);
+    let named = tables
+        .iter()
+        .filter(|table| catalog.reads_table(role, table));
+    let mut names: Vec<String> = named
+        .map(|table| format!("{}.{}", schema(table), table.name))
+        .collect();
+    names.sort();
+    let mut row = vec![
+        int4(far.node),
+        int4(far.group.0),
+        owner.map_or(Datum::Null, |role| Datum::text(catalog.role_name(role))),
+        texts(roles.into_iter().map(|role| catalog.role_name(role))),
+        texts(names),
+    ];
+    row.extend(match &far.said {
+        Some(said) => said_row(said, far.lag_bytes),
+        None => silent_row(cluster.unproven(far.node), far.lag_bytes),
+    });
+    Some(row)
+}
+
+/// From `phase` on.
+fn said_row(said: &Said, lag_bytes: Option<u64>) -> SystemRow {
+    let time =
+        |micros: Option<u64>| micros.map_or(Datum::Null, |m| seconds(Duration::from_micros(m)));
+    let arriving = said.arriving;
+    vec![
+        Datum::text(&said.phase),
+        node_number(said.source),
+        Datum::Lsn(said.shown),
+        time(said.behind),
+        lag_bytes.map_or(Datum::Null, number),
+        number(said.bytes),
+        number(said.entries),
+        number(said.bootstraps),
+        arriving.map_or(Datum::Null, |arriving| number(arriving.bytes)),
+        arriving
+            .and_then(|a| a.expected)
+            .map_or(Datum::Null, number),
+        time(arriving.and_then(|arriving| arriving.left)),
+    ]
+}
+
+/// The same of a node that does not answer: it has nothing newer than what it had then.
+fn silent_row(silence: Option<Duration>, lag_bytes: Option<u64>) -> SystemRow {
+    let mut row = vec![Datum::Null; 11];
+    row[0] = Datum::text("silent");
+    row[3] = silence.map_or(Datum::Null, seconds);
+    row[4] = lag_bytes.map_or(Datum::Null, number);
+    row
 }
 
 fn texts(values: impl IntoIterator<Item = impl AsRef<str>>) -> Datum {
     let values = values.into_iter().map(Datum::text).collect();
     Datum::array(Array::of(Type::TEXT, values))
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Connecting => "connecting",
-        Phase::Bootstrap => "bootstrap",
-        Phase::Following => "following",
-    }
 }
 
 /// The bootstraps that arrive at this moment, of the owners that the role acts for.
@@ -449,6 +534,8 @@ const PROGRESS: &[SystemColumn] = &[
     column("started", Type::TIMESTAMPTZ, false),
     column("bytes_received", Type::INT8, true),
     column("pieces_received", Type::INT8, true),
+    column("bytes_expected", Type::INT8, false),
+    column("seconds_left", Type::FLOAT8, false),
 ];
 
 impl SystemRelation for ProgressView {
@@ -462,7 +549,7 @@ impl SystemRelation for ProgressView {
 
     fn rows(&self, cx: &SystemCx<'_>) -> Result<SystemRows> {
         let copies = self.0.copies().into_iter();
-        let running = copies.filter(|copy| copy.progress.phase == Phase::Bootstrap);
+        let running = copies.filter(|copy| copy.is_arriving());
         let rows = running.filter_map(|copy| {
             let (owner, _) = owner(cx, copy.group);
             let follows = |role| cx.acts_for(role) && cx.catalog.places(role, self.0.me());
@@ -480,6 +567,8 @@ impl SystemRelation for ProgressView {
                     Datum::Timestamptz(since_2000(begun)),
                     number(copy.progress.bytes),
                     number(u64::from(copy.progress.pieces)),
+                    copy.progress.expected.map_or(Datum::Null, number),
+                    copy.left().map_or(Datum::Null, seconds),
                 ]
             })
         });

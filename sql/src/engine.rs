@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage::{
-    Change, Clock, Direction, Group, GroupId, Groups, Meta, Observer, Position, Propose,
+    Change, Clock, Direction, Group, GroupId, Groups, Meta, Observer, Position, Propose, TxId,
+    TxStatus,
 };
 
 use crate::catalog::{self, Cache, Catalog};
@@ -316,6 +317,23 @@ impl Engine {
         &self.plans
     }
 
+    /// May a transaction that began here still commit: it is open, or what it wrote is not decided?
+    ///
+    /// # Errors
+    /// The tables can't be read.
+    pub fn is_undecided(&self, id: TxId) -> Result<bool> {
+        // It leaves the registry after it has got its place.
+        if self.activities.is_open(id) {
+            return Ok(true);
+        }
+        for group in self.groups.all() {
+            if group.outcome(id)? == Some(TxStatus::InProgress) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The sessions of this node.
     pub fn activities(&self) -> &Activities {
         &self.activities
@@ -412,10 +430,17 @@ fn circle(waits: &HashMap<i32, Vec<i32>>, start: i32) -> Option<usize> {
     None
 }
 
+/// 2000-01-01, in microseconds since 1970.
+const EPOCH: i64 = 946_684_800_000_000;
+
 /// Microseconds since 2000-01-01 from microseconds since 1970.
 pub fn since_2000(unix_micros: u64) -> i64 {
-    const EPOCH: i64 = 946_684_800_000_000;
     i64::try_from(unix_micros).unwrap_or(i64::MAX) - EPOCH
+}
+
+/// The inverse of [`since_2000`].
+pub fn since_1970(micros: i64) -> u64 {
+    u64::try_from(micros.saturating_add(EPOCH)).unwrap_or(0)
 }
 
 impl Registry for Engine {
@@ -425,6 +450,16 @@ impl Registry for Engine {
         let schema = catalog.schema_name(table.schema);
         let same = |r: &&Arc<dyn SystemRelation>| r.name() == (schema, table.name.as_str());
         self.relations.iter().find(same).cloned()
+    }
+
+    fn is_copied(&self, group: GroupId) -> bool {
+        let held = self.groups.get(group);
+        let held = held.is_some_and(|held| !held.is_followed() && !held.has_ended());
+        !held && !self.cluster.is_alone()
+    }
+
+    fn node(&self) -> u32 {
+        self.cluster.node()
     }
 
     fn function(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn SystemFunction>> {

@@ -119,6 +119,9 @@ pub struct Report {
     pub context: Option<String>,
     /// PostgreSQL's routine, where clients tell errors of one code apart by it.
     pub routine: Option<&'static str>,
+    /// A leader has changed, and with it all is gone that was done: whoever was told nothing of it
+    /// can have it done from the beginning. No client sees this.
+    pub begins_anew: bool,
 }
 
 /// The result of everything in this crate.
@@ -140,6 +143,7 @@ impl Error {
             constraint: None,
             context: None,
             routine: None,
+            begins_anew: false,
         }))
     }
 
@@ -210,6 +214,13 @@ impl Error {
     #[must_use]
     pub fn routine(mut self, routine: &'static str) -> Error {
         self.0.routine = Some(routine);
+        self
+    }
+
+    /// Says whether what has failed came to nothing and can be done from the beginning.
+    #[must_use]
+    pub(crate) fn begins_anew(mut self, anew: bool) -> Error {
+        self.0.begins_anew = anew;
         self
     }
 

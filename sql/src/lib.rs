@@ -14,6 +14,7 @@ pub mod functions;
 pub mod meter;
 pub mod parse;
 pub mod plan;
+pub mod remote;
 pub mod rules;
 pub mod session;
 pub mod settings;

@@ -6,9 +6,11 @@
 //! a replica:  journal, votes      all trees      checkpoint <= durable journal
 //! a follower: nothing             chosen trees   checkpoint <= applied
 //! ```
-//! In the place of Raft's state stands the mark of what was chosen:
+//! In the place of Raft's state stands the mark of what was chosen; what a checkpoint keeps says
+//! too since when trees are known that came later than the rest:
 //! ```text
 //! 'F' | version u8 = 1 | count u32 | tree u32 *        ascending
+//! 'F' | version u8 = 2 | count u32 | tree u32 * | count u32 | (tree u32 | position u64)*
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +21,13 @@ use journal::Position;
 use parking_lot::RwLock;
 
 use crate::meta::Meta;
-use crate::snapshot::{Export, damaged, each_row};
-use crate::{Applied, Entry, Error, Group, Pieces, RaftState, Result, system};
+use crate::snapshot::{Export, Rows, damaged, each_row};
+use crate::{Applied, Entry, Error, Group, Pieces, RaftState, Result, TreeId, system};
 
 /// The first byte of a mark. No state of Raft's begins with it.
 const MARK: u8 = b'F';
 const VERSION: u8 = 1;
+const VERSION_SINCE: u8 = 2;
 
 /// The trees of a group that a follower holds: system trees by name, tables with their indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,26 +52,31 @@ impl Chosen {
     /// The mark that says so, in the place of Raft's state.
     pub fn encode(&self) -> RaftState {
         let mut out = BytesMut::new();
-        out.put_slice(&[MARK, VERSION]);
+        self.put(VERSION, &mut out);
+        out.freeze()
+    }
+
+    fn put(&self, version: u8, out: &mut BytesMut) {
+        out.put_slice(&[MARK, version]);
         out.put_u32_le(self.0.len() as u32);
         self.trees().for_each(|tree| out.put_u32_le(tree));
-        out.freeze()
     }
 
     /// The inverse of [`Chosen::encode`]. Errors: `Corrupt` if it is no mark.
     pub fn decode(mark: &RaftState) -> Result<Chosen> {
         let mut rest = mark.clone();
-        let none = |_| damaged("it does not say what was chosen");
-        let head = [
-            rest.try_get_u8().map_err(none)?,
-            rest.try_get_u8().map_err(none)?,
-        ];
-        let count = rest.try_get_u32_le().map_err(none)? as usize;
-        if head != [MARK, VERSION] || rest.len() != 4 * count {
-            return Err(damaged("it does not say what was chosen"));
+        let chosen = Chosen::get(VERSION, &mut rest).filter(|_| rest.is_empty());
+        chosen.ok_or_else(|| damaged("it does not say what was chosen"))
+    }
+
+    fn get(version: u8, rest: &mut Bytes) -> Option<Chosen> {
+        let head = [rest.try_get_u8().ok()?, rest.try_get_u8().ok()?];
+        let count = rest.try_get_u32_le().ok()? as usize;
+        if head != [MARK, version] || rest.len() / 4 < count {
+            return None;
         }
         let trees = (0..count).map(|_| rest.get_u32_le());
-        Ok(Chosen(trees.collect()))
+        Some(Chosen(trees.collect()))
     }
 }
 
@@ -89,7 +97,7 @@ pub(crate) struct Follower {
 #[derive(Default)]
 pub(crate) struct Held {
     pub chosen: Arc<Chosen>,
-    /// Trees that came when they were empty: what they held before that position nobody knows here.
+    /// Trees that came later than the rest: what they held before that position nobody knows here.
     since: BTreeMap<u32, Position>,
 }
 
@@ -103,6 +111,47 @@ impl Held {
 
     fn is_behind(&self, tree: u32, at: Position) -> bool {
         self.since.get(&tree).is_some_and(|since| at < *since)
+    }
+
+    /// These trees instead: those that come are known as of `at`.
+    fn with(&self, chosen: Chosen, at: Position) -> Held {
+        let mut since = self.since.clone();
+        since.retain(|tree, _| chosen.has(*tree));
+        let new = chosen.trees().filter(|tree| !self.chosen.has(*tree));
+        since.extend(new.map(|tree| (tree, at)));
+        let chosen = Arc::new(chosen);
+        Held { chosen, since }
+    }
+
+    /// What a checkpoint keeps of it.
+    fn encode(&self) -> RaftState {
+        let mut out = BytesMut::new();
+        self.chosen.put(VERSION_SINCE, &mut out);
+        out.put_u32_le(self.since.len() as u32);
+        for (tree, since) in &self.since {
+            out.put_u32_le(*tree);
+            out.put_u64_le(since.0);
+        }
+        out.freeze()
+    }
+
+    /// What a checkpoint has kept. Errors: `Corrupt`.
+    pub fn decode(mark: &RaftState) -> Result<Arc<Held>> {
+        if mark.get(1) != Some(&VERSION_SINCE) {
+            return Chosen::decode(mark).map(Held::all);
+        }
+        let mut rest = mark.clone();
+        let mut read = || {
+            let chosen = Chosen::get(VERSION_SINCE, &mut rest)?;
+            let mut since = BTreeMap::new();
+            for _ in 0..rest.try_get_u32_le().ok()? {
+                let tree = rest.try_get_u32_le().ok()?;
+                since.insert(tree, Position(rest.try_get_u64_le().ok()?));
+            }
+            let chosen = Arc::new(chosen);
+            rest.is_empty().then(|| Arc::new(Held { chosen, since }))
+        };
+        read().ok_or_else(|| damaged("it does not say what was chosen"))
     }
 }
 
@@ -123,6 +172,10 @@ impl Entry {
     /// must be shown before it.
     pub fn keep_only(&mut self, chosen: &Chosen) {
         self.changes.retain(|change| chosen.has(change.tree));
+        #[cfg(feature = "sabotage")]
+        if journal::sabotage::planted("half-a-transaction") {
+            self.changes.truncate(self.changes.len() / 2);
+        }
         for change in &mut self.changes {
             change.index.retain(|write| chosen.has(write.tree));
         }
@@ -188,25 +241,74 @@ impl Group {
     }
 
     /// A follower holds these trees from now on. It lacks nothing of those that come: they are
-    /// empty as of what is applied. Errors: `NoGroup` if it has ended.
-    pub fn choose(&self, chosen: Chosen) -> Result<()> {
+    /// empty as of what is applied. Those that go are removed, and a checkpoint is to say so: true
+    /// if there are any. Errors: `NoGroup` if it has ended.
+    pub(crate) fn choose(&self, chosen: Chosen) -> Result<bool> {
         let follower = self.follower.as_ref().ok_or(Error::NoGroup(self.id()))?;
         let mut state = self.lock_log();
         self.check_alive(&state)?;
-        state.raft = chosen.encode();
-        let mut held = follower.held.write();
-        let mut since = held.since.clone();
-        since.retain(|tree, _| chosen.has(*tree));
-        let new = chosen.trees().filter(|tree| !held.chosen.has(*tree));
-        since.extend(new.map(|tree| (tree, state.applied.position)));
-        let chosen = Arc::new(chosen);
-        *held = Arc::new(Held { chosen, since });
+        let before = Arc::clone(&follower.held.read());
+        let held = before.with(chosen, state.applied.position);
+        state.raft = held.encode();
+        self.note_progress(&state);
+        let gone = before.chosen.trees().filter(|tree| !held.chosen.has(*tree));
+        let gone: Vec<u32> = gone.collect();
+        // First nobody reads them, then they go.
+        *follower.held.write() = Arc::new(held);
+        for tree in &gone {
+            state.sums.forget(*tree);
+            self.drop_tree(*tree)?;
+        }
+        Ok(!gone.is_empty())
+    }
+
+    /// A follower holds more trees from now on, with these rows as of what is applied; a
+    /// checkpoint is to say so. Errors: `NoGroup` if it has ended, `Corrupt` if they are of
+    /// another position.
+    pub(crate) fn extend(&self, applied: Applied, meta: Meta, rows: &mut Rows<'_>) -> Result<()> {
+        let follower = self.follower.as_ref().ok_or(Error::NoGroup(self.id()))?;
+        let mut state = self.lock_log();
+        self.check_alive(&state)?;
+        if state.applied.position != applied.position {
+            return Err(damaged("more trees come at another position"));
+        }
+        let before = Arc::clone(&follower.held.read());
+        let held = before.with(Chosen::decode(&meta.raft)?, applied.position);
+        let new = |tree: u32| held.chosen.has(tree) && !before.chosen.has(tree);
+        for tree in held.chosen.trees().filter(|tree| new(*tree)) {
+            state.sums.forget(tree);
+            self.drop_tree(tree)?;
+        }
+        self.write_rows(applied.position, rows)?;
+        state.sums.merge(meta.sums.of(new));
+        state.raft = held.encode();
+        self.note_progress(&state);
+        *follower.held.write() = Arc::new(held);
         Ok(())
     }
 
-    /// The state of chosen trees as of what is applied, to be sent to a follower. `None` while it
-    /// can't be: the replay goes on.
-    pub fn export_chosen(&self, chosen: &Chosen) -> Result<Option<Export>> {
+    /// At a start: the rows of trees that are not held go. They were about to come.
+    pub(crate) fn drop_unchosen(&self) -> Result<()> {
+        let chosen = self.chosen().unwrap_or_default();
+        let trees = self.store().trees().into_iter();
+        let of_group = trees.filter(|tree| tree.group == self.id());
+        for tree in of_group.map(|tree| tree.number) {
+            // The system's are written by apply, too.
+            if !chosen.has(tree) && !system::is_system(tree) {
+                self.drop_tree(tree)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_tree(&self, number: u32) -> Result<()> {
+        let group = self.id();
+        self.store().drop_tree(TreeId { group, number })
+    }
+
+    /// The state of chosen trees as of what is applied, to be sent to a follower that has some of
+    /// them already: of the others. `None` while it can't be: the replay goes on.
+    pub fn export_chosen(&self, chosen: &Chosen, has: &Chosen) -> Result<Option<Export>> {
         if !self.ready() {
             return Ok(None);
         }
@@ -214,15 +316,16 @@ impl Group {
         let (applied, whole) = (state.applied, self.meta(&state));
         let pin = self.pin(applied.position);
         drop(state);
+        let come = |tree: u32| chosen.has(tree) && !has.has(tree);
         let meta = Meta {
             top: applied.position,
-            sums: whole.sums.of(|tree| chosen.has(tree)),
+            sums: whole.sums.of(come),
             rests: whole.rests,
             raft: chosen.encode(),
             ..Meta::default()
         };
         let dropped = self.dropped_trees(applied.position)?;
-        let sent = |tree: u32| chosen.has(tree) && !dropped.contains(&tree);
+        let sent = |tree: u32| come(tree) && !dropped.contains(&tree);
         let (id, store) = (self.id(), self.store());
         Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
     }
@@ -235,16 +338,29 @@ impl Group {
 }
 
 /// Looks whether an export for a follower that came from elsewhere can be installed, before
-/// anything is changed: it is whole, and has nothing but what it says was chosen. Errors:
-/// `Corrupt`, `Format`, `Store`.
-pub fn check_chosen(applied: Applied, meta: &Bytes, pieces: &mut Pieces<'_>) -> Result<Chosen> {
+/// anything is changed: it is whole, and has nothing but what it says was chosen, and nothing of
+/// what the follower `has`. What the system keeps comes with the first copy. Errors: `Corrupt`,
+/// `Format`, `Store`.
+pub fn check_chosen(
+    applied: Applied,
+    meta: &Bytes,
+    has: Option<&Chosen>,
+    pieces: &mut Pieces<'_>,
+) -> Result<()> {
     let mark = Meta::decode(meta)?.raft;
     let chosen = Chosen::decode(&mark)?;
-    each_row(applied, meta, pieces, &mut |tree| match chosen.has(tree) {
+    let comes = |tree: u32| match has {
+        _ if !chosen.has(tree) => false,
+        Some(has) => !has.has(tree) && !system::is_system(tree),
+        None => true,
+    };
+    if has.is_some_and(|has| has.trees().any(|tree| !chosen.has(tree))) {
+        return Err(damaged("trees go where others come"));
+    }
+    each_row(applied, meta, pieces, &mut |tree| match comes(tree) {
         true => Ok(()),
         false => Err(damaged("it has rows that were not chosen")),
-    })?;
-    Ok(chosen)
+    })
 }
 
 #[cfg(test)]
@@ -265,6 +381,23 @@ mod tests {
         assert!(Chosen::decode(&longer.into()).is_err());
         let endless = Bytes::from_static(&[MARK, VERSION, 255, 255, 255, 255]);
         assert!(Chosen::decode(&endless).is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_says_since_when_trees_are_known() {
+        let held = Held::all(Chosen::new([1, 1000])).with(Chosen::new([1, 1001]), Position(7));
+        assert!(held.is_behind(1001, Position(6)) && !held.is_behind(1001, Position(7)));
+        let mark = held.encode();
+        let read = Held::decode(&mark).expect("whole");
+        assert_eq!((&read.chosen, &read.since), (&held.chosen, &held.since));
+        assert!(is_mark(&mark) && Chosen::decode(&mark).is_err());
+        for length in 0..mark.len() {
+            assert!(Held::decode(&mark.slice(..length)).is_err(), "{length}");
+        }
+        let before = Held::decode(&held.chosen.encode()).expect("without");
+        assert_eq!((&before.chosen, before.since.len()), (&held.chosen, 0));
+        let endless = [MARK, VERSION_SINCE, 255, 255, 255, 255];
+        assert!(Held::decode(&Bytes::copy_from_slice(&endless)).is_err());
     }
 
     #[test]

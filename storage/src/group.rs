@@ -5,7 +5,8 @@
 //! floor <= applied <= placed      overlay: (floor, placed]      store: ..= applied
 //! ```
 //!
-//! Locks, outermost first: apply (`log`), publish | writer, overlay | pins, overlay. Waiters and
+//! Locks, outermost first: apply (`log`), publish | writer, overlay | pins, overlay; innermost
+//! `progress`, which nobody holds for longer than a copy takes. Waiters and
 //! observers of published positions are called with none of them held.
 
 mod key;
@@ -42,6 +43,7 @@ use crate::{
 };
 
 pub use large::PART_BYTES_MAX;
+use log::Progress;
 pub(crate) use log::{LogState, OpenParts};
 pub(crate) use shared::AtomicPosition;
 pub use shared::Pin;
@@ -214,6 +216,8 @@ pub struct Group {
     /// The greatest id that has entered.
     entered: AtomicU64,
     log: Mutex<LogState>,
+    /// What others want to know of it at once: a snapshot is installed under the apply lock.
+    progress: Mutex<Progress>,
     /// The last applied entry, visible or not.
     chain: AtomicPosition,
     ready: AtomicBool,
@@ -225,10 +229,14 @@ pub struct Group {
     sole: AtomicBool,
     /// When the group was last closed on demand, in microseconds since 1970.
     closing: AtomicU64,
+    /// The last entry that is more than a closing.
+    content: AtomicPosition,
     /// Kept by another node's feed, not by Raft.
     pub(crate) follower: Option<Follower>,
     /// Nothing is read before so much is shown; zero once it is.
     since: AtomicPosition,
+    /// Another one was here before it.
+    succeeds: bool,
     /// It has left this node.
     gone: AtomicBool,
 }
@@ -243,8 +251,8 @@ pub(crate) struct Parts {
     pub observer: Option<Arc<dyn Observer>>,
     pub publish: Arc<Publish>,
     pub follower: Option<Follower>,
-    /// What this node has shown of the group before it was opened like this.
-    pub since: Position,
+    /// What this node has shown of the group before it was opened like this, if it was here.
+    pub since: Option<Position>,
 }
 
 impl Group {
@@ -262,12 +270,19 @@ impl Group {
             since,
         } = parts;
         let visible: Arc<AtomicPosition> = Arc::default();
+        // What was shown before the restart and can't be yet must not look as if it were not there.
+        let hidden = match meta.blocked.front() {
+            Some((first, _)) if meta.shown == Position::ZERO => *first,
+            Some(_) | None => Position::ZERO,
+        };
         let shown = publish::State {
             shown: meta.shown,
             blocked: meta.blocked,
             rests: meta.rests,
         };
-        publish.add(id, Arc::clone(&visible), shown);
+        // Nothing of a copy has come until its mark has.
+        let joins = follower.is_some() && meta.raft.is_empty();
+        publish.add(id, Arc::clone(&visible), shown, joins);
         let top = meta.top.max(applied.position);
         ids.raise(top);
         let log = LogState {
@@ -291,6 +306,7 @@ impl Group {
             term: AtomicU64::new(0),
             ids,
             entered: AtomicU64::new(0),
+            progress: Mutex::new(log.progress()),
             log: Mutex::new(log),
             chain: AtomicPosition::default(),
             gone: AtomicBool::new(false),
@@ -299,7 +315,9 @@ impl Group {
             broken: RwLock::new(meta.broken),
             sole: AtomicBool::new(false),
             closing: AtomicU64::new(0),
+            content: AtomicPosition::default(),
             since: AtomicPosition::default(),
+            succeeds: since.is_some(),
             follower,
         };
         // Below it a copy can't be read, and what is shown of it may lie there.
@@ -307,8 +325,10 @@ impl Group {
             Some(_) => group.shared.store.horizon(id),
             None => Position::ZERO,
         };
-        group.since.set(since.max(horizon));
+        let since = since.unwrap_or_default();
+        group.since.set(since.max(horizon).max(hidden));
         group.chain.set(applied.position);
+        group.content.set(applied.position);
         group.keep_parts(group.parts_open());
         if group.check_ready(applied.position)? {
             group.shared.applied.set(applied.position);
@@ -359,6 +379,12 @@ impl Group {
         self.shared.applied.get()
     }
 
+    /// The last applied entry that says more than that the group is closed. Never below it: of
+    /// what was there before a start or came as a whole, it is the last one.
+    pub fn content(&self) -> Position {
+        self.content.get().min(self.applied())
+    }
+
     /// Is the replay far enough that reads are right?
     pub fn ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -367,6 +393,11 @@ impl Group {
     /// Has it left this node? Nothing that is read of it is right.
     pub fn has_ended(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
+    }
+
+    /// Did it take the place of another one that has left this node since the start?
+    pub fn succeeds(&self) -> bool {
+        self.succeeds
     }
 
     /// The newest placed entry, pending ones included: read-write statements read here. Where
@@ -657,9 +688,10 @@ impl Group {
 
     /// How far the log is applied, and what Raft keeps with it: after a restart the state of the
     /// last checkpoint, from which the journal is replayed.
+    /// Never waits, not even for a snapshot that is being installed.
     pub fn applied_log(&self) -> (Applied, RaftState) {
-        let state = self.log.lock();
-        (state.applied, state.raft.clone())
+        let progress = self.progress.lock();
+        (progress.applied, progress.raft.clone())
     }
 
     /// The first index from which the journal must keep the parts of large transactions in
@@ -682,17 +714,19 @@ impl Group {
     }
 
     fn parts_open(&self) -> Option<Index> {
-        let state = self.log.lock();
-        state
-            .parts
-            .values()
-            .filter_map(|parts| parts.indexes.first().copied())
-            .min()
+        self.progress.lock().parts
+    }
+
+    /// The log has moved: whoever changes how far it is applied, what Raft keeps with it or which
+    /// parts are open says so, before anybody is told of what was applied.
+    pub(crate) fn note_progress(&self, state: &LogState) {
+        *self.progress.lock() = state.progress();
     }
 
     /// Lets the store forget versions that only reads below `wanted` need, as far as pins allow,
     /// and removes trees that were dropped before. Returns the horizon. Call it regularly, with
-    /// some distance to `applied` for reads without a pin.
+    /// some distance to `applied` for reads without a pin. It waits for a snapshot that is being
+    /// installed: call it from a thread that may block.
     pub fn raise_horizon(&self, wanted: Position) -> Result<Position> {
         // What is shown stays readable, however long it waits for other groups.
         let shown = self.publish.shown(self.shared.id);
@@ -700,7 +734,13 @@ impl Group {
             Position::ZERO => wanted,
             shown => wanted.min(shown),
         };
+        let state = self.lock_log();
+        if self.check_alive(&state).is_err() {
+            // What the store knows of a group that has ended is another one's.
+            return Ok(wanted);
+        }
         let horizon = self.shared.raise_horizon(wanted);
+        drop(state);
         self.drop_trees(horizon)?;
         Ok(horizon)
     }

@@ -18,16 +18,6 @@ use crate::{
     RaftState, Result, TableStore, TxId,
 };
 
-/// A group that a checkpoint treats in another way than the rest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Other {
-    None,
-    /// Of this one the journal need not have anything.
-    Installed(GroupId),
-    /// This one is gone.
-    Removed(GroupId),
-}
-
 /// All groups held by this node, over one table store.
 pub struct Groups {
     store: Arc<dyn TableStore>,
@@ -37,24 +27,25 @@ pub struct Groups {
     observer: OnceLock<Arc<dyn Observer>>,
     publish: Arc<Publish>,
     groups: RwLock<BTreeMap<GroupId, Arc<Group>>>,
-    /// What was shown of groups that have left: in what takes their place nothing older is read.
-    left: Mutex<BTreeMap<GroupId, Position>>,
     /// One checkpoint at a time.
     checkpoint: Mutex<()>,
 }
 
 impl Groups {
-    /// A registry without groups.
+    /// A registry without groups. Those that the store's checkpoint has are to be opened next,
+    /// until [`Groups::all_opened`].
     pub fn new(store: Arc<dyn TableStore>, clock: Arc<dyn Clock>) -> Arc<Groups> {
+        let last = store.checkpoint().into_iter();
+        let known = last.filter(|last| last.applied != Applied::default());
+        let publish = Publish::opening(known.map(|last| last.group));
         Arc::new(Groups {
             store,
             ids: Arc::new(TxIds::new(Arc::clone(&clock))),
             clock,
             propose: OnceLock::new(),
             observer: OnceLock::new(),
-            publish: Arc::default(),
+            publish: Arc::new(publish),
             groups: RwLock::default(),
-            left: Mutex::default(),
             checkpoint: Mutex::new(()),
         })
     }
@@ -81,6 +72,12 @@ impl Groups {
     /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// What the last checkpoint had is open by now, or is not held any more: what rests on the
+    /// latter waits for it no longer.
+    pub fn all_opened(&self) {
+        self.publish.opened();
     }
 
     /// Says which node of its cluster this is (0 until then), so that no two nodes give out one
@@ -126,12 +123,14 @@ impl Groups {
         if !last.is_empty() && !is_mark(&last) {
             return Err(by_raft());
         }
-        let chosen = match last.is_empty() {
-            true => Chosen::default(),
-            false => Chosen::decode(&last)?,
+        let held = match last.is_empty() {
+            true => Held::all(Chosen::default()),
+            false => Held::decode(&last)?,
         };
-        let held = RwLock::new(Held::all(chosen));
-        self.open_as(id, Some(Follower { held, ask_close }))
+        let held = RwLock::new(held);
+        let group = self.open_as(id, Some(Follower { held, ask_close }))?;
+        group.drop_unchosen()?;
+        Ok(group)
     }
 
     /// The groups of which the last checkpoint has a follower's copy.
@@ -143,6 +142,18 @@ impl Groups {
             }
         }
         Ok(followed)
+    }
+
+    /// The groups of which the last checkpoint has a replica's state, and how far each is applied.
+    pub fn replicated(&self) -> Result<Vec<(GroupId, Index)>> {
+        let mut replicated = Vec::new();
+        for last in self.store.checkpoint() {
+            let state = last.raft_state()?;
+            if !state.is_empty() && !is_mark(&state) {
+                replicated.push((last.group, last.applied.index));
+            }
+        }
+        Ok(replicated)
     }
 
     /// Begins to hold a group for Raft, which may have been followed until now: then what was
@@ -172,8 +183,14 @@ impl Groups {
     }
 
     /// Asks for the closing of groups for which entries of others wait that depend on groups
-    /// which are not held here. Call it every now and then.
+    /// which are not held here, and of copies that have too little to be shown. Call it every now
+    /// and then.
     pub fn close_awaited(&self) {
+        for id in self.publish.join() {
+            if let Some(group) = self.get(id) {
+                group.tell_published();
+            }
+        }
         for id in self.publish.awaited() {
             if let Some(group) = self.get(id) {
                 group.close_wanted();
@@ -203,7 +220,7 @@ impl Groups {
             observer: self.observer.get().cloned(),
             publish: Arc::clone(&self.publish),
             follower,
-            since: self.left.lock().get(&id).copied().unwrap_or_default(),
+            since: self.publish.left(id),
         };
         let last = self
             .store
@@ -240,7 +257,46 @@ impl Groups {
     /// moment in which it begins.
     pub fn checkpoint(&self, durable: &dyn Durable) -> Result<()> {
         let _one = self.checkpoint.lock();
-        self.write_checkpoint(durable, Other::None)
+        self.write_checkpoint(durable, None)
+    }
+
+    fn get_followed(&self, id: GroupId) -> Result<Arc<Group>> {
+        let group = self.get(id).filter(|group| group.is_followed());
+        group.ok_or(Error::NoGroup(id))
+    }
+
+    /// A follower holds these trees of a group from now on: of those that come it lacks nothing, as
+    /// they are empty as of what is applied; those that go have left the disk on return, but for
+    /// scans that are open. After a crash in between there is what was there before. Errors:
+    /// `NoGroup` if it is not followed.
+    pub fn choose(&self, id: GroupId, chosen: Chosen) -> Result<()> {
+        let _one = self.checkpoint.lock();
+        let group = self.get_followed(id)?;
+        match group.choose(chosen)? {
+            true => self.write_checkpoint_of(&group),
+            false => Ok(()),
+        }
+    }
+
+    /// A follower holds more trees of a group from now on, with the rows of an export that
+    /// [`check_chosen`] has found whole, as of what is applied; on return that is durable. Nothing
+    /// else of the group changes. After a crash in between there is what was there before. Errors:
+    /// `NoGroup` if it is not followed, `Corrupt` if something else is applied.
+    ///
+    /// [`check_chosen`]: crate::check_chosen
+    pub fn extend(
+        &self,
+        id: GroupId,
+        applied: Applied,
+        meta: &Bytes,
+        pieces: &mut Pieces<'_>,
+    ) -> Result<()> {
+        let meta = Meta::decode(meta)?;
+        let _one = self.checkpoint.lock();
+        let group = self.get_followed(id)?;
+        let mut pieces = || pieces();
+        group.extend(applied, meta, &mut Rows::new(&mut pieces))?;
+        self.write_checkpoint_of(&group)
     }
 
     /// Replaces all of a group by an export of another replica, which [`check_export`] has found
@@ -258,7 +314,6 @@ impl Groups {
         applied: Applied,
         meta: &Bytes,
         pieces: &mut Pieces<'_>,
-        durable: &dyn Durable,
     ) -> Result<()> {
         let meta = Meta::decode(meta)?;
         let one = self.checkpoint.lock();
@@ -267,7 +322,7 @@ impl Groups {
         let group = self.get(id).filter(fits).ok_or(Error::NoGroup(id))?;
         let mut pieces = || pieces();
         group.replace(applied, meta, &mut Rows::new(&mut pieces))?;
-        self.write_checkpoint(durable, Other::Installed(id))?;
+        self.write_checkpoint_of(&group)?;
         group.begin_at_applied();
         drop(one);
         group.tell_published();
@@ -292,33 +347,48 @@ impl Groups {
         let mut last = self.store.checkpoint().into_iter();
         let last = last.find(|last| last.group == id);
         let held = self.groups.write().remove(&id);
-        if let Some(group) = held {
-            group.end();
+        match (held, &last) {
+            (Some(group), _) => group.end(),
+            (None, Some(last)) => {
+                self.publish.remove(id);
+                self.publish.note_left(id, last.applied.position);
+            }
+            (None, None) => {}
         }
-        let mut shown = self.publish.cut(&[id]).into_iter();
-        let kept = || last.as_ref().map(|last| last.applied.position);
-        if let Some(shown) = shown.next().map(|(_, shown)| shown).or_else(kept) {
-            let mut left = self.left.lock();
-            let known = left.entry(id).or_default();
-            *known = shown.max(*known);
-        }
-        self.publish.remove(id);
         let trees = self.store.trees().into_iter();
         let trees: Vec<_> = trees.filter(|tree| tree.group == id).collect();
-        if trees.is_empty() && last.is_none_or(|last| last.applied == Applied::default()) {
-            return Ok(());
-        }
+        let nothing = trees.is_empty();
         for tree in trees {
             self.store.drop_tree(tree)?;
         }
-        self.write_checkpoint(durable, Other::Removed(id))
+        self.store.forget(id);
+        if nothing && last.is_none_or(|last| last.applied == Applied::default()) {
+            return Ok(());
+        }
+        self.write_checkpoint(durable, Some(id))
     }
 
-    fn write_checkpoint(&self, durable: &dyn Durable, other: Other) -> Result<()> {
+    /// A checkpoint of one group, of which nothing is in this node's journal: all of it has come
+    /// from elsewhere.
+    fn write_checkpoint_of(&self, group: &Group) -> Result<()> {
+        let state = group.lock_log();
+        let mut meta = group.meta(&state);
+        meta.rest_on_others();
+        let checkpoint = self.store.begin_checkpoint_of(GroupCheckpoint {
+            group: group.id(),
+            applied: state.applied,
+            raft: meta.encode(),
+        })?;
+        drop(state);
+        checkpoint.finish()?;
+        group.keep_parts(None);
+        Ok(())
+    }
+
+    /// Of all groups. Of the one that is `removed` nothing is left.
+    fn write_checkpoint(&self, durable: &dyn Durable, removed: Option<GroupId>) -> Result<()> {
         let groups = self.all();
-        let unjournaled =
-            |group: &Group| group.is_followed() || other == Other::Installed(group.id());
-        let wait = |group: &Group, index| match unjournaled(group) {
+        let wait = |group: &Group, index| match group.is_followed() {
             true => Ok(()),
             false => durable.wait(group.id(), index),
         };
@@ -326,10 +396,12 @@ impl Groups {
         for group in &groups {
             wait(group, group.applied_log().0.index)?;
         }
-        let states: Vec<_> = groups.iter().map(|group| group.lock_log()).collect();
-        let mut checkpoints = Vec::with_capacity(groups.len());
-        let mut parts: Vec<Option<Index>> = Vec::with_capacity(groups.len());
-        for (group, state) in groups.iter().zip(&states) {
+        let states = groups.iter().map(|group| (group, group.lock_log()));
+        // One that has ended and is not removed yet stays as it was.
+        let states: Vec<_> = states.filter(|(group, _)| !group.has_ended()).collect();
+        let mut checkpoints = Vec::with_capacity(states.len());
+        let mut parts: Vec<(&Arc<Group>, Option<Index>)> = Vec::with_capacity(states.len());
+        for (group, state) in &states {
             wait(group, state.applied.index)?;
             let raft = group.meta(state).encode();
             checkpoints.push(GroupCheckpoint {
@@ -338,10 +410,10 @@ impl Groups {
                 raft,
             });
             let first = |parts: &crate::group::OpenParts| parts.indexes.first().copied();
-            parts.push(state.parts.values().filter_map(first).min());
+            parts.push((group, state.parts.values().filter_map(first).min()));
         }
         // Groups that this run has not opened stay as they were.
-        let held = |last: &GroupCheckpoint| groups.iter().any(|group| group.id() == last.group);
+        let held = |last: &GroupCheckpoint| parts.iter().any(|(group, _)| group.id() == last.group);
         checkpoints.extend(
             self.store
                 .checkpoint()
@@ -349,7 +421,7 @@ impl Groups {
                 .filter(|last| !held(last)),
         );
         for checkpoint in &mut checkpoints {
-            if other == Other::Removed(checkpoint.group) {
+            if removed == Some(checkpoint.group) {
                 checkpoint.applied = Applied::default();
                 checkpoint.raft = Meta::default().encode();
             }
@@ -358,11 +430,11 @@ impl Groups {
         let checkpoint = self.store.begin_checkpoint(checkpoints)?;
         drop(states);
         // Until it is done the last one counts, then this one: keep what either needs.
-        for (group, first) in groups.iter().zip(&parts) {
+        for (group, first) in &parts {
             group.keep_parts(group.parts_kept().into_iter().chain(*first).min());
         }
         checkpoint.finish()?;
-        for (group, first) in groups.iter().zip(parts) {
+        for (group, first) in parts {
             group.keep_parts(first);
         }
         Ok(())

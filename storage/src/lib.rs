@@ -5,6 +5,7 @@
 mod clock;
 mod entry;
 mod error;
+mod estimate;
 mod follow;
 mod group;
 mod groups;
@@ -27,6 +28,7 @@ pub use entry::{
     PartsRef, TxId,
 };
 pub use error::{Error, Result};
+pub use estimate::{Estimate, time_left};
 pub use follow::{Chosen, Looked, check_chosen};
 pub use group::{
     CLOSE_PAUSE_MICROS, Changes, Check, Commit, Group, LargeChanges, OUTCOMES_REMOVED_MAX, Outcome,

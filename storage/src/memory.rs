@@ -26,7 +26,7 @@ pub struct MemoryStore {
     trees: RwLock<BTreeMap<TreeId, Tree>>,
     horizons: RwLock<BTreeMap<GroupId, Position>>,
     refused: RwLock<BTreeMap<GroupId, Position>>,
-    persisted: BTreeMap<GroupId, Position>,
+    persisted: RwLock<BTreeMap<GroupId, Position>>,
     checkpoint: Arc<Mutex<Vec<GroupCheckpoint>>>,
 }
 
@@ -48,6 +48,7 @@ impl MemoryStore {
             .map(|group| (group.group, group.applied.position))
             .collect();
         let mut after = MemoryStore::default();
+        let mut reached: BTreeMap<GroupId, Position> = BTreeMap::new();
         for (id, tree) in self.trees.read().iter() {
             let kept = applied.get(&id.group).copied().unwrap_or_default();
             let mut copy = BTreeMap::new();
@@ -55,7 +56,7 @@ impl MemoryStore {
                 let mut versions = versions.clone();
                 versions.retain(|(at, _)| *at <= kept || survives(*id, key, *at));
                 let newest = versions.iter().map(|(at, _)| *at).max().unwrap_or_default();
-                let persisted = after.persisted.entry(id.group).or_default();
+                let persisted = reached.entry(id.group).or_default();
                 *persisted = newest.max(*persisted);
                 if !versions.is_empty() {
                     copy.insert(key.clone(), versions);
@@ -67,10 +68,11 @@ impl MemoryStore {
         // The horizon is durable before the first version is removed under it.
         let horizons = self.horizons.read().clone();
         for (group, horizon) in &horizons {
-            let persisted = after.persisted.entry(*group).or_default();
+            let persisted = reached.entry(*group).or_default();
             *persisted = (*horizon).max(*persisted);
         }
         after.horizons = RwLock::new(horizons);
+        after.persisted = RwLock::new(reached);
         Arc::new(after)
     }
 
@@ -204,12 +206,27 @@ impl TableStore for MemoryStore {
         }))
     }
 
+    fn begin_checkpoint_of(&self, group: GroupCheckpoint) -> Result<Arc<dyn Checkpoint>> {
+        let mut groups = self.checkpoint();
+        groups.retain(|last| last.group != group.group);
+        groups.push(group);
+        groups.sort_by_key(|last| last.group);
+        self.begin_checkpoint(groups)
+    }
+
     fn checkpoint(&self) -> Vec<GroupCheckpoint> {
         self.checkpoint.lock().clone()
     }
 
     fn persisted(&self, group: GroupId) -> Position {
-        self.persisted.get(&group).copied().unwrap_or_default()
+        let persisted = self.persisted.read().get(&group).copied();
+        persisted.unwrap_or_default()
+    }
+
+    fn forget(&self, group: GroupId) {
+        for of in [&self.horizons, &self.refused, &self.persisted] {
+            of.write().remove(&group);
+        }
     }
 
     fn set_horizon(&self, group: GroupId, horizon: Position) {

@@ -43,6 +43,16 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
+    /// What other groups have in their checkpoints may be older than what this one was shown with:
+    /// after a restart it is shown once they are as far again.
+    pub fn rest_on_others(&mut self) {
+        if self.shown > Position::ZERO {
+            let deps = self.rests.iter().map(|(of, dep)| (*of, *dep)).collect();
+            self.blocked.push_front((self.shown, deps));
+            self.shown = Position::ZERO;
+        }
+    }
+
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(VERSION);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of a row beside key and value.
-const ROW_BYTES: usize = 12;
+pub(crate) const ROW_BYTES: usize = 12;
 
 /// The state of a group, being read. It stays readable until this is dropped.
 pub struct Export {

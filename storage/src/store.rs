@@ -143,6 +143,10 @@ pub trait TableStore: Send + Sync {
     /// checkpoint will contain (rotates memtables).
     fn begin_checkpoint(&self, groups: Vec<GroupCheckpoint>) -> Result<Arc<dyn Checkpoint>>;
 
+    /// The same of one group alone: its trees and what was dropped of them. What the last
+    /// checkpoint says of the others still holds.
+    fn begin_checkpoint_of(&self, group: GroupCheckpoint) -> Result<Arc<dyn Checkpoint>>;
+
     /// The last completed checkpoint.
     fn checkpoint(&self) -> Vec<GroupCheckpoint>;
 
@@ -158,6 +162,10 @@ pub trait TableStore: Send + Sync {
     /// is closed: all of the group is about to be replaced as of there, and if that is cut off,
     /// the next start finds what was there before.
     fn refuse_below(&self, group: GroupId, position: Position);
+
+    /// The group is gone and all its trees are dropped: if it comes again, it begins at position
+    /// zero, and neither horizon nor [`TableStore::persisted`] is what it was.
+    fn forget(&self, group: GroupId);
 
     /// The current horizon.
     fn horizon(&self, group: GroupId) -> Position;

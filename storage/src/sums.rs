@@ -115,6 +115,19 @@ impl Sums {
         })
     }
 
+    /// The rows of each tree, of an index as many as of the table before it: it was made after its
+    /// own.
+    pub fn rows(&self) -> BTreeMap<u32, u64> {
+        let mut last = 0;
+        let rows = |(tree, known): (&u32, &Known)| {
+            if let Known::Sum(sum) = known {
+                last = sum.rows;
+            }
+            (*tree, last)
+        };
+        self.0.iter().map(rows).collect()
+    }
+
     /// Is the tree one of a table, with a sum?
     pub fn has(&self, tree: u32) -> bool {
         matches!(self.0.get(&tree), Some(Known::Sum(_)))

@@ -109,7 +109,7 @@ fn rows(group: &Group) -> Vec<(Bytes, Bytes)> {
 
 fn install(groups: &Groups, sent: &Sent) -> Result<()> {
     let mut pieces = sent.pieces(usize::MAX);
-    groups.install(GROUP, sent.applied, &sent.meta, &mut pieces, &OnDisk)
+    groups.install(GROUP, sent.applied, &sent.meta, &mut pieces)
 }
 
 fn run(kind: StoreKind) {
@@ -133,7 +133,7 @@ fn run(kind: StoreKind) {
     let second = send(&leader);
     // A crash in the middle: what was there before is there again.
     let mut pieces = second.pieces(5);
-    let cut = groups.install(GROUP, second.applied, &second.meta, &mut pieces, &OnDisk);
+    let cut = groups.install(GROUP, second.applied, &second.meta, &mut pieces);
     assert!(cut.is_err());
     let half = group.get(TREE, b"old1", before);
     assert!(half.is_err(), "nobody reads what is half there");
@@ -221,6 +221,34 @@ fn what_is_damaged_on_the_way_is_refused_before_anything_changes() {
         // Whether they are rows by chance does not matter.
         let _ = check(&[random.collect::<Vec<u8>>().into()]);
     }
+}
+
+/// Raft and what watches a node ask how far a group is, on threads that must not wait: not for an
+/// installation, which takes as long as its tables are large.
+#[test]
+fn how_far_a_group_is_can_be_asked_while_a_snapshot_is_installed() {
+    let (_local, leader) = sender();
+    put(&leader, "first", "value");
+    let sent = send(&leader);
+    let dir = tempfile::tempdir().expect("a folder");
+    let groups = open(StoreKind::Lsm, dir.path());
+    let group = groups.open(GROUP).expect("opens");
+    let before = group.applied_log();
+    let mut pieces = sent.pieces(usize::MAX);
+    let mut asked = 0;
+    let mut piece = || {
+        let (group, (told, hears)) = (group.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || told.send((group.applied_log(), group.parts_floor())));
+        let answer = hears.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(answer, Ok((before.clone(), None)), "in the middle");
+        asked += 1;
+        pieces()
+    };
+    groups
+        .install(GROUP, sent.applied, &sent.meta, &mut piece)
+        .expect("whole");
+    assert!(asked > 0);
+    assert_eq!(group.applied_log(), (sent.applied, bytes("members")));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub use field::{Field, Format, TransactionStatus};
 pub use frontend::{Frontend, Target};
 pub use key::Key;
 pub use link::{Link, LinkWatch, Private};
-pub use listen::{Serve, run};
+pub use listen::{Serve, refuse, run};
 pub use output::{Output, RowWriter};
 pub use relay::{Event, Fate, Keep, Relay};
 pub use socket::PeerWatch;

@@ -60,11 +60,11 @@ pub enum Private {
         /// What has changed of that which another node needs to go on with the session.
         changes: Option<Bytes>,
     },
-    /// Home: the turn must be run by the leader of a group. Nothing of it was done; the first
-    /// messages were answered, and these answers stand.
+    /// Home: the turn must be run by the leader of a group, or where the client is. Nothing of it was
+    /// done; the first messages were answered, and these answers stand.
     Elsewhere {
-        /// The group's number.
-        group: u32,
+        /// The group's number; none: where the client is.
+        group: Option<u32>,
         /// How many messages of the turn were answered.
         answered: u64,
     },
@@ -109,8 +109,10 @@ impl Private {
             }
             Private::Elsewhere { group, answered } => {
                 out.put_u8(ELSEWHERE);
-                out.put_u32(*group);
                 out.put_u64(*answered);
+                if let Some(group) = group {
+                    out.put_u32(*group);
+                }
             }
             Private::Bye => out.put_u8(BYE),
         }
@@ -137,8 +139,11 @@ impl Private {
                 }
             }
             ELSEWHERE => Private::Elsewhere {
-                group: body.try_get_u32().map_err(|_| malformed())?,
                 answered: body.try_get_u64().map_err(|_| malformed())?,
+                group: match body.is_empty() {
+                    true => None,
+                    false => Some(body.try_get_u32().map_err(|_| malformed())?),
+                },
             },
             BYE => Private::Bye,
             _ => return Err(malformed()),
@@ -191,8 +196,12 @@ mod tests {
                 changes: Some(Bytes::from_static(b"state")),
             },
             Private::Elsewhere {
-                group: 9,
+                group: Some(9),
                 answered: 3,
+            },
+            Private::Elsewhere {
+                group: None,
+                answered: 0,
             },
             Private::Bye,
         ];

@@ -83,7 +83,7 @@ pub async fn run<A: Authenticate, S: Serve>(
                         let shared = shared.clone();
                         tasks.spawn(attend(shared, tcp, peer, permit, closed.clone()));
                     }
-                    Err(_) => turn_away(&tcp),
+                    Err(_) => turn_away(&tcp, &too_many()),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
@@ -111,6 +111,57 @@ pub async fn run<A: Authenticate, S: Serve>(
     tasks.shutdown().await;
 }
 
+/// Refuses every connection with these words until `ready` resolves, and gives the listener back: a
+/// server that is starting has its port, and nobody is to wait there without a word.
+pub async fn refuse(
+    listener: TcpListener,
+    config: &Config,
+    why: &ErrorFields,
+    ready: impl Future<Output = ()>,
+) -> TcpListener {
+    let places = Arc::new(Semaphore::new(config.unauthenticated_max));
+    let mut tasks = JoinSet::new();
+    tokio::pin!(ready);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut ready => break,
+            Some(ended) = tasks.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => match places.clone().try_acquire_owned() {
+                    Ok(place) => {
+                        let (config, why) = (config.clone(), why.clone());
+                        tasks.spawn(async move {
+                            let time = config.authentication_timeout;
+                            // A peer that left, or is too slow, needs no word.
+                            let _ = timeout(time, refuse_one(tcp, &config, &why)).await;
+                            drop(place);
+                        });
+                    }
+                    Err(_) => turn_away(&tcp, why),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    // They end by themselves, in that time.
+    tasks.detach_all();
+    listener
+}
+
+async fn refuse_one(tcp: TcpStream, config: &Config, why: &ErrorFields) -> Result<(), Error> {
+    prepare(&tcp)?;
+    let mut connection = Connection::new(Stream::Plain(Socket::new(tcp)), config);
+    match opening(config, &mut connection, &mut None).await? {
+        // Who cancels hears nothing, whatever becomes of it.
+        None | Some(Packet::Cancel { .. }) => Ok(()),
+        Some(_) => connection.end(why).await,
+    }
+}
+
 /// A panic ends one connection, never the server; the panic hook has said where it was.
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
@@ -121,9 +172,9 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// Refuses without spending a task or a wait: what the kernel doesn't take at once is lost.
-fn turn_away(tcp: &TcpStream) {
+fn turn_away(tcp: &TcpStream, why: &ErrorFields) {
     let mut output = Output::new();
-    output.error(&too_many());
+    output.error(why);
     let _ = tcp.try_write(output.as_bytes());
 }
 
@@ -182,7 +233,7 @@ async fn greet<A: Authenticate, S: Serve>(
     peer: SocketAddr,
 ) -> Result<Option<(Startup, OwnedSemaphorePermit)>, Error> {
     let mut certificate = None;
-    let Some(packet) = opening(shared, connection, &mut certificate).await? else {
+    let Some(packet) = opening(&shared.config, connection, &mut certificate).await? else {
         return Ok(None);
     };
     let (user, mut parameters, negotiate) = match packet {
@@ -226,8 +277,8 @@ async fn greet<A: Authenticate, S: Serve>(
 }
 
 /// Answers requests for encryption, each once, and gives the packet that isn't one.
-async fn opening<A, S>(
-    shared: &Shared<A, S>,
+async fn opening(
+    config: &Config,
     connection: &mut Connection,
     certificate: &mut Option<CertificateDer<'static>>,
 ) -> Result<Option<Packet>, Error> {
@@ -239,7 +290,7 @@ async fn opening<A, S>(
         match packet {
             Packet::Ssl if !ssl_done => {
                 ssl_done = true;
-                encrypt(shared, connection, certificate).await?;
+                encrypt(config, connection, certificate).await?;
                 // What runs inside TLS is not encrypted once more.
                 gssenc_done |= connection.is_tls();
             }
@@ -263,12 +314,12 @@ async fn next_packet(connection: &mut Connection) -> Result<Option<Packet>, Erro
     }
 }
 
-async fn encrypt<A, S>(
-    shared: &Shared<A, S>,
+async fn encrypt(
+    config: &Config,
     connection: &mut Connection,
     certificate: &mut Option<CertificateDer<'static>>,
 ) -> Result<(), Error> {
-    let Some(tls) = shared.config.tls.clone() else {
+    let Some(tls) = config.tls.clone() else {
         return answer_plainly(connection, b'N').await;
     };
     answer_plainly(connection, b'S').await?;

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::Error;
@@ -35,11 +36,11 @@ const READ_BYTES: usize = 16 << 10;
 /// Why a relay ends.
 #[derive(Debug)]
 pub enum Event {
-    /// The home asks to run the turn at the leader of a group. The turn's messages are in front of
-    /// the connection's input again.
+    /// The home asks to run the turn at the leader of a group, or here. The turn's messages are in
+    /// front of the connection's input again.
     Elsewhere {
-        /// The group's number.
-        group: u32,
+        /// The group's number; none: here.
+        group: Option<u32>,
         /// The first messages of the turn, whose answers stand.
         answered: u64,
     },
@@ -81,6 +82,8 @@ pub struct Fate {
     pub later: bool,
     /// The messages from its begin behind which Sync counts again, after COPY FROM STDIN began.
     pub ignored: u64,
+    /// Since when the home is at what it has not answered; None: since it got the turn.
+    pub since: Option<Instant>,
 }
 
 /// Takes over what changes of a session's state.
@@ -167,6 +170,7 @@ impl Fate {
             idle: true,
             later: false,
             ignored: 0,
+            since: None,
         }
     }
 }
@@ -397,7 +401,10 @@ impl<'a> Relay<'a> {
             b'1' | b'2' | b'3' | b'T' | b'n' => {
                 self.fate.replies = self.fate.replies.map(|replies| replies + 1);
                 self.fate.halved = false;
+                self.fate.since = Some(Instant::now());
             }
+            // CommandComplete.
+            b'C' => self.fate.since = Some(Instant::now()),
             // ParameterDescription, in front of one of the latter.
             b't' => self.fate.halved = true,
             b'E' => self.fate.failed = true,
@@ -501,6 +508,9 @@ impl<'a> Relay<'a> {
                     return;
                 }
                 self.up.ends.push_back(end);
+            }
+            if self.up.count == self.up.done && self.up.done > 0 {
+                self.fate.since = Some(Instant::now());
             }
             self.up.count += 1;
             self.up.scanned = end;

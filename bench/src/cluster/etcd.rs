@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::peers::free_port;
 
 /// Longest wait for the members to find each other.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -42,9 +43,8 @@ impl Etcd {
     /// Starts three members below `folder`.
     pub fn start(folder: &Path) -> Result<Etcd> {
         fs::create_dir_all(folder)?;
-        let free = || -> Result<u16> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
-        let ports = [free()?, free()?, free()?];
-        let peers = [free()?, free()?, free()?];
+        let ports = [free_port()?, free_port()?, free_port()?];
+        let peers = [free_port()?, free_port()?, free_port()?];
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let named = peers.iter().enumerate();
         let cluster: Vec<String> = named

@@ -1,15 +1,13 @@
 //! Three nodes of Freehold that form a cluster on loopback.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::NoTls;
 
-use crate::peers::Server;
+use crate::node::Node;
+use crate::peers::{Server, free_port};
 use crate::{Options, Result};
 
 /// Nodes.
@@ -20,7 +18,12 @@ const WHOLE_MAX: Duration = Duration::from_secs(60);
 
 /// The nodes; they end when it is dropped.
 pub struct Nodes {
-    processes: Vec<Child>,
+    program: PathBuf,
+    folder: PathBuf,
+    table_store: String,
+    /// How they call each other.
+    peers: Vec<String>,
+    processes: Vec<Node>,
     servers: Vec<Server>,
 }
 
@@ -28,50 +31,78 @@ impl Nodes {
     /// Starts three nodes below `folder` and waits until all of them have what there is.
     pub fn start(program: &Path, folder: &Path, options: &Options) -> Result<Nodes> {
         let mut nodes = Nodes {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            table_store: options.table_store.clone(),
+            peers: Vec::new(),
             processes: Vec::new(),
             servers: Vec::new(),
         };
-        let mut peers: Vec<String> = Vec::new();
-        for _ in 0..COUNT {
-            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            peers.push(format!("127.0.0.1:{port}"));
-        }
-        for (number, peer) in peers.iter().enumerate() {
-            let mut command = Command::new(program);
-            command.args([
-                "start",
-                "--listen",
-                "127.0.0.1:0",
-                "--insecure",
-                "--log",
-                "warn",
-            ]);
-            command.args(["--table-store", &options.table_store, "--peer-listen", peer]);
-            if number > 0 {
-                command.args(["--join", &peers[0]]);
-            }
-            let data = folder.join(format!("node-{}", number + 1));
-            fs::create_dir_all(&data)?;
-            command.arg("--data").arg(data).stdout(Stdio::piped());
-            let mut process = command
-                .spawn()
-                .map_err(|e| format!("{}: {e}", program.display()))?;
-            let out = process.stdout.take().ok_or("no standard output")?;
-            nodes.processes.push(process);
-            let mut line = String::new();
-            BufReader::new(out).read_line(&mut line)?;
-            let port = line
-                .trim()
-                .rsplit(':')
-                .next()
-                .and_then(|port| port.parse().ok());
-            nodes.servers.push(Server {
-                name: "freehold",
-                port: port.ok_or_else(|| format!("a node did not start: {line:?}"))?,
-                database: "freehold",
-            });
-        }
+        nodes.join(COUNT)?;
         Ok(nodes)
+    }
+
+    /// So many more nodes, one after the other.
+    pub fn join(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            self.peers.push(format!("127.0.0.1:{}", free_port()?));
+            let process = self.spawn(self.peers.len() - 1)?;
+            self.processes.push(process);
+            let last = self.processes.last_mut().ok_or("no process")?;
+            self.servers.push(last.ready()?);
+        }
+        Ok(())
+    }
+
+    /// The nodes that joined later let all other processes go first.
+    pub fn later_step_back(&self) -> Result<()> {
+        self.processes[COUNT..].iter().try_for_each(Node::step_back)
+    }
+
+    /// Ends the nodes that joined later; they take their leave.
+    pub fn part(&mut self) -> Result<()> {
+        let later = self.processes.split_off(COUNT);
+        self.peers.truncate(COUNT);
+        self.servers.truncate(COUNT);
+        for process in &later {
+            process.ask_to_end()?;
+        }
+        for mut process in later {
+            process.await_end()?;
+        }
+        Ok(())
+    }
+
+    /// Kills all nodes and starts them again at once; seconds until each was ready.
+    pub fn restart(&mut self) -> Result<Vec<f64>> {
+        for process in &mut self.processes {
+            process.kill()?;
+        }
+        let begun = Instant::now();
+        self.processes = (0..self.peers.len())
+            .map(|number| self.spawn(number))
+            .collect::<Result<_>>()?;
+        let mut seconds = Vec::new();
+        for (process, server) in self.processes.iter_mut().zip(&mut self.servers) {
+            *server = process.ready()?;
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+        Ok(seconds)
+    }
+
+    fn spawn(&self, number: usize) -> Result<Node> {
+        let data = self.folder.join(format!("node-{}", number + 1));
+        fs::create_dir_all(&data)?;
+        let mut options = vec!["--peer-listen", &self.peers[number]];
+        if number > 0 {
+            options.extend(["--join", &self.peers[0]]);
+        }
+        Node::start(&self.program, &data, &self.table_store, &options)
+    }
+
+    /// All nodes.
+    pub fn all(&self) -> &[Server] {
+        &self.servers
     }
 
     /// Any node.
@@ -89,19 +120,25 @@ impl Nodes {
         Ok(&self.servers[(self.home_number()? + 1) % COUNT])
     }
 
-    fn home_number(&self) -> Result<usize> {
+    /// The number of the node that leads the group of `postgres`.
+    pub fn home_number(&self) -> Result<usize> {
+        self.home_of("postgres")
+    }
+
+    /// The number of the node that leads an owner's group, once all nodes have that group.
+    pub fn home_of(&self, owner: &str) -> Result<usize> {
         let end = Instant::now() + WHOLE_MAX;
         loop {
-            let mut leads = Vec::new();
-            for server in &self.servers {
-                leads.push(leads_postgres(server)?);
+            let mut told = Vec::new();
+            for server in &self.servers[..COUNT] {
+                told.push(leads(server, owner)?);
             }
-            let leader = leads.iter().position(|leads| *leads == Some(true));
-            if let Some(leader) = leader.filter(|_| leads.iter().all(Option::is_some)) {
+            let leader = told.iter().position(|leads| *leads == Some(true));
+            if let Some(leader) = leader.filter(|_| told.iter().all(Option::is_some)) {
                 return Ok(leader);
             }
             if Instant::now() > end {
-                return Err(format!("not all nodes have the group: {leads:?}").into());
+                return Err(format!("not all nodes have the group: {told:?}").into());
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -109,59 +146,39 @@ impl Nodes {
 
     /// CPU seconds (user and system) of all nodes so far.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let mut ticks = 0.0;
-        for process in &self.processes {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
-            let fields: Vec<&str> = stat
-                .rsplit(')')
-                .next()
-                .unwrap_or("")
-                .split_whitespace()
-                .collect();
-            for at in [11, 12] {
-                ticks += fields.get(at).ok_or("stat")?.parse::<f64>()?;
-            }
-        }
-        Ok(ticks / 100.0)
+        (0..self.processes.len())
+            .map(|number| self.cpu_seconds_of(number))
+            .sum()
+    }
+
+    /// The same of one node.
+    pub fn cpu_seconds_of(&self, number: usize) -> Result<f64> {
+        self.processes[number].cpu_seconds()
+    }
+
+    /// Resident memory of one node that belongs to no file, in MB.
+    pub fn anonymous_mb_of(&self, number: usize) -> Result<u64> {
+        Ok(self.processes[number].anonymous_kb()? / 1024)
     }
 
     /// The most resident memory of all nodes together so far, in MB.
     pub fn peak_mb(&self) -> Result<u64> {
         let mut sum = 0;
         for process in &self.processes {
-            let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
-            let line = status
-                .lines()
-                .find(|l| l.starts_with("VmHWM:"))
-                .ok_or("no VmHWM")?;
-            sum += line
-                .split_whitespace()
-                .nth(1)
-                .ok_or("no number")?
-                .parse::<u64>()?;
+            sum += process.peak_kb()?;
         }
         Ok(sum / 1024)
     }
 }
 
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            // Ending a benchmark must not hide its result.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-/// Whether a node leads the group of `postgres`; `None` if it hasn't got it.
-fn leads_postgres(server: &Server) -> Result<Option<bool>> {
+/// Whether a node leads the group of an owner; `None` if it hasn't got it.
+fn leads(server: &Server, owner: &str) -> Result<Option<bool>> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await?;
         tokio::spawn(connection);
-        let sql = "SELECT leads FROM freehold.groups WHERE owner = 'postgres'";
-        let row = client.query_opt(sql, &[]).await?;
+        let sql = "SELECT leads FROM freehold.groups WHERE owner = $1";
+        let row = client.query_opt(sql, &[&owner]).await?;
         Ok(row.map(|row| row.get(0)))
     })
 }

@@ -1,12 +1,17 @@
 //! Three nodes of Freehold beside PostgreSQL 15 with two synchronous standbys and beside three
 //! nodes of etcd, all on this machine in one run, in interleaved pairs.
 
+mod copies;
 mod etcd;
 mod freehold;
+mod idle;
+mod isolation;
+mod load;
 mod standbys;
 mod visible;
 
 use std::fs;
+use std::path::Path;
 
 use crate::peers::Server;
 use crate::table::median;
@@ -45,10 +50,37 @@ pub fn run(options: &Options) -> Result<()> {
         Some(path) => path.clone(),
         None => peers::build()?,
     };
-    let compared = Compared {
+    let wants = |name: &str| {
+        let only = options.only.as_deref();
+        only.is_none_or(|only| name.contains(only))
+    };
+    if ["simple-update", "inserts", "visible"]
+        .into_iter()
+        .any(wants)
+    {
+        compare(&program, &folder, options)?;
+    }
+    for (name, part) in [
+        ("isolation", isolation::run as Part),
+        ("copies", copies::run),
+        ("idle", idle::run),
+    ] {
+        if wants(name) {
+            part(&program, &folder.join(name), options)?;
+        }
+    }
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// Something that is measured of Freehold alone.
+type Part = fn(&Path, &Path, &Options) -> Result<()>;
+
+fn compare(program: &Path, folder: &Path, options: &Options) -> Result<()> {
+    let mut compared = Compared {
         postgres: Standbys::start(&folder.join("postgres"))?,
         etcd: Etcd::start(&folder.join("etcd"))?,
-        freehold: Nodes::start(&program, &folder.join("freehold"), options)?,
+        freehold: Nodes::start(program, &folder.join("freehold"), options)?,
     };
     println!("# Three nodes of Freehold beside what has three, too\n");
     println!(
@@ -73,14 +105,12 @@ pub fn run(options: &Options) -> Result<()> {
         inserts(&compared, options)?;
     }
     if wants("visible") {
-        visible::run(&compared.freehold, &compared.postgres)?;
+        visible::run(&mut compared.freehold, &compared.postgres)?;
     }
     println!(
         "\nFreehold's peak memory: {} MB for all three nodes",
         compared.freehold.peak_mb()?
     );
-    drop(compared);
-    fs::remove_dir_all(&folder)?;
     Ok(())
 }
 

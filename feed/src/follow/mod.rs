@@ -6,6 +6,7 @@
 //!   Source::next ── Piece ── bytes ──────────> Sink::take
 //!     Begin, Rows ..., End                       kept aside, installed when it is whole
 //!     Entry, Entry, Choose, Entry ...            applied one by one
+//!     Come, Rows ..., End                        more trees, while the others wait
 //!     Again                                      come again without a position
 //!   Request <────────────────────────────────  Sink::request: from where to go on
 //! ```

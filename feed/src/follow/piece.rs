@@ -5,7 +5,7 @@
 //! Begin  1 term u64 | index u64 | position u64 | meta          Choose 5 mark
 //! Rows   2 bytes of the export                                 Again  6
 //! End    3 pieces of rows u32                                  Newest 7 position u64
-//! Entry  4 term u64 | index u64 | payload
+//! Entry  4 term u64 | index u64 | payload              Come   8 as Begin
 //!
 //! request: version u8 = 1 | group u32 | term u64 | index u64 | position u64 | mark
 //! ```
@@ -49,8 +49,17 @@ pub enum Piece {
         /// What is in it for who follows.
         payload: Payload,
     },
-    /// Of this group other trees are chosen from here on: those that come are empty.
+    /// Of this group other trees are chosen from here on: those that come are empty, those that
+    /// go are nobody's business here any more. Where rows of more trees were coming, they are not.
     Choose(Chosen),
+    /// The rows of more trees begin: as of the entry that was sent last, after which no other one
+    /// comes before their end.
+    Come {
+        /// That entry.
+        applied: Applied,
+        /// What storage keeps of the group beside its trees, and all that is chosen then.
+        meta: Bytes,
+    },
     /// It can't go on like this: ask for a bootstrap.
     Again,
     /// The source has applied up to here.
@@ -67,6 +76,7 @@ impl Piece {
             Piece::Choose(_) => 5,
             Piece::Again => 6,
             Piece::Newest(_) => 7,
+            Piece::Come { .. } => 8,
         }
     }
 
@@ -76,7 +86,7 @@ impl Piece {
         out.put_bytes(0, HEAD_BYTES);
         out.put_slice(&[VERSION, self.kind()]);
         match self {
-            Piece::Begin { applied, meta } => {
+            Piece::Begin { applied, meta } | Piece::Come { applied, meta } => {
                 put_applied(&mut out, *applied);
                 out.put_slice(meta);
             }
@@ -153,6 +163,10 @@ fn decode(mut body: Bytes) -> Option<Result<Piece>> {
             Err(error) => return Some(Err(error.into())),
         },
         6 => last(Ok(Piece::Again), &body)?,
+        8 => Piece::Come {
+            applied: get_applied(&mut body)?,
+            meta: body,
+        },
         7 => Piece::Newest(Position(last(body.try_get_u64_le(), &body)?)),
         _ => return None,
     }))
@@ -229,7 +243,11 @@ mod tests {
         let meta = Bytes::from_static(b"meta");
         let payload = storage::Entry::default().encode();
         vec![
-            Piece::Begin { applied, meta },
+            Piece::Begin {
+                applied,
+                meta: meta.clone(),
+            },
+            Piece::Come { applied, meta },
             Piece::Rows(Bytes::from_static(b"rows")),
             Piece::End(7),
             Piece::Entry {

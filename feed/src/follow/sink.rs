@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use journal::{GroupId, Position};
 use storage::{
-    Applied, Durable, Error as StorageError, Group, Groups, PartSource, Scratch, Verdict,
+    Applied, Error as StorageError, Estimate, Group, Groups, PartSource, Scratch, Verdict,
     check_chosen,
 };
 
@@ -34,6 +34,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Pieces of rows in them.
     pub pieces: u32,
+    /// About how many bytes this bootstrap has in all, as soon as that can be said.
+    pub expected: Option<u64>,
     /// Entries applied since the start.
     pub entries: u64,
     /// Bootstraps installed since the start.
@@ -46,7 +48,6 @@ pub struct Progress {
 pub struct Sink {
     groups: Arc<Groups>,
     group: Arc<Group>,
-    durable: Arc<dyn Durable>,
     staging: Option<Staging>,
     /// What is here can't be gone on from.
     anew: bool,
@@ -55,20 +56,21 @@ pub struct Sink {
 
 /// A bootstrap that is arriving.
 struct Staging {
+    /// Beside what is here, not in its place.
+    more: bool,
     applied: Applied,
     meta: Bytes,
     rows: Box<dyn Scratch>,
     pieces: u32,
+    estimate: Estimate,
 }
 
 impl Sink {
-    /// Of a group that is followed, as [`Groups::follow`] gave it. `durable` is asked about the
-    /// groups that are not.
-    pub fn new(groups: Arc<Groups>, group: Arc<Group>, durable: Arc<dyn Durable>) -> Sink {
+    /// Of a group that is followed, as [`Groups::follow`] gave it.
+    pub fn new(groups: Arc<Groups>, group: Arc<Group>) -> Sink {
         Sink {
             groups,
             group,
-            durable,
             staging: None,
             anew: false,
             progress: Progress::default(),
@@ -78,6 +80,11 @@ impl Sink {
     /// The group.
     pub fn id(&self) -> GroupId {
         self.group.id()
+    }
+
+    /// Has the group left this node, or become another's?
+    pub fn has_ended(&self) -> bool {
+        self.group.has_ended()
     }
 
     /// How far it is.
@@ -114,22 +121,23 @@ impl Sink {
                     // Its source has less than what is here: another one, or later.
                     return Err(Error::Stream("a bootstrap lies before what is here"));
                 }
-                let rows = self.groups.store().scratch()?;
-                (self.progress.phase, self.progress.bytes) = (Phase::Bootstrap, 0);
-                self.progress.pieces = 0;
-                self.staging = Some(Staging {
-                    applied,
-                    meta,
-                    rows,
-                    pieces: 0,
-                });
+                self.stage(false, applied, meta)?;
+            }
+            Piece::Come { applied, meta } => {
+                self.check_following()?;
+                if applied.position != self.group.applied_log().0.position {
+                    return Err(Error::Stream("more trees come at another position"));
+                }
+                self.stage(true, applied, meta)?;
             }
             Piece::Rows(bytes) => {
                 let staging = self.staging.as_mut();
                 let staging = staging.ok_or(Error::Stream("rows come before their beginning"))?;
                 staging.rows.put(&staging.pieces.to_be_bytes(), &bytes)?;
                 staging.pieces += 1;
-                self.progress.bytes += bytes.len() as u64;
+                staging.estimate.take(&bytes);
+                self.progress.bytes = staging.estimate.bytes();
+                self.progress.expected = staging.estimate.expected();
                 self.progress.pieces = staging.pieces;
             }
             Piece::End(pieces) => {
@@ -156,8 +164,10 @@ impl Sink {
                 self.progress.phase = Phase::Following;
             }
             Piece::Choose(chosen) => {
+                self.staging.take_if(|staging| staging.more);
                 self.check_following()?;
-                self.group.choose(chosen)?;
+                self.groups.choose(self.id(), chosen)?;
+                self.progress.phase = Phase::Following;
             }
             Piece::Again => return Ok(false),
             Piece::Newest(position) => {
@@ -166,6 +176,24 @@ impl Sink {
             }
         }
         Ok(true)
+    }
+
+    /// Rows begin to come.
+    fn stage(&mut self, more: bool, applied: Applied, meta: Bytes) -> Result<()> {
+        // What has come of another one goes first.
+        self.staging = None;
+        let rows = self.groups.store().scratch()?;
+        (self.progress.phase, self.progress.bytes) = (Phase::Bootstrap, 0);
+        (self.progress.pieces, self.progress.expected) = (0, None);
+        self.staging = Some(Staging {
+            more,
+            applied,
+            estimate: Estimate::new(&meta),
+            meta,
+            rows,
+            pieces: 0,
+        });
+        Ok(())
     }
 
     fn check_following(&self) -> Result<()> {
@@ -178,10 +206,13 @@ impl Sink {
     /// Looks at all of it before anything is changed.
     fn install(&mut self, staging: &Staging) -> Result<()> {
         let (id, applied, meta) = (self.id(), staging.applied, &staging.meta);
-        check_chosen(applied, meta, &mut staging.read())?;
+        let has = self.group.chosen().filter(|_| staging.more);
+        check_chosen(applied, meta, has.as_deref(), &mut staging.read())?;
         let pieces = &mut staging.read();
-        self.groups
-            .install(id, applied, meta, pieces, &*self.durable)?;
+        match staging.more {
+            true => self.groups.extend(id, applied, meta, pieces)?,
+            false => self.groups.install(id, applied, meta, pieces)?,
+        }
         self.anew = false;
         self.progress.bootstraps += 1;
         self.progress.phase = Phase::Following;

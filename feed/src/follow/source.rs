@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{Index, Kind, Position, Record};
-use storage::{Applied, Change, Chosen, Direction, Entry, Export, Group};
+use storage::{Applied, Change, Chosen, Direction, Entry, Export, Group, TreeId};
 
 use super::piece::{Piece, Request};
 use crate::entry::Changes;
@@ -42,12 +42,33 @@ pub struct Source {
 enum Stage {
     /// The bootstrap is to begin.
     Begin,
-    /// Its rows are being sent, so many pieces so far.
-    Rows(Box<Export>, u32),
-    /// Entries are.
-    Tail(Tail),
+    /// Rows are being sent.
+    Rows(Sending),
+    /// Entries are; more trees may be about to come.
+    Tail(Tail, Option<Coming>),
     /// The follower must come again.
     Over,
+}
+
+/// Rows on their way.
+struct Sending {
+    export: Box<Export>,
+    /// Beside what the follower has.
+    more: bool,
+    /// Pieces sent so far.
+    pieces: u32,
+    /// The last entry that the follower has with them.
+    after: Applied,
+    /// What it holds then.
+    then: Arc<Chosen>,
+}
+
+/// More trees, whose rows follow the entry as of which they were taken.
+struct Coming {
+    export: Box<Export>,
+    then: Arc<Chosen>,
+    /// What was wanted when they were taken.
+    wanted: Arc<Chosen>,
 }
 
 impl Feed {
@@ -60,7 +81,7 @@ impl Feed {
         let (chosen, stage) = match &request.has {
             Some((applied, chosen)) => {
                 let chosen = Arc::new(chosen.clone());
-                (chosen, Stage::Tail(Tail::after(*applied)))
+                (chosen, Stage::Tail(Tail::after(*applied), None))
             }
             None => (Arc::default(), Stage::Begin),
         };
@@ -92,59 +113,97 @@ impl Source {
     pub fn next(&mut self) -> Result<Option<Piece>> {
         match &mut self.stage {
             Stage::Begin => self.begin(),
-            Stage::Rows(export, pieces) => {
-                let bytes = export.read(ROWS_BYTES)?;
-                if !bytes.is_empty() {
-                    *pieces += 1;
-                    return Ok(Some(Piece::Rows(bytes)));
-                }
-                let (applied, pieces) = (export.applied(), *pieces);
-                self.stage = Stage::Tail(Tail::after(applied));
-                Ok(Some(Piece::End(pieces)))
-            }
-            Stage::Tail(_) => self.tail(),
+            Stage::Rows(_) => self.rows(),
+            Stage::Tail(..) => self.tail(),
             Stage::Over => Ok(None),
         }
     }
 
     fn begin(&mut self) -> Result<Option<Piece>> {
-        let chosen = self.choice.chosen();
-        let Some(export) = self.group.export_chosen(&chosen)? else {
+        let then = self.choice.chosen();
+        let Some(export) = self.group.export_chosen(&then, &Chosen::default())? else {
             return Ok(None);
         };
-        self.chosen = chosen;
         let (applied, meta) = (export.applied(), export.meta().clone());
-        self.stage = Stage::Rows(Box::new(export), 0);
+        self.stage = Stage::Rows(Sending {
+            export: Box::new(export),
+            more: false,
+            pieces: 0,
+            after: applied,
+            then,
+        });
         Ok(Some(Piece::Begin { applied, meta }))
     }
 
-    fn tail(&mut self) -> Result<Option<Piece>> {
-        let Stage::Tail(tail) = &mut self.stage else {
+    /// The next rows, unless the follower may not have them any more.
+    fn rows(&mut self) -> Result<Option<Piece>> {
+        let wanted = self.choice.chosen();
+        let Stage::Rows(sending) = &mut self.stage else {
             return Ok(None);
         };
+        if !revoked(&self.group, &sending.then, &wanted)?.is_empty() {
+            if !sending.more {
+                self.stage = Stage::Begin;
+                return self.begin();
+            }
+            self.stage = Stage::Tail(Tail::after(sending.after), None);
+            return Ok(Some(Piece::Choose((*self.chosen).clone())));
+        }
+        let bytes = sending.export.read(ROWS_BYTES)?;
+        if !bytes.is_empty() {
+            sending.pieces += 1;
+            return Ok(Some(Piece::Rows(bytes)));
+        }
+        let (pieces, after) = (sending.pieces, sending.after);
+        self.chosen = Arc::clone(&sending.then);
+        self.stage = Stage::Tail(Tail::after(after), None);
+        Ok(Some(Piece::End(pieces)))
+    }
+
+    fn tail(&mut self) -> Result<Option<Piece>> {
         // What is chosen is asked for afterwards, and so knows of what comes up to here.
         let upto = self.group.applied();
         let wanted = self.choice.chosen();
-        if wanted != self.chosen {
-            return match becomes(&self.group, &self.chosen, &wanted, tail.after.position)? {
-                Some(chosen) if chosen == *self.chosen => self.entry(upto),
-                Some(chosen) => {
+        let Stage::Tail(tail, coming) = &mut self.stage else {
+            return Ok(None);
+        };
+        coming.take_if(|coming| coming.wanted != wanted);
+        if wanted != self.chosen && coming.is_none() {
+            match becomes(&self.group, &self.chosen, &wanted, tail.after.position)? {
+                Becomes::Same => {}
+                Becomes::Now(chosen) => {
                     self.chosen = Arc::new(chosen.clone());
-                    Ok(Some(Piece::Choose(chosen)))
+                    return Ok(Some(Piece::Choose(chosen)));
                 }
-                None => Ok(Some(self.end())),
-            };
+                // It had a source that was further.
+                Becomes::With(_) if upto < tail.after.position => return Ok(None),
+                Becomes::With(then) => {
+                    let Some(export) = self.group.export_chosen(&then, &self.chosen)? else {
+                        return Ok(None);
+                    };
+                    *coming = Some(Coming {
+                        export: Box::new(export),
+                        then: Arc::new(then),
+                        wanted,
+                    });
+                }
+                Becomes::Anew => return Ok(Some(self.end())),
+            }
         }
         self.entry(upto)
     }
 
     fn entry(&mut self, upto: Position) -> Result<Option<Piece>> {
-        let Stage::Tail(tail) = &mut self.stage else {
+        let Stage::Tail(tail, coming) = &mut self.stage else {
             return Ok(None);
         };
-        let sent = match tail.next(&self.log, &self.group, upto) {
+        let taken = coming.as_ref().map(|c| c.export.applied().position);
+        let sent = match tail.next(&self.log, &self.group, taken.unwrap_or(upto)) {
             Ok(Some((record, entry))) => send(&self.log, &self.group, &self.chosen, record, entry),
-            Ok(None) => return Ok(self.tell_newest(upto)),
+            Ok(None) => match coming.take() {
+                Some(coming) => return Ok(Some(self.come(coming))),
+                None => return Ok(self.tell_newest(upto)),
+            },
             Err(error) => Err(error),
         };
         match sent {
@@ -152,6 +211,20 @@ impl Source {
             Ok(None) | Err(Error::Behind { .. }) => Ok(Some(self.end())),
             Err(error) => Err(error),
         }
+    }
+
+    /// The follower has all entries up to where the rows of more trees were taken.
+    fn come(&mut self, coming: Coming) -> Piece {
+        let Coming { export, then, .. } = coming;
+        let (applied, meta) = (export.applied(), export.meta().clone());
+        self.stage = Stage::Rows(Sending {
+            export,
+            more: true,
+            pieces: 0,
+            after: applied,
+            then,
+        });
+        Piece::Come { applied, meta }
     }
 
     fn tell_newest(&mut self, upto: Position) -> Option<Piece> {
@@ -166,34 +239,63 @@ impl Source {
     }
 }
 
-/// What a follower at `at` holds from there on if `wanted` is chosen instead of `chosen`: trees that
-/// come must be empty there, those that go must have been dropped, and leave with their entry.
-/// `None`: it must begin anew.
-fn becomes(
-    group: &Group,
-    chosen: &Chosen,
-    wanted: &Chosen,
-    at: Position,
-) -> Result<Option<Chosen>> {
+/// What becomes of what a follower holds if something else is wanted.
+enum Becomes {
+    /// Nothing yet: what is gone was dropped, and leaves with its entry.
+    Same,
+    /// It holds this from here on.
+    Now(Chosen),
+    /// It holds this once it has the rows of the trees that come.
+    With(Chosen),
+    /// It must begin anew.
+    Anew,
+}
+
+/// The trees of `chosen` that a follower may hold no longer. Dropped ones leave with their entry.
+fn revoked(group: &Group, chosen: &Chosen, wanted: &Chosen) -> Result<Vec<u32>> {
+    let mut revoked = Vec::new();
     for gone in chosen.trees().filter(|tree| !wanted.has(*tree)) {
         if !group.is_dropped(gone)? {
-            return Ok(None);
+            revoked.push(gone);
         }
     }
+    Ok(revoked)
+}
+
+/// What becomes of `chosen` at a follower that has all entries up to `at`. First goes what may not
+/// be there any more. Trees that are empty there come by themselves; the system's come with a whole
+/// bootstrap only, for the catalog is read from them.
+fn becomes(group: &Group, chosen: &Chosen, wanted: &Chosen, at: Position) -> Result<Becomes> {
+    let gone = revoked(group, chosen, wanted)?;
+    if !gone.is_empty() {
+        let kept = chosen.trees().filter(|tree| !gone.contains(tree));
+        return Ok(Becomes::Now(Chosen::new(kept)));
+    }
+    let all = Chosen::new(chosen.trees().chain(wanted.trees()));
+    if all == *chosen {
+        return Ok(Becomes::Same);
+    }
+    let mut empty = true;
     for new in wanted.trees().filter(|tree| !chosen.has(*tree)) {
-        let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        let mut rows = match group.scan(new, all, at, Direction::Forward) {
-            Ok(rows) => rows,
-            Err(storage::Error::TooOld { .. } | storage::Error::NotReached { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if rows.next().transpose()?.is_some() {
-            return Ok(None);
+        if new <= TreeId::SYSTEM_MAX {
+            return Ok(Becomes::Anew);
         }
+        empty &= is_empty(group, new, at)?;
     }
-    Ok(Some(Chosen::new(chosen.trees().chain(wanted.trees()))))
+    Ok(match empty {
+        true => Becomes::Now(all),
+        false => Becomes::With(all),
+    })
+}
+
+/// Is it known that a tree has no rows as of a position?
+fn is_empty(group: &Group, tree: u32, at: Position) -> Result<bool> {
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    match group.scan(tree, all, at, Direction::Forward) {
+        Ok(mut rows) => Ok(rows.next().transpose()?.is_none()),
+        Err(storage::Error::TooOld { .. } | storage::Error::NotReached { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An entry with what is chosen in it; `None`: it is too large to be sent.
@@ -298,24 +400,28 @@ impl Tail {
                 Some(next) => next,
                 None => match log.journal.seek(group.id(), self.after.position)? {
                     Some(next) => next,
-                    None => return Ok(None),
+                    None => {
+                        // What is above may have left, of a log that is empty since.
+                        let retained = log.retained(group)?;
+                        return match retained > self.after.position {
+                            true => Err(log.behind(group.id(), retained)),
+                            false => Ok(None),
+                        };
+                    }
                 },
             };
             let to = Index(u64::MAX);
             let read = log.journal.read(group.id(), next, to, BATCH_BYTES)?;
             log.check_next(group, next, read.first())?;
-            self.next = Some(read.last().map_or(next, |last| Index(last.index.0 + 1)));
-            self.batch = read.into();
+            // What is not committed at this moment may still become another one.
+            let committed = |record: &Record| record.position <= upto;
+            let end = read.iter().position(|record| !committed(record));
+            let mut read = VecDeque::from(read);
+            let behind = read.back().map_or(next, |last| Index(last.index.0 + 1));
+            self.next = Some(end.map_or(behind, |end| read[end].index));
+            read.truncate(end.unwrap_or(read.len()));
+            self.batch = read;
         }
-        let Some(record) = self.batch.pop_front() else {
-            return Ok(None);
-        };
-        if record.position > upto {
-            // Not committed yet, so that it may still become another one.
-            self.batch.clear();
-            self.next = Some(record.index);
-            return Ok(None);
-        }
-        Ok(Some(record))
+        Ok(self.batch.pop_front())
     }
 }

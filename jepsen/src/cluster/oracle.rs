@@ -254,8 +254,13 @@ fn replay(log: &Log) -> BTreeMap<String, BTreeMap<String, u64>> {
 /// What the clients were told of their transactions, against each node's log.
 fn judge_marks(folders: &[Folder], marks: &Marks) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // What a node got as a snapshot isn't in its log.
-    let whole = |folder: &&Folder| folder.logs.values().all(is_whole);
+    // What a node got as a snapshot isn't in its log, and it may have no replica of a group.
+    let groups: BTreeSet<_> = folders
+        .iter()
+        .flat_map(|folder| folder.logs.keys())
+        .collect();
+    let is_whole = |folder: &Folder, group| folder.logs.get(group).is_some_and(is_whole);
+    let whole = |folder: &&Folder| groups.iter().all(|group| is_whole(folder, *group));
     for folder in folders.iter().filter(whole) {
         let there = marks_of(folder, marks);
         let name = format!("node {}'s log", folder.node + 1);

@@ -582,7 +582,11 @@ impl Client {
         {
             Ok(()) => Outcome::of_commit(&link.run("COMMIT").await),
             Err(failure) => {
-                if !failure.is_end() {
+                let by_choice =
+                    matches!(&failure, Failure::Refused { state, .. } if state == ROLLED_BACK);
+                if by_choice {
+                    self.field.change_mind(link).await;
+                } else if !failure.is_end() {
                     self.field.roll_back(link).await;
                 }
                 Outcome::Failed(failure)

@@ -53,9 +53,18 @@ struct Counter {
     told: Mutex<(i64, String)>,
     /// The second owner's counter, as acknowledged.
     effects: AtomicI64,
+    /// The token that the last of these sessions had then.
+    effect: Mutex<String>,
 }
 
 impl Counter {
+    /// The tokens of the last acknowledged counts.
+    fn tokens(&self) -> [String; 2] {
+        let effect = self.effect.lock();
+        let effect = effect.expect("no task panics while it holds this").clone();
+        [self.told().1, effect]
+    }
+
     fn told(&self) -> (i64, String) {
         self.told
             .lock()
@@ -147,6 +156,14 @@ impl Workload for Reads {
 
     async fn verify(&mut self, field: &Field) -> Result<()> {
         let link = Link::demand(&field.address, READER).await?;
+        // Other owners' tables are read at the node's cut: what must be there is named.
+        let tokens = self.counters.iter().flat_map(Counter::tokens);
+        for token in tokens.filter(|token| !token.is_empty()) {
+            link.must(&format!("SET freehold.token = '{token}'"))
+                .await?;
+            link.must("SELECT 1 FROM public.cause_v1, public.effect_v1 LIMIT 1")
+                .await?;
+        }
         let rows = link.must("SELECT id, n FROM public.cause_v1").await?;
         let there: BTreeMap<i64, i64> = rows
             .iter()
@@ -185,6 +202,12 @@ impl Workload for Reads {
             .then(|| format!("{looks} snapshots judged, fewer than {OBSERVED_MIN}"));
         too_few(field).or(few)
     }
+}
+
+/// What a session has seen; empty if it can't say.
+async fn token(link: &Link) -> String {
+    let rows = link.run("SHOW freehold.token").await.unwrap_or_default();
+    rows.first().map_or("", |row| text(row, 0)).to_owned()
 }
 
 /// Which of the two counters a writer counts up.
@@ -239,12 +262,11 @@ impl Writer {
         }
         let told = answer.ok().and_then(|rows| integer(rows.first()?, 0));
         if let Some(told) = told {
-            let token = link.run("SHOW freehold.token").await.unwrap_or_default();
-            let token = token.first().map(|row| text(row, 0)).unwrap_or("");
+            let token = token(link).await;
             *counter
                 .told
                 .lock()
-                .expect("no task panics while it holds this") = (told, token.to_owned());
+                .expect("no task panics while it holds this") = (told, token);
         }
         outcome
     }
@@ -262,6 +284,11 @@ impl Writer {
         if matches!(outcome, Outcome::Acknowledged) {
             let counter = &self.counters[self.number];
             counter.effects.fetch_add(1, Ordering::SeqCst);
+            let token = token(link).await;
+            *counter
+                .effect
+                .lock()
+                .expect("no task panics while it holds this") = token;
         }
         outcome
     }

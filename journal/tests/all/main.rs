@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod erase;
+mod far;
 mod load;
 mod log;
 mod model;

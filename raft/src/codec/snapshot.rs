@@ -62,6 +62,8 @@ pub enum SnapshotAnswer {
     Next(u32),
     /// It is installed, or not needed; this is the receiver's vote.
     Done(Vote),
+    /// All of it is there, or of another one, and is being installed: ask again.
+    Installing,
 }
 
 const OFFER: u8 = 1;
@@ -131,6 +133,7 @@ impl SnapshotRequest {
 
 const NEXT: u8 = 1;
 const DONE: u8 = 2;
+const INSTALLING: u8 = 3;
 
 impl SnapshotAnswer {
     pub(super) fn put(&self, out: &mut BytesMut) {
@@ -143,6 +146,7 @@ impl SnapshotAnswer {
                 out.put_u8(DONE);
                 put_vote(out, vote);
             }
+            SnapshotAnswer::Installing => out.put_u8(INSTALLING),
         }
     }
 
@@ -150,6 +154,7 @@ impl SnapshotAnswer {
         Ok(match u8(rest)? {
             NEXT => SnapshotAnswer::Next(u32(rest)?),
             DONE => SnapshotAnswer::Done(get_vote(rest).ok_or(Malformed("vote"))?),
+            INSTALLING => SnapshotAnswer::Installing,
             _ => return Err(Malformed("unknown answer to a snapshot")),
         })
     }

@@ -106,6 +106,7 @@ fn answers() -> Vec<Answer> {
         Answer::Transfer(true),
         Answer::Snapshot(SnapshotAnswer::Next(4)),
         Answer::Snapshot(SnapshotAnswer::Done(vote(5))),
+        Answer::Snapshot(SnapshotAnswer::Installing),
         Answer::Close,
         Answer::Removed(true),
         Answer::Rest(vec![true, false]),

@@ -47,6 +47,10 @@ struct Wires {
     seed: u64,
     /// Messages that were sent.
     sent: u64,
+    /// Snapshots wait.
+    bulk_held: bool,
+    /// One does.
+    bulk_waits: bool,
 }
 
 impl Net {
@@ -93,6 +97,28 @@ impl Net {
         }
     }
 
+    /// Snapshots wait on their way, or go on.
+    pub fn hold_bulk(&self, hold: bool) {
+        let mut wires = self.0.lock();
+        (wires.bulk_held, wires.bulk_waits) = (hold, false);
+    }
+
+    /// Does one wait?
+    pub fn bulk_waits(&self) -> bool {
+        self.0.lock().bulk_waits
+    }
+
+    async fn pass(&self, lane: Lane) {
+        let waits = || {
+            let mut wires = self.0.lock();
+            wires.bulk_waits |= lane == Lane::Bulk && wires.bulk_held;
+            lane == Lane::Bulk && wires.bulk_held
+        };
+        while waits() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Everything gets through again.
     pub fn heal(&self) {
         let mut wires = self.0.lock();
@@ -116,7 +142,7 @@ impl Transport for Wire {
     fn call(
         &self,
         to: NodeId,
-        _lane: Lane,
+        lane: Lane,
         request: Bytes,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, Unreachable>> {
@@ -126,6 +152,7 @@ impl Transport for Wire {
             reason: reason.into(),
         };
         let asked = async move {
+            net.pass(lane).await;
             match net.fate(me.0, to.0) {
                 Some(delay) if alive.load(Ordering::Acquire) => tokio::time::sleep(delay).await,
                 _ => std::future::pending().await,
@@ -231,6 +258,26 @@ pub struct Stopped {
     store: Arc<MemoryStore>,
 }
 
+impl Stopped {
+    /// The same once more.
+    pub fn copy(&self) -> Stopped {
+        Stopped {
+            disk: self.disk.copy(),
+            store: self.store.crash(|_, _, _| true),
+        }
+    }
+
+    /// Its tables, beside this journal.
+    pub fn with_journal(self, disk: MemoryDisk) -> Stopped {
+        Stopped { disk, ..self }
+    }
+
+    /// Its journal alone.
+    pub fn into_journal(self) -> MemoryDisk {
+        self.disk
+    }
+}
+
 /// The nodes, numbered from 1.
 pub struct Cluster {
     pub net: Arc<Net>,
@@ -273,6 +320,11 @@ impl Cluster {
 
     /// Starts a node on what is left of it.
     pub fn restart(&mut self, number: u32, left: Stopped) {
+        self.try_restart(number, left).unwrap();
+    }
+
+    /// The same; it may refuse.
+    pub fn try_restart(&mut self, number: u32, left: Stopped) -> raft::Result<()> {
         let Stopped { disk, store } = left;
         let options = journal::Options {
             segment_bytes: 1 << 20,
@@ -302,7 +354,11 @@ impl Cluster {
                 alive: alive.clone(),
             }),
         );
-        self.runtime.block_on(node.open(false)).unwrap();
+        if let Err(refused) = self.runtime.block_on(node.open(false)) {
+            runtime.shutdown_background();
+            journal.close();
+            return Err(refused);
+        }
         let mut wires = self.net.0.lock();
         wires.nodes.insert(number, Arc::downgrade(&node));
         drop(wires);
@@ -315,6 +371,7 @@ impl Cluster {
             alive,
         };
         self.nodes.insert(number, running);
+        Ok(())
     }
 
     /// Ends a node as a power cut would: what is not synced is lost.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::identity::Member;
 use super::leads::Says;
+use crate::follow::{Place, Said};
 
 /// The longest request or answer of this kind.
 pub const BYTES_MAX: usize = 1 << 20;
@@ -19,6 +20,8 @@ pub const FIRST_BYTE: u8 = b'{';
 pub enum Ask {
     /// Are you there, and who are you?
     Ping,
+    /// Ping me, what I would say has changed.
+    PingMe,
     /// Which groups do you lead, and who votes there?
     Leads,
     /// Begin a cluster with this empty node.
@@ -57,6 +60,30 @@ pub enum Ask {
         /// The group.
         group: u32,
     },
+    /// May a transaction that began at the node still commit?
+    Undecided {
+        /// Its id.
+        id: u64,
+    },
+    /// An entry takes away what roles could read: give no rows of the group before you have it.
+    TakenAway {
+        /// The group.
+        group: u32,
+        /// The entry's position.
+        position: u64,
+        /// Which node; another one hands it on.
+        node: u32,
+    },
+    /// Which copies of others' groups have you?
+    Copies {
+        /// Of groups behind this one.
+        after: Option<u32>,
+    },
+    /// How many bytes of entries lie behind these places?
+    Lags {
+        /// The places.
+        of: Vec<Place>,
+    },
 }
 
 /// An answer.
@@ -76,6 +103,9 @@ pub enum Told {
         /// The version of what it says that it leads.
         #[serde(default)]
         leads: u64,
+        /// Its clock, in microseconds since 1970; 0: it does not say.
+        #[serde(default)]
+        clock: u64,
     },
     /// These.
     Leads {
@@ -93,11 +123,35 @@ pub enum Told {
     Done {
         /// The directory's position with it.
         position: u64,
+        /// What is to be said of it.
+        #[serde(default)]
+        remark: Option<Remark>,
+    },
+    /// Who asks was given up: other nodes have what it had.
+    Gone,
+    /// The node that is meant has not been heard here for longer than it serves without the others.
+    Silent,
+    /// Whether the transaction may.
+    Undecided {
+        /// It is open, or what it wrote is not decided.
+        undecided: bool,
     },
     /// The barrier is passed.
     Passed {
         /// Everything up to here was applied.
         position: u64,
+    },
+    /// These.
+    Copies {
+        /// By group.
+        copies: Vec<Said>,
+        /// There are others behind the last.
+        more: bool,
+    },
+    /// So many.
+    Lags {
+        /// For each place, in order; `None`: not known here.
+        bytes: Vec<Option<u64>>,
     },
     /// Ask the node at this address.
     Elsewhere {
@@ -114,6 +168,46 @@ pub enum Told {
         /// Why, for who asked.
         why: String,
     },
+}
+
+/// What the directory's leader says of a wish, as who has it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// How bad it is.
+    pub weight: Weight,
+    /// What.
+    pub message: String,
+    /// Why; may be empty.
+    #[serde(default)]
+    pub detail: String,
+    /// What can be done; may be empty.
+    #[serde(default)]
+    pub hint: String,
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// Nothing is wrong.
+    Notice,
+    /// It is written, and does not come about now.
+    Warning,
+    /// Nothing was done.
+    Error,
+}
+
+impl Remark {
+    /// All of it.
+    pub fn new(weight: Weight, message: String, detail: String, hint: &str) -> Remark {
+        let hint = hint.to_owned();
+        Remark {
+            weight,
+            message,
+            detail,
+            hint,
+        }
+    }
 }
 
 impl Ask {
@@ -160,8 +254,14 @@ mod tests {
     fn what_is_written_is_read_and_nothing_else() {
         let asks = [
             Ask::Ping,
+            Ask::PingMe,
             Ask::Init,
             Ask::Barrier { group: 7 },
+            Ask::Undecided { id: 1 << 60 },
+            Ask::Copies { after: Some(3) },
+            Ask::Lags {
+                of: vec![Place { group: 7, index: 9 }],
+            },
             Ask::Join {
                 incarnation: Uuid::from_u128(1),
                 address: "a:1".into(),
@@ -182,6 +282,11 @@ mod tests {
         let told = Told::Leads {
             version: u64::MAX,
             says: vec![led],
+        };
+        assert_eq!(Told::decode(&told.encode()), Some(told));
+        let told = Told::Copies {
+            copies: vec![Said::default()],
+            more: true,
         };
         assert_eq!(Told::decode(&told.encode()), Some(told));
         let later = br#"{"ask":"ping","added_later":1}"#;

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use raft::NodeId;
 use sql::catalog::{RoleId, TableId};
-use sql::cluster::{Alone, Answer, Cluster as Fellows, Done, News, Wish};
+use sql::changes::Interrupt;
+use sql::cluster::{Alone, Answer, Asking, Cluster as Fellows, Done, News, Untold, Wish};
+use sql::remote::Reading;
 use sql::{Error, state};
-use storage::{GroupId, Groups, Outcome, Position};
+use storage::{GroupId, Groups, Outcome, Position, TxId};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::ask::{Ask, Told};
 use super::{ASK_TIME_MAX, Cluster};
 use crate::peer::Lane;
+use crate::remote;
 
 /// First byte of a wish that another node has.
 pub const WISH: u8 = b'W';
@@ -24,6 +28,21 @@ const GRANTED: u8 = 1;
 
 /// The other nodes as sessions see them.
 struct View(Arc<Cluster>);
+
+/// A task that ends with who waits for it.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl View {
+    fn ask(&self, asks: impl Future<Output = ()> + Send + 'static) -> Asking {
+        Box::new(Task(self.0.sql.spawn(asks).abort_handle()))
+    }
+}
 
 impl Fellows for View {
     fn node(&self) -> u32 {
@@ -62,6 +81,20 @@ impl Fellows for View {
             .spawn(async move { done(cluster.pass_barrier(group).await) });
     }
 
+    fn ask_undecided(&self, node: u32, id: TxId, done: Done<bool>) {
+        let cluster = self.0.clone();
+        self.0.sql.spawn(async move {
+            let ask = Ask::Undecided { id: id.0 };
+            done(match cluster.ask(node, &ask, ASK_TIME_MAX).await {
+                Ok(Told::Undecided { undecided }) => Ok(undecided),
+                Ok(_) | Err(_) => {
+                    let what = format!("node {node} does not say what became of a transaction");
+                    Err(Error::new(state::CANNOT_CONNECT_NOW, what))
+                }
+            });
+        });
+    }
+
     fn ask_directory(&self, wish: Wish, done: Done<Answer>) {
         let cluster = self.0.clone();
         self.0
@@ -69,11 +102,43 @@ impl Fellows for View {
             .spawn(async move { cluster.have_granted(wish, done).await });
     }
 
-    fn want(&self, role: RoleId, group: GroupId, table: TableId, done: Done<()>) {
+    fn want(&self, role: RoleId, group: GroupId, table: TableId, done: Done<()>) -> Asking {
         let cluster = self.0.clone();
-        self.0
-            .sql
-            .spawn(async move { done(cluster.have_table(role, group, table).await) });
+        self.ask(async move { done(cluster.have_table(role, group, table).await) })
+    }
+
+    fn read_view(
+        &self,
+        request: sql::remote::Request,
+        near: Option<u32>,
+        interrupt: Interrupt,
+    ) -> Box<dyn Reading> {
+        remote::read(&self.0, &request, near, interrupt)
+    }
+
+    fn taken_away(
+        &self,
+        group: GroupId,
+        position: Position,
+        untold: Untold,
+        done: Done<()>,
+    ) -> Asking {
+        let cluster = self.0.clone();
+        untold.begin(cluster.others());
+        untold.may_be_more();
+        self.ask(async move {
+            cluster.tell_taken_away(group, position, &untold).await;
+            done(Ok(()));
+        })
+    }
+
+    fn doubts(&self, groups: &[GroupId], own: Option<GroupId>) -> Option<GroupId> {
+        self.0.doubts(groups, own)
+    }
+
+    fn vouch(&self, group: GroupId, done: Done<()>) -> Asking {
+        let cluster = self.0.clone();
+        self.ask(async move { done(cluster.have_vouched(group).await) })
     }
 
     fn has_listeners(&self) -> bool {
@@ -125,8 +190,9 @@ impl Cluster {
             let passed = parts.raft.read_barrier(group).await;
             return passed.map_err(|error| unreachable(group, &error.to_string()));
         }
-        let leader = self.leader(group).filter(|node| *node != self.me());
-        let Some(leader) = leader else {
+        // Of a group that is only followed here Raft knows none.
+        let known = self.leader(group).or_else(|| self.leads_elsewhere(group));
+        let Some(leader) = known.filter(|node| *node != self.me()) else {
             return Err(unreachable(group, "there is none"));
         };
         let ask = Ask::Barrier { group: group.0 };

@@ -16,7 +16,7 @@ use sql::{Error, Result, state};
 use storage::{GroupId, Position};
 
 use super::Cluster;
-use super::ask::Ask;
+use super::ask::{Ask, Remark, Weight};
 
 /// Between two looks at whether it is done, in microseconds.
 const LOOK_MICROS: u64 = 10_000;
@@ -174,9 +174,12 @@ fn names(regions: &Datum) -> Result<Option<Vec<String>>> {
 #[derive(Default)]
 pub struct Questions(Mutex<HashMap<(RoleId, i64, Bytes), Question>>);
 
+/// The directory's position with it, and what is to be said of it.
+type Answer = std::result::Result<(Position, Option<Remark>), String>;
+
 struct Question {
     begun: Instant,
-    answer: Option<std::result::Result<Position, String>>,
+    answer: Option<Answer>,
 }
 
 impl Cluster {
@@ -184,14 +187,19 @@ impl Cluster {
     fn put(
         self: &Arc<Cluster>,
         ask: Ask,
-        cx: &ExecCx<'_>,
+        cx: &mut ExecCx<'_>,
     ) -> std::result::Result<Box<dyn RowSource>, Stop> {
+        // Asked once more, another node would be claimed.
+        cx.transaction.act();
         let key = (cx.login, cx.evaluation.statement_start, ask.encode());
         let mut questions = self.questions.0.lock();
         if let Some(answer) = questions.get_mut(&key).and_then(|q| q.answer.take()) {
             questions.remove(&key);
             return match answer {
-                Ok(position) => Ok(Box::new(One(Some(position)))),
+                Ok((position, remark)) => {
+                    say(remark, cx)?;
+                    Ok(Box::new(One(Some(position))))
+                }
                 Err(why) => Err(Error::new(
                     state::CANNOT_CONNECT_NOW,
                     "the directory can't be written now",
@@ -218,6 +226,32 @@ impl Cluster {
         }
         let now = cx.transaction.engine().clock().unix_micros();
         Err(Stop::Wait(Wait::Until(now + LOOK_MICROS)))
+    }
+}
+
+/// Tells the client. Errors: nothing was done.
+fn say(remark: Option<Remark>, cx: &mut ExecCx<'_>) -> Result<()> {
+    let Some(remark) = remark else {
+        return Ok(());
+    };
+    let state = match remark.weight {
+        Weight::Notice => state::SUCCESSFUL_COMPLETION,
+        Weight::Warning => state::WARNING,
+        Weight::Error => state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    };
+    let mut said = Error::new(state, remark.message);
+    if !remark.detail.is_empty() {
+        said = said.detail(remark.detail);
+    }
+    if !remark.hint.is_empty() {
+        said = said.hint(remark.hint);
+    }
+    match remark.weight {
+        Weight::Error => Err(said),
+        Weight::Notice | Weight::Warning => {
+            cx.transaction.notice(said);
+            Ok(())
+        }
     }
 }
 

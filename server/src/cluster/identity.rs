@@ -1,5 +1,6 @@
 //! Who a node is, in a file of its data folder: which folder, which cluster, which number. It is
-//! written twice in a node's life, when the folder is made and when a cluster has taken it in.
+//! written a few times in a node's life: when the folder is made, when a cluster has taken it in, when
+//! its journal is there.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,6 +13,9 @@ use uuid::Uuid;
 const FILE: &str = "identity";
 /// The version of the file.
 const FORMAT: u32 = 1;
+/// What is said of a folder that has lost its journal.
+const LOST: &str = "the journal of this folder was lost, and what the node has voted and acknowledged \
+    with it: restore it, or start with an empty folder, and the node joins under a new number";
 /// The first node of a cluster.
 pub const FIRST_NODE: u32 = 1;
 
@@ -26,6 +30,9 @@ pub struct Stored {
     /// This node begins the cluster, and has not written its directory yet.
     #[serde(default)]
     pub founding: bool,
+    /// The folder has a journal: without one, the node has lost what it has voted.
+    #[serde(default)]
+    opened: bool,
 }
 
 /// Membership in a cluster: given once, never taken back.
@@ -39,10 +46,14 @@ pub struct Member {
 
 impl Stored {
     /// Of a data folder; made if there is none. A folder of a time before there were clusters
-    /// (`used`: its journal has something) is the first node of its own.
+    /// (`used`: its journal has something) is the first node of its own. Errors: the journal that
+    /// was there is gone.
     pub fn of(data: &Path, used: bool) -> io::Result<Stored> {
         if let Some(stored) = read(data)? {
-            return Ok(stored);
+            return match stored.opened && !used {
+                false => Ok(stored),
+                true => Err(io::Error::other(LOST)),
+            };
         }
         fs::create_dir_all(data)?;
         let stored = Stored {
@@ -50,6 +61,7 @@ impl Stored {
             incarnation: Uuid::new_v4(),
             member: used.then(Member::first),
             founding: false,
+            opened: false,
         };
         stored.write(data)?;
         Ok(stored)
@@ -65,6 +77,15 @@ impl Stored {
     /// The cluster's directory is there: whoever finds none from now on has lost it.
     pub fn founded(&mut self, data: &Path) -> io::Result<()> {
         self.founding = false;
+        self.write(data)
+    }
+
+    /// The folder has a journal, in which votes may stand from now on.
+    pub fn opened(&mut self, data: &Path) -> io::Result<()> {
+        if self.opened {
+            return Ok(());
+        }
+        self.opened = true;
         self.write(data)
     }
 
@@ -128,6 +149,21 @@ mod tests {
         assert_eq!((again.member, again.founding), (Some(member), true));
         again.founded(&data).unwrap();
         assert!(!Stored::of(&data, true).unwrap().founding);
+    }
+
+    #[test]
+    fn a_folder_that_has_lost_its_journal_is_refused() {
+        let folder = crate::temporary::Temporary::make("identity").unwrap();
+        let mut made = Stored::of(folder.path(), false).unwrap();
+        assert_eq!(
+            Stored::of(folder.path(), false).unwrap(),
+            made,
+            "it has none"
+        );
+        made.opened(folder.path()).unwrap();
+        assert_eq!(Stored::of(folder.path(), true).unwrap(), made);
+        let refused = Stored::of(folder.path(), false).unwrap_err().to_string();
+        assert!(refused.contains("journal"), "{refused}");
     }
 
     #[test]

@@ -70,8 +70,13 @@ pub fn main(flags: &InitFlags) -> Result<(), Failure> {
             Told::Refused { why } | Told::NotNow { why } => Err(why.into()),
             Told::Here { .. }
             | Told::Leads { .. }
+            | Told::Copies { .. }
+            | Told::Lags { .. }
+            | Told::Undecided { .. }
             | Told::Passed { .. }
             | Told::Done { .. }
+            | Told::Gone
+            | Told::Silent
             | Told::Elsewhere { .. } => Err(format!("{} gave no answer to it", flags.peer).into()),
         }
     })

@@ -105,8 +105,13 @@ impl Cluster {
                 Told::NotNow { why } | Told::Refused { why } => return Err(why),
                 Told::Here { .. }
                 | Told::Leads { .. }
+                | Told::Copies { .. }
+                | Told::Lags { .. }
+                | Told::Undecided { .. }
                 | Told::Passed { .. }
-                | Told::Done { .. } => {
+                | Told::Done { .. }
+                | Told::Gone
+                | Told::Silent => {
                     return Err("no answer to it".into());
                 }
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raft::{NodeId, ReplicaStatus};
 use sql::catalog::{Catalog, NodeState, Placement};
-use storage::GroupId;
+use storage::{GroupId, Term};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -26,6 +26,10 @@ const TASK_TIME_MAX: Duration = Duration::from_secs(60);
 const NEAR_RECORDS: u64 = 100;
 /// A voter must have been there for so long before leadership goes to it.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// A voter that did not take the leadership is not asked again for so long; each time twice as
+/// long, at most [`OFFER_AGAIN_MAX`].
+const OFFER_AGAIN: Duration = Duration::from_secs(10);
+const OFFER_AGAIN_MAX: Duration = Duration::from_secs(300);
 /// Who is not the first among a new group's voters lets the others make it for so long.
 const MAKE_AFTER: Duration = Duration::from_secs(2);
 
@@ -36,6 +40,7 @@ pub async fn keep(cluster: Arc<Cluster>) {
         let leadership = cluster.parts().map(|parts| {
             let leadership = parts.raft.leadership();
             cluster.leads.say(led_here(parts));
+            *cluster.voters.lock() = Some(parts.raft.voters());
             keeper.look(&cluster, parts);
             cluster.write_book(parts);
             leadership
@@ -64,6 +69,34 @@ struct Keeper {
     unmade: BTreeMap<GroupId, Instant>,
     /// Since when nodes have answered without a break.
     there: BTreeMap<u32, Instant>,
+    /// In which term leadership was to be handed over before this node leaves the group.
+    handed: BTreeMap<GroupId, Term>,
+    /// To whom leadership was to go last that should lead.
+    offers: BTreeMap<GroupId, Offer>,
+    /// The group for which something was begun last: the others have their turn first.
+    served: Option<GroupId>,
+}
+
+/// Leadership was to go to a node.
+struct Offer {
+    to: u32,
+    at: Instant,
+    /// It has failed if this node leads still, or again, before that.
+    wait: Duration,
+}
+
+impl Offer {
+    /// Another one to a node, unless it is too early for that.
+    fn again(before: Option<&Offer>, to: u32, now: Instant) -> Option<Offer> {
+        let wait = match before.filter(|before| before.to == to) {
+            Some(before) if now < before.at + before.wait => return None,
+            Some(before) if now < before.at + 3 * before.wait => {
+                (2 * before.wait).min(OFFER_AGAIN_MAX)
+            }
+            _ => OFFER_AGAIN,
+        };
+        Some(Offer { to, at: now, wait })
+    }
 }
 
 /// What this node has to do for a group.
@@ -90,7 +123,9 @@ impl Keeper {
         write_plan(cluster, parts);
         self.busy.retain(|_, task| !task.is_finished());
         let catalog = parts.engine.catalog();
-        for placement in catalog.placements() {
+        let mut placements: Vec<&Arc<Placement>> = catalog.placements().collect();
+        placements.sort_by_key(|p| (Some(GroupId(p.group)) <= self.served, p.group));
+        for placement in placements {
             let id = GroupId(placement.group);
             if self.busy.len() >= TASKS_MAX || self.busy.contains_key(&id) {
                 continue;
@@ -99,8 +134,11 @@ impl Keeper {
                 let (cluster, placement) = (cluster.clone(), placement.clone());
                 let doing = async move { cluster.bring(&placement, task).await };
                 self.busy.insert(id, tokio::spawn(doing));
+                self.served = Some(id);
             }
         }
+        self.handed.retain(|id, _| catalog.placement(*id).is_some());
+        self.offers.retain(|id, _| catalog.placement(*id).is_some());
         self.unmade
             .retain(|id, _| catalog.placement(*id).is_some_and(|p| !p.made));
     }
@@ -109,8 +147,8 @@ impl Keeper {
         let id = GroupId(placement.group);
         let me = cluster.me();
         let group = parts.engine.groups().get(id);
-        if group.is_some_and(|group| group.term().is_some()) {
-            return self.task_of_leader(cluster, parts, placement);
+        if let Some(term) = group.and_then(|group| group.term()) {
+            return self.task_of_leader(cluster, parts, placement, term);
         }
         if placement.made {
             let placed = placement.voters.contains(&me) || placement.learners.contains(&me);
@@ -126,29 +164,48 @@ impl Keeper {
     }
 
     fn task_of_leader(
-        &self,
+        &mut self,
         cluster: &Cluster,
         parts: &Parts,
         placement: &Placement,
+        term: Term,
     ) -> Option<Task> {
-        let replicas = parts.raft.replicas(GroupId(placement.group));
+        let id = GroupId(placement.group);
+        let replicas = parts.raft.replicas(id);
         let are = |voter: bool| -> BTreeSet<NodeId> {
             let of = replicas.iter().filter(|replica| replica.voter == voter);
             of.map(|replica| replica.node).collect()
         };
+        let is_near = |replica: &&ReplicaStatus| replica.lag.is_some_and(|lag| lag < NEAR_RECORDS);
         if are(true) != nodes(&placement.voters) || are(false) != nodes(&placement.learners) {
-            return Some(Task::Change);
+            if placement.voters.contains(&cluster.me()) {
+                return Some(Task::Change);
+            }
+            // Who leaves hands over first, if that works at once: then what is under way is decided
+            // here, and not in doubt.
+            let stays = |replica: &&ReplicaStatus| {
+                let node = replica.node.0;
+                replica.voter && placement.voters.contains(&node) && cluster.can_lead(node)
+            };
+            let heir = replicas.iter().filter(stays).find(is_near);
+            let tried = self.handed.insert(id, term) == Some(term);
+            let heir = heir.filter(|_| !tried);
+            return Some(heir.map_or(Task::Change, |heir| Task::HandOver(heir.node.0)));
         }
         let preferred = *placement.voters.first()?;
         let catalog = parts.engine.catalog();
         let active = catalog.node(preferred)?.state == NodeState::Active;
         let settled = self.there.get(&preferred)?.elapsed() >= SETTLED_AFTER;
-        let near = replicas
-            .iter()
-            .any(|r| r.node.0 == preferred && r.lag.is_some_and(|lag| lag < NEAR_RECORDS));
+        let of_preferred = replicas.iter().filter(|r| r.node.0 == preferred);
+        let near = of_preferred.filter(is_near).count() > 0;
         let willing = active && !cluster.heard.is_draining(preferred);
-        let goes = preferred != cluster.me() && willing && settled && near;
-        goes.then_some(Task::HandOver(preferred))
+        if preferred == cluster.me() || !willing || !settled || !near {
+            return None;
+        }
+        // One whose disk stands still answers, but never leads: meanwhile nobody would.
+        let offer = Offer::again(self.offers.get(&id), preferred, Instant::now())?;
+        self.offers.insert(id, offer);
+        Some(Task::HandOver(preferred))
     }
 }
 
@@ -220,7 +277,8 @@ pub fn seen(cluster: &Cluster, parts: &Parts) -> Seen {
     let mut lost = cluster.heard.lost(&others, after, now);
     lost.retain(|node| !live.contains(node));
     let catalog = parts.engine.catalog();
-    lost.extend(others.iter().filter(|node| is_succeeded(&catalog, **node)));
+    let silent = others.iter().filter(|node| !live.contains(node));
+    lost.extend(silent.filter(|node| is_succeeded(&catalog, **node)));
     let owned = catalog.owners().map(|(_, group)| group);
     let led = |id: GroupId| {
         let replicas = parts.raft.replicas(id);
@@ -281,5 +339,25 @@ impl Cluster {
         if let Err(error) = self.book.keep(&self.place.data, &nodes) {
             tracing::warn!(%error, "the addresses of the other nodes are not kept");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_take_the_leadership_is_asked_more_and_more_seldom() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let first = Offer::again(None, 2, begun).unwrap();
+        assert!(Offer::again(Some(&first), 2, after(9)).is_none());
+        let second = Offer::again(Some(&first), 2, after(10)).unwrap();
+        assert_eq!(second.wait, 2 * OFFER_AGAIN);
+        assert!(Offer::again(Some(&second), 2, after(29)).is_none());
+        let other = Offer::again(Some(&second), 3, after(11)).unwrap();
+        assert_eq!(other.wait, OFFER_AGAIN, "another one may take it");
+        let later = Offer::again(Some(&second), 2, after(1000)).unwrap();
+        assert_eq!(later.wait, OFFER_AGAIN, "it has led meanwhile");
     }
 }

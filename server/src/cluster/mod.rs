@@ -12,7 +12,9 @@
 //!   ├── transport.rs: Raft's requests to them
 //!   ├── detect.rs: who answers, who is suspected, who is lost
 //!   ├── leads.rs: what others say that they lead
-//!   ├── directory.rs, functions.rs: wishes about where groups are
+//!   ├── revoke.rs: what is taken away is taken away on every node
+//!   ├── contact.rs: whether this node may have been replaced
+//!   ├── directory.rs, functions.rs, wishes.rs: wishes about where groups are
 //!   ├── status.rs: what views show of all this
 //!   └── keep.rs: brings groups to where the directory wants them; plan.rs: what it wants
 //! ```
@@ -20,6 +22,8 @@
 pub mod ask;
 mod book;
 mod claims;
+mod clock;
+mod contact;
 mod detect;
 mod directory;
 mod fellows;
@@ -32,11 +36,13 @@ mod leads;
 pub mod local;
 mod open;
 mod plan;
+mod revoke;
 mod serve;
 mod status;
 mod transport;
+mod wishes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -53,13 +59,18 @@ use tokio::sync::{Notify, watch};
 
 use self::ask::{Ask, Told};
 use self::book::Book;
+use self::clock::PositionClock;
+use self::contact::Contact;
 use self::detect::Heard;
 use self::functions::Questions;
 use self::identity::{Member, Stored};
 use self::leads::Leads;
+use self::revoke::Vouched;
 use crate::Failure;
-use crate::follow::Follows;
+use crate::feeds::Sources;
+use crate::follow::{Everywhere, Follows};
 use crate::peer::{Lane, PeerTls, Peers, Unreachable};
+use crate::remote;
 use crate::serve::Sessions;
 
 pub use self::detect::detect;
@@ -101,7 +112,12 @@ pub struct Cluster {
     member: watch::Sender<Option<Member>>,
     book: Book,
     heard: Heard,
+    clock: Arc<PositionClock>,
     leads: Leads,
+    /// Who votes where this node has a replica; `None` before that was looked at.
+    voters: Mutex<Option<BTreeSet<u32>>>,
+    vouched: Vouched,
+    contact: Contact,
     /// The processes that nodes were met as.
     runs: Mutex<BTreeMap<u32, Run>>,
     /// Names this process.
@@ -115,6 +131,12 @@ pub struct Cluster {
     changed: Notify,
     /// What this node has of groups that it does not hold, and what it gives of those it does.
     follows: Follows,
+    /// What the others have.
+    everywhere: Everywhere,
+    /// What this node gives of the feed to readers elsewhere.
+    sources: Sources,
+    /// What this node gives of views to readers elsewhere.
+    views: remote::Sources,
     /// Where SQL and what asks it run.
     sql: Handle,
 }
@@ -148,7 +170,11 @@ impl Cluster {
             book: Book::of(&place.data),
             place,
             heard: Heard::default(),
+            clock: Arc::default(),
             leads: Leads::new(run),
+            voters: Mutex::default(),
+            vouched: Vouched::default(),
+            contact: Contact::new(),
             runs: Mutex::default(),
             run,
             peers: OnceLock::new(),
@@ -157,6 +183,9 @@ impl Cluster {
             questions: Questions::default(),
             changed: Notify::new(),
             follows: Follows::default(),
+            everywhere: Everywhere::default(),
+            sources: Sources::default(),
+            views: remote::Sources::default(),
             sql: Handle::current(),
         }))
     }
@@ -189,6 +218,11 @@ impl Cluster {
         assert!(self.parts.set(parts).is_ok(), "a node has one engine");
     }
 
+    /// The clock that positions are made of here.
+    pub fn clock(&self) -> &Arc<PositionClock> {
+        &self.clock
+    }
+
     /// The cluster and this node's number in it, once there is one.
     pub fn member(&self) -> Option<Member> {
         *self.member.borrow()
@@ -207,6 +241,11 @@ impl Cluster {
     /// The directory is written.
     pub fn founded(&self) -> std::io::Result<()> {
         self.stored.lock().founded(&self.place.data)
+    }
+
+    /// The journal is open. Said before other nodes are answered: nothing is voted before.
+    pub fn journal_opened(&self) -> std::io::Result<()> {
+        self.stored.lock().opened(&self.place.data)
     }
 
     /// Can other nodes reach this one?
@@ -228,12 +267,12 @@ impl Cluster {
         }
         stored.join(&self.place.data, member, founding)?;
         drop(stored);
-        if let Some(peers) = self.peers.get() {
-            for seed in &self.place.seeds {
-                peers.forget(seed);
-            }
-        }
         self.member.send_replace(Some(member));
+        // The leader of the directory, too, has met this node as a stranger, and would go on to
+        // refuse it what only nodes of the cluster may ask.
+        if let Some(peers) = self.peers.get() {
+            peers.forget_all();
+        }
         Ok(())
     }
 
@@ -261,6 +300,26 @@ impl Cluster {
         &self.follows
     }
 
+    /// What the others have.
+    pub(crate) fn everywhere(&self) -> &Everywhere {
+        &self.everywhere
+    }
+
+    /// Where SQL and what asks it run.
+    pub(crate) fn sql(&self) -> &Handle {
+        &self.sql
+    }
+
+    /// What this node gives of the feed to readers elsewhere.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// What this node gives of views to readers elsewhere.
+    pub fn view_sources(&self) -> &remote::Sources {
+        &self.views
+    }
+
     /// The newest catalog, likewise.
     pub fn catalog(&self) -> Option<Arc<Catalog>> {
         Some(self.parts()?.engine.catalog())
@@ -277,7 +336,7 @@ impl Cluster {
     }
 
     /// The other nodes that are not gone.
-    fn others(&self) -> Vec<u32> {
+    pub(crate) fn others(&self) -> Vec<u32> {
         let me = self.me();
         let Some(catalog) = self.catalog() else {
             return Vec::new();
@@ -295,6 +354,12 @@ impl Cluster {
     /// Which node leads a group, as far as this one knows.
     pub fn leader(&self, group: GroupId) -> Option<u32> {
         self.parts()?.raft.leader(group).map(|node| node.0)
+    }
+
+    /// Which node says that it leads a group that is not held here.
+    pub(crate) fn leads_elsewhere(&self, group: GroupId) -> Option<u32> {
+        let said = self.leads.leader(group, |node| self.is_live(node));
+        said.map(|(node, _)| node)
     }
 
     /// Sends a request to a node.
@@ -344,7 +409,12 @@ impl Cluster {
     }
 
     /// Asks a node.
-    async fn ask(&self, node: u32, ask: &Ask, deadline: Duration) -> Result<Told, String> {
+    pub(crate) async fn ask(
+        &self,
+        node: u32,
+        ask: &Ask,
+        deadline: Duration,
+    ) -> Result<Told, String> {
         match self.address(node) {
             Some(address) => self.ask_at(&address, ask, deadline).await,
             None => Err(format!("the address of node {node} is not known")),
@@ -356,6 +426,17 @@ impl Cluster {
         self.peers.get()?.round_trip(&self.address(node)?)
     }
 
+    /// Has this node streams to a node: sessions that run there, copies that come from there?
+    fn has_streams(&self, node: u32) -> bool {
+        let peers = self.peers.get();
+        peers.is_some_and(|peers| self.address(node).is_some_and(|at| peers.has_streams(&at)))
+    }
+
+    /// How long a node has not answered; `None`: never since the start.
+    pub fn unproven(&self, node: u32) -> Option<Duration> {
+        self.heard.unproven(node)
+    }
+
     /// How long a node has not been heard; `None`: never since the start.
     pub fn silence(&self, node: u32) -> Option<Duration> {
         self.heard.silence(node)
@@ -365,5 +446,8 @@ impl Cluster {
 /// Has anything been written to a data folder's journal?
 pub fn is_used(data: &Path) -> bool {
     let journal = crate::start::journal_folder(data);
-    std::fs::read_dir(journal).is_ok_and(|mut files| files.next().is_some())
+    let is_written = |file: std::io::Result<std::fs::DirEntry>| {
+        file.is_ok_and(|file| file.file_name() != "lock")
+    };
+    std::fs::read_dir(journal).is_ok_and(|mut files| files.any(is_written))
 }

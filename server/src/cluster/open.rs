@@ -124,9 +124,12 @@ fn usable(groups: &Groups, id: GroupId) -> bool {
 pub async fn settled(cluster: &Arc<Cluster>) {
     let until = Instant::now() + SETTLE_TIME_MAX;
     let mut current = BTreeSet::new();
-    while !cluster.is_settled(&mut current, until).await {
+    while let Some(missing) = cluster.misses(&mut current, until).await {
         if Instant::now() >= until {
-            tracing::warn!("serving before everything is there: other nodes may be away");
+            tracing::warn!(
+                missing,
+                "serving before everything is there: other nodes may be away"
+            );
             return;
         }
         tokio::time::sleep(PAUSE).await;
@@ -142,10 +145,10 @@ impl Cluster {
         }
     }
 
-    /// `current`: groups that have caught up since the start.
-    async fn is_settled(&self, current: &mut BTreeSet<GroupId>, until: Instant) -> bool {
+    /// What is not there yet. `current`: groups that have caught up since the start.
+    async fn misses(&self, current: &mut BTreeSet<GroupId>, until: Instant) -> Option<String> {
         let Some(parts) = self.parts() else {
-            return false;
+            return Some("the tables".to_owned());
         };
         let (catalog, me) = (parts.engine.catalog(), self.me());
         let here = |placement: &&Arc<sql::catalog::Placement>| {
@@ -155,15 +158,27 @@ impl Cluster {
         let placed = catalog.placements().filter(here);
         let mut ids: BTreeSet<GroupId> = placed.map(|p| GroupId(p.group)).collect();
         ids.insert(GroupId::DIRECTORY);
+        let mut why = String::new();
         for id in &ids {
             if !current.contains(id) && Instant::now() < until {
+                let asked = Instant::now();
                 let passed = tokio::time::timeout(BARRIER_TIME_MAX, self.pass_barrier(*id));
-                if let Ok(Ok(_)) = passed.await {
-                    current.insert(*id);
+                match passed.await {
+                    Ok(Ok(_)) => match self.note_proof(*id, asked) {
+                        Ok(()) => drop(current.insert(*id)),
+                        Err(said) => why = said,
+                    },
+                    Ok(Err(error)) => why = error.to_string(),
+                    Err(_) => why = "no answer in time".to_owned(),
                 }
             }
         }
         // The directory may have told of more meanwhile: it counts once it says where this node is.
-        catalog.node(me).is_some() && ids.is_subset(current) && self.has_followed()
+        if catalog.node(me).is_none() {
+            return Some("this node in the directory".to_owned());
+        }
+        let late = ids.difference(current).next();
+        late.map(|id| format!("the newest entries of group {id} ({why})"))
+            .or_else(|| Some(format!("the copy of group {}", self.not_followed()?)))
     }
 }

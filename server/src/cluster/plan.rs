@@ -25,9 +25,49 @@ pub struct Seen {
 
 impl Seen {
     /// Do most of these voters answer?
-    fn has_quorum(&self, voters: &[u32]) -> bool {
+    pub(super) fn has_quorum(&self, voters: &[u32]) -> bool {
         let live = voters.iter().filter(|voter| self.live.contains(voter));
         voters.is_empty() || 2 * live.count() > voters.len()
+    }
+
+    /// Of these voters, those that don't answer.
+    pub(super) fn silent(&self, voters: &[u32]) -> Vec<u32> {
+        let silent = voters.iter().filter(|voter| !self.live.contains(voter));
+        silent.copied().collect()
+    }
+
+    /// May a group need what a node has of it? Of one without a leader nobody says who votes: it
+    /// may be all who were to, or have done so before.
+    fn may_need(&self, placement: &Placement, node: u32) -> bool {
+        let votes = self.led.get(&GroupId(placement.group));
+        let may = match votes {
+            Some(voters) => voters.contains(&node),
+            None if placement.made => {
+                let left = placement.leaving.as_ref();
+                placement.learners.contains(&node) || left.is_none_or(|l| l.contains(&node))
+            }
+            None => false,
+        };
+        may || placement.voters.contains(&node)
+    }
+
+    /// Who may vote in a group with a leader beside those who shall from now on. `now`: who does.
+    pub(super) fn leaving(
+        &self,
+        old: Option<&Placement>,
+        now: &[u32],
+        voters: &[u32],
+    ) -> Option<Vec<u32>> {
+        let mut leaving: BTreeSet<u32> = now.iter().copied().collect();
+        if let Some(old) = old {
+            let settled = leaving == old.voters.iter().copied().collect();
+            if !settled {
+                leaving.extend(&old.voters);
+                leaving.extend(old.leaving.as_ref()?);
+            }
+        }
+        leaving.retain(|node| !voters.contains(node));
+        Some(leaving.into_iter().collect())
     }
 }
 
@@ -72,9 +112,7 @@ pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
     // Who was replaced everywhere is gone for good: what its folder has is no longer true.
     let next = catalog.with(&changes);
     // As long as it votes somewhere, its folder may be what that group is saved by.
-    let votes = |number: u32| seen.led.values().any(|voters| voters.contains(&number));
-    let placed = |number: u32| next.placements().any(|p| p.voters.contains(&number));
-    let used = |number: u32| placed(number) || votes(number);
+    let used = |number: u32| next.placements().any(|p| seen.may_need(p, number));
     let written = next.placement(GroupId::DIRECTORY).is_some();
     for node in nodes {
         if written && seen.lost.contains(&node.number) && !used(node.number) {
@@ -90,13 +128,13 @@ pub fn plan(catalog: &Catalog, seen: &Seen) -> Vec<Change> {
 }
 
 /// How much each node has.
-struct Load {
+pub(super) struct Load {
     replicas: BTreeMap<u32, i64>,
     leads: BTreeMap<u32, i64>,
 }
 
 impl Load {
-    fn of(catalog: &Catalog) -> Load {
+    pub(super) fn of(catalog: &Catalog) -> Load {
         let mut load = Load {
             replicas: BTreeMap::new(),
             leads: BTreeMap::new(),
@@ -148,6 +186,7 @@ fn first(group: GroupId, nodes: &[&Arc<Node>], seen: &Seen, load: &Load) -> Plac
         voters,
         learners: Vec::new(),
         made: false,
+        leaving: Some(Vec::new()),
     }
 }
 
@@ -209,6 +248,7 @@ fn next(
         group: group.0,
         replicas,
         regions,
+        leaving: seen.leaving(old, now, &voters),
         voters,
         learners,
         made: true,
@@ -222,14 +262,20 @@ fn others(voters: &[u32], nodes: &[&Arc<Node>]) -> Vec<u32> {
 }
 
 /// How many voters: an odd number, since a second one alone makes it only worse.
-fn count(replicas: u32, nodes: usize) -> usize {
+pub(super) fn count(replicas: u32, nodes: usize) -> usize {
     let possible = nodes.min(replicas as usize);
     possible - usize::from(possible > 0 && possible.is_multiple_of(2))
 }
 
 /// Adds nodes until there are enough: those that answer, in a zone that has none yet, with the
 /// fewest replicas.
-fn fill(voters: &mut Vec<u32>, wanted: usize, nodes: &[&Arc<Node>], seen: &Seen, load: &Load) {
+pub(super) fn fill(
+    voters: &mut Vec<u32>,
+    wanted: usize,
+    nodes: &[&Arc<Node>],
+    seen: &Seen,
+    load: &Load,
+) {
     while voters.len() < wanted {
         let zones: BTreeSet<_> = nodes
             .iter()
@@ -254,14 +300,15 @@ fn fill(voters: &mut Vec<u32>, wanted: usize, nodes: &[&Arc<Node>], seen: &Seen,
 }
 
 /// Takes voters away until there are as few as wanted: first those that don't answer, then those
-/// with the most replicas; the one that leads stays.
+/// with the most replicas; the one that should lead stays if it answers.
 fn drop_some(voters: &mut Vec<u32>, wanted: usize, seen: &Seen, load: &Load) {
     while voters.len() > wanted.max(1) {
         let rank = |at: &usize| {
             let node = voters[*at];
             (!seen.live.contains(&node), load.replicas(node), node)
         };
-        match (1..voters.len()).max_by_key(rank) {
+        let first = usize::from(seen.live.contains(&voters[0]));
+        match (first..voters.len()).max_by_key(rank) {
             Some(at) => voters.remove(at),
             None => return,
         };
@@ -269,76 +316,9 @@ fn drop_some(voters: &mut Vec<u32>, wanted: usize, seen: &Seen, load: &Load) {
 }
 
 /// Does a node stand in one of these regions (none: anywhere)?
-fn stands_in(node: &Node, regions: &[String]) -> bool {
+pub(super) fn stands_in(node: &Node, regions: &[String]) -> bool {
     let region = node.locality.get("region");
     regions.is_empty() || region.is_some_and(|region| regions.contains(region))
-}
-
-/// Other wishes for a group: how many voters, in which regions.
-pub fn alter(
-    catalog: &Catalog,
-    group: GroupId,
-    replicas: Option<u32>,
-    regions: Option<Vec<String>>,
-    seen: &Seen,
-) -> Vec<Change> {
-    let old = catalog.placement(group);
-    let mut new = match old {
-        Some(old) => Placement::clone(old),
-        // A node that was always alone has written nothing down.
-        None => Placement {
-            group: group.0,
-            replicas: REPLICAS,
-            regions: Vec::new(),
-            voters: seen.led.get(&group).cloned().unwrap_or_default(),
-            learners: Vec::new(),
-            made: true,
-        },
-    };
-    new.replicas = replicas.unwrap_or(new.replicas);
-    new.regions = regions.unwrap_or(new.regions);
-    match old {
-        Some(old) => replaced(old, new),
-        None if new.voters.is_empty() => Vec::new(),
-        None => {
-            let new = Object::Placement(new.into());
-            vec![Change::create(GroupId::DIRECTORY, new)]
-        }
-    }
-}
-
-/// Puts nodes that answer in place of up to `count` voters that don't, now.
-pub fn claim(catalog: &Catalog, group: GroupId, count: usize, seen: &Seen) -> Vec<Change> {
-    let Some(old) = catalog.placement(group).filter(|old| old.made) else {
-        return Vec::new();
-    };
-    let nodes: Vec<&Arc<Node>> = catalog
-        .nodes()
-        .filter(|node| stands_in(node, &old.regions))
-        .collect();
-    let load = Load::of(catalog);
-    let mut new = Placement::clone(old);
-    let silent = |voter: &u32| !seen.live.contains(voter);
-    for lost in old.voters.iter().filter(|v| silent(v)).take(count) {
-        let mut voters = new.voters.clone();
-        voters.retain(|voter| voter != lost);
-        fill(&mut voters, new.voters.len(), &nodes, seen, &load);
-        if voters.len() == new.voters.len() {
-            new.voters = voters;
-        }
-    }
-    replaced(old, new)
-}
-
-fn replaced(old: &Arc<Placement>, new: Placement) -> Vec<Change> {
-    if **old == new {
-        return Vec::new();
-    }
-    let (old, new) = (
-        Object::Placement(Arc::clone(old)),
-        Object::Placement(new.into()),
-    );
-    vec![Change::replace(GroupId::DIRECTORY, old, new)]
 }
 
 /// Puts the voter first that leads the fewest groups.
@@ -353,19 +333,19 @@ fn prefer(voters: &mut [u32], seen: &Seen, load: &Load) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sql::catalog::{Owner, RoleId};
 
     use super::*;
 
     /// A directory with nodes in zones and owners, and what is made of it step by step.
-    struct World {
-        catalog: Catalog,
-        seen: Seen,
+    pub struct World {
+        pub catalog: Catalog,
+        pub seen: Seen,
     }
 
     impl World {
-        fn new(zones: &[&str]) -> World {
+        pub fn new(zones: &[&str]) -> World {
             let mut world = World {
                 catalog: Catalog::default(),
                 seen: Seen::default(),
@@ -376,7 +356,7 @@ mod tests {
             world
         }
 
-        fn add_node(&mut self, zone: &str) {
+        pub fn add_node(&mut self, zone: &str) {
             let number = self.catalog.nodes().count() as u32 + 1;
             let node = Node {
                 number,
@@ -397,18 +377,18 @@ mod tests {
             )]);
         }
 
-        fn add_owner(&mut self, group: u32) {
+        pub fn add_owner(&mut self, group: u32) {
             let role = RoleId(1000 + group);
             let owner = Object::Owner(Owner { role, group });
             self.change(vec![Change::create(GroupId::DIRECTORY, owner)]);
         }
 
-        fn change(&mut self, changes: Vec<Change>) {
+        pub fn change(&mut self, changes: Vec<Change>) {
             self.catalog = self.catalog.with(&changes);
         }
 
         /// Plans, and lets every group become what was planned.
-        fn settle(&mut self) {
+        pub fn settle(&mut self) {
             for _ in 0..4 {
                 let changes = plan(&self.catalog, &self.seen);
                 self.change(changes);
@@ -420,7 +400,7 @@ mod tests {
             assert_eq!(plan(&self.catalog, &self.seen), [], "it comes to rest");
         }
 
-        fn voters(&self, group: u32) -> Vec<u32> {
+        pub fn voters(&self, group: u32) -> Vec<u32> {
             let placement = self.catalog.placement(GroupId(group)).unwrap();
             let mut voters = placement.voters.clone();
             voters.sort_unstable();
@@ -511,58 +491,6 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_gets_more_replicas_and_fewer_in_the_regions_that_it_wants() {
-        let mut world = World::new(&["a", "b", "c", "d", "e"]);
-        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
-        world.add_owner(1);
-        world.settle();
-        let wish = |world: &mut World, replicas, regions: Option<&[&str]>| {
-            let regions = regions.map(|all| all.iter().map(|r| (*r).to_owned()).collect());
-            let changes = alter(&world.catalog, GroupId(1), replicas, regions, &world.seen);
-            world.change(changes);
-            world.settle();
-        };
-        wish(&mut world, Some(5), None);
-        assert_eq!(world.voters(1), [1, 2, 3, 4, 5]);
-        wish(&mut world, Some(3), None);
-        assert_eq!(world.voters(1).len(), 3);
-        let leader = |world: &World| world.catalog.placement(GroupId(1)).unwrap().voters[0];
-        let before = leader(&world);
-        wish(&mut world, Some(1), None);
-        assert_eq!(world.voters(1), [before], "who leads stays");
-        // Odd nodes stand in r1, even ones in r0.
-        wish(&mut world, Some(3), Some(&["r1"]));
-        assert_eq!(world.voters(1), [1, 3, 5]);
-        for region in ["nowhere", "r0"] {
-            wish(&mut world, None, Some(&[region]));
-            assert_eq!(world.voters(1), [1, 3, 5], "too few stand in {region}");
-        }
-    }
-
-    #[test]
-    fn a_claim_replaces_who_does_not_answer_at_once() {
-        let mut world = World::new(&["a", "b", "c"]);
-        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
-        world.add_owner(1);
-        world.settle();
-        world.seen.live.remove(&3);
-        let none = claim(&world.catalog, GroupId(1), 1, &world.seen);
-        assert_eq!(none, [], "there is nobody else");
-        world.add_node("d");
-        let claimed = claim(&world.catalog, GroupId(1), 1, &world.seen);
-        world.change(claimed);
-        assert_eq!(world.voters(1), [1, 2, 4]);
-        assert_eq!(claim(&world.catalog, GroupId(1), 1, &world.seen), []);
-        world.seen.live.insert(3);
-        world.settle();
-        assert_eq!(
-            world.voters(1),
-            [1, 2, 4],
-            "who comes back has nothing any more"
-        );
-    }
-
-    #[test]
     fn a_group_that_is_being_made_keeps_its_first_voters() {
         let mut world = World::new(&["a", "b", "c"]);
         world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
@@ -610,5 +538,103 @@ mod tests {
         assert_ne!(state(&world, voters[2]), NodeState::Gone);
         world.settle();
         assert_eq!(state(&world, voters[2]), NodeState::Gone);
+    }
+
+    #[test]
+    fn nobody_is_gone_while_a_group_has_no_leader() {
+        let mut world = World::new(&["a", "b", "c", "d"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![4]);
+        world.add_owner(1);
+        world.settle();
+        let voters = world.voters(1);
+        let lost = voters[0];
+        world.seen.live.remove(&lost);
+        world.seen.lost.insert(lost);
+        let changes = plan(&world.catalog, &world.seen);
+        world.change(changes);
+        assert!(!world.voters(1).contains(&lost), "another one is to come");
+        // The leader that was copying to the other one falls.
+        world.seen.led.remove(&GroupId(1));
+        let state = |world: &World| world.catalog.node(lost).unwrap().state;
+        for _ in 0..3 {
+            let changes = plan(&world.catalog, &world.seen);
+            world.change(changes);
+        }
+        assert_eq!(state(&world), NodeState::Active, "its vote is needed");
+        world.seen.led.insert(GroupId(1), voters);
+        world.settle();
+        assert_eq!(state(&world), NodeState::Gone);
+    }
+
+    /// Two groups, of which nobody leads the second one any more.
+    #[test]
+    fn a_group_without_a_leader_keeps_only_the_nodes_that_it_may_need() {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.seen.led.insert(GroupId::DIRECTORY, vec![1]);
+        world.add_owner(1);
+        world.add_owner(2);
+        world.settle();
+        for number in 4..=12 {
+            world.add_node(&format!("z{number}"));
+        }
+        world.settle();
+        let state = |world: &World, number| world.catalog.node(number).unwrap().state;
+        let lose = |world: &mut World, node| {
+            world.seen.live.remove(&node);
+            world.seen.lost.insert(node);
+        };
+        // All but the second group become what is planned.
+        let go_on = |world: &mut World| {
+            for _ in 0..4 {
+                let changes = plan(&world.catalog, &world.seen);
+                world.change(changes);
+                for group in [GroupId::DIRECTORY, GroupId(1)] {
+                    let voters = world.catalog.placement(group).unwrap().voters.clone();
+                    world.seen.led.insert(group, voters);
+                }
+            }
+        };
+        // One of its voters is to be replaced; before that is done its leader falls.
+        lose(&mut world, 3);
+        go_on(&mut world);
+        let shall = world.voters(2);
+        assert!(!shall.contains(&3), "another one is to come");
+        assert_eq!(state(&world, 3), NodeState::Active, "it votes still");
+        world.seen.led.remove(&GroupId(2));
+        let other = world.voters(1);
+        let free = |node: &u32| !shall.contains(node) && !other.contains(node);
+        let mut free = (4..=12).filter(free);
+        let (free, another) = (free.next().unwrap(), free.next().unwrap());
+        let voter = shall[2];
+        lose(&mut world, voter);
+        lose(&mut world, free);
+        go_on(&mut world);
+        for group in [0, 1] {
+            let voters = world.voters(group);
+            let lost = voters.iter().any(|node| world.seen.lost.contains(node));
+            assert!(!lost, "group {group} on {voters:?}");
+        }
+        assert_eq!(state(&world, free), NodeState::Gone, "it has nothing");
+        for node in [3, voter] {
+            let may = "its vote may be needed";
+            assert_eq!(state(&world, node), NodeState::Active, "{may}");
+        }
+        // Of a row that is older than this nobody knows.
+        let old = world.catalog.placement(GroupId(2)).unwrap().clone();
+        let older = Placement {
+            leaving: None,
+            ..Placement::clone(&old)
+        };
+        let (old, older) = (Object::Placement(old), Object::Placement(older.into()));
+        world.change(vec![Change::replace(GroupId::DIRECTORY, old, older)]);
+        lose(&mut world, another);
+        go_on(&mut world);
+        assert_eq!(state(&world, another), NodeState::Active);
+        // It is led again.
+        world.seen.led.insert(GroupId(2), shall.clone());
+        world.settle();
+        for node in [3, voter, another] {
+            assert_eq!(state(&world, node), NodeState::Gone, "{node}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft::NodeId;
 use sql::catalog::NodeState;
-use storage::{Clock as _, GroupId};
+use storage::{Clock as _, GroupId, TxId};
 use tokio::time::Instant;
 
 use super::ask::{self, Ask, Told};
@@ -16,7 +16,7 @@ use crate::peer::{
     BoxFuture, FORMAT_VERSION, Hello, Identity, Lane, PeerStream, Service, Unreachable,
 };
 use crate::system::SystemClock;
-use crate::{follow, gateway};
+use crate::{feeds, follow, gateway, remote};
 
 /// Between two looks at whether sessions are served here.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -63,6 +63,8 @@ impl Service for Cluster {
             return Err(format!("node {} is still opening its journal", who.node));
         }
         self.check_run(peer)?;
+        // Before this node leads anything, if it is starting.
+        self.note_clock(who.node, peer.clock_micros, std::time::Instant::now());
         if !who.address.is_empty() {
             self.book.learn(who.node, &who.address);
         }
@@ -144,6 +146,18 @@ impl Service for Cluster {
                 let following = follow::serve(self.clone(), peer.node, opening, stream);
                 // A panic ends this stream alone, and was logged.
                 let _ = self.sql.spawn(following).await;
+                return;
+            }
+            if opening.first() == Some(&feeds::FIRST_BYTE) {
+                let giving = feeds::serve(self.clone(), peer.node, opening, stream);
+                // A panic ends this stream alone, and was logged.
+                let _ = self.sql.spawn(giving).await;
+                return;
+            }
+            if opening.first() == Some(&remote::FIRST_BYTE) {
+                let giving = remote::serve(self.clone(), peer.node, opening, stream);
+                // A panic ends this stream alone, and was logged.
+                let _ = self.sql.spawn(giving).await;
                 return;
             }
             // A node that starts may lead before it serves.
@@ -231,23 +245,36 @@ impl Cluster {
             .is_some_and(|member| peer.cluster == Some(member.cluster) && peer.node != 0)
     }
 
+    /// Has the peer, whose connection is older than that, been replaced?
+    fn has_given_up(&self, peer: &Identity) -> bool {
+        let known = self.catalog().and_then(|c| c.node(peer.node).cloned());
+        self.is_fellow(peer) && known.is_some_and(|known| known.state == NodeState::Gone)
+    }
+
     async fn answer(self: &Arc<Cluster>, peer: &Identity, request: &[u8]) -> Told {
         let Some(ask) = Ask::decode(request) else {
             let why = "this node does not know the request".into();
             return Told::Refused { why };
         };
+        if self.has_given_up(peer) {
+            return Told::Gone;
+        }
         match ask {
-            Ask::Ping => {
+            Ask::Ping | Ask::PingMe => {
                 if self.is_fellow(peer) {
-                    self.heard.note(peer.node, Instant::now());
+                    let now = Instant::now();
+                    self.heard.note(peer.node, now);
+                    if ask == Ask::PingMe {
+                        self.heard.ask_soon(peer.node, now);
+                    }
                 }
+                let (draining, listens, leads) = self.news();
                 Told::Here {
                     member: self.member(),
-                    draining: self.parts().is_some_and(|parts| parts.raft.abstains()),
-                    listens: self
-                        .parts()
-                        .is_some_and(|parts| parts.engine.is_listening()),
-                    leads: self.leads.version(),
+                    draining,
+                    listens,
+                    leads,
+                    clock: SystemClock.unix_micros(),
                 }
             }
             Ask::Leads if self.is_fellow(peer) => {
@@ -258,11 +285,36 @@ impl Cluster {
             Ask::Join { .. } => self.take_in(ask).await,
             Ask::Alter { .. } | Ask::Claim { .. } if self.is_fellow(peer) => self.alter(&ask).await,
             Ask::Barrier { group } if self.is_fellow(peer) => self.barrier(GroupId(group)).await,
-            Ask::Leads | Ask::Alter { .. } | Ask::Claim { .. } | Ask::Barrier { .. } => {
-                Told::Refused {
-                    why: "only nodes of the cluster may ask this".into(),
-                }
-            }
+            Ask::Undecided { id } if self.is_fellow(peer) => self.undecided(TxId(id)),
+            Ask::TakenAway { .. } if self.is_fellow(peer) => self.note_taken_away(ask).await,
+            Ask::Copies { after } if self.is_fellow(peer) => self.say_copies(after),
+            Ask::Lags { of } if self.is_fellow(peer) => Told::Lags {
+                bytes: self.lags(&of),
+            },
+            Ask::Leads
+            | Ask::Copies { .. }
+            | Ask::Lags { .. }
+            | Ask::Alter { .. }
+            | Ask::Claim { .. }
+            | Ask::Barrier { .. }
+            | Ask::Undecided { .. }
+            | Ask::TakenAway { .. } => Told::Refused {
+                why: "only nodes of the cluster may ask this".into(),
+            },
+        }
+    }
+
+    fn undecided(&self, id: TxId) -> Told {
+        let Some(engine) = self.engine() else {
+            return Told::NotNow {
+                why: "the node is starting".into(),
+            };
+        };
+        match engine.is_undecided(id) {
+            Ok(undecided) => Told::Undecided { undecided },
+            Err(error) => Told::NotNow {
+                why: error.to_string(),
+            },
         }
     }
 

@@ -39,6 +39,7 @@ pub async fn keep(cluster: Arc<Cluster>) {
         engine.groups().close_awaited();
         if woken || looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             keeper.look(&cluster, engine);
+            cluster.end_doubts();
             looked = Some(Instant::now());
         }
     }
@@ -67,6 +68,7 @@ impl Keeper {
             }
             let follower = cluster.follows().enter(id);
             if !follower.busy.swap(true, Ordering::AcqRel) {
+                cluster.begins_to_follow(id);
                 tokio::spawn(follow(cluster.clone(), follower));
             }
         }
@@ -162,17 +164,16 @@ fn tend(cluster: &Cluster, catalog: &Catalog, follower: &Follower) {
 }
 
 impl Cluster {
-    /// Has this node of every group that it follows what its source had?
-    pub(crate) fn has_followed(&self) -> bool {
-        let Some(catalog) = self.catalog() else {
-            return false;
-        };
+    /// A group that this node follows, and of which it has not what its source had.
+    pub(crate) fn not_followed(&self) -> Option<GroupId> {
+        let catalog = self.catalog()?;
         let mut meant = catalog
             .placements()
             .filter(|placement| is_meant(placement, self.me()) && !is_short(placement));
-        meant.all(|placement| {
+        let missing = meant.find(|placement| {
             let follower = self.follows().find(GroupId(placement.group));
-            follower.is_some_and(|follower| follower.is_settled())
-        })
+            !follower.is_some_and(|follower| follower.is_settled())
+        });
+        missing.map(|placement| GroupId(placement.group))
     }
 }

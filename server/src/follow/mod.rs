@@ -6,10 +6,12 @@
 //!   want.rs: a session needs a table that is not here        nearest.rs: where it gets it from
 //!                                                            words.rs: what the two nodes say
 //! source.rs: the other end; the source decides what it gives ────────┘
+//! status.rs: what is shown of the copies here; everywhere.rs: of those on all nodes
 //! ```
 //! What goes over the stream is the `feed` crate's (`feed::follow`); how much may be under way is
 //! the peer stream's. Nothing here decides who may read what: `Catalog::chosen` does.
 
+mod everywhere;
 mod keep;
 mod nearest;
 mod sink;
@@ -19,7 +21,7 @@ mod want;
 mod words;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +32,9 @@ use storage::GroupId;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+pub use self::everywhere::{Everywhere, Far, Place, Said, log_bytes, phase};
 pub use self::keep::{keep, open};
+pub use self::nearest::holders;
 pub use self::sink::load;
 pub use self::source::serve;
 pub use self::status::Copy;
@@ -40,8 +44,10 @@ pub use self::words::FIRST_BYTE;
 const FOLLOW_IDLE: Duration = Duration::from_secs(600);
 /// Tables of one group that are asked for at the same time.
 const ASKED_MAX: usize = 4096;
-/// Bootstraps that arrive at the same time.
+/// Long bootstraps that arrive at the same time.
 const BOOTSTRAPS_MAX: usize = 4;
+/// A bootstrap of so many rows is a long one: the others, those of catalogs above all, wait for none.
+const LONG_ROWS: u64 = 10_000;
 /// Streams that a node gives at the same time.
 const SOURCES_MAX: usize = 8192;
 /// Between two looks at which groups are to be followed if nothing is heard of a change.
@@ -57,12 +63,23 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// An idle source says so often that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A source from which nothing comes for so long is left for another.
+/// A source from which not a byte comes for so long is left for another.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
 /// What a source writes at once.
 const WRITE_BYTES: usize = 64 << 10;
+/// A busy stream is written so often.
+const PACE: Duration = Duration::from_millis(5);
+/// Entries a second from which on a stream is busy.
+const BUSY: f64 = 3_000.0;
+/// A stream that is lively, and not busy, is written to so often at most.
+const LIVELY_PACE: Duration = Duration::from_millis(2);
+/// Entries a second from which on a stream is lively: more than a client that waits for its answers
+/// makes.
+const LIVELY: f64 = 2_000.0;
 /// A session that needs a table is told so long after no source could be had.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
+/// A session that needs a table is told when nothing has come from the source for so long.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 const _: () = assert!(HEARTBEAT.as_millis() * 2 < SILENT_AFTER.as_millis());
 
@@ -78,6 +95,24 @@ pub struct Follows {
     moved: RwLock<BTreeMap<GroupId, Vec<Weak<Notify>>>>,
     /// Is anybody told?
     anybody: AtomicBool,
+    /// A group was followed here once.
+    any: AtomicBool,
+    waiters: Waiters,
+}
+
+/// Those who wait until a table is here: told of all that may have to do with it.
+#[derive(Default)]
+struct Waiters {
+    count: AtomicUsize,
+    moved: Notify,
+}
+
+impl Waiters {
+    fn wake(&self) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            self.moved.notify_waiters();
+        }
+    }
 }
 
 impl Default for Follows {
@@ -89,17 +124,25 @@ impl Default for Follows {
             given: Arc::new(Semaphore::new(SOURCES_MAX)),
             moved: RwLock::default(),
             anybody: AtomicBool::new(false),
+            any: AtomicBool::new(false),
+            waiters: Waiters::default(),
         }
     }
 }
 
 impl Follows {
+    /// Was a group followed here since the start?
+    pub fn is_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// An entry of a group is applied here.
     pub fn published(&self, group: GroupId) {
         if self.anybody.load(Ordering::Acquire) {
             let moved = self.moved.read();
             wake(moved.get(&group).into_iter().flatten());
         }
+        self.waiters.wake();
     }
 
     /// The directory is another one: other groups, other tables may be meant.
@@ -138,6 +181,7 @@ impl Follows {
 
     /// The follower of a group, which is new if there is none.
     fn enter(&self, group: GroupId) -> Arc<Follower> {
+        self.any.store(true, Ordering::Release);
         let mut followers = self.followers.lock();
         let new = || Arc::new(Follower::new(group));
         followers.entry(group).or_insert_with(new).clone()
@@ -162,6 +206,8 @@ struct Follower {
     leave: Notify,
     /// Its task runs.
     busy: AtomicBool,
+    /// Bytes that have come from sources.
+    received: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -175,6 +221,8 @@ struct State {
     begun: Option<SystemTime>,
     /// Since when there has been no source.
     alone: Option<Instant>,
+    /// Its long bootstrap comes when those of others have come.
+    queued: bool,
     /// All that the source has said to have is here.
     current: bool,
     /// When that was so last.
@@ -195,6 +243,7 @@ impl Follower {
             close_wanted: AtomicBool::new(false),
             leave: Notify::new(),
             busy: AtomicBool::new(false),
+            received: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -268,9 +317,24 @@ impl Follower {
         }
     }
 
+    /// Is there more that the source has said to have, or is sending?
+    fn is_catching_up(&self) -> bool {
+        let state = self.state.lock();
+        !state.current || state.progress.phase == Phase::Bootstrap
+    }
+
     /// Was it current once since the start?
     fn is_settled(&self) -> bool {
         self.state.lock().fresh.is_some()
+    }
+
+    /// Its long bootstrap has to wait for its turn, or has it.
+    fn queue(&self, queued: bool) {
+        self.state.lock().queued = queued;
+    }
+
+    fn is_queued(&self) -> bool {
+        self.state.lock().queued
     }
 
     /// How long no source could be had.

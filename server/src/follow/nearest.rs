@@ -4,23 +4,42 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sql::catalog::{Catalog, Placement};
+use storage::GroupId;
+
+use crate::cluster::Cluster;
 
 /// Round trips below this are alike.
 const ALIKE: Duration = Duration::from_millis(1);
 
 /// What is known of a node that could be a source.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+struct Seen {
     /// It answers.
-    pub live: bool,
+    live: bool,
     /// The time to it and back, if it was measured.
-    pub round_trip: Option<Duration>,
+    round_trip: Option<Duration>,
+}
+
+/// The other nodes that hold a group, as far as this node knows, in the order in which they are to
+/// be asked.
+pub fn holders(cluster: &Cluster, group: GroupId) -> Vec<u32> {
+    let Some(catalog) = cluster.catalog() else {
+        return Vec::new();
+    };
+    let Some(placement) = catalog.placement(group) else {
+        return Vec::new();
+    };
+    let seen = |node| Seen {
+        live: cluster.is_live(node),
+        round_trip: cluster.round_trip(node),
+    };
+    sources(&catalog, placement, cluster.me(), seen)
 }
 
 /// The nodes to ask, in the order in which they are: those that answer first, of these those of
 /// the same zone, then of the same region, then by the time to them and back. Among the rest
 /// those that need not lead come first, and different followers take different ones.
-pub fn sources(
+fn sources(
     catalog: &Catalog,
     placement: &Placement,
     me: u32,
@@ -105,6 +124,7 @@ mod tests {
             voters: voters.to_vec(),
             learners: learners.to_vec(),
             made: true,
+            leaving: Some(Vec::new()),
         }
     }
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use feed::follow::{Piece, Sink};
 use rand::Rng as _;
-use storage::{Error as StorageError, Group, Groups};
+use storage::{Error as StorageError, Estimate, Group, Groups};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::block_in_place;
 
-use super::nearest::{Seen, sources};
+use super::nearest::holders;
 use super::words::{Opening, Word, read_piece};
-use super::{BACKOFF_MAX, BACKOFF_MIN, Follower, SILENT_AFTER};
+use super::{BACKOFF_MAX, BACKOFF_MIN, Follower, LONG_ROWS, SILENT_AFTER};
 use crate::cluster::Cluster;
 
 /// Bootstraps that a source may begin without anything in between.
@@ -26,6 +27,8 @@ enum End {
     Anew,
     /// The group is not followed any more.
     Gone,
+    /// The next one begins with a long bootstrap, when it has its turn.
+    Queued,
     /// Another source is to be asked.
     Failed(String),
 }
@@ -49,7 +52,7 @@ pub fn begin(
 
 /// Follows a group until Raft takes it over, or nobody is to have it here any more.
 pub async fn run(cluster: Arc<Cluster>, follower: Arc<Follower>) {
-    let Some((engine, journal)) = cluster.engine().cloned().zip(cluster.journal().cloned()) else {
+    let Some(engine) = cluster.engine().cloned() else {
         return;
     };
     let groups = engine.groups().clone();
@@ -61,9 +64,8 @@ pub async fn run(cluster: Arc<Cluster>, follower: Arc<Follower>) {
             return tracing::debug!(group = %follower.group, %error, "not followed yet");
         }
     };
-    let durable = Arc::new(raft::OnDisk(journal));
     let mut task = Task {
-        sink: Sink::new(groups, group, durable),
+        sink: Sink::new(groups, group),
         cluster,
         follower,
         failed: Vec::new(),
@@ -92,9 +94,10 @@ impl Task {
             return true;
         };
         let mut anew = 0;
+        let mut permit = None;
         loop {
             let before = self.sink.progress();
-            let end = self.follow_from(node).await;
+            let end = self.follow_from(node, permit.take()).await;
             let now = self.sink.progress();
             if (now.entries, now.bootstraps) != (before.entries, before.bootstraps) {
                 self.failed.clear();
@@ -103,6 +106,12 @@ impl Task {
             let group = self.follower.group;
             match end {
                 End::Gone => return false,
+                End::Queued => {
+                    self.follower.queue(true);
+                    let bootstraps = self.cluster.follows().bootstraps.clone();
+                    permit = bootstraps.acquire_owned().await.ok();
+                    self.follower.queue(false);
+                }
                 End::Anew if anew < ANEW_MAX => anew += 1,
                 End::Anew => {
                     self.failed.push(node);
@@ -119,24 +128,13 @@ impl Task {
 
     /// The nearest one that has not failed.
     fn next_source(&self) -> Option<u32> {
-        let catalog = self.cluster.catalog()?;
-        let placement = catalog.placement(self.follower.group)?;
-        let seen = |node| Seen {
-            live: self.cluster.is_live(node),
-            round_trip: self.cluster.round_trip(node),
-        };
-        let sources = sources(&catalog, placement, self.cluster.me(), seen);
-        let mut fresh = sources.into_iter().filter(|n| !self.failed.contains(n));
-        fresh.next()
+        let holders = holders(&self.cluster, self.follower.group);
+        holders.into_iter().find(|n| !self.failed.contains(n))
     }
 
-    async fn follow_from(&mut self, node: u32) -> End {
+    /// `permit`: to take a long bootstrap.
+    async fn follow_from(&mut self, node: u32, permit: Option<OwnedSemaphorePermit>) -> End {
         let request = self.sink.request();
-        let bootstraps = self.cluster.follows().bootstraps.clone();
-        let permit = match request.has {
-            Some(_) => None,
-            None => bootstraps.acquire_owned().await.ok(),
-        };
         // Before it is read what is asked for: a change in between is sent afterwards.
         self.follower.asked_changed.store(false, Ordering::Release);
         let asked = self.follower.asked();
@@ -154,6 +152,7 @@ impl Task {
             () = follower.leave.notified() => End::Failed("it does not answer".into()),
         };
         follower.disconnected();
+        self.cluster.follows().waiters.wake();
         end
     }
 
@@ -163,15 +162,29 @@ impl Task {
         mut permit: Option<OwnedSemaphorePermit>,
     ) -> End {
         loop {
-            let piece = match tokio::time::timeout(SILENT_AFTER, read_piece(&mut from)).await {
-                Ok(Ok(piece)) => piece,
-                Ok(Err(error)) => return End::Failed(error.to_string()),
-                Err(_) => return End::Failed(format!("nothing came for {SILENT_AFTER:?}")),
+            let follower = self.follower.clone();
+            let come = |bytes| {
+                follower.received.fetch_add(bytes, Ordering::Relaxed);
+                self.cluster.follows().waiters.wake();
             };
-            if matches!(piece, Piece::End(_)) {
-                drop(permit.take());
+            let piece = match read_piece(&mut from, SILENT_AFTER, come).await {
+                Ok(piece) => piece,
+                Err(error) => return End::Failed(error.to_string()),
+            };
+            match &piece {
+                Piece::Begin { meta, .. } if permit.is_none() && is_long(meta) => {
+                    let bootstraps = self.cluster.follows().bootstraps.clone();
+                    match bootstraps.try_acquire_owned() {
+                        Ok(taken) => permit = Some(taken),
+                        Err(_) => return End::Queued,
+                    }
+                }
+                Piece::End(_) => drop(permit.take()),
+                _ => {}
             }
             match self.take(piece) {
+                // An idle source has nothing that a group which has ended would refuse.
+                Ok(true) if self.sink.has_ended() => return End::Gone,
                 Ok(true) => {}
                 Ok(false) => return End::Anew,
                 Err(feed::Error::Storage(StorageError::NoGroup(_))) => return End::Gone,
@@ -189,10 +202,14 @@ impl Task {
         let newest = matches!(piece, Piece::Newest(_));
         let taken = match piece {
             // It waits for the disk.
-            Piece::Begin { .. } | Piece::End(_) => block_in_place(|| self.install(piece)),
+            Piece::Begin { .. } | Piece::Come { .. } | Piece::Choose(_) => {
+                block_in_place(|| self.sink.take(piece))
+            }
+            Piece::End(_) => block_in_place(|| self.install(piece)),
             piece => self.sink.take(piece),
         };
         self.follower.note(self.sink.progress(), newest);
+        self.cluster.follows().waiters.wake();
         taken
     }
 
@@ -207,6 +224,11 @@ impl Task {
         }
         Ok(taken)
     }
+}
+
+/// Are there so many rows in what comes that only some of these may come at the same time?
+fn is_long(meta: &bytes::Bytes) -> bool {
+    Estimate::new(meta).rows() >= LONG_ROWS
 }
 
 /// Reads the catalog of a group that has come here as a whole. One that has left meanwhile, for
@@ -226,17 +248,19 @@ pub fn load(cluster: &Cluster, engine: &sql::engine::Engine, group: storage::Gro
 async fn speak(follower: &Follower, to: &mut (impl AsyncWrite + Unpin)) -> String {
     loop {
         follower.news.notified().await;
-        let mut words = Vec::new();
+        let mut bytes = BytesMut::new();
+        let mut said = Ok(());
         if follower.asked_changed.swap(false, Ordering::AcqRel) {
-            words.push(Word::Asked(follower.asked()));
+            said = Word::Asked(follower.asked()).encode(&mut bytes);
         }
         if follower.close_wanted.swap(false, Ordering::AcqRel) {
-            words.push(Word::Close);
+            said = said.and_then(|()| Word::Close.encode(&mut bytes));
         }
-        for word in words {
-            if let Err(error) = to.write_all(&word.encode()).await {
-                return error.to_string();
-            }
+        if let Err(error) = said {
+            return error.to_string();
+        }
+        if let Err(error) = to.write_all(&bytes).await {
+            return error.to_string();
         }
     }
 }

@@ -2,6 +2,7 @@
 //! by Raft, as this node's catalog says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use feed::follow::{Choice, Piece, Source};
@@ -11,12 +12,13 @@ use storage::{Chosen, Group, GroupId, Groups};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::words::{Asked, Opening, Word};
-use super::{HEARTBEAT, SILENT_AFTER, WRITE_BYTES};
+use super::{BUSY, HEARTBEAT, LIVELY, LIVELY_PACE, PACE, SILENT_AFTER, WRITE_BYTES};
 use crate::cluster::Cluster;
 use crate::peer::PeerStream;
+use crate::peer::word::write_slowly;
 
 /// Serves a stream that another node of the cluster has opened.
 pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, stream: PeerStream) {
@@ -55,10 +57,11 @@ async fn give(
 ) -> String {
     let mut next_sign = Instant::now() + HEARTBEAT;
     let mut bytes = BytesMut::new();
+    let mut pace = Pace::new(Instant::now());
     loop {
         let upto = source.group().applied();
-        let over = match fill(&mut source, &mut bytes) {
-            Ok(over) => over,
+        let filled = match fill(&mut source, &mut bytes) {
+            Ok(filled) => filled,
             Err(error) => {
                 tracing::error!(group = %source.group().id(), %error, "a follower gets no more");
                 return error.to_string();
@@ -77,17 +80,59 @@ async fn give(
             }
             bytes.extend_from_slice(&Piece::Newest(upto).encode());
         }
-        match timeout(SILENT_AFTER, to.write_all(&bytes)).await {
-            Ok(Ok(())) => bytes.clear(),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return format!("it has read nothing for {SILENT_AFTER:?}"),
+        if let Err(why) = write_slowly(&mut to, &bytes, SILENT_AFTER).await {
+            return why;
         }
-        next_sign = Instant::now() + HEARTBEAT;
-        if over {
+        if filled.over {
             // It ends by itself, behind what was said last.
             let _ = to.shutdown().await;
             return "it begins anew".into();
         }
+        let now = Instant::now();
+        next_sign = now + HEARTBEAT;
+        if let Some(next) = pace.wrote(filled.entries, now)
+            && bytes.len() < WRITE_BYTES
+        {
+            sleep_until(next).await;
+        }
+        bytes.clear();
+    }
+}
+
+/// How busy a stream is. What a write costs both ends goes mostly by the write: entries that come
+/// fast go together, the others at once.
+struct Pace {
+    begun: Instant,
+    /// Since then.
+    entries: usize,
+    /// Between two writes; `None`: as they come.
+    every: Option<Duration>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace {
+            begun: now,
+            entries: 0,
+            every: None,
+        }
+    }
+
+    /// So many entries were written. When the stream is to be written again, if they come fast.
+    fn wrote(&mut self, entries: usize, now: Instant) -> Option<Instant> {
+        self.entries += entries;
+        let time = now - self.begun;
+        if time >= PACE {
+            // What came long ago says nothing.
+            let rate = self.entries as f64 / time.as_secs_f64();
+            self.every = match time < 2 * PACE {
+                true if rate >= BUSY => Some(PACE),
+                true if rate >= LIVELY => Some(LIVELY_PACE),
+                _ => None,
+            };
+            (self.begun, self.entries) = (now, 0);
+        }
+        Some(now + self.every?)
     }
 }
 
@@ -97,20 +142,28 @@ fn is_held(groups: &Groups, group: &Arc<Group>) -> bool {
     held.is_some_and(|held| Arc::ptr_eq(&held, group))
 }
 
-/// As much as is written at once. True: nothing comes behind it.
-fn fill(source: &mut Source, bytes: &mut BytesMut) -> feed::Result<bool> {
-    while bytes.len() < WRITE_BYTES {
+/// What is written at once.
+#[derive(Default)]
+struct Filled {
+    entries: usize,
+    /// Nothing comes behind it.
+    over: bool,
+}
+
+/// As much as is written at once.
+fn fill(source: &mut Source, bytes: &mut BytesMut) -> feed::Result<Filled> {
+    let mut filled = Filled::default();
+    while bytes.len() < WRITE_BYTES && !filled.over {
         let piece = match source.is_sending_rows() {
             true => block_in_place(|| source.next())?,
             false => source.next()?,
         };
         let Some(piece) = piece else { break };
         bytes.extend_from_slice(&piece.encode());
-        if piece == Piece::Again {
-            return Ok(true);
-        }
+        filled.entries += usize::from(matches!(piece, Piece::Entry { .. }));
+        filled.over = piece == Piece::Again;
     }
-    Ok(false)
+    Ok(filled)
 }
 
 /// Takes what the follower says; returns why it says no more.
@@ -182,5 +235,33 @@ impl Choice for ByCatalog {
             }
         }
         state.chosen.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_go_together_only_where_they_come_fast() {
+        let begun = Instant::now();
+        let after = |ms| begun + Duration::from_millis(ms);
+        let mut pace = Pace::new(begun);
+        for at in 0..100 {
+            let now = begun + at * Duration::from_micros(600);
+            assert_eq!(pace.wrote(1, now), None, "1,700 a second");
+        }
+        let mut pace = Pace::new(begun);
+        for tick in 0..5 {
+            pace.wrote(3, after(2 * tick));
+        }
+        assert_eq!(pace.wrote(3, after(10)), Some(after(12)), "2,000 a second");
+        let mut pace = Pace::new(begun);
+        let waits: Vec<_> = (0..6).map(|ms| pace.wrote(4, after(ms))).collect();
+        assert_eq!(waits, [None, None, None, None, None, Some(after(10))]);
+        assert_eq!(pace.wrote(20, after(10)), Some(after(15)));
+        assert_eq!(pace.wrote(9, after(15)), None, "it is not busy any more");
+        pace.wrote(20, after(21));
+        assert_eq!(pace.wrote(1, after(1000)), None, "that was long ago");
     }
 }

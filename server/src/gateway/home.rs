@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sql::engine::Led;
 use sql::session::Login;
 use storage::GroupId;
+use tokio::time::Instant;
 use wire::{Connection, ErrorFields, Link, Private, Severity};
 
 use super::opening::{Request, Resume, login};
@@ -17,10 +18,11 @@ use crate::serve::Sessions;
 /// Serves a session that another node of the cluster has opened a stream for. Who logs in was
 /// authenticated there.
 pub async fn serve_stream(sessions: Arc<Sessions>, opening: Bytes, stream: impl Link) {
-    let Some(who) = login(opening) else {
+    let Some((who, spent)) = login(opening) else {
         tracing::warn!("a stream of an unknown kind");
         return;
     };
+    let since = Instant::now().checked_sub(spent);
     let mut connection = Connection::over(Box::new(stream), &wire::Config::default());
     let first = match connection.resume().await {
         Ok(Some(first)) => first,
@@ -30,7 +32,7 @@ pub async fn serve_stream(sessions: Arc<Sessions>, opening: Bytes, stream: impl 
             return;
         }
     };
-    if let Err(error) = serve(sessions, &who, connection, first).await {
+    if let Err(error) = serve(sessions, &who, connection, first, since).await {
         tracing::debug!(pid = who.process, %error, "the gateway was lost");
     }
 }
@@ -40,6 +42,7 @@ async fn serve(
     who: &Login,
     mut connection: Connection,
     first: Bytes,
+    since: Option<Instant>,
 ) -> Result<(), wire::Error> {
     let resumed = Resume::decode(first)
         .ok_or_else(|| sql::Error::new(sql::state::DATA_CORRUPTED, "a session that can't be read"))
@@ -62,13 +65,13 @@ async fn serve(
     if sessions.engine().led(GroupId(resume.group)) != Led::Here {
         // The gateway knew no better.
         connection.tell(&Private::Elsewhere {
-            group: resume.group,
+            group: Some(resume.group),
             answered: resume.answered,
         });
         return connection.close().await;
     }
     match Client::new(sessions, connection, session)
-        .repeating(resume.answered)
+        .repeating(resume.answered, None, since)
         .run()
         .await
     {

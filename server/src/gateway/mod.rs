@@ -10,7 +10,8 @@
 //! session's state as it was at the turn's begin is taken along, and the turn's messages are run
 //! there from the first one. What of them was answered before (only what prepares may be) is run
 //! again without an answer. A home that wants its session elsewhere says so to the gateway, which
-//! has state and messages, and goes there. The gateway may be that place itself.
+//! has state and messages, and goes there. The gateway may be that place itself, and is it between
+//! two turns of a session that reads its client's node (`freehold.read = 'local'`).
 //!
 //! **A home that falls.** The gateway knows the session's state at the begin of the turn, and the
 //! turn's messages. It goes on at another home; what it does with the turn is decided in `verdict.rs`:

@@ -1,12 +1,15 @@
 //! What a gateway says to a home: who the session is for, what it is made of, whom to cancel.
 //!
 //! ```text
-//! opening   'S', 1 (version), user, database, address (length u32, text each), port i32, process i32
+//! opening   'S', 1 (version), user, database, address (length u32, text each), port i32, process i32,
+//!           time that the statement has taken already u64 (microseconds; an older gateway does not say it)
 //! resume    group at whose leader it goes on u32, status of the block that has fallen with the last home (0 none, or ReadyForQuery's
 //!           letter), messages that were answered u64, state
 //! request   'C', 1 cancel: process i32 | 2 cancel by key: process i32, secret i32
 //! ```
 //! Numbers are big-endian, as the client's protocol has them.
+
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sql::session::Login;
@@ -18,8 +21,8 @@ const VERSION: u8 = 1;
 /// First byte of a gateway's requests.
 pub const REQUEST: u8 = b'C';
 
-/// Who logged in, for a home.
-pub fn opening(login: &Login) -> Bytes {
+/// Who logged in, for a home, and how long the statement has taken already that it is opened for.
+pub fn opening(login: &Login, spent: Duration) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(&[SESSION, VERSION]);
     for text in [&login.user, &login.database, &login.address] {
@@ -28,22 +31,28 @@ pub fn opening(login: &Login) -> Bytes {
     }
     out.put_i32(login.port);
     out.put_i32(login.process);
+    out.put_u64(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
     out.freeze()
 }
 
-/// The login that a stream was opened with.
-pub fn login(mut bytes: Bytes) -> Option<Login> {
+/// The login that a stream was opened with, and that time.
+pub fn login(mut bytes: Bytes) -> Option<(Login, Duration)> {
     if bytes.try_get_u8().ok()? != SESSION || bytes.try_get_u8().ok()? != VERSION {
         return None;
     }
-    Some(Login {
+    let login = Login {
         user: text(&mut bytes)?,
         database: text(&mut bytes)?,
         address: text(&mut bytes)?,
         port: bytes.try_get_i32().ok()?,
         process: bytes.try_get_i32().ok()?,
         parameters: Vec::new(),
-    })
+    };
+    let spent = match bytes.is_empty() {
+        true => 0,
+        false => bytes.try_get_u64().ok()?,
+    };
+    Some((login, Duration::from_micros(spent)))
 }
 
 fn text(bytes: &mut Bytes) -> Option<String> {
@@ -161,8 +170,9 @@ mod tests {
             process: 7,
             parameters: Vec::new(),
         };
-        let bytes = opening(&who);
-        let read = login(bytes.clone()).unwrap();
+        let bytes = opening(&who, Duration::from_millis(7));
+        let (read, spent) = login(bytes.clone()).unwrap();
+        assert_eq!(spent, Duration::from_millis(7));
         assert_eq!(
             (
                 read.user,
@@ -173,9 +183,12 @@ mod tests {
             ),
             (who.user, who.database, who.address, who.port, who.process)
         );
-        for end in 0..bytes.len() {
+        let without = bytes.len() - 8;
+        for end in (0..bytes.len()).filter(|end| *end != without) {
             assert!(login(bytes.slice(..end)).is_none());
         }
+        let (_, spent) = login(bytes.slice(..without)).unwrap();
+        assert_eq!(spent, Duration::ZERO, "as an older gateway says it");
         for fallen in [None, Some(TransactionStatus::Failed)] {
             let resume = Resume {
                 group: 9,

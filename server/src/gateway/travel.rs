@@ -45,6 +45,19 @@ pub struct Moving {
     pub group: GroupId,
     /// Its last home has fallen.
     pub fallen: bool,
+    /// This turn has been at another place before: so long one is looked for.
+    pub until: Option<Instant>,
+    /// Since when the statement is at work that was not answered, wherever it was.
+    pub since: Instant,
+}
+
+/// A turn that a place here is given.
+struct Given {
+    /// The first messages, which were answered.
+    answered: u64,
+    /// Until then another one is looked for, if it does not stay.
+    until: Option<Instant>,
+    since: Instant,
 }
 
 /// Where a session goes on.
@@ -59,6 +72,8 @@ enum Place {
 enum Passed {
     /// On, elsewhere: with the turn that it came with, or with a later one.
     On(Turn),
+    /// On, here, with a turn.
+    Back,
     /// On, here: it waits for its client.
     Rests,
     /// The connection is to be closed, with these words if it can have any.
@@ -72,10 +87,16 @@ enum Turn {
     Later,
 }
 
+/// When a place that is looked for from now on has not been found.
+fn search_end() -> Instant {
+    Instant::now() + SEARCH_TIME_MAX
+}
+
 impl Sessions {
     /// Goes on with a session that has left its place, until it runs here or is over.
     pub async fn travel(self: &Arc<Self>, who: &Who, mut moving: Moving) -> Ran {
-        let mut until = Instant::now() + SEARCH_TIME_MAX;
+        let mut again = moving.until.is_some();
+        let mut until = moving.until.unwrap_or_else(search_end);
         let mut rests = false;
         loop {
             if moving.connection.flush().await.is_err() {
@@ -83,17 +104,22 @@ impl Sessions {
             }
             let place = match rests || moving.has_lost_its_block() {
                 true => Place::Here,
-                false => self.place(who, &moving, until).await,
+                false => {
+                    if again {
+                        tokio::time::sleep(SEARCH_PAUSE).await;
+                    }
+                    self.place(who, &moving, until, again).await
+                }
             };
             match place {
                 Place::Here => {
-                    let turn = (!rests).then_some(moving.answered);
+                    let turn = (!rests).then(|| moving.given(Some(until)));
                     return self.run_here(who, moving, turn).await;
                 }
                 Place::None(fields) => {
                     if prepares(moving.connection.unread(), &moving.known) {
-                        let answered = moving.answered;
-                        return self.run_here(who, moving, Some(answered)).await;
+                        let turn = Some(moving.given(Some(until)));
+                        return self.run_here(who, moving, turn).await;
                     }
                     let status = moving.status;
                     if !moving.fail(&fields, status, 0).await {
@@ -108,9 +134,14 @@ impl Sessions {
                         Passed::On(Turn::Same) => {
                             // What it took there is no search.
                             until += begun.elapsed();
-                            tokio::time::sleep(SEARCH_PAUSE).await;
+                            again = true;
                         }
-                        Passed::On(Turn::Later) => until = Instant::now() + SEARCH_TIME_MAX,
+                        Passed::On(Turn::Later) => (until, again) = (search_end(), false),
+                        Passed::Back => {
+                            // No place was looked for yet.
+                            let turn = Some(moving.given(None));
+                            return self.run_here(who, moving, turn).await;
+                        }
                         Passed::Rests => rests = true,
                         Passed::Over(fields) => return moving.close(fields).await,
                     }
@@ -119,19 +150,28 @@ impl Sessions {
         }
     }
 
-    /// The leader of the group, once it is known and can be reached.
-    async fn place(&self, who: &Who, moving: &Moving, until: Instant) -> Place {
+    /// The leader of the group, once it is known and can be reached. `again`: the turn has been at
+    /// another one.
+    async fn place(&self, who: &Who, moving: &Moving, until: Instant, again: bool) -> Place {
+        if again && Instant::now() >= until {
+            let why = "Its leader has changed again and again.";
+            return Place::None(Box::new(self.leaderless(who, moving.group, why)));
+        }
+        let timeout = self.engine().statement_timeout(&moving.known);
         loop {
             let why = match self.engine().led(moving.group) {
                 Led::Here => return Place::Here,
                 Led::Nowhere => "No leader is known.".to_owned(),
-                Led::At(node) => match self.open_at(who, moving.group, node).await {
+                Led::At(node) => match self.open_at(who, moving, node).await {
                     Ok(stream) => return Place::At(node, stream),
                     Err(why) => format!("Its leader was node {node}: {why}."),
                 },
             };
             if Instant::now() >= until {
                 return Place::None(Box::new(self.leaderless(who, moving.group, &why)));
+            }
+            if timeout.is_some_and(|timeout| moving.since.elapsed() >= timeout) {
+                return Place::None(Box::new(timed_out(&why)));
             }
             tokio::time::sleep(SEARCH_PAUSE).await;
         }
@@ -158,8 +198,10 @@ impl Sessions {
 
     /// A stream to a node, as long as that leads the group: who has fallen is tried for seconds, and
     /// another one leads before.
-    async fn open_at(&self, who: &Who, group: GroupId, node: u32) -> Result<PeerStream, String> {
-        let opened = self.nodes().open(node, opening(&who.login));
+    async fn open_at(&self, who: &Who, moving: &Moving, node: u32) -> Result<PeerStream, String> {
+        let group = moving.group;
+        let opening = opening(&who.login, moving.since.elapsed());
+        let opened = self.nodes().open(node, opening);
         tokio::pin!(opened);
         loop {
             tokio::select! {
@@ -173,9 +215,10 @@ impl Sessions {
         }
     }
 
-    /// The session runs here, with the turn that is in front of its input and has so many answers
-    /// already. Without one it waits for its client; the next turn goes wherever its home is then.
-    async fn run_here(self: &Arc<Self>, who: &Who, moving: Moving, turn: Option<u64>) -> Ran {
+    /// The session runs here, with the turn that is in front of its input, has so many answers
+    /// already and is given a place until then. Without one it waits for its client; the next turn
+    /// goes wherever its home is then.
+    async fn run_here(self: &Arc<Self>, who: &Who, moving: Moving, turn: Option<Given>) -> Ran {
         self.put(who, None);
         let Moving {
             connection,
@@ -200,7 +243,15 @@ impl Sessions {
         let client = Client::new(self.clone(), connection, session);
         match turn {
             None => client.run().await,
-            Some(answered) => client.repeating(answered).run().await,
+            Some(turn) => {
+                let Given {
+                    answered,
+                    until,
+                    since,
+                } = turn;
+                let client = client.repeating(answered, until, Some(since));
+                client.run().await
+            }
         }
     }
 
@@ -226,6 +277,7 @@ impl Sessions {
         let fate = relay.end();
         let begun = fate.status != moving.status || !fate.idle;
         let turn = if fate.later { Turn::Later } else { Turn::Same };
+        moving.since = fate.since.unwrap_or(moving.since);
         moving.status = fate.status;
         match event {
             None if fate.torn => Passed::Over(None),
@@ -235,10 +287,13 @@ impl Sessions {
             )))),
             Some(Ok(Event::Ended | Event::Left)) => Passed::Over(None),
             Some(Ok(Event::Elsewhere { group, answered })) => {
-                moving.group = GroupId(group);
                 moving.answered = answered;
                 // A block that fell goes nowhere, and this home knows of no other fall.
                 moving.fallen = false;
+                let Some(group) = group else {
+                    return Passed::Back;
+                };
+                moving.group = GroupId(group);
                 Passed::On(turn)
             }
             Some(Ok(Event::Broken(error))) => {
@@ -254,6 +309,15 @@ impl Sessions {
 }
 
 impl Moving {
+    /// The turn, for a place here.
+    fn given(&self, until: Option<Instant>) -> Given {
+        Given {
+            answered: self.answered,
+            until,
+            since: self.since,
+        }
+    }
+
     /// Was a block open when its home fell? All that it can do is to end, which needs no leader.
     fn has_lost_its_block(&self) -> bool {
         self.fallen && self.status != TransactionStatus::Idle
@@ -348,6 +412,11 @@ impl Moving {
         };
         Ran::Ended
     }
+}
+
+/// 57014.
+fn timed_out(why: &str) -> ErrorFields {
+    ErrorFields::error("57014", "canceling statement due to statement timeout").with_detail(why)
 }
 
 /// The status as SQL has it.

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use sql::session::Portable;
 use wire::{ErrorFields, Fate, TransactionStatus};
 
-/// Words without which no text ends a transaction.
-const ENDS: [&str; 6] = ["commit", "end", "rollback", "abort", "prepare", "call"];
+/// Words without which no text ends a transaction. What EXECUTE runs may be a COMMIT, for a driver
+/// prepares what it likes.
+const ENDS: [&str; 7] = [
+    "commit", "end", "rollback", "abort", "prepare", "call", "execute",
+];
 
 /// What becomes of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,10 +175,16 @@ fn ends(text: &[u8]) -> Ends {
     }
     let trimmed = lower.trim_ascii();
     let statement = trimmed.strip_suffix(b";").unwrap_or(trimmed);
-    let word = statement.split(|byte| !byte.is_ascii_alphabetic()).next();
+    let mut words = statement.split(|byte| !byte.is_ascii_alphabetic());
+    let word = words.next();
+    let mut others = words.filter(|word| !word.is_empty());
     match word {
         _ if statement.contains(&b';') => Ends::Maybe,
-        Some(b"rollback" | b"abort") => Ends::RollsBack,
+        Some(b"rollback" | b"abort") => match (others.next(), others.next()) {
+            (None | Some(b"work" | b"transaction"), None) => Ends::RollsBack,
+            (Some(b"to"), _) => Ends::No,
+            _ => Ends::Maybe,
+        },
         Some(b"commit" | b"end") => Ends::Commits,
         Some(b"select" | b"insert" | b"update" | b"delete" | b"values" | b"fetch") => Ends::No,
         _ => Ends::Maybe,
@@ -227,6 +236,13 @@ mod tests {
             ("rollback; insert into t values (1)", Ends::Maybe),
             ("/* now */ commit", Ends::Maybe),
             ("prepare transaction 'x'", Ends::Maybe),
+            ("execute c", Ends::Maybe),
+            ("insert into t values ('execute')", Ends::No),
+            ("rollback transaction;", Ends::RollsBack),
+            ("rollback to s", Ends::No),
+            ("rollback to savepoint s", Ends::No),
+            ("rollback work to s", Ends::Maybe),
+            ("rollback and chain", Ends::Maybe),
             ("savepoint s", Ends::No),
         ] {
             assert_eq!(ends(text.as_bytes()), expected, "{text}");

@@ -14,7 +14,11 @@ const BEHIND_MAX: Duration = Duration::from_secs(10);
 pub fn reasons(stage: &Stage) -> Vec<String> {
     match stage {
         Stage::Starting(why) => vec![format!("the node is starting: {why}")],
-        Stage::Serving(told) => draining(told).into_iter().chain(directory(told)).collect(),
+        Stage::Serving(told) => {
+            let refuses = told.cluster.refuses_readers().map(str::to_owned);
+            let reasons = draining(told).into_iter().chain(directory(told));
+            reasons.chain(refuses).collect()
+        }
         Stage::Ending => vec!["the node is ending".into()],
     }
 }

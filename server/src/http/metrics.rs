@@ -7,7 +7,8 @@ use raft::{GroupStatus, ReplicaStatus};
 use sql::catalog::Catalog;
 use sql::session::activity::Doing;
 
-use crate::follow::Copy;
+use crate::follow::{Copy, Far};
+use crate::views::Lag;
 
 use super::text::{Kind, Text, seconds};
 use super::{Stage, Told, health, process};
@@ -42,6 +43,7 @@ pub fn collect(stage: &Stage) -> String {
         feed(told, &mut text);
         groups(told, &mut text);
         copies(told, &mut text);
+        followers(told, &mut text);
     }
     process::collect(&mut text);
     text.finish()
@@ -208,6 +210,35 @@ fn feed(told: &Told, text: &mut Text) {
         "Entries that were read for the feed.",
         counts.entries,
     );
+    let sources = told.cluster.sources();
+    for (name, kind, help, value) in [
+        (
+            "freehold_feed_asked_streams_total",
+            Kind::Counter,
+            "Streams of the feed that were asked of other nodes.",
+            counts.streams,
+        ),
+        (
+            "freehold_feed_asked_rows_total",
+            Kind::Counter,
+            "Rows of the feed that other nodes have given.",
+            counts.rows,
+        ),
+        (
+            "freehold_feed_given_streams",
+            Kind::Gauge,
+            "Streams of the feed that this node gives to others.",
+            sources.streams() as u64,
+        ),
+        (
+            "freehold_feed_given_rows_total",
+            Kind::Counter,
+            "Rows of the feed that this node has given to others.",
+            sources.rows(),
+        ),
+    ] {
+        text.single(name, kind, help, value);
+    }
 }
 
 /// A group with the labels that name it.
@@ -215,7 +246,7 @@ struct Line {
     group: String,
     owner: String,
     status: GroupStatus,
-    replicas: Vec<ReplicaStatus>,
+    replicas: Vec<(ReplicaStatus, Lag)>,
     bytes: u64,
 }
 
@@ -231,12 +262,21 @@ fn lines(told: &Told) -> Vec<Line> {
         owner: owner(&catalog, status.group),
         replicas: match status.term {
             0 => Vec::new(),
-            _ => told.raft.replicas(status.group),
+            _ => replicas_of(told, &status),
         },
         bytes: bytes.get(&status.group).copied().unwrap_or_default(),
         status,
     };
     told.raft.status().into_iter().map(line).collect()
+}
+
+fn replicas_of(told: &Told, status: &GroupStatus) -> Vec<(ReplicaStatus, Lag)> {
+    let replicas = told.raft.replicas(status.group).into_iter();
+    let with_lag = |replica| {
+        let lag = Lag::of(&told.journal, status, &replica);
+        (replica, lag)
+    };
+    replicas.map(with_lag).collect()
 }
 
 /// The directory has none, nor has a group whose owner is gone or was never there.
@@ -363,21 +403,112 @@ fn copies(told: &Told, text: &mut Text) {
 
 /// Only who leads a group knows how far the others are.
 fn replicas(lines: &[Line], text: &mut Text) {
-    let mut family = text.family(
-        "freehold_replica_lag_entries",
-        Kind::Gauge,
-        "Records of the group's log that a replica does not have on disk; told by the leader.",
-    );
-    for line in lines {
-        for replica in &line.replicas {
-            let Some(lag) = replica.lag else { continue };
-            let node = replica.node.0.to_string();
-            let labels = [
-                ("group", line.group.as_str()),
-                ("owner", &line.owner),
-                ("node", &node),
-            ];
-            family.sample(&labels, lag);
+    let mut each = |name, help, value: &dyn Fn(&ReplicaStatus, &Lag) -> Option<f64>| {
+        let mut family = text.family(name, Kind::Gauge, help);
+        for line in lines {
+            for (replica, lag) in &line.replicas {
+                let Some(value) = value(replica, lag) else {
+                    continue;
+                };
+                let node = replica.node.0.to_string();
+                let labels = [
+                    ("group", line.group.as_str()),
+                    ("owner", &line.owner),
+                    ("node", &node),
+                ];
+                family.sample(&labels, value);
+            }
         }
-    }
+    };
+    each(
+        "freehold_replica_lag_entries",
+        "Records of the group's log that a replica does not have on disk; told by the leader.",
+        &|replica, _| Some(replica.lag? as f64),
+    );
+    each(
+        "freehold_replica_lag_seconds",
+        "How long the oldest of these records has been waiting for the replica.",
+        &|_, lag| Some(lag.time?.as_secs_f64()),
+    );
+    each(
+        "freehold_replica_lag_bytes",
+        "Bytes of these records.",
+        &|_, lag| Some(lag.bytes? as f64),
+    );
+    each(
+        "freehold_replica_repair_bytes",
+        "Bytes of the snapshot that the leader sends to the replica which it has; none is sent else.",
+        &|replica, _| Some(replica.repair?.bytes as f64),
+    );
+    each(
+        "freehold_replica_repair_expected_bytes",
+        "About how many bytes the snapshot has in all.",
+        &|replica, _| Some(replica.repair?.expected? as f64),
+    );
+    each(
+        "freehold_replica_repair_seconds_left",
+        "How long the rest of the snapshot takes at this rate.",
+        &|replica, _| Some(replica.repair?.left?.as_secs_f64()),
+    );
+}
+
+/// The copies of the groups that are led here, wherever they are.
+fn followers(told: &Told, text: &mut Text) {
+    let catalog = told.engine.catalog();
+    let all = told.cluster.copies_last_told();
+    let led = |far: &&Far| {
+        let held = told.engine.groups().get(far.group);
+        held.is_some_and(|held| held.term().is_some())
+    };
+    let led: Vec<&Far> = all.iter().filter(led).collect();
+    let mut each = |name, help, value: &dyn Fn(&Far) -> Option<f64>| {
+        let mut family = text.family(name, Kind::Gauge, help);
+        for far in &led {
+            if let Some(value) = value(far) {
+                let (group, node) = (far.group.to_string(), far.node.to_string());
+                let owner = owner(&catalog, far.group);
+                let labels = [
+                    ("group", group.as_str()),
+                    ("owner", &owner),
+                    ("node", &node),
+                ];
+                family.sample(&labels, value);
+            }
+        }
+    };
+    each(
+        "freehold_follower_answers",
+        "1 if the node that should have a copy of the group says how far it is, 0 if not; told by the \
+         leader.",
+        &|far| Some(f64::from(u8::from(far.said.is_some()))),
+    );
+    each(
+        "freehold_follower_lag_seconds",
+        "What its source had longer ago than this is in the copy; of a node that does not answer how \
+         long it has not.",
+        &|far| match &far.said {
+            Some(said) => said.behind.map(seconds),
+            None => Some(told.cluster.unproven(far.node)?.as_secs_f64()),
+        },
+    );
+    each(
+        "freehold_follower_lag_bytes",
+        "Bytes of the owner's entries that are not in the copy.",
+        &|far| Some(far.lag_bytes? as f64),
+    );
+    each(
+        "freehold_follower_repair_bytes",
+        "Bytes of the bootstrap that is arriving there; none else.",
+        &|far| Some(far.said.as_ref()?.arriving?.bytes as f64),
+    );
+    each(
+        "freehold_follower_repair_expected_bytes",
+        "About how many bytes the bootstrap has in all.",
+        &|far| Some(far.said.as_ref()?.arriving?.expected? as f64),
+    );
+    each(
+        "freehold_follower_repair_seconds_left",
+        "How long the rest of the bootstrap takes at this rate.",
+        &|far| Some(seconds(far.said.as_ref()?.arriving?.left?)),
+    );
 }

@@ -169,8 +169,15 @@ async fn accept(listener: TcpListener, stage: Arc<RwLock<Stage>>, ended: impl Fu
 /// One connection: one request, one answer.
 async fn attend(socket: TcpStream, stage: Arc<RwLock<Stage>>, place: OwnedSemaphorePermit) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&stage.read(), request.method(), request.uri().path());
-        async { Ok::<_, Infallible>(response) }
+        let stage = stage.clone();
+        async move {
+            let path = request.uri().path();
+            if path == METRICS {
+                look_around(&stage).await;
+            }
+            let response = answer(&stage.read(), request.method(), path);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -192,11 +199,21 @@ const INDEX: &str = "Freehold\n\n\
     /health/live   200 while the process runs\n\
     /health/ready  200 while clients should be sent here, 503 and why if not\n";
 
+const METRICS: &str = "/metrics";
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// What other nodes know is asked before the metrics are told.
+async fn look_around(stage: &RwLock<Stage>) {
+    let cluster = match &*stage.read() {
+        Stage::Serving(told) => told.cluster.clone(),
+        Stage::Starting(_) | Stage::Ending => return,
+    };
+    cluster.await_copies_everywhere().await;
+}
+
 fn answer(stage: &Stage, method: &Method, path: &str) -> Response<String> {
-    let known = ["/", "/metrics", "/health/live", "/health/ready"].contains(&path);
+    let known = ["/", METRICS, "/health/live", "/health/ready"].contains(&path);
     if !known {
         return response(
             StatusCode::NOT_FOUND,
@@ -212,7 +229,7 @@ fn answer(stage: &Stage, method: &Method, path: &str) -> Response<String> {
         return refused;
     }
     match path {
-        "/metrics" => response(StatusCode::OK, text::CONTENT_TYPE, metrics::collect(stage)),
+        METRICS => response(StatusCode::OK, text::CONTENT_TYPE, metrics::collect(stage)),
         "/health/live" => response(StatusCode::OK, JSON, json!({ "live": true }).to_string()),
         "/health/ready" => {
             let reasons = health::reasons(stage);

@@ -25,6 +25,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod word;
 
 use std::future::Future;
 use std::pin::Pin;

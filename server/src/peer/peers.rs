@@ -99,11 +99,27 @@ impl Peers {
         links.find_map(|link| link.round_trip())
     }
 
+    /// Has this node opened streams to the node that have not ended?
+    pub fn has_streams(&self, address: &str) -> bool {
+        let peer = self.peers.lock().get(address).cloned();
+        let route = |peer: &Arc<Peer>| peer.routes[Lane::Sessions as usize - 1].get().cloned();
+        let link = peer.as_ref().and_then(route).and_then(|route| route.link());
+        link.is_some_and(|link| link.with_streams(|streams| streams.is_any()))
+    }
+
     /// Closes the connections to an address and forgets it: the node has left the cluster.
     pub fn forget(&self, address: &str) {
         let peer = self.peers.lock().remove(address);
         if let Some(peer) = peer {
             peer.close("this node has forgotten the peer");
+        }
+    }
+
+    /// Closes all connections: this node has another name from now on.
+    pub fn forget_all(&self) {
+        let peers = std::mem::take(&mut *self.peers.lock());
+        for peer in peers.values() {
+            peer.close("this node has joined a cluster");
         }
     }
 

@@ -208,6 +208,11 @@ pub struct Streams {
 }
 
 impl Streams {
+    /// Is there any?
+    pub fn is_any(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     /// Has any stream something to send?
     pub fn has_line(&self) -> bool {
         !self.line.is_empty()

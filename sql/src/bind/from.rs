@@ -344,6 +344,7 @@ impl Binder<'_> {
         let access = self.needs(&table, Privilege::Select);
         let mut item = match &table.kind {
             TableKind::Table => {
+                self.may_come(&table)?;
                 self.uses(&table, TableMode::AccessShare);
                 let (scan, range) = self.scan(&table, &shown);
                 FromItem::single(Rel::Scan(Box::new(scan)), range)
@@ -504,7 +505,7 @@ impl Binder<'_> {
         ))
     }
 
-    /// Expands a view with its owner's rights.
+    /// Expands a view with its owner's rights, unless another node does.
     fn view(&mut self, table: &Arc<Table>, view: &View, alias: &str) -> Result<FromItem> {
         if self.views.contains(&table.id) || self.views.len() >= VIEWS_MAX {
             return Err(Error::new(
@@ -514,6 +515,9 @@ impl Binder<'_> {
                     table.name
                 ),
             ));
+        }
+        if let Some(leaf) = self.remote_view(table, alias)? {
+            return Ok(leaf);
         }
         let parsed = parse::parse(&view.definition)?;
         let Some(parse::Statement::Query(statement)) =

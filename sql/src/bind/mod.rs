@@ -8,6 +8,7 @@ mod from;
 mod function;
 mod modify;
 mod output;
+mod remote;
 pub mod restore;
 pub mod scope;
 mod select;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 use sqlparser::tokenizer::Span;
+use storage::GroupId;
 
 use crate::catalog::{Catalog, ColumnId, Privilege, RoleId, SchemaId, Table, TableId};
 use crate::error::{Error, Result, state};
@@ -51,8 +53,12 @@ pub struct Bound {
     pub parameters: Vec<Type>,
     /// Stored tables and how they are locked.
     pub tables: Vec<TableUse>,
+    /// Groups of views that other nodes evaluate.
+    pub remote: Vec<GroupId>,
+    /// Groups that were looked at for that, and whether this node has only copies of them.
+    pub placed: Vec<(GroupId, bool)>,
     /// The group that is written.
-    pub writes: Option<storage::GroupId>,
+    pub writes: Option<GroupId>,
     /// FOR UPDATE and the like are in it.
     pub locks_rows: bool,
     /// One more than the greatest column id.
@@ -162,10 +168,14 @@ pub struct Binder<'a> {
     visible: Vec<Visible>,
     accesses: Vec<Access>,
     tables: Vec<TableUse>,
-    writes: Option<storage::GroupId>,
+    writes: Option<GroupId>,
     locks_rows: bool,
     depth: usize,
     views: Vec<TableId>,
+    /// Views that other nodes evaluate, and the groups of their tables.
+    remote: BTreeMap<TableId, GroupId>,
+    /// Groups that were looked at for that, and whether this node has only copies of them.
+    placed: BTreeMap<GroupId, bool>,
     /// Named windows of the query levels being bound.
     windows: Vec<Vec<ast::NamedWindowDefinition>>,
 }
@@ -195,6 +205,8 @@ impl<'a> Binder<'a> {
             locks_rows: false,
             depth: 0,
             views: Vec::new(),
+            remote: BTreeMap::new(),
+            placed: BTreeMap::new(),
             windows: Vec::new(),
         }
     }
@@ -205,12 +217,15 @@ impl<'a> Binder<'a> {
         let (query, tag) = self.statement(statement, &root)?;
         let parameters = self.finish_parameters()?;
         self.check_access()?;
+        let groups: BTreeSet<GroupId> = self.remote.into_values().collect();
         Ok(Bound {
             rel: query.rel,
             outputs: query.outputs,
             tag,
             parameters,
             tables: self.tables,
+            remote: groups.into_iter().collect(),
+            placed: self.placed.into_iter().collect(),
             writes: self.writes,
             locks_rows: self.locks_rows,
             next_column: self.next_column,
@@ -350,6 +365,7 @@ impl<'a> Binder<'a> {
                 table: table.id,
                 group: table.group,
                 tree: table.tree,
+                role: self.role,
                 mode,
             }),
         }

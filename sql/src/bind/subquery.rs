@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use sqlparser::ast;
 
-use super::expression::{span_of, strip};
+use super::expression::{array_over, span_of, strip};
 use super::scope::Scope;
 use super::{Binder, Clause};
 use crate::error::{Error, Result, state};
@@ -96,17 +96,7 @@ impl Binder<'_> {
             ));
         }
         let element = bound.outputs[0].ty;
-        let ty = if element.is_array() {
-            Some(element)
-        } else {
-            element.array_of()
-        };
-        let ty = ty.ok_or_else(|| {
-            Error::new(
-                state::UNDEFINED_OBJECT,
-                format!("could not find array type for data type {}", element.name()),
-            )
-        })?;
+        let ty = array_over(element)?;
         Ok(Expr::Subquery(Box::new(Subquery {
             kind: SubqueryKind::Array,
             rel: bound.rel,

@@ -98,7 +98,7 @@ impl Catalog {
                 && pattern.covers(&table.name)
                 && (grantee == RoleId::PUBLIC || self.inherits(role, grantee))
             {
-                // READ never covers inboxes (PROTOCOLS G): only INSERT and REFERENCES do.
+                // READ never covers inboxes, whose rows are between two: INSERT and REFERENCES do.
                 let reads = if table.is_inbox() {
                     Privileges::READ
                 } else {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use storage::GroupId;
 
 use super::{
-    Follow, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema, Table,
+    Acl, Follow, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema,
+    Table, TableKind,
 };
 
 /// Anything that has a descriptor.
@@ -64,6 +65,37 @@ impl Change {
         }
     }
 
+    /// May some role read less with it than before? What is dropped is gone for all alike.
+    pub fn takes_away(&self) -> bool {
+        match (&self.old, &self.new) {
+            (Some(Object::Table(old)), Some(Object::Table(new))) => {
+                let columns = |new: &Table| {
+                    old.live_columns().any(|column| {
+                        let now = new.column_by_id(column.id);
+                        now.is_some_and(|now| lacks(now.acl.as_ref(), column.acl.as_ref()))
+                    })
+                };
+                // A view that is another one may show less.
+                old.owner != new.owner
+                    || old.schema != new.schema
+                    || (matches!(old.kind, TableKind::View(_)) && old.kind != new.kind)
+                    || lacks(new.acl.as_ref(), old.acl.as_ref())
+                    || columns(new)
+            }
+            (Some(Object::Schema(old)), Some(Object::Schema(new))) => {
+                old.owner != new.owner || lacks(new.acl.as_ref(), old.acl.as_ref())
+            }
+            (Some(Object::Pattern(old)), Some(Object::Pattern(new))) => {
+                !new.privileges.contains(old.privileges)
+            }
+            (Some(Object::Role(old)), Some(Object::Role(new))) => {
+                (old.superuser && !new.superuser) || (old.inherit && !new.inherit)
+            }
+            (Some(Object::Pattern(_) | Object::Role(_) | Object::Membership(_)), None) => true,
+            _ => false,
+        }
+    }
+
     /// Gone.
     pub fn drop(group: GroupId, object: Object) -> Change {
         Change {
@@ -72,4 +104,16 @@ impl Change {
             new: None,
         }
     }
+}
+
+/// Is in one list less than in another?
+fn lacks(now: Option<&Acl>, before: Option<&Acl>) -> bool {
+    let Some(before) = before else {
+        return false;
+    };
+    before.0.iter().any(|item| {
+        let mut now = now.into_iter().flat_map(|acl| &acl.0);
+        let same = now.find(|now| (now.grantee, now.grantor) == (item.grantee, item.grantor));
+        !same.is_some_and(|same| same.privileges.contains(item.privileges))
+    })
 }

@@ -31,6 +31,15 @@ impl Follow {
     }
 }
 
+/// What stands behind a view.
+#[derive(Debug, Default)]
+pub struct Behind {
+    /// Tables, and with whose rights each is read: those of the owner of the view that names it.
+    pub tables: Vec<(Arc<Table>, RoleId)>,
+    /// The groups whose catalogs say what is shown: those of the view and of the views that it reads.
+    pub told_by: BTreeSet<GroupId>,
+}
+
 impl Catalog {
     /// What all roles follow, by role.
     pub fn follows(&self) -> impl Iterator<Item = &Arc<Follow>> {
@@ -57,6 +66,27 @@ impl Catalog {
         self.sees(role, table) && self.has_privilege(role, table, Privilege::Select, any)
     }
 
+    /// What stands behind a view: the tables that it reads in the end.
+    pub fn behind(&self, view: &Table) -> Behind {
+        let mut behind = Behind::default();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![view.id];
+        while let Some(view) = open.pop().and_then(|id| self.table(id)) {
+            if !seen.insert(view.id) {
+                continue;
+            }
+            behind.told_by.insert(view.group);
+            for used in view.depends_on.iter().filter_map(|(id, _)| self.table(*id)) {
+                match used.kind {
+                    TableKind::View(_) => open.push(used.id),
+                    TableKind::Table => behind.tables.push((Arc::clone(used), view.owner)),
+                    TableKind::System | TableKind::Sequence(_) => {}
+                }
+            }
+        }
+        behind
+    }
+
     /// The tables whose rows a group holds.
     pub fn tables_in(&self, group: GroupId) -> impl Iterator<Item = &Arc<Table>> {
         let trees = self.trees.range((group, 0)..=(group, u32::MAX));
@@ -72,11 +102,11 @@ impl Catalog {
 
     /// The trees of a group that a node holds if it has no replica of it: what every node has of
     /// every owner; the tables that the roles follow whose own groups have a place on the node;
-    /// and those `asked` for there. Of all these only what the role may read.
+    /// and those `asked` for there. Of all these only what the role may read itself.
     pub fn chosen(&self, node: u32, group: GroupId, asked: &[(RoleId, TableId)]) -> Chosen {
         let mut chosen = BTreeSet::from(ALWAYS);
-        let mut take = |role: RoleId, table: &Table| {
-            if !chosen.contains(&table.tree) && self.reads_table(role, table) {
+        let mut take = |table: &Table, may: &dyn Fn() -> bool| {
+            if !chosen.contains(&table.tree) && may() {
                 chosen.extend(table.trees());
             }
         };
@@ -85,14 +115,14 @@ impl Catalog {
             for follow in self.follows().filter(|follow| follow.covers(table)) {
                 let role = follow.role;
                 if *here.entry(role).or_insert_with(|| self.places(role, node)) {
-                    take(role, table);
+                    take(table, &|| self.reads_table(role, table));
                 }
             }
         }
         for (role, id) in asked {
             let table = self.table(*id).filter(|table| table.group == group);
             if let Some(table) = table.filter(|table| table.kind == TableKind::Table) {
-                take(*role, table);
+                take(table, &|| self.reads_table(*role, table));
             }
         }
         Chosen::new(chosen)
@@ -130,6 +160,7 @@ mod tests {
             voters: vec![2],
             learners: vec![3],
             made: true,
+            leaving: Some(Vec::new()),
         };
         put(&mut fixture, Object::Placement(Arc::new(placement)));
         fixture
@@ -220,6 +251,36 @@ mod tests {
         let own = fixture.table("b.own").id;
         let b = fixture.role("b").id;
         assert_eq!(held(&fixture, 1, &[(b, own)]), nobody, "of another group");
+    }
+
+    #[test]
+    fn what_stands_behind_a_view_is_not_held_for_who_may_read_the_view() {
+        let mut fixture = owners();
+        fixture.ok("a", "CREATE VIEW public.shown AS SELECT id FROM a.secret");
+        fixture.ok(
+            "a",
+            "CREATE VIEW public.outer AS SELECT id FROM public.shown, public.item_v1",
+        );
+        fixture.ok("a", "GRANT SELECT ON public.shown, public.outer TO b, c");
+        let (b, c) = (fixture.role("b").id, fixture.role("c").id);
+        let secret = fixture.table("a.secret").id;
+        let nobody: [&str; 0] = [];
+        assert_eq!(held(&fixture, 1, &[(b, secret), (c, secret)]), nobody);
+        follows(&mut fixture, "b", pattern("*"));
+        follows(&mut fixture, "b", Followed::Table(secret));
+        assert_eq!(held(&fixture, 2, &[(b, secret)]), nobody);
+
+        let catalog = fixture.catalog();
+        let behind = catalog.behind(&fixture.table("public.outer"));
+        let a = fixture.role("a").id;
+        let mut names: Vec<_> = behind
+            .tables
+            .iter()
+            .map(|(t, by)| (&*t.name, *by))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, [("item_v1", a), ("secret", a)]);
+        assert_eq!(behind.told_by, BTreeSet::from([GroupId(1)]));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
     Key, ReferentialAction, SequenceOptions, Table, TableKind, View,
 };
+pub use follow::Behind;
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use object::{

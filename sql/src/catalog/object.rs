@@ -219,6 +219,10 @@ pub struct Placement {
     /// of them may make it.
     #[serde(default)]
     pub made: bool,
+    /// Nodes that voted before and may do so still, for all that was heard of the group. `None`:
+    /// it was written before this was noted, any node may.
+    #[serde(default)]
+    pub leaving: Option<Vec<u32>>,
 }
 
 #[cfg(test)]

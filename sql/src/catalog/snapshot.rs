@@ -409,6 +409,11 @@ impl Catalog {
         self.reservations.get(&(schema, name.to_owned()))
     }
 
+    /// All reserved names.
+    pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+
     /// The schemas that a `search_path` setting stands for, in order, `pg_catalog` first unless
     /// it is named; elements that do not exist or may not be used are left out.
     pub fn search_path(&self, setting: &[String], role: RoleId) -> Vec<SchemaId> {

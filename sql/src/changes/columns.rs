@@ -1,6 +1,8 @@
 //! The columns of the feed.
 
+use crate::cluster::{Reader, Writer};
 use crate::system::SystemColumn;
+use crate::types::codec::{decode_value, encode_value};
 use crate::types::{Datum, Type};
 
 const fn column(name: &'static str, ty: Type, not_null: bool) -> SystemColumn {
@@ -34,24 +36,118 @@ pub(super) const LAST_IN_TX: usize = 3;
 /// Microseconds from 1970 to 2000.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
+/// The operations, by their number between nodes.
+const OPS: [&str; 6] = ["insert", "update", "delete", "event", "ddl", "progress"];
+
 /// One row before it is laid out.
-pub(super) struct FeedRow {
-    pub position: storage::Position,
-    pub tx: Option<u64>,
-    pub seq: u32,
-    pub owner: Option<String>,
-    pub table: Option<String>,
-    pub op: &'static str,
-    pub key: Datum,
-    pub new: Datum,
-    pub old: Datum,
-    pub event: Option<(String, String)>,
-    pub meta: Option<storage::Meta>,
+///
+/// Between nodes:
+/// ```text
+/// position u64 | tx: 0, or 1 and u64 | seq u32 | op u8 | owner, table: 0, or 1 and text
+/// key, new, old: the storage form of a jsonb | event: 0, or 1 and two texts
+/// meta: 0, or 1 and login, application_name, trace
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedRow {
+    pub(super) position: storage::Position,
+    pub(super) tx: Option<u64>,
+    pub(super) seq: u32,
+    pub(super) owner: Option<String>,
+    pub(super) table: Option<String>,
+    pub(super) op: &'static str,
+    pub(super) key: Datum,
+    pub(super) new: Datum,
+    pub(super) old: Datum,
+    pub(super) event: Option<(String, String)>,
+    pub(super) meta: Option<storage::Meta>,
 }
 
 impl FeedRow {
+    /// Its entry's position.
+    pub fn position(&self) -> storage::Position {
+        self.position
+    }
+
+    /// Its number within the entry.
+    pub fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    /// Its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut to = Writer(std::mem::take(out));
+        to.u64(self.position.0);
+        to.u8(u8::from(self.tx.is_some()));
+        self.tx.into_iter().for_each(|tx| to.u64(tx));
+        to.u32(self.seq);
+        let op = OPS.iter().position(|op| *op == self.op);
+        to.u8(op.expect("every operation has a number") as u8);
+        for text in [&self.owner, &self.table] {
+            to.u8(u8::from(text.is_some()));
+            text.iter().for_each(|text| to.text(text));
+        }
+        for value in [&self.key, &self.new, &self.old] {
+            let mut bytes = Vec::new();
+            encode_value(value, &mut bytes);
+            to.bytes(&bytes);
+        }
+        to.u8(u8::from(self.event.is_some()));
+        if let Some((name, payload)) = &self.event {
+            to.text(name);
+            to.text(payload);
+        }
+        to.u8(u8::from(self.meta.is_some()));
+        if let Some(meta) = &self.meta {
+            to.text(&meta.login);
+            to.text(&meta.application_name);
+            to.text(&meta.trace);
+        }
+        *out = to.0;
+    }
+
+    /// The inverse of [`FeedRow::encode`]; `None`: it is none.
+    pub fn decode(bytes: &[u8]) -> Option<FeedRow> {
+        let from = &mut Reader(bytes);
+        let some = |from: &mut Reader<'_>| {
+            let some = from.flag()?;
+            Some(match some {
+                true => Some(from.text()?.to_owned()),
+                false => None,
+            })
+        };
+        let value = |from: &mut Reader<'_>| decode_value(Type::JSONB, from.bytes()?).ok();
+        let row = FeedRow {
+            position: storage::Position(from.u64()?),
+            tx: match from.flag()? {
+                true => Some(from.u64()?),
+                false => None,
+            },
+            seq: from.u32()?,
+            op: OPS.get(usize::from(from.u8()?))?,
+            owner: some(from)?,
+            table: some(from)?,
+            key: value(from)?,
+            new: value(from)?,
+            old: value(from)?,
+            event: match from.flag()? {
+                true => Some((from.text()?.to_owned(), from.text()?.to_owned())),
+                false => None,
+            },
+            meta: match from.flag()? {
+                true => Some(storage::Meta {
+                    login: from.text()?.to_owned(),
+                    application_name: from.text()?.to_owned(),
+                    trace: from.text()?.to_owned(),
+                    ..storage::Meta::default()
+                }),
+                false => None,
+            },
+        };
+        from.is_empty().then_some(row)
+    }
+
     /// A row that carries nothing but its position and operation.
-    pub fn bare(position: storage::Position, op: &'static str) -> FeedRow {
+    pub(super) fn bare(position: storage::Position, op: &'static str) -> FeedRow {
         FeedRow {
             position,
             tx: None,
@@ -68,7 +164,7 @@ impl FeedRow {
     }
 
     /// The values in the order of [`COLUMNS`]; `last_in_tx` is false.
-    pub fn values(self) -> Vec<Datum> {
+    pub(super) fn values(self) -> Vec<Datum> {
         let micros = i64::try_from(self.position.unix_micros()).unwrap_or(i64::MAX);
         let (event_type, event) = self.event.map_or((None, None), |(t, e)| (Some(t), Some(e)));
         let meta = self.meta.unwrap_or_default();
@@ -99,4 +195,42 @@ fn some(value: String) -> Option<String> {
 
 fn text(value: Option<String>) -> Datum {
     value.map_or(Datum::Null, |value| Datum::Text(value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::json;
+
+    #[test]
+    fn rows_come_back_and_nothing_else_is_one() {
+        let bare = FeedRow::bare(storage::Position(7), "ddl");
+        let json = |text: &str| Datum::Jsonb(json::parse(text).unwrap().into());
+        let full = FeedRow {
+            tx: Some(9),
+            seq: 3,
+            owner: Some("orders".into()),
+            table: Some("order_v1".into()),
+            op: "update",
+            key: json("{\"id\": 1}"),
+            new: json("{\"id\": 1, \"n\": [1.50, null, \"x\"]}"),
+            event: Some(("placed".into(), "{}".into())),
+            meta: Some(storage::Meta {
+                login: "orders".into(),
+                trace: "00-1".into(),
+                ..storage::Meta::default()
+            }),
+            ..bare.clone()
+        };
+        for row in [bare, full] {
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            assert_eq!(FeedRow::decode(&bytes), Some(row));
+            for length in 0..bytes.len() {
+                assert_eq!(FeedRow::decode(&bytes[..length]), None, "{length}");
+            }
+            bytes.push(0);
+            assert_eq!(FeedRow::decode(&bytes), None);
+        }
+    }
 }

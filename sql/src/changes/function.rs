@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use storage::{Groups, Position};
+use storage::{GroupId, Groups, Position};
 
 use super::Log;
-use super::columns::{COLUMNS, FeedRow, POSITION};
+use super::columns::{COLUMNS, FeedRow};
 use super::filter::Filter;
 use super::followed::Followed;
-use super::page::Page;
+use super::page::{Page, check_vouched};
 use crate::exec::ExecCx;
 use crate::plan::{Argument, RowSource, SystemFunction};
 use crate::system::SystemColumn;
 use crate::transaction::{Stop, Wait};
 use crate::types::{Datum, FormatSettings, Type};
 use crate::{Error, Result, state};
+
+/// After so long a waiting call looks again whether an owner can be reached.
+const RETRY_MICROS: u64 = 500_000;
 
 /// The function; registered by the server.
 pub struct Changes {
@@ -191,49 +194,90 @@ impl Running {
         self.followed.look(&self.filter, engine.catalog())?;
         let mut page = match self.page.take() {
             Some(page) => page,
-            None => self.open(cx)?,
+            None => self.open(cx).map_err(|stop| self.stop(stop))?,
         };
         // A page counts its own rows, and `left` was what remained when it began.
         let rows_max = left + page.rows();
-        let next = page.next(rows_max, || {
+        let next = page.next(rows_max, |ids| {
             cx.evaluation.environment.check_interrupt()?;
-            self.followed.look(&self.filter, engine.catalog())
+            check_vouched(|ids| engine.cluster().doubts(ids, None), ids)?;
+            Ok(self.followed.look(&self.filter, engine.catalog())?)
         });
-        if let Some(row) = next? {
-            self.page = Some(page);
-            return Ok(Some(row));
+        match next {
+            Ok(None) => {}
+            Ok(row) => {
+                self.page = Some(page);
+                return Ok(row);
+            }
+            Err(stop) => {
+                self.page = Some(page);
+                return Err(self.stop(stop));
+            }
         }
         let reached = page.reached(rows_max);
         let advanced = self.after.is_none_or(|after| reached > after);
-        self.after = Some(self.after.map_or(reached, |after| after.max(reached)));
+        let reached = self.after.map_or(reached, |after| after.max(reached));
+        self.after = Some(reached);
+        let held_up = page.held_up();
+        // No entry may tell that a node answers again.
+        let retry = held_up.is_some().then(|| self.log.now() + RETRY_MICROS);
         match self.deadline {
             _ if self.given >= self.rows_max => self.ended = true,
-            Until::Always => return Err(Stop::Pause(Wait::Feed(None))),
+            Until::Always => return Err(Stop::Pause(Wait::Feed(retry))),
             Until::Time(time) if self.given == 0 && self.log.now() < time => {
-                return Err(Stop::Pause(Wait::Feed(Some(time))));
+                let until = retry.map_or(time, |retry| retry.min(time));
+                return Err(Stop::Pause(Wait::Feed(Some(until))));
             }
             Until::Never | Until::Time(_) => {
                 self.ended = true;
-                if self.given == 0 && self.consumer && advanced {
-                    return Ok(Some(progress(reached)));
+                if self.given == 0 && !self.consumer {
+                    // There is no position yet that it could go on from.
+                    page.check_going()?;
+                }
+                if self.given == 0 && (held_up.is_some() || self.consumer && advanced) {
+                    return Ok(Some(progress(reached, held_up)));
                 }
             }
         }
         Ok(None)
     }
 
-    fn open(&self, cx: &ExecCx<'_>) -> Result<Page> {
-        let newest = || cx.transaction.engine().catalog();
+    /// A stream, and who has no rows yet, goes on where it is; others begin again.
+    fn stop(&self, stop: Stop) -> Stop {
+        match stop {
+            Stop::Wait(wait) if self.deadline == Until::Always || self.given == 0 => {
+                Stop::Pause(wait)
+            }
+            stop => stop,
+        }
+    }
+
+    fn open(&self, cx: &ExecCx<'_>) -> std::result::Result<Page, Stop> {
+        let engine = cx.transaction.engine();
+        let newest = || engine.catalog();
+        let doubts = |ids: &[GroupId]| engine.cluster().doubts(ids, None);
         let filter = self.filter.clone();
-        Page::open(&*self.log, newest, &self.groups, filter, self.after)
+        let interrupt = cx.evaluation.environment.interrupt();
+        Page::open(
+            &*self.log,
+            newest,
+            doubts,
+            &self.groups,
+            filter,
+            self.after,
+            &interrupt,
+        )
     }
 }
 
-/// Nothing for this reader up to here.
-fn progress(position: Position) -> Vec<Datum> {
-    let mut row = FeedRow::bare(position, "progress").values();
-    row[POSITION] = Datum::Lsn(position.0);
-    row
+/// Nothing for this reader up to here; and, if it can't go on, how far each owner is closed.
+fn progress(position: Position, held_up: Option<String>) -> Vec<Datum> {
+    let event = held_up.map(|owners| ("closed".to_owned(), owners));
+    let row = FeedRow {
+        event,
+        ..FeedRow::bare(position, "progress")
+    };
+    row.values()
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! `freehold.snapshot_position()` and `freehold.position_at(timestamptz)`: where a cursor begins.
 
-use storage::Position;
+use std::sync::Arc;
 
+use storage::{Groups, Position};
+
+use super::page::check_vouched;
+use super::{Filter, Log};
 use crate::exec::ExecCx;
 use crate::plan::{Argument, RowSource, SystemFunction};
 use crate::system::SystemColumn;
@@ -30,7 +34,20 @@ const fn position(name: &'static str) -> SystemColumn {
 
 /// The position of the transaction's snapshot: what a SELECT of the same REPEATABLE READ
 /// transaction shows and `freehold.changes(after => this)` are complete and don't overlap.
-pub struct SnapshotPosition;
+///
+/// It is as new as all owners allow whose tables the role may read: idle ones are closed on demand,
+/// as for the feed; of one that can't be reached nothing newer is known.
+pub struct SnapshotPosition {
+    log: Arc<dyn Log>,
+    groups: Arc<Groups>,
+}
+
+impl SnapshotPosition {
+    /// Over a log.
+    pub fn new(log: Arc<dyn Log>, groups: Arc<Groups>) -> SnapshotPosition {
+        SnapshotPosition { log, groups }
+    }
+}
 
 impl SystemFunction for SnapshotPosition {
     fn name(&self) -> (&str, &str) {
@@ -47,7 +64,13 @@ impl SystemFunction for SnapshotPosition {
     }
 
     fn open(&self, _arguments: &[Datum], cx: &mut ExecCx<'_>) -> Result<Box<dyn RowSource>, Stop> {
-        let at = cx.transaction.snapshot_position()?;
+        let filter = Filter::new(cx.role, cx.path, None);
+        let interrupt = cx.evaluation.environment.interrupt();
+        let engine = cx.transaction.engine();
+        let asked = filter.asked(&engine.catalog(), &self.groups);
+        check_vouched(|ids| engine.cluster().doubts(ids, None), &asked.read)?;
+        let closed = || Ok(self.log.closed(&asked, None, &interrupt)?.upto);
+        let at = cx.transaction.snapshot_position(closed)?;
         Ok(Box::new(One(Some(Datum::Lsn(at.0)))))
     }
 }

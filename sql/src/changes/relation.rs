@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::{Groups, Position};
+use storage::{GroupId, Groups, Position};
 
 use super::Log;
 use super::columns::{COLUMNS, POSITION};
@@ -10,6 +10,7 @@ use super::filter::Filter;
 use super::page::Page;
 use crate::Result;
 use crate::system::{Above, SystemColumn, SystemCx, SystemRelation, SystemRows};
+use crate::transaction::Stop;
 use crate::types::Datum;
 
 /// The relation; registered by the server.
@@ -44,11 +45,26 @@ impl SystemRelation for FeedRelation {
             newest.unwrap_or_else(|| Arc::clone(cx.catalog))
         };
         let filter = Filter::new(cx.role, cx.path, None);
-        let mut page = Page::open(&*self.log, newest, &self.groups, filter, after(cx))?;
+        let interrupt = cx.environment.interrupt();
+        let after = after(cx);
+        let log = &*self.log;
+        let doubts = |ids: &[GroupId]| cx.environment.doubts(ids);
+        let page = Page::open(log, newest, doubts, &self.groups, filter, after, &interrupt);
+        let mut page = match page {
+            Ok(page) => page,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(stop) => return Ok(Box::new(std::iter::once(Err(stop)))),
+        };
         let next = move || {
-            page.next(u64::MAX, || Ok(()))
-                .map_err(Into::into)
-                .transpose()
+            let next = page.next(u64::MAX, |_| Ok(interrupt()?));
+            // What it has given is whole; but nothing must not look like nothing.
+            let next = match next {
+                Ok(None) if page.rows() == 0 => {
+                    page.check_going().map(|()| None).map_err(Into::into)
+                }
+                next => next,
+            };
+            next.transpose()
         };
         Ok(Box::new(std::iter::from_fn(next)))
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use storage::{GroupId, Groups, Position};
+use storage::{GroupId, Groups, Position, TxId};
 
-use super::{Answer, Cluster, Done, News, Wish};
+use super::{Answer, Asking, Cluster, Done, News, Wish};
 use crate::catalog::{RoleId, TableId};
 use crate::transaction::leader_changed;
 use crate::{Error, state};
@@ -36,17 +36,22 @@ impl Cluster for Alone {
         done(led.map(|group| group.applied()).ok_or_else(leader_changed));
     }
 
+    fn ask_undecided(&self, _node: u32, _id: TxId, done: Done<bool>) {
+        done(Err(leader_changed()));
+    }
+
     fn ask_directory(&self, _wish: Wish, done: Done<Answer>) {
         // Asked only while this node does not lead the directory, so nobody does.
         done(Err(leader_changed()));
     }
 
-    fn want(&self, _role: RoleId, group: GroupId, _table: TableId, done: Done<()>) {
+    fn want(&self, _role: RoleId, group: GroupId, _table: TableId, done: Done<()>) -> Asking {
         let held = self.0.get(group);
         done(held.map(drop).ok_or_else(|| {
             let message = format!("group {group} is not held by this node, and there is no other");
             Error::new(state::OWNER_UNREACHABLE, message)
         }));
+        Box::new(())
     }
 
     fn has_listeners(&self) -> bool {

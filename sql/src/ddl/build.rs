@@ -141,7 +141,7 @@ fn new_step(group: GroupId, cx: &ExecCx<'_>) -> Done<Transaction> {
         false,
         false,
     );
-    step.begin_statement(&[GroupId::DIRECTORY, group], Some(group))?;
+    step.begin_statement(None, &[GroupId::DIRECTORY, group], Some(group))?;
     Ok(step)
 }
 
@@ -251,7 +251,7 @@ fn chunk(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<Option<Position>>
     let group = progress.group;
     let mut step = match progress.step.take() {
         Some(mut step) => {
-            step.begin_statement(&[GroupId::DIRECTORY, group], Some(group))?;
+            step.begin_statement(None, &[GroupId::DIRECTORY, group], Some(group))?;
             step
         }
         None => new_step(group, cx)?,

@@ -257,7 +257,7 @@ impl Draft<'_> {
             let (text, of) = self.describe(dependent)?;
             if Some(of) != owner {
                 foreign = true;
-                // Roles are named, never their private tables (PROTOCOLS G).
+                // Roles are named, never their tables: what is private does not exist for others.
                 let role = self.catalog.role_name(of);
                 lines.push(format!(
                     "role \"{role}\" reads {} {}",

@@ -532,7 +532,8 @@ pub(super) fn fill(
     let statement = ast::Statement::Query(Box::new(query.clone()));
     let planned = plan::plan(&statement, catalog, bind)?;
     for used in &planned.tables {
-        cx.transaction.bring(cx.role, used.group, used.tree)?;
+        let reader = cx.transaction.reader(cx.role, used);
+        cx.transaction.bring(reader, used.group, used.tree)?;
     }
     let mut source = crate::exec::open(&planned, Arc::from([]), cx)?;
     let mut writer = TableWriter::new(plan::writer(catalog, table.id)?);

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod cte;
+mod elsewhere;
 mod foreign;
 mod join;
 mod modify;
@@ -31,6 +32,7 @@ use crate::transaction::{Stop, Transaction};
 use crate::types::Datum;
 
 pub use cte::CteRows;
+pub use elsewhere::Asked;
 pub use foreign::{Deferred, DeferredCheck};
 pub use reader::RowReader;
 pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
@@ -226,7 +228,7 @@ fn open_plain(
     Ok(match &node.op {
         Op::Values(_) => Box::new(simple::Values::new(plan, frame)),
         Op::Scan(_) => Box::new(scan::Scan::open(plan, frame, cx)?),
-        Op::System { .. } => Box::new(scan::SystemScan::open(plan, frame, cx)?),
+        Op::System { .. } => Box::new(scan::SystemScan::open(plan, frame)),
         Op::Function { .. } => Box::new(scan::FunctionScan::open(plan, frame, cx)?),
         Op::Cte { .. } => Box::new(cte::CteScan::new(plan, frame)),
         Op::NestedLoop { left, .. } => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::Direction;
 
+use crate::exec::elsewhere::Wanted;
 use crate::exec::{ExecCx, Operator, Row};
 use crate::expr::{Frame, eval_row, is_true};
 use crate::functions::Rows;
@@ -377,39 +378,54 @@ pub(super) fn bytes_bound(bound: Bound<Vec<u8>>) -> Bound<Bytes> {
     }
 }
 
-/// A scan of a system relation.
+/// A scan of a system relation. Its rows may have to be waited for: so they are computed by the first
+/// call for one, on a thread that others don't need.
 pub(super) struct SystemScan {
     plan: Arc<PlanNode>,
     frame: Frame,
-    rows: SystemRows,
+    rows: Option<SystemRows>,
 }
 
 impl SystemScan {
-    pub(super) fn open(
-        plan: Arc<PlanNode>,
-        frame: Frame,
-        cx: &mut ExecCx<'_>,
-    ) -> Result<SystemScan, Stop> {
+    pub(super) fn open(plan: Arc<PlanNode>, frame: Frame) -> SystemScan {
+        let rows = None;
+        SystemScan { plan, frame, rows }
+    }
+
+    fn compute(&self, cx: &mut ExecCx<'_>) -> Result<SystemRows, Stop> {
         let Op::System {
             relation,
+            columns,
             equal,
             above,
             ..
-        } = &plan.op
+        } = &self.plan.op
         else {
             unreachable!("opened for a system relation");
         };
         let mut values = Vec::with_capacity(equal.len());
         for (column, expr) in equal {
-            values.push((*column, expr.eval(&[], &frame, cx)?));
+            values.push((*column, expr.eval(&[], &self.frame, cx)?));
         }
         let mut bounds = Vec::with_capacity(above.len());
         for bound in above {
             bounds.push(Above {
                 column: bound.column,
-                value: bound.value.eval(&[], &frame, cx)?,
+                value: bound.value.eval(&[], &self.frame, cx)?,
                 inclusive: bound.inclusive,
             });
+        }
+        let begun = cx.evaluation.statement_start;
+        if let Some(group) = relation.group() {
+            let wanted = Wanted {
+                relation: &**relation,
+                place: self.plan.id,
+                columns,
+                equal: values,
+                above: bounds,
+                ground: cx.transaction.remote_ground(group, begun)?,
+            };
+            return wanted.rows(&self.frame.shared, cx);
         }
         let rows = relation.rows(&SystemCx {
             catalog: cx.catalog,
@@ -418,14 +434,23 @@ impl SystemScan {
             path: cx.path,
             equal: &values,
             above: &bounds,
+            columns,
+            ground: None,
             environment: cx.evaluation.environment,
         })?;
-        Ok(SystemScan { plan, frame, rows })
+        Ok(rows)
     }
 }
 
 impl Operator for SystemScan {
     fn next(&mut self, cx: &mut ExecCx<'_>) -> Result<Option<Row>, Stop> {
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            None => {
+                let rows = self.compute(cx)?;
+                self.rows.insert(rows)
+            }
+        };
         let Op::System {
             columns, filter, ..
         } = &self.plan.op
@@ -434,7 +459,7 @@ impl Operator for SystemScan {
         };
         loop {
             cx.tick()?;
-            let Some(mut full) = self.rows.next().transpose()? else {
+            let Some(mut full) = rows.next().transpose()? else {
                 return Ok(None);
             };
             let row: Row = columns

@@ -167,7 +167,7 @@ impl Bench {
     ) -> std::result::Result<Vec<String>, Stop> {
         let catalog = self.catalog();
         let groups: Vec<GroupId> = planned.tables.iter().map(|table| table.group).collect();
-        transaction.begin_statement(&groups, planned.writes)?;
+        transaction.begin_statement(None, &groups, planned.writes)?;
         let path = catalog.search_path(&["$user".to_owned(), "public".to_owned()], self.role);
         let format = FormatSettings::default();
         let bare = Bare::default();

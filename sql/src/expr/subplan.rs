@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::exec::CteRows;
+use crate::exec::{Asked, CteRows};
 use crate::expr::Expr;
 use crate::plan::PlanNode;
 use crate::types::{Datum, Type};
@@ -68,6 +68,8 @@ pub struct Shared {
     pub remembered: Mutex<HashMap<usize, Remembered>>,
     /// By CTE index.
     pub ctes: Mutex<HashMap<usize, CteRows>>,
+    /// Views that are read at other nodes, by node of the plan.
+    pub asked: Mutex<HashMap<usize, Asked>>,
     /// EXPLAIN ANALYZE: by node.
     pub measured: Option<Mutex<Vec<Measured>>>,
 }

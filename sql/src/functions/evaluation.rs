@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use storage::GroupId;
+
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::functions::{Resolved, Rows};
@@ -94,6 +96,18 @@ pub trait Environment: System {
         None
     }
 
+    /// One of these groups of which no rows may be given now
+    /// ([`crate::cluster::Cluster::doubts`]).
+    fn doubts(&self, _groups: &[GroupId]) -> Option<GroupId> {
+        None
+    }
+
+    /// Whose session this is and with what settings, for one that stands in for it at another
+    /// node.
+    fn asker(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// `current_user`.
     fn current_user(&self) -> &str;
 
@@ -127,6 +141,11 @@ pub trait Environment: System {
     /// 57014 when the statement was cancelled or timed out.
     fn check_interrupt(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The same for who goes on without the session.
+    fn interrupt(&self) -> crate::changes::Interrupt {
+        Arc::new(|| Ok(()))
     }
 }
 

@@ -57,6 +57,17 @@ pub trait Registry: Send + Sync {
     /// The relation behind a descriptor of kind `System`.
     fn relation(&self, id: TableId) -> Option<Arc<dyn SystemRelation>>;
 
+    /// Has this node not more of a group than a copy of what its roles may read?
+    fn is_copied(&self, group: GroupId) -> bool {
+        let _ = group;
+        false
+    }
+
+    /// This node's number.
+    fn node(&self) -> u32 {
+        0
+    }
+
     /// A table function by name; `schema` is `None` for an unqualified name (looked up in
     /// `pg_catalog` only).
     fn function(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn SystemFunction>>;
@@ -167,6 +178,11 @@ pub struct Planned {
     pub returns_rows: bool,
     /// Stored tables that are read or written, with their trees (table locks).
     pub tables: Vec<TableUse>,
+    /// Groups of views that other nodes evaluate.
+    pub remote: Vec<GroupId>,
+    /// Groups by which it was decided who evaluates views, and whether this node had only copies of
+    /// them: the plan is good as long as that is so.
+    pub placed: Vec<(GroupId, bool)>,
     /// The owner's group that is written.
     pub writes: Option<GroupId>,
     /// FOR UPDATE and its kin: not read-only.
@@ -182,6 +198,12 @@ impl Planned {
     pub fn only_reads(&self) -> bool {
         self.writes.is_none() && !self.locks_rows && !self.volatile
     }
+
+    /// Are the groups where they were when it was made?
+    pub fn is_placed(&self, registry: &dyn Registry) -> bool {
+        let same = |(group, copied): &(GroupId, bool)| registry.is_copied(*group) == *copied;
+        self.placed.iter().all(same)
+    }
 }
 
 /// A stored table that a statement uses.
@@ -193,6 +215,8 @@ pub struct TableUse {
     pub group: GroupId,
     /// Its tree.
     pub tree: u32,
+    /// Who reads it: the session's role, or the owner of a view.
+    pub role: RoleId,
     /// Written, read under row locks, or only read.
     pub mode: crate::transaction::TableMode,
 }
@@ -234,7 +258,8 @@ pub fn plan(
             }
         })
         .collect();
-    let keyed = is_keyed(&plan);
+    // Who asks another node waits on a thread that others don't need.
+    let keyed = bound.remote.is_empty() && is_keyed(&plan);
     Ok(Arc::new(Planned {
         plan: Arc::new(plan),
         returns_rows: bound.tag == Tag::Select || !columns.is_empty(),
@@ -242,6 +267,8 @@ pub fn plan(
         parameters: bound.parameters,
         tag: bound.tag,
         tables: bound.tables,
+        remote: bound.remote,
+        placed: bound.placed,
         writes: bound.writes,
         locks_rows: bound.locks_rows,
         keyed,

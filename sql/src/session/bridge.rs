@@ -23,6 +23,8 @@ fn system_cx<'a>(cx: &'a Surroundings<'a>) -> SystemCx<'a> {
         path: cx.path,
         equal: &[],
         above: &[],
+        columns: &[],
+        ground: None,
         environment: cx,
     }
 }

@@ -8,7 +8,7 @@ use super::job::Phase;
 use super::{Output, Session};
 use crate::engine::Engine;
 use crate::parse::TransactionStatement as Tx;
-use crate::transaction::Stop;
+use crate::transaction::{Stop, Wait};
 use crate::{Error, Result, state};
 
 /// PostgreSQL's limit on a notification's payload.
@@ -65,6 +65,10 @@ impl Session {
                         tx.make_block();
                     }
                 } else {
+                    let only_reads = modes.read_only.unwrap_or(self.effective.read_only);
+                    if let Some(home) = self.home_of_block().filter(|_| !only_reads) {
+                        return Err(Stop::Wait(Wait::Leader(home)));
+                    }
                     self.ensure_transaction(true);
                 }
                 if let Some(tx) = self.transaction.as_mut() {
@@ -92,6 +96,7 @@ impl Session {
                     tx.savepoint(name);
                 }
                 self.saved.push(saved);
+                self.changed.state = true;
                 made("SAVEPOINT")
             }
             Tx::Release(name) => {
@@ -101,6 +106,7 @@ impl Session {
                     let open = tx.savepoints();
                     self.saved.truncate(open + 1);
                 }
+                self.changed.state = true;
                 made("RELEASE")
             }
             Tx::RollbackTo(name) => {
@@ -114,6 +120,7 @@ impl Session {
                     self.restore(saved);
                 }
                 self.failed = false;
+                self.changed.state = true;
                 made("ROLLBACK")
             }
             Tx::Set(modes) => {

@@ -219,7 +219,7 @@ impl Session {
             }
         };
         let writer = TableWriter::new(crate::plan::writer(&catalog, table.id)?);
-        let group = table.group;
+        let (group, own) = (table.group, self.own_role());
         let tx = self
             .transaction
             .as_mut()
@@ -228,7 +228,7 @@ impl Session {
             return Err(super::environment::read_only("COPY FROM").into());
         }
         tx.lock_table(group, table.tree, TableMode::RowExclusive, Policy::Wait)?;
-        tx.begin_statement(&[group], Some(group))?;
+        tx.begin_statement(own, &[group], Some(group))?;
         let binary = format.kind == Kind::Binary;
         let step = Step::CopyIn {
             binary,
@@ -462,11 +462,11 @@ impl Session {
             return Ok(());
         }
         copy.since_snapshot = 0;
-        let group = copy.table.group;
+        let (group, own) = (copy.table.group, self.own_role());
         let Some(tx) = self.transaction.as_mut() else {
             return Ok(());
         };
-        match tx.begin_statement(&[group], Some(group)) {
+        match tx.begin_statement(own, &[group], Some(group)) {
             // The table is locked: other tables' DDL is none of its business.
             Ok(()) | Err(Stop::Wait(Wait::Again)) => Ok(()),
             Err(stop) => Err(stop),

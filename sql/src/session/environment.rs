@@ -20,7 +20,7 @@ use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::engine::Engine;
 use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
 use crate::settings::Values;
-use crate::transaction::{self, Barriers, EVENTS_BYTES_MAX, Stop, Wait};
+use crate::transaction::{self, Barriers, EVENTS_BYTES_MAX, Questions, Stop, Wait};
 use crate::types::Datum;
 use crate::types::datetime::compute::timestamptz_plus;
 use crate::{Error, Result, state};
@@ -51,6 +51,12 @@ pub(super) struct Effects {
     pub stands_on: Vec<(GroupId, storage::Position)>,
     /// Proofs for `pg_xact_status`.
     pub barriers: Barriers,
+    /// What other nodes say of their transactions.
+    pub questions: Questions,
+    /// Until when it waits for one that there is no leader for.
+    pub proof_until: Option<u64>,
+    /// The turn has done what stands whatever becomes of its transaction (`setval`).
+    pub lasting: bool,
     /// Positions that the answer waits for (ranges of sequences).
     pub hold: Vec<(GroupId, storage::Position)>,
 }
@@ -91,6 +97,8 @@ impl Effects {
         self.restart();
         self.memos.clear();
         self.barriers.clear();
+        self.questions.clear();
+        self.proof_until = None;
     }
 }
 
@@ -582,6 +590,14 @@ impl Environment for Surroundings<'_> {
         Some(self.engine.catalog())
     }
 
+    fn doubts(&self, groups: &[GroupId]) -> Option<GroupId> {
+        self.engine.cluster().doubts(groups, None)
+    }
+
+    fn asker(&self) -> Vec<u8> {
+        super::stand_in::asker(self)
+    }
+
     fn clock(&self) -> i64 {
         self.engine.now()
     }
@@ -675,5 +691,10 @@ impl Environment for Surroundings<'_> {
 
     fn check_interrupt(&self) -> Result<()> {
         self.activity.check_interrupt()
+    }
+
+    fn interrupt(&self) -> crate::changes::Interrupt {
+        let activity = Arc::clone(self.activity);
+        Arc::new(move || activity.check_interrupt())
     }
 }

@@ -3,21 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::GroupId;
 
 use super::portable::{
-    CHANNELS, Parts, Portable, SEEN, SEQUENCES, STATE, STATEMENT, TOKEN, damaged,
+    CHANNELS, Parts, Portable, REST, SEEN, SEQUENCES, STATE, STATEMENT, TOKEN, damaged,
 };
 use super::prepared::Prepared;
 use super::token::Token;
-use super::{Login, Session, User};
+use super::{Login, Saved, Session, User};
 use crate::catalog::{Catalog, RoleId};
 use crate::cluster::{Reader, Writer};
 use crate::engine::Engine;
 use crate::plan::OutputColumn;
-use crate::settings::{self, Values};
+use crate::settings::{self, Effective, Values};
 use crate::transaction::{Isolation, readable};
 use crate::types::Type;
 use crate::{Error, Result, state};
@@ -56,14 +57,28 @@ struct Block {
     started: u64,
 }
 
+/// Where a session belongs between two of its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Where it is: a transaction is open, or its role has no tables.
+    Anywhere,
+    /// Where its client is, for it reads that node's cut; what it writes takes it to its leader.
+    Client,
+    /// At the leader of its role's group.
+    Leader(GroupId),
+}
+
 impl Session {
-    /// The group at whose leader the session is at home: that of its role, if it has one. `None`
-    /// also while a transaction is open.
-    pub fn home(&self) -> Option<GroupId> {
-        match self.transaction {
-            Some(_) => None,
-            None => self.engine.catalog().group_of(self.user.current),
+    /// Where the session's next turn belongs.
+    pub fn home(&self) -> Home {
+        if self.transaction.is_some() {
+            return Home::Anywhere;
         }
+        if self.effective.read_local {
+            return Home::Client;
+        }
+        let group = self.engine.catalog().group_of(self.user.current);
+        group.map_or(Home::Anywhere, Home::Leader)
     }
 
     /// Can the session go on elsewhere as it is now? After [`super::Step::Elsewhere`]: as it was
@@ -92,6 +107,9 @@ impl Session {
         }
         let mut out = Parts::default();
         out.add(STATE, b"", Some(&self.state_part()));
+        if let Some(rest) = self.rest_part() {
+            out.add(REST, b"", Some(&rest));
+        }
         for (name, prepared) in self.statements_then() {
             out.add(STATEMENT, name.as_bytes(), Some(&statement_part(prepared)));
         }
@@ -161,6 +179,7 @@ impl Session {
         let mut out = Parts::default();
         if state && portable {
             out.add(STATE, b"", Some(&self.state_part()));
+            out.add(REST, b"", self.rest_part().as_deref());
         }
         for name in &changed.statements {
             let body = self.statements.get(name).map(|p| statement_part(p));
@@ -201,6 +220,12 @@ impl Session {
             let (isolation, read_only) = (self.effective.isolation, self.effective.read_only);
             self.open_transaction(isolation, read_only, true);
         }
+        // What they went back to is lost, too.
+        if let Some(tx) = self.transaction.as_mut() {
+            tx.forget_savepoints();
+        }
+        self.saved.truncate(1);
+        self.listens.clear();
         self.failed = was == super::Status::Failed;
         self.lost = was == super::Status::InTransaction;
     }
@@ -224,7 +249,7 @@ impl Session {
     /// Settings and roles at the moment that is told.
     fn standing(&self) -> (&Values, &User) {
         match (&self.turn.block, self.saved.first()) {
-            (Some((values, user)), _) if self.turn.moving.is_some() => (values, user),
+            (Some(open), _) if self.turn.moving.is_some() => (&open.values, &open.user),
             (None, Some(saved)) if self.turn.moving.is_some() => (&saved.values, &saved.user),
             _ => (&self.values, &self.user),
         }
@@ -284,6 +309,45 @@ impl Session {
         out.0
     }
 
+    /// Savepoints and LISTENs of the open block at that moment, if it has any.
+    fn rest_part(&self) -> Option<Vec<u8>> {
+        self.open_block()?;
+        let now;
+        let open = match self
+            .turn
+            .block
+            .as_ref()
+            .filter(|_| self.turn.moving.is_some())
+        {
+            Some(then) => then,
+            None => {
+                now = self.opened();
+                &now
+            }
+        };
+        if open.savepoints.is_empty() && open.listens.is_empty() {
+            return None;
+        }
+        let mut out = Writer::default();
+        out.count(open.savepoints.len());
+        for (name, saved) in &open.savepoints {
+            out.text(name);
+            out.u32(saved.user.session.0);
+            out.u32(saved.user.current.0);
+            write_values(&saved.values, &mut out);
+            out.u32(saved.listens as u32);
+        }
+        out.count(open.listens.len());
+        for (listens, channel) in &open.listens {
+            out.u8(u8::from(*listens));
+            out.u8(u8::from(channel.is_some()));
+            if let Some(channel) = channel {
+                out.text(channel);
+            }
+        }
+        Some(out.0)
+    }
+
     /// The prepared statements at that moment.
     fn statements_then(&self) -> BTreeMap<&str, &Arc<Prepared>> {
         let now = self.statements.iter();
@@ -339,7 +403,7 @@ impl Session {
     }
 }
 
-fn write_values(values: &Values, out: &mut Writer) {
+pub(super) fn write_values(values: &Values, out: &mut Writer) {
     for map in values.maps() {
         out.count(map.size());
         for (name, value) in map {
@@ -378,6 +442,14 @@ fn statement_part(prepared: &Prepared) -> Vec<u8> {
 }
 
 impl Engine {
+    /// `statement_timeout` of a session that is under way.
+    pub fn statement_timeout(&self, portable: &Portable) -> Option<Duration> {
+        let state = portable.part(STATE).and_then(read_state)?;
+        let effective = Effective::new(self.settings(), &state.values).ok()?;
+        let micros = effective.statement_timeout;
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+
     /// Opens a session that was exported elsewhere, or at its node's fall known of elsewhere. Who
     /// logged in is known from the node to which its client is connected.
     ///
@@ -391,7 +463,11 @@ impl Engine {
             .ok_or_else(damaged)?;
         let mut session = self.open(login, Some(state.initial()))?;
         let came_for = state.came_for;
-        session.take_state(state)?;
+        let rest = match portable.part(REST) {
+            Some(rest) => read_rest(rest).ok_or_else(damaged)?,
+            None => Rest::default(),
+        };
+        session.take_state(state, rest)?;
         for (name, body) in portable.keyed(STATEMENT) {
             let name = std::str::from_utf8(name).map_err(|_| damaged())?;
             let prepared = read_statement(body).ok_or_else(damaged)?;
@@ -439,7 +515,7 @@ fn read_pairs(r: &mut Reader<'_>) -> Option<Vec<(String, String)>> {
     r.list(|r| Some((r.text()?.to_owned(), r.text()?.to_owned())))
 }
 
-fn read_values(r: &mut Reader<'_>) -> Option<Values> {
+pub(super) fn read_values(r: &mut Reader<'_>) -> Option<Values> {
     Some(Values::of([read_pairs(r)?, read_pairs(r)?, read_pairs(r)?]))
 }
 
@@ -480,6 +556,45 @@ fn read_state(bytes: &[u8]) -> Option<State> {
     })
 }
 
+/// The part [`REST`].
+#[derive(Default)]
+struct Rest {
+    savepoints: Vec<Point>,
+    listens: Vec<(bool, Option<String>)>,
+}
+
+/// A savepoint.
+struct Point {
+    name: String,
+    user: (RoleId, RoleId),
+    values: Values,
+    listens: usize,
+}
+
+fn read_rest(bytes: &[u8]) -> Option<Rest> {
+    let mut r = Reader(bytes);
+    let savepoints = r.list(|r| {
+        Some(Point {
+            name: r.text()?.to_owned(),
+            user: (RoleId(r.u32()?), RoleId(r.u32()?)),
+            values: read_values(r)?,
+            listens: r.u32()? as usize,
+        })
+    })?;
+    let listens = r.list(|r| {
+        let listens = r.flag()?;
+        let channel = match r.flag()? {
+            true => Some(r.text()?.to_owned()),
+            false => None,
+        };
+        Some((listens, channel))
+    })?;
+    r.is_empty().then_some(Rest {
+        savepoints,
+        listens,
+    })
+}
+
 fn read_statement(bytes: &[u8]) -> Option<Prepared> {
     let mut r = Reader(bytes);
     let text = r.text()?.into();
@@ -517,7 +632,7 @@ fn read_statement(bytes: &[u8]) -> Option<Prepared> {
 }
 
 impl Session {
-    fn take_state(&mut self, state: State) -> Result<()> {
+    fn take_state(&mut self, state: State, rest: Rest) -> Result<()> {
         let catalog = self.engine.catalog();
         let user = self.user.clone();
         let roles = |(session, current)| acting(&user, &catalog, session, current);
@@ -535,6 +650,19 @@ impl Session {
                 })?;
             }
             self.failed = block.failed;
+            for point in rest.savepoints {
+                self.values = point.values;
+                self.user = roles(point.user)?;
+                let saved = Saved {
+                    listens: point.listens,
+                    ..self.save()
+                };
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.savepoint(&point.name);
+                }
+                self.saved.push(saved);
+            }
+            self.listens = rest.listens;
         }
         self.values = state.values;
         self.user = acts_as;
@@ -574,7 +702,12 @@ impl Session {
 }
 
 /// The user with the roles that it acts as.
-fn acting(user: &User, catalog: &Catalog, session: RoleId, current: RoleId) -> Result<User> {
+pub(super) fn acting(
+    user: &User,
+    catalog: &Catalog,
+    session: RoleId,
+    current: RoleId,
+) -> Result<User> {
     let name = |id: RoleId| {
         catalog
             .role(id)

@@ -414,7 +414,7 @@ impl Session {
     ///
     /// # Errors
     /// The commit's; ReadyForQuery follows all the same.
-    pub fn sync(&mut self, _out: &mut dyn Output) -> Result<Step> {
+    pub fn sync(&mut self, out: &mut dyn Output) -> Result<Step> {
         self.current = None;
         self.copy = None;
         let mut holding = match self.ending.take() {
@@ -425,29 +425,45 @@ impl Session {
                 }
                 match self.commit(Chain::No) {
                     Ok(holding) => holding,
-                    Err(Stop::Error(error)) => {
-                        self.fail_now();
-                        return Err(error);
-                    }
+                    Err(Stop::Error(error)) => return self.not_committed(error),
                     Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
-                        let waiting = self.waiting_here(wait);
-                        if waiting.is_err() {
-                            self.fail_now();
-                        }
-                        return waiting.map(Step::Wait);
+                        return match self.waiting_here(wait) {
+                            Ok(waiting) => Ok(Step::Wait(waiting)),
+                            Err(error) => self.not_committed(error),
+                        };
                     }
                 }
             }
         };
-        match self.await_holding(&mut holding)? {
-            Some(waiting) => {
+        match self.await_holding(&mut holding) {
+            Ok(Some(waiting)) => {
                 if let Err(interrupt) = self.activity.check_interrupt() {
-                    return Err(holding.given_up(interrupt));
+                    self.give_up(&mut holding, interrupt)?;
+                    self.warn_of(&mut holding, out);
+                    return Ok(Step::End);
                 }
                 self.ending = Some(holding);
                 Ok(Step::Wait(waiting))
             }
-            None => Ok(Step::End),
+            Ok(None) => {
+                self.warn_of(&mut holding, out);
+                Ok(Step::End)
+            }
+            Err(error) => match self.begin_anew_after(&error) {
+                Some(group) => Ok(Step::Elsewhere(group)),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The implicit transaction can't be committed.
+    fn not_committed(&mut self, error: Error) -> Result<Step> {
+        match self.begin_anew(&error) {
+            Some(group) => Ok(Step::Elsewhere(group)),
+            None => {
+                self.fail_now();
+                Err(error)
+            }
         }
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use storage::{GroupId, Outcome, Position};
 
 use super::notify::Outbox;
+use super::output::Output;
 use super::signal::Signal;
 use super::step::Waiting;
+use super::turn::Asked;
 use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
-use crate::cluster::News;
+use crate::cluster::{News, Untold};
 use crate::meter::Ended;
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
 use crate::{Error, Result, state};
@@ -25,13 +27,32 @@ pub(super) struct Holding {
     notifications: Outbox,
     listens: Vec<(bool, Option<String>)>,
     trees: Vec<u32>,
+    /// The own entry takes away what roles could read: the other nodes are told.
+    takes_away: bool,
+    told: Option<Asked>,
+    untold: Untold,
+    /// What the client is told besides its answer.
+    warning: Option<Error>,
+}
+
+/// What the end of a transaction changes in its session.
+pub(super) struct Before {
+    /// As it was at the transaction's begin, if it was committed.
+    pub saved: Option<Saved>,
+    /// The turn had done something that must not be done twice.
+    pub acted: bool,
 }
 
 impl Holding {
     /// Still waiting?
     fn pending(&self) -> Option<&Signal> {
         #[cfg(feature = "sabotage")]
-        if storage::sabotage::planted("answer-before-quorum") {
+        if self
+            .trees
+            .iter()
+            .any(|tree| *tree > storage::TreeId::SYSTEM_MAX)
+            && storage::sabotage::planted("answer-before-quorum")
+        {
             return None;
         }
         self.positions
@@ -48,13 +69,52 @@ impl Holding {
 
     /// The waiting ends by cancel or a timeout. That takes back no commit: what has its place in
     /// the log may be there later.
-    pub(super) fn given_up(&self, interrupt: Error) -> Error {
+    ///
+    /// # Errors
+    /// What the answer is then. None: the commit stands, with a warning.
+    pub(super) fn give_up(&mut self, interrupt: Error) -> Result<()> {
         match self.own {
-            None => interrupt,
-            Some(_) => unknown()
-                .detail(format!("While the commit was under way: {}.", interrupt))
-                .hint(ASK),
+            None => Err(interrupt),
+            // It is applied here.
+            Some(_) if self.told.is_some() => match interrupt.state() == state::ADMIN_SHUTDOWN {
+                true => Err(interrupt.detail(self.not_everywhere())),
+                false => {
+                    self.warn(&format!("The wait for them has ended: {interrupt}."));
+                    Ok(())
+                }
+            },
+            Some(_) => Err(unknown()
+                .detail(format!("While the commit was under way: {interrupt}."))
+                .hint(ASK)),
         }
+    }
+
+    /// Some nodes are not known to have what is taken away.
+    fn warn(&mut self, why: &str) {
+        let message = "the transaction is committed, but what it takes away may not count on every \
+                       node yet";
+        let detail = format!("{} {why}", self.not_everywhere());
+        let hint = "They give none of it once they have the transaction, or have heard most of the \
+                    other nodes for 5 seconds no more.";
+        let warning = Error::new(state::WARNING, message);
+        self.warning = Some(warning.detail(detail).hint(hint));
+    }
+
+    fn not_everywhere(&self) -> String {
+        let nodes: Vec<String> = self.untold.nodes().iter().map(u32::to_string).collect();
+        let known = match &nodes[..] {
+            [] => None,
+            [node] => Some(format!("node {node}")),
+            nodes => Some(format!("nodes {}", nodes.join(", "))),
+        };
+        let unknown = self.untold.are_unknown();
+        let unknown = unknown.then(|| "nodes that have joined lately, if there are any".to_owned());
+        let nodes: Vec<String> = known.into_iter().chain(unknown).collect();
+        let nodes = match nodes.is_empty() {
+            true => "none".to_owned(),
+            false => nodes.join(", "),
+        };
+        format!("The transaction is committed; not known to have it: {nodes}.")
     }
 
     /// What went wrong with what the answer relies on.
@@ -69,8 +129,19 @@ impl Holding {
             Some(Outcome::Unknown) if own => unknown()
                 .detail("The leader of the owner's group was lost while the commit was under way.")
                 .hint(ASK),
-            _ => crate::transaction::leader_changed(),
+            _ => crate::transaction::leader_changed().begins_anew(self.came_to_nothing()),
         })
+    }
+
+    /// Is the transaction's own entry, if there is one, certainly in no log?
+    fn came_to_nothing(&self) -> bool {
+        let lost = |(group, position): (GroupId, Position)| {
+            let mut held = self.positions.iter();
+            held.any(|(id, at, signal)| {
+                (*id, *at) == (group, position) && signal.outcome() == Some(Outcome::Lost)
+            })
+        };
+        self.own.is_none_or(lost)
     }
 }
 
@@ -148,16 +219,28 @@ impl Session {
             }
         };
         let modes = (tx.isolation(), tx.read_only());
+        let acted = self.turn.acted || tx.has_acted();
         drop(tx);
         self.values.end_transaction();
-        let Committed { entry, hold, trees } = committed;
+        let Committed {
+            entry,
+            hold,
+            trees,
+            takes_away,
+        } = committed;
         if entry.is_none() {
             self.note_end(Ended::Read);
         }
         let mut holding = self.hold(hold, entry);
         holding.trees = trees;
+        holding.takes_away = takes_away;
         holding.notifications = std::mem::take(&mut self.notifications);
         holding.listens = std::mem::take(&mut self.listens);
+        self.saved.truncate(1);
+        self.turn.before = Some(Before {
+            saved: self.saved.pop(),
+            acted,
+        });
         self.left_transaction(chain, modes);
         Ok(holding)
     }
@@ -188,6 +271,7 @@ impl Session {
         };
         let hold = tx.rollback();
         let modes = (tx.isolation(), tx.read_only());
+        let acted = self.turn.acted || tx.has_acted();
         drop(tx);
         if let Some(saved) = self.saved.first().cloned() {
             self.restore(saved);
@@ -197,6 +281,7 @@ impl Session {
         self.listens.clear();
         self.note_end(Ended::Aborted);
         let holding = self.hold(hold, None);
+        self.turn.before = Some(Before { saved: None, acted });
         self.left_transaction(chain, modes);
         holding
     }
@@ -277,6 +362,10 @@ impl Session {
             notifications: Outbox::default(),
             listens: Vec::new(),
             trees: Vec::new(),
+            takes_away: false,
+            told: None,
+            untold: Untold::default(),
+            warning: None,
         }
     }
 
@@ -291,11 +380,23 @@ impl Session {
             }
             return Err(error);
         }
-        if let Some((group, position)) = holding.own {
+        if let Some((group, position)) = holding.own.filter(|_| holding.told.is_none()) {
             self.note_end(Ended::Written);
             if self.token.add(group, position) {
                 self.token_moved = true;
                 self.changed.token = true;
+            }
+        }
+        if let Some((group, position)) = holding.own.filter(|_| holding.takes_away) {
+            let (cluster, untold) = (self.engine.cluster(), &holding.untold);
+            let ask =
+                || Asked::new(|done| cluster.taken_away(group, position, untold.clone(), done));
+            let told = holding.told.get_or_insert_with(ask);
+            if told.answer().is_none() {
+                return Ok(Some(Waiting::signal(told.over())));
+            }
+            if !holding.untold.is_over() {
+                holding.warn("They did not answer in time.");
             }
         }
         self.deliver(holding);
@@ -317,6 +418,23 @@ impl Session {
             self.owed = Some(holding);
         }
         Ok(waiting)
+    }
+
+    /// Says what the client is to know besides its answer.
+    pub(super) fn warn_of(&self, holding: &mut Holding, out: &mut dyn Output) {
+        if let Some(warning) = holding.warning.take() {
+            self.send_notice(&warning, out);
+        }
+    }
+
+    /// The waiting for a holding ends before its time.
+    ///
+    /// # Errors
+    /// See [`Holding::give_up`].
+    pub(super) fn give_up(&mut self, holding: &mut Holding, interrupt: Error) -> Result<()> {
+        holding.give_up(interrupt)?;
+        self.deliver(holding);
+        Ok(())
     }
 
     /// LISTEN, NOTIFY and table wake-ups of a transaction that is committed.
@@ -406,7 +524,7 @@ impl Session {
     /// The wait for a position to be readable here.
     pub(super) fn until_readable(&self, group: GroupId, position: Position) -> Wait {
         match self.engine.groups().get(group) {
-            Some(held) if held.is_followed() => Wait::Feed(None),
+            Some(held) if held.is_followed() => Wait::Cut(group),
             _ => Wait::Position(group, position),
         }
     }

@@ -5,7 +5,8 @@
 use storage::{GroupId, Position};
 
 use super::Session;
-use crate::transaction::{Proven, Stop, Wait};
+use crate::engine::Led;
+use crate::transaction::{Proven, Stop, Wait, leader_changed};
 use crate::{Error, state};
 
 impl Session {
@@ -36,6 +37,7 @@ impl Session {
             return Ok(());
         }
         let unsure = tx.unsure();
+        tx.keep_terms(&unsure);
         if !only_reads {
             for (group, term) in &unsure {
                 if let (Some(term), true) = (term, groups.contains(group)) {
@@ -51,7 +53,8 @@ impl Session {
                 .any(|(group, term)| group == id && term.is_none())
         });
         let proven = match away {
-            Some(home) if self.goes_home(home) => Err(Stop::Wait(Wait::Leader(home))),
+            // If it would lose something by going it fails: here, nothing proves what it has read.
+            Some(home) if !self.acts_for_another(home) => Err(Stop::Wait(Wait::Leader(home))),
             _ if only_reads => {
                 let led = unsure.into_iter().filter(|(_, term)| term.is_some());
                 let led = led.map(|(group, _)| group).collect();
@@ -65,6 +68,32 @@ impl Session {
         proven
     }
 
+    /// The snapshot of the transaction is kept, and its first statement may have read nothing of
+    /// these groups: what is read of them now is proven when the transaction ends.
+    ///
+    /// # Errors
+    /// 40001 if nothing can prove it: the session's own group was led elsewhere.
+    pub(super) fn prove_kept(
+        &mut self,
+        groups: &[GroupId],
+        writes: Option<GroupId>,
+    ) -> Result<(), Stop> {
+        let home = self.engine.catalog().group_of(self.user.current);
+        let away = home.filter(|home| writes.is_none() && !self.acts_for_another(*home));
+        let Some(tx) = self.transaction.as_mut() else {
+            return Ok(());
+        };
+        let only_reads = tx.only_reads(writes);
+        for group in groups {
+            match tx.kept_term(*group) {
+                Some(None) if away == Some(*group) => return Err(Stop::Error(leader_changed())),
+                Some(Some(term)) if !only_reads => tx.prove_later(*group, term),
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// `freehold.max_staleness`: what this node has of the groups that others lead is from within
     /// that time, or is proven to be the newest that there is.
     ///
@@ -75,7 +104,7 @@ impl Session {
         let Some(tx) = self.transaction.as_ref().filter(|_| max > 0) else {
             return Ok(());
         };
-        let now = self.engine.clock().unix_micros();
+        let now = self.engine.groups().clock().unix_micros();
         let mut wait = None;
         for (group, _) in tx.unsure().into_iter().filter(|(_, term)| term.is_none()) {
             let at = tx.snapshot().position(group).unwrap_or_default();
@@ -110,10 +139,28 @@ impl Session {
             .hint("Raise freehold.max_staleness, or try again when the owner can be reached.")
     }
 
-    /// May the session go where its own group is led? Not if it has come here for another one, or
-    /// would lose something.
+    /// May the session go where its own group is led? Not if it is here for another one, or would
+    /// lose something.
     pub(super) fn goes_home(&self, home: GroupId) -> bool {
-        self.turn.came_for.is_none_or(|group| group == home) && self.may_leave()
+        !self.acts_for_another(home) && self.may_leave()
+    }
+
+    /// Is the session here because another group than its own is led here?
+    fn acts_for_another(&self, home: GroupId) -> bool {
+        let writing = self.transaction.as_ref().and_then(|tx| tx.writing());
+        let mut here_for = self.turn.came_for.into_iter().chain(writing);
+        here_for.any(|group| group != home)
+    }
+
+    /// Where a block belongs that may write: one that reads this node's cut is still where its client
+    /// is when it begins, and would lose its savepoints later.
+    pub(super) fn home_of_block(&self) -> Option<GroupId> {
+        if !self.effective.read_local || self.engine.cluster().is_alone() {
+            return None;
+        }
+        let home = self.engine.catalog().group_of(self.user.current);
+        let away = |home: &GroupId| matches!(self.engine.led(*home), Led::At(_));
+        home.filter(away).filter(|home| self.goes_home(*home))
     }
 
     fn pass_barriers(&mut self, groups: &[GroupId], led: Vec<GroupId>) -> Result<(), Stop> {

@@ -28,6 +28,7 @@ pub mod sequence;
 mod setting;
 pub(crate) mod signal;
 mod simple;
+mod stand_in;
 mod status;
 mod step;
 pub(crate) mod system;
@@ -45,12 +46,14 @@ use std::sync::Arc;
 use activity::{Activity, Doing, Shown};
 use environment::{Effects, Memory};
 use export::Changed;
+pub use export::Home;
 use finish::Holding;
 use job::Job;
 pub use output::{Field, Output};
 pub use portable::Portable;
 use prepared::Prepared;
 use simple::Simple;
+pub use stand_in::{Piece, Source};
 pub use step::{Step, Waiting};
 use storage::GroupId;
 use token::Token;
@@ -159,6 +162,8 @@ pub struct Session {
     changed: Changed,
     /// The open block was lost with another node: the first statement but ROLLBACK is told.
     lost: bool,
+    /// See [`Session::has_spent`].
+    spent: u64,
     idle_since: u64,
     /// The present call may keep its thread busy.
     roomy: bool,
@@ -224,26 +229,39 @@ impl Engine {
             Some(values) => values,
             None => initial_values(role.superuser, &role.settings, &login.parameters)?,
         };
+        let places = match role.superuser {
+            true => usize::MAX,
+            false => self.limits().sessions_max,
+        };
+        let user = User::new(role.id, &role.name);
+        let client = (login.address.as_str(), login.port, login.process);
+        self.begin(user, database.into(), values, client, places)
+    }
+
+    /// A session of a client that is known by address, port and process id, among at most so many.
+    fn begin(
+        self: &Arc<Engine>,
+        user: User,
+        database: Arc<str>,
+        values: Values,
+        (address, port, process): (&str, i32, i32),
+        places: usize,
+    ) -> Result<Session> {
         let effective = Arc::new(Effective::new(self.settings(), &values)?);
         let now = self.now();
         let shown = Shown {
-            role: role.id,
-            role_name: role.name.clone(),
+            role: user.session,
+            role_name: user.session_name.to_string(),
             application_name: effective.application_name.clone(),
-            address: login.address.clone(),
-            port: login.port,
+            address: address.to_owned(),
+            port,
             started: now,
             changed: now,
             ..Shown::default()
         };
-        let limits = self.limits();
-        let places = match role.superuser {
-            true => usize::MAX,
-            false => limits.sessions_max,
-        };
         let activity = self
             .activities()
-            .add(login.process, shown, limits.notifications_max, places)
+            .add(process, shown, self.limits().notifications_max, places)
             .ok_or_else(|| {
                 Error::new(
                     state::TOO_MANY_CONNECTIONS,
@@ -254,8 +272,8 @@ impl Engine {
         Ok(Session {
             engine: Arc::clone(self),
             activity,
-            user: User::new(role.id, &role.name),
-            database: database.into(),
+            user,
+            database,
             values,
             effective,
             settings_changed: true,
@@ -289,6 +307,7 @@ impl Engine {
             turn: Turn::default(),
             changed: Changed::default(),
             lost: false,
+            spent: 0,
             idle_since: self.clock().unix_micros(),
             roomy: false,
         })
@@ -420,7 +439,14 @@ impl Session {
         let portal = self.current.as_ref().map(|(_, job)| &**job);
         let query = self.simple.as_ref().and_then(|simple| simple.job());
         let begun = portal.or(query).map(|job| job.begun).filter(|at| *at > 0);
-        (timeout > 0).then(|| begun.unwrap_or(now).saturating_add(timeout))
+        let begun = begun.unwrap_or(now.saturating_sub(self.spent));
+        (timeout > 0).then(|| begun.saturating_add(timeout))
+    }
+
+    /// The statement that begins next has taken so long already, in microseconds, where it was
+    /// before.
+    pub fn has_spent(&mut self, micros: u64) {
+        self.spent = micros;
     }
 
     /// Says whether the next calls may keep their thread busy ([`Step::Heavy`]).

@@ -4,6 +4,7 @@
 //! all        1 (version), then parts
 //! part       kind, key (length, bytes), 0 | 1 body (length, bytes); without a body it is gone
 //! kind       1 state  2 statement (key: its name)  3 token  4 sequences  5 channels  6 seen
+//!            7 rest of the block, if there is any
 //! state      session role, role, settings, reported (pairs of texts),
 //!            0 | 1 group for whose leader its turn goes there,
 //!            0 | 1 block: role settings at its beginning, isolation, read only, deferrable, failed,
@@ -16,6 +17,8 @@
 //! sequences  pairs of OID and last number, 0 | 1 OID of the last one
 //! channels   their names
 //! seen       what was read, as a token
+//! rest       savepoints: name, session role, role, settings, number of LISTENs before it;
+//!            LISTENs and UNLISTENs: 1 | 0 UNLISTEN, 0 | 1 channel
 //! ```
 //! Numbers are little-endian. Changes have the same form as all: their parts replace those of the
 //! same kind and key.
@@ -33,6 +36,7 @@ pub(super) const TOKEN: u8 = 3;
 pub(super) const SEQUENCES: u8 = 4;
 pub(super) const CHANNELS: u8 = 5;
 pub(super) const SEEN: u8 = 6;
+pub(super) const REST: u8 = 7;
 
 /// What is known of a session that runs elsewhere: the first export, and changes since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

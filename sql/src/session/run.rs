@@ -12,7 +12,7 @@ use super::step::{Step, Waiting};
 use super::turn::Met;
 use super::{Output, Session, encode};
 use crate::bind::row_lock_name;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RoleId};
 use crate::exec::{self, ExecCx};
 use crate::functions::Evaluation;
 use crate::parse::{Statement, TransactionStatement};
@@ -81,17 +81,23 @@ impl Session {
                         job.phase = Phase::Holding(holding, result);
                         return Ok(Step::Wait(waiting));
                     }
-                    Err(error) => {
-                        self.fail_now();
-                        Some(Err(error))
-                    }
-                    Ok(None) => match result {
-                        Ok(tag) => {
-                            job.phase = Phase::Flush(tag);
-                            None
+                    Err(error) => match self.begin_anew_after(&error) {
+                        Some(group) => Some(Ok(Step::Elsewhere(group))),
+                        None => {
+                            self.fail_now();
+                            Some(Err(error))
                         }
-                        Err(error) => Some(Err(error)),
                     },
+                    Ok(None) => {
+                        self.warn_of(&mut holding, out);
+                        match result {
+                            Ok(tag) => {
+                                job.phase = Phase::Flush(tag);
+                                None
+                            }
+                            Err(error) => Some(Err(error)),
+                        }
+                    }
                 },
                 Phase::Announce(step, then) => {
                     job.phase = *then;
@@ -116,8 +122,12 @@ impl Session {
     fn begin(&mut self, job: &mut Job, out: &mut dyn Output) -> std::result::Result<Phase, Stop> {
         job.deferred = self.deferred.len();
         if job.begun == 0 {
-            job.begun = self.engine.clock().unix_micros();
+            let spent = std::mem::take(&mut self.spent);
+            job.begun = self.engine.clock().unix_micros().saturating_sub(spent);
             self.turn.begin_statement();
+            if let Some(tx) = &mut self.transaction {
+                tx.next_statement();
+            }
             self.activity.clear();
             self.effects.borrow_mut().begin();
             self.show_query(job);
@@ -152,18 +162,20 @@ impl Session {
             Statement::Transaction(TransactionStatement::Commit { .. }) => {
                 let holding = self.rollback(Chain::No);
                 self.owed = Some(holding);
-                Err(leader_changed())
+                Err(leader_changed().begins_anew(false))
             }
-            _ => Err(leader_changed()),
+            // Of the block's other statements the client was told.
+            _ => Err(leader_changed().begins_anew(false)),
         }
     }
 
     fn show_query(&self, job: &Job) {
         let (now, query) = (self.engine.now(), Arc::clone(&job.prepared.text));
+        let begun = crate::engine::since_2000(job.begun);
         self.activity.update(|shown| {
             shown.doing = Doing::Active;
             shown.query = query;
-            shown.query_started = Some(now);
+            shown.query_started = Some(begun);
             shown.changed = now;
         });
     }
@@ -235,9 +247,17 @@ impl Session {
         catalog
     }
 
+    /// The role whose own tables nothing that is said elsewhere takes away from this session. Who
+    /// acts for another role may not be allowed to any more.
+    pub(super) fn own_role(&self) -> Option<RoleId> {
+        let user = &self.user;
+        (user.login == user.current).then_some(user.current)
+    }
+
     /// Locks the tables that a plan uses, then takes the snapshot that belongs to the catalog.
     pub(super) fn lock_and_read(&mut self, planned: &Planned) -> std::result::Result<(), Stop> {
         let (autocommit, role) = (!self.block, self.user.current);
+        let own = self.own_role();
         let tx = self
             .transaction
             .as_mut()
@@ -257,7 +277,11 @@ impl Session {
             if !bare && leads {
                 tx.lock_table(table.group, table.tree, table.mode, Policy::Wait)?;
             }
-            if !leads && let Err(wait) = tx.bring(role, table.group, table.tree) {
+            let reader = match leads {
+                true => role,
+                false => tx.reader(role, table),
+            };
+            if !leads && let Err(wait) = tx.bring(reader, table.group, table.tree) {
                 // Own tables are not brought: the session goes where they are.
                 let own = self.engine.catalog().group_of(role) == Some(table.group);
                 return Err(match own && self.goes_home(table.group) {
@@ -266,19 +290,23 @@ impl Session {
                 });
             }
         }
+        let elsewhere = planned.remote.iter().filter(|id| !groups.contains(id));
+        let elsewhere: Vec<GroupId> = elsewhere.copied().collect();
+        groups.extend(elsewhere);
         let writes = planned.writes.or_else(|| match planned.locks_rows {
             true => groups.first().copied(),
             false => None,
         });
         let fresh = !tx.keeps_snapshot();
-        tx.begin_statement(&groups, writes)?;
+        tx.begin_statement(own, &groups, writes)?;
         if !fresh {
             for table in &planned.tables {
                 tx.check_unchanged(table.group, table.table)?;
             }
         }
-        if fresh {
-            self.prove_snapshot(&groups, writes)?;
+        match fresh {
+            true => self.prove_snapshot(&groups, writes)?,
+            false => self.prove_kept(&groups, writes)?,
         }
         self.has_read(&groups);
         Ok(())
@@ -300,6 +328,7 @@ impl Session {
             && Arc::ptr_eq(&fresh.catalog, catalog)
             && Arc::ptr_eq(&fresh.path, &self.path.schemas)
             && (fresh.role, fresh.login, fresh.format) == (role, login, format)
+            && fresh.planned.is_placed(self.engine.as_ref())
         {
             return Ok(Arc::clone(&fresh.planned));
         }
@@ -326,21 +355,36 @@ impl Session {
         types: &Arc<[crate::types::Type]>,
         catalog: &Arc<Catalog>,
     ) -> Result<Arc<Planned>> {
+        self.plan_as(self.user.current, text, query, types, catalog)
+    }
+
+    /// The same with another role's rights.
+    pub(super) fn plan_as(
+        &mut self,
+        role: RoleId,
+        text: &Arc<str>,
+        query: &sqlparser::ast::Statement,
+        types: &Arc<[crate::types::Type]>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Arc<Planned>> {
         let key = Key {
             text: Arc::clone(text),
-            role: self.user.current,
+            role,
             login: self.user.session,
             path: Arc::clone(&self.path.schemas),
             types: Arc::clone(types),
             format: self.effective.format_key,
         };
         let own_ddl = self.transaction.as_ref().is_some_and(|tx| tx.has_ddl());
-        if !own_ddl && let Some(planned) = self.engine.plans().get(&key, catalog) {
+        if !own_ddl
+            && let Some(planned) = self.engine.plans().get(&key, catalog)
+            && planned.is_placed(self.engine.as_ref())
+        {
             return Ok(planned);
         }
         let format = self.format();
         let cx = BindCx {
-            role: self.user.current,
+            role,
             login: self.user.session,
             path: &self.path.schemas,
             text,
@@ -477,8 +521,13 @@ impl Session {
                 if let Err(error) = self.check_interrupt(job) {
                     return self.fail(job, error);
                 }
+                let wait = match self.meet_here(wait) {
+                    Ok(wait) => wait,
+                    Err(error) => return self.fail(job, error),
+                };
                 let until = self.deadline(job, &wait);
-                Some(Ok(Step::Wait(Waiting::new(&self.engine, wait, until))))
+                let waiting = Waiting::new(&self.engine, wait, until);
+                Some(Ok(Step::Wait(waiting.within_stream())))
             }
             Err(stop) => self.stopped(job, Some(rows), stop),
         }
@@ -656,16 +705,21 @@ impl Session {
             return;
         };
         for notice in tx.take_notices() {
-            let warning = notice.state().as_str().starts_with("01");
-            let severity = if warning { "WARNING" } else { "NOTICE" };
-            let quiet = match self.effective.min_messages.as_str() {
-                "error" => true,
-                "warning" => !warning,
-                _ => false,
-            };
-            if !quiet {
-                out.notice(severity, &notice);
-            }
+            self.send_notice(&notice, out);
+        }
+    }
+
+    /// One notice, if the client wants it.
+    pub(super) fn send_notice(&self, notice: &Error, out: &mut dyn Output) {
+        let warning = notice.state().as_str().starts_with("01");
+        let severity = if warning { "WARNING" } else { "NOTICE" };
+        let quiet = match self.effective.min_messages.as_str() {
+            "error" => true,
+            "warning" => !warning,
+            _ => false,
+        };
+        if !quiet {
+            out.notice(severity, notice);
         }
     }
 
@@ -781,21 +835,29 @@ impl Session {
     /// 55P03 when it has been waited for that long.
     pub(super) fn waiting(&mut self, job: &mut Job, wait: Wait) -> Result<Waiting> {
         let wait = self.meet_here(wait)?;
-        let now = self.engine.clock().unix_micros();
-        match &wait {
-            Wait::Lock(_) => {
-                if job.lock_deadline.is_some_and(|deadline| now >= deadline) {
-                    let message = "canceling statement due to lock timeout";
-                    return Err(Error::new(state::LOCK_NOT_AVAILABLE, message));
-                }
-                let timeout = self.effective.lock_timeout;
-                job.lock_deadline = (timeout > 0).then(|| now.saturating_add(timeout));
-                self.activity.update(|shown| shown.waiting = true);
-            }
-            _ => job.lock_deadline = None,
-        }
+        self.begin_lock_timeout(job, &wait)?;
         let until = self.deadline(job, &wait);
         Ok(Waiting::new(&self.engine, wait, until))
+    }
+
+    /// For a lock `lock_timeout` begins.
+    ///
+    /// # Errors
+    /// 55P03 when it has been waited for that long.
+    pub(super) fn begin_lock_timeout(&self, job: &mut Job, wait: &Wait) -> Result<()> {
+        let Wait::Lock(_) = wait else {
+            job.lock_deadline = None;
+            return Ok(());
+        };
+        let now = self.engine.clock().unix_micros();
+        if job.lock_deadline.is_some_and(|deadline| now >= deadline) {
+            let message = "canceling statement due to lock timeout";
+            return Err(Error::new(state::LOCK_NOT_AVAILABLE, message));
+        }
+        let timeout = self.effective.lock_timeout;
+        job.lock_deadline = (timeout > 0).then(|| now.saturating_add(timeout));
+        self.activity.update(|shown| shown.waiting = true);
+        Ok(())
     }
 
     /// When the session must be called again although nothing happened.
@@ -822,8 +884,11 @@ impl Session {
     }
 
     /// The statement has failed; the answer is held like any other that may rest on what is not
-    /// committed yet.
+    /// committed yet. Nobody has to know if its turn begins anew.
     pub(super) fn fail(&mut self, job: &mut Job, error: Error) -> Option<Result<Step>> {
+        if let Some(group) = self.begin_anew(&error) {
+            return Some(Ok(Step::Elsewhere(group)));
+        }
         let holding = self.fail_transaction();
         job.buffer.clear();
         job.phase = Phase::Holding(holding, Err(error));
@@ -859,7 +924,7 @@ impl Session {
         };
         match self.check_interrupt(job) {
             Ok(()) => Ok(Some(waiting.or_at(self.deadline(job, &Wait::Again)))),
-            Err(error) => Err(holding.given_up(error)),
+            Err(error) => self.give_up(holding, error).map(|()| None),
         }
     }
 

@@ -439,6 +439,7 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
         Datum::Int8(value)
     } else {
         let group = group(cx, &table)?;
+        cx.effects.borrow_mut().lasting = true;
         cx.after(|| {
             let (_, seen) = stored(&group, &table, &options)?;
             let write = SystemWrite {

@@ -1,16 +1,20 @@
 //! `pg_xact_status`, on any node. A commit is known where it is applied. That a transaction never will
-//! commit is known when it is open nowhere and every group in which it could is proven to be led by
-//! another node than its own: entries of an older term come no more then.
+//! commit is known when its node says so, or leads no group in which it could, and all that these
+//! groups have committed is applied here: entries of an older term come no more then.
 
 use std::sync::Arc;
 
-use storage::{Group, Groups, TxId, TxStatus};
+use storage::{Group, GroupId, Groups, TxId, TxStatus};
 
 use super::environment::{Need, Surroundings};
+use super::turn::{LEADERLESS_MAX, LOOK_PAUSE};
 use crate::engine::Led;
-use crate::transaction::{Proven, Wait};
+use crate::transaction::{Answered, Proven, Wait};
 use crate::types::Datum;
-use crate::{Error, Result};
+use crate::{Error, Result, state};
+
+/// Transactions of other nodes for which one statement may ask.
+const QUESTIONS_MAX: usize = 1000;
 
 /// What becomes of the question.
 enum Looked {
@@ -75,27 +79,72 @@ impl Surroundings<'_> {
         }
         for group in &replicas {
             match self.engine.led(group.id()) {
-                // Its sessions know whether it is open.
                 Led::At(node) if Groups::is_of_node(id, u64::from(node)) => {
-                    return Ok(Looked::Later(Wait::Leader(group.id())));
+                    if let Some(looked) = self.ask(node, id)? {
+                        return Ok(looked);
+                    }
                 }
                 Led::Here | Led::At(_) => {}
-                Led::Nowhere => return Ok(Looked::Status("in progress")),
+                Led::Nowhere => return Ok(self.unproven()),
             }
         }
         for group in &replicas {
             if group.is_sole() && group.term().is_some() {
                 continue;
             }
-            let barriers = &mut self.effects.borrow_mut().barriers;
-            match barriers.of(self.engine, group.id()) {
+            match self.proven(group.id()) {
                 Proven::From(_) => {}
                 Proven::Later(signal) => return Ok(Looked::Later(Wait::Signal(signal))),
-                Proven::Not => return Ok(Looked::Status("in progress")),
+                Proven::Not => return Ok(self.unproven()),
             }
         }
         // All that was ever acknowledged is applied here now.
         Ok(Looked::Status(self.outcome(id)?.unwrap_or("aborted")))
+    }
+
+    /// Asks the transaction's node. `None`: it does not commit any more, if it has not.
+    fn ask(&self, node: u32, id: TxId) -> Result<Option<Looked>> {
+        let mut effects = self.effects.borrow_mut();
+        if effects.questions.len() > QUESTIONS_MAX {
+            return Err(Error::new(
+                state::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "one statement asks for more than {QUESTIONS_MAX} transactions of other nodes"
+                ),
+            ));
+        }
+        let asked = effects.questions.of(self.engine, node, id);
+        if let Answered::Undecided { first: true, .. } = asked {
+            // It may have committed behind those that have passed.
+            effects.barriers.clear();
+        }
+        drop(effects);
+        Ok(match asked {
+            Answered::Undecided {
+                undecided: false, ..
+            } => None,
+            Answered::Undecided {
+                undecided: true, ..
+            } => Some(Looked::Status("in progress")),
+            Answered::Later(signal) => Some(Looked::Later(Wait::Signal(signal))),
+            Answered::Not => Some(self.unproven()),
+        })
+    }
+
+    fn proven(&self, group: GroupId) -> Proven {
+        let mut effects = self.effects.borrow_mut();
+        effects.barriers.of(self.engine, group)
+    }
+
+    /// A group has no leader that could prove anything: mostly there is one soon.
+    fn unproven(&self) -> Looked {
+        let now = self.engine.clock().unix_micros();
+        let mut effects = self.effects.borrow_mut();
+        let until = *effects.proof_until.get_or_insert(now + LEADERLESS_MAX);
+        match now < until {
+            true => Looked::Later(Wait::Until(now + LOOK_PAUSE)),
+            false => Looked::Status("in progress"),
+        }
     }
 
     /// Copies of other owners' tables don't tell the outcome of transactions. One of the role's own

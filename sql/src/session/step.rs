@@ -53,6 +53,7 @@ pub enum Step {
 pub struct Waiting {
     what: What,
     until: Option<u64>,
+    streams: bool,
 }
 
 enum What {
@@ -87,7 +88,9 @@ impl Waiting {
             Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
             Wait::Signal(signal) | Wait::Wish(signal) => (What::Signal(signal), None),
             // Looked for before ([`super::Session::meet`]).
-            Wait::Again | Wait::Leader(_) | Wait::Table { .. } => (What::Now, None),
+            Wait::Again | Wait::Leader(_) | Wait::Table { .. } | Wait::Cut(_) | Wait::Doubt(_) => {
+                (What::Now, None)
+            }
             Wait::Group(group) => match engine.group_signal(group) {
                 Some(signal) => (What::Signal(signal), None),
                 None => (What::Now, None),
@@ -97,7 +100,24 @@ impl Waiting {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Waiting { what, until }
+        Waiting {
+            what,
+            until,
+            streams: false,
+        }
+    }
+
+    /// More rows of a stream are waited for.
+    pub(super) fn within_stream(self) -> Waiting {
+        Waiting {
+            streams: true,
+            ..self
+        }
+    }
+
+    /// Is the client to have now what a stream has given so far?
+    pub fn streams(&self) -> bool {
+        self.streams
     }
 
     /// A wait for a signal.
@@ -105,6 +125,7 @@ impl Waiting {
         Waiting {
             what: What::Signal(signal),
             until: None,
+            streams: false,
         }
     }
 

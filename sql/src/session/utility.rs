@@ -89,11 +89,13 @@ impl Session {
                 self.ensure_transaction(false);
                 super::control::check_notification(channel, "")?;
                 self.listens.push((true, Some(channel.clone())));
+                self.changed.state = true;
                 made("LISTEN")
             }
             Statement::Unlisten(channel) => {
                 self.ensure_transaction(false);
                 self.listens.push((false, channel.clone()));
+                self.changed.state = true;
                 made("UNLISTEN")
             }
             Statement::Notify(channel, payload) => {
@@ -209,6 +211,7 @@ impl Session {
         self.ensure_transaction(false);
         let catalog = self.fresh_catalog();
         let own = catalog.group_of(self.user.current);
+        let reader = self.own_role();
         let tx = self
             .transaction
             .as_mut()
@@ -223,7 +226,7 @@ impl Session {
         let groups: Vec<GroupId> = std::iter::once(GroupId::DIRECTORY)
             .chain(home.or(own))
             .collect();
-        tx.begin_statement(&groups, home)?;
+        tx.begin_statement(reader, &groups, home)?;
         let mark = tx.statement_mark();
         let format = self.format();
         let engine = Arc::clone(&self.engine);
@@ -365,7 +368,8 @@ impl Session {
             }
             Some(group) => {
                 // An idle group closes itself up to the clock, never to what was asked for.
-                let clock = Position::from_unix_micros(now);
+                let clock = self.engine.groups().clock().unix_micros();
+                let clock = Position::from_unix_micros(clock);
                 if clock >= position {
                     match group.term() {
                         Some(_) => group.close(),

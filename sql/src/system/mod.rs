@@ -67,6 +67,10 @@ pub struct SystemCx<'a> {
     pub equal: &'a [(usize, Datum)],
     /// `column > value` or `column >= value`, likewise.
     pub above: &'a [Above],
+    /// The columns that are read, ascending; the others may be left NULL.
+    pub columns: &'a [usize],
+    /// What a relation of a group ([`SystemRelation::group`]) is read on.
+    pub ground: Option<&'a crate::remote::Ground>,
     /// The asking session: its settings, prepared statements and cursors.
     pub environment: &'a dyn crate::functions::Environment,
 }
@@ -117,6 +121,12 @@ pub trait SystemRelation: Send + Sync {
     /// The column by which the rows come in ascending order, if there is one: an ORDER BY of it
     /// needs no sort, and a LIMIT stops the reading.
     fn order(&self) -> Option<usize> {
+        None
+    }
+
+    /// The group as of whose position in the statement's snapshot the rows are; `None`: they are as
+    /// they are now.
+    fn group(&self) -> Option<storage::GroupId> {
         None
     }
 

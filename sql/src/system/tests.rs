@@ -53,6 +53,8 @@ fn rows_as(catalog: &Arc<Catalog>, role: RoleId, relation: &dyn SystemRelation) 
         path: &path,
         equal: &[],
         above: &[],
+        columns: &[],
+        ground: None,
         environment: &crate::functions::evaluation::Bare::default(),
     };
     let rows = relation.rows(&cx).expect("catalog rows need nothing else");
@@ -237,6 +239,8 @@ fn ask(f: &Fixture, role: &str, function: &str, arguments: &[Datum]) -> Datum {
         path: &path,
         equal: &[],
         above: &[],
+        columns: &[],
+        ground: None,
         environment: &crate::functions::evaluation::Bare::default(),
     };
     let function = functions_named(function)

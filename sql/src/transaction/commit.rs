@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused, RowMode};
 
 use super::{Stop, Transaction, Wait, leader_changed, too_large};
-use crate::catalog::{RoleId, SchemaId};
+use crate::catalog::{Change, RoleId, SchemaId};
 use crate::{Error, state};
 
 /// Keys that a commit asks the writer to look at once more.
@@ -33,6 +33,8 @@ pub struct Committed {
     pub hold: Vec<(GroupId, Position)>,
     /// Tables' trees that were written, for LISTEN.
     pub trees: Vec<u32>,
+    /// Some role may read less than before.
+    pub takes_away: bool,
 }
 
 impl Transaction {
@@ -51,7 +53,7 @@ impl Transaction {
             return Ok(Committed {
                 entry: None,
                 hold,
-                trees: Vec::new(),
+                ..Committed::default()
             });
         }
         self.renew_names()?;
@@ -94,6 +96,7 @@ impl Transaction {
             entry: Some((home, position)),
             hold,
             trees,
+            takes_away: self.changes.iter().any(Change::takes_away),
         })
     }
 

@@ -8,6 +8,7 @@ use storage::{Group, GroupId, Looked, Position};
 
 use super::{Stop, Transaction, Wait};
 use crate::catalog::{self, Object, RoleId, TableId};
+use crate::plan::TableUse;
 use crate::{Error, state};
 
 impl Transaction {
@@ -16,12 +17,25 @@ impl Transaction {
     ///
     /// # Errors
     /// `Wait` until they are.
+    ///
+    /// The owner of a view may have a copy where its own group stands; else nobody gets by a view what
+    /// he may not read himself (`crate::remote`).
     pub fn bring(&self, role: RoleId, id: GroupId, tree: u32) -> Result<(), Stop> {
         let held = self.engine.groups().get(id);
         match held.is_some_and(|group| group.holds(tree)) {
             true => Ok(()),
             false => Err(self.wants(Some(role), id, tree)),
         }
+    }
+
+    /// Who reads a table that is a copy here: the session's role, or the owner of a view.
+    pub fn reader(&mut self, role: RoleId, used: &TableUse) -> RoleId {
+        let table = self.catalog.table(used.table);
+        if used.role == role || table.is_some_and(|table| self.catalog.reads_table(role, table)) {
+            return role;
+        }
+        self.read_by.insert(used.table, used.role);
+        used.role
     }
 
     /// Reads a tree of a group at the snapshot's position.
@@ -43,7 +57,7 @@ impl Transaction {
             Looked::Later => {
                 // What is shown of the group reaches it soon.
                 self.take_back_snapshot();
-                Err(Stop::Wait(Wait::Feed(None)))
+                Err(Stop::Wait(Wait::Cut(group.id())))
             }
         }
     }
@@ -62,10 +76,7 @@ impl Transaction {
         if !followed || self.base_catalog.as_of(group) <= at {
             return Ok(());
         }
-        let now = self.base_catalog.table(table);
-        let now = now.map(|table| catalog::encode(&Object::Table(Arc::clone(table))));
-        let key = table.0.to_be_bytes();
-        match self.get(group, catalog::TREE_DESCRIPTORS, &key)? == now {
+        match self.is_unchanged(group, table)? {
             true => Ok(()),
             false => Err(Error::new(
                 state::SERIALIZATION_FAILURE,
@@ -76,19 +87,40 @@ impl Transaction {
         }
     }
 
-    /// The wait for a tree's table. Who may see a view reads the tables behind it as their owner.
+    /// Does a table look in the snapshot as it does now?
+    pub(crate) fn is_unchanged(&mut self, group: GroupId, table: TableId) -> Result<bool, Stop> {
+        let now = self.base_catalog.table(table);
+        let now = now.map(|table| catalog::encode(&Object::Table(Arc::clone(table))));
+        let key = table.0.to_be_bytes();
+        Ok(self.get(group, catalog::TREE_DESCRIPTORS, &key)? == now)
+    }
+
+    /// The wait for a tree's table.
     fn wants(&self, role: Option<RoleId>, group: GroupId, tree: u32) -> Stop {
         let table = self.catalog.table_of_tree(group, tree);
         let Some(table) = table.and_then(|id| self.catalog.table(id)) else {
             let message = format!("group {group} is not held by this node");
             return Error::new(state::OWNER_UNREACHABLE, message).into();
         };
-        let reads = |role: &RoleId| self.catalog.reads_table(*role, table);
         Stop::Wait(Wait::Table {
-            role: role.filter(reads).unwrap_or(table.owner),
+            role: role.or_else(|| self.read_by.get(&table.id).copied()),
             group,
             table: table.id,
         })
+    }
+
+    /// Rows of these groups are given only by a node that knows what may be read of them.
+    ///
+    /// # Errors
+    /// `Wait` until it does.
+    pub(super) fn check_vouched(&self, groups: &[GroupId]) -> Result<(), Stop> {
+        let own = self
+            .reader
+            .and_then(|role| self.base_catalog.group_of(role));
+        match self.engine.cluster().doubts(groups, own) {
+            None => Ok(()),
+            Some(group) => Err(Stop::Wait(Wait::Doubt(group))),
+        }
     }
 
     /// The snapshot must not lie before the catalog that the statement was bound with: a table
@@ -100,11 +132,11 @@ impl Transaction {
         let catalog = &self.base_catalog;
         let behind = |id: GroupId, at: Position| at < catalog.as_of(id);
         let at = |id: &GroupId| self.snapshot.position(*id);
-        if named
+        let late = named
             .iter()
-            .any(|id| at(id).is_some_and(|at| behind(*id, at)))
-        {
-            return Err(Stop::Wait(Wait::Feed(None)));
+            .find(|id| at(id).is_some_and(|at| behind(**id, at)));
+        if let Some(late) = late {
+            return Err(Stop::Wait(Wait::Cut(*late)));
         }
         // Of a snapshot that is kept for others: they are not in it.
         self.snapshot.leave_out(|id, at| {

@@ -20,11 +20,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+pub use crate::session::signal::Signal;
 use bytes::Bytes;
 pub use commit::{Committed, Identity};
 pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
-pub(crate) use proof::{Barriers, Proven};
+pub(crate) use proof::{Answered, Barriers, Proven, Questions};
 pub use side::{Allocations, Granted};
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::readable;
@@ -32,9 +33,9 @@ pub use stop::{Stop, Wait};
 use storage::{Direction, Group, GroupId, Position, Term, TxId};
 pub use storage::{EventKind, IndexWrite};
 
-use crate::catalog::{Catalog, Change, RoleId, SchemaId};
-use crate::engine::Engine;
-use crate::{Error, state};
+use crate::catalog::{Catalog, Change, RoleId, SchemaId, TableId};
+use crate::engine::{self, Engine};
+use crate::{Error, remote, state};
 
 /// Bytes of one transaction's events: they are in memory until the commit, and no log takes more
 /// than this as one record (`Refused::RecordTooLarge` says so of a log that takes less).
@@ -117,6 +118,8 @@ pub struct Transaction {
     /// It has locked more than tables against being dropped, written, or told its id: it can't be
     /// begun again unnoticed.
     touched: bool,
+    /// See [`Transaction::act`].
+    acted: bool,
     unproven: proof::Unproven,
     /// Positions of eras whose end it does not survive: it has advisory locks there.
     eras: BTreeMap<GroupId, Position>,
@@ -144,8 +147,16 @@ pub struct Transaction {
     started: u64,
     /// Statements begun.
     statements: u32,
+    /// The last of them is one that has begun, and may begin again.
+    begun: bool,
+    /// The role whose statement it is.
+    reader: Option<RoleId>,
     /// The one position of the snapshot, if it was asked for.
     positioned: Option<Position>,
+    /// Who reads a table that is a copy here, where that is the owner of a view.
+    read_by: BTreeMap<TableId, RoleId>,
+    /// Its snapshot's positions that other nodes keep readable.
+    holds: remote::Holds,
 }
 
 impl Transaction {
@@ -167,6 +178,7 @@ impl Transaction {
             writes: writes::Writes::new(engine.limits().write_memory_bytes),
             reads: reads::Reads::default(),
             touched: false,
+            acted: false,
             unproven: proof::Unproven::default(),
             eras: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -184,7 +196,11 @@ impl Transaction {
             process: 0,
             started: engine.clock().unix_micros(),
             statements: 0,
+            begun: false,
+            reader: None,
             positioned: None,
+            read_by: BTreeMap::new(),
+            holds: remote::Holds::default(),
         }
     }
 
@@ -264,19 +280,28 @@ impl Transaction {
         self.changes.extend(changes);
     }
 
-    /// Begins a statement that uses these groups and writes (or locks rows of) `writes`. It was
-    /// bound after [`Transaction::refresh_catalog`] and its tables are locked: the snapshot taken
+    /// What begins from now on is another statement.
+    pub fn next_statement(&mut self) {
+        self.begun = false;
+    }
+
+    /// Begins a statement of a role that uses these groups and writes (or locks rows of) `writes`.
+    /// It was bound after [`Transaction::refresh_catalog`] and its tables are locked: the snapshot taken
     /// here belongs to that catalog, or the statement begins again.
     ///
     /// # Errors
     /// `Wait` while the newest state can't be read yet; 40001 if the leader has changed.
     pub fn begin_statement(
         &mut self,
+        reader: Option<RoleId>,
         groups: &[GroupId],
         writes: Option<GroupId>,
     ) -> Result<(), Stop> {
         self.check_alive()?;
-        self.statements += 1;
+        self.reader = reader;
+        self.check_vouched(groups)?;
+        // One that waits begins again, and again.
+        self.statements += u32::from(!std::mem::replace(&mut self.begun, true));
         if self.isolation.keeps_snapshot() && !self.snapshot.is_empty() {
             return Ok(());
         }
@@ -318,15 +343,19 @@ impl Transaction {
     }
 
     /// Moves the snapshot to one position of all groups, and answers it: everything at or below
-    /// is seen, nothing above. Under READ COMMITTED only the position means something.
+    /// is seen, nothing above. Under READ COMMITTED only the position means something. `closed`
+    /// tells how far the groups are closed that the role may read.
     ///
     /// # Errors
-    /// 25001 when a snapshot of the transaction has been used before.
-    pub fn snapshot_position(&mut self) -> Result<Position, Stop> {
+    /// 25001 when a snapshot of the transaction has been used before; those of `closed`.
+    pub fn snapshot_position(
+        &mut self,
+        closed: impl FnOnce() -> crate::Result<Position>,
+    ) -> Result<Position, Stop> {
         if let Some(position) = self.positioned {
             return Ok(position);
         }
-        let (snapshot, position) = Snapshot::closed(self.engine.groups());
+        let position = closed()?;
         if self.isolation.keeps_snapshot() {
             if self.statements > 1 {
                 return Err(Error::new(
@@ -335,7 +364,7 @@ impl Transaction {
                 )
                 .into());
             }
-            self.snapshot = snapshot;
+            self.snapshot = Snapshot::closed(self.engine.groups(), position);
             self.positioned = Some(position);
         }
         Ok(position)
@@ -412,6 +441,9 @@ impl Transaction {
     fn read_at(&mut self, id: GroupId) -> Result<(Arc<Group>, Position), Stop> {
         let engine = Arc::clone(&self.engine);
         let kept = self.isolation.keeps_snapshot();
+        if self.snapshot.position(id).is_none() {
+            self.check_vouched(&[id])?;
+        }
         let at = self.snapshot.ensure(engine.groups(), id, kept)?;
         let (group, position) = (Arc::clone(&at.group), at.pin.position());
         if at.pending {
@@ -588,6 +620,27 @@ impl Transaction {
         Ok(self.read_at(group)?.1)
     }
 
+    /// What views of another node are read on, in a statement that began then (in microseconds since
+    /// 2000).
+    pub fn remote_ground(&mut self, group: GroupId, begun: i64) -> Result<remote::Ground, Stop> {
+        Ok(remote::Ground {
+            engine: Arc::clone(&self.engine),
+            at: self.read_at(group)?.1,
+            kept: self.isolation.keeps_snapshot(),
+            started: self.started,
+            begun: engine::since_1970(begun),
+            holds: Arc::clone(&self.holds),
+        })
+    }
+
+    /// Reads a group at a position that another node's reader has named, and began then. Nothing else
+    /// was read before.
+    pub(crate) fn read_as_of(&mut self, group: Arc<Group>, at: Position, began: u64) {
+        let pin = group.pin(at);
+        self.snapshot = Snapshot::of(group, pin);
+        self.began(began);
+    }
+
     /// What ends this transaction waits for the position, too.
     pub fn hold_until(&mut self, group: GroupId, position: Position) {
         let hold = self.hold.entry(group).or_insert(position);
@@ -731,9 +784,20 @@ impl Transaction {
         }
     }
 
+    /// It does something beside itself, which stays whatever becomes of it and must not be done
+    /// twice.
+    pub fn act(&mut self) {
+        (self.touched, self.acted) = (true, true);
+    }
+
+    /// Has it?
+    pub fn has_acted(&self) -> bool {
+        self.acted
+    }
+
     /// Has it only read so far, and holds nothing but locks against the dropping of tables?
     pub fn is_untouched(&self) -> bool {
-        !self.touched && self.savepoints.is_empty()
+        !self.touched
     }
 
     /// Is its snapshot kept, and there already?
@@ -883,6 +947,18 @@ impl Transaction {
         Ok(at + 1)
     }
 
+    /// Names of the open savepoints, the innermost last.
+    pub fn savepoint_names(&self) -> impl Iterator<Item = &str> {
+        self.savepoints.iter().map(|savepoint| &*savepoint.name)
+    }
+
+    /// Nothing can be gone back to any more.
+    pub fn forget_savepoints(&mut self) {
+        for _ in self.savepoints.drain(..) {
+            self.writes.unmark();
+        }
+    }
+
     /// Number of open savepoints.
     pub fn savepoints(&self) -> usize {
         self.savepoints.len()
@@ -911,6 +987,7 @@ pub(crate) fn leader_changed() -> Error {
         "could not serialize access: the leader of the owner's group has changed",
     )
     .hint("Run the transaction again.")
+    .begins_anew(true)
 }
 
 /// What an event costs in memory and in the entry.

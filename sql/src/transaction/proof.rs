@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use storage::{GroupId, Outcome, Position, Term};
+use storage::{GroupId, Outcome, Position, Term, TxId};
 
 use super::{Stop, Transaction, Wait, leader_changed};
 use crate::engine::Engine;
@@ -80,11 +80,79 @@ impl Barriers {
     }
 }
 
+/// Whether transactions of other nodes may still commit, as these say: of each that a statement has
+/// asked for, until it ends.
+#[derive(Default)]
+pub(crate) struct Questions(BTreeMap<(u32, TxId), Question>);
+
+struct Question {
+    over: Signal,
+    answer: Arc<OnceLock<bool>>,
+    taken: bool,
+}
+
+/// How one stands.
+pub(crate) enum Answered {
+    /// It may, or not. `first`: this is told for the first time, so that what was proven by a
+    /// barrier before says nothing of it.
+    Undecided { undecided: bool, first: bool },
+    /// Await this.
+    Later(Signal),
+    /// The node does not say.
+    Not,
+}
+
+impl Questions {
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Asks, unless it has been asked.
+    pub fn of(&mut self, engine: &Engine, node: u32, id: TxId) -> Answered {
+        let asked = self.0.entry((node, id)).or_insert_with(|| {
+            let (over, answer) = (Signal::default(), Arc::new(OnceLock::new()));
+            let (told, tells) = (over.clone(), Arc::clone(&answer));
+            let done = move |result: crate::Result<bool>| {
+                if let Ok(undecided) = result {
+                    let _ = tells.set(undecided);
+                }
+                told.finish(Outcome::Applied);
+            };
+            engine.cluster().ask_undecided(node, id, Box::new(done));
+            Question {
+                over,
+                answer,
+                taken: false,
+            }
+        });
+        match (asked.answer.get(), asked.over.is_set()) {
+            (Some(undecided), _) => Answered::Undecided {
+                undecided: *undecided,
+                first: !std::mem::replace(&mut asked.taken, true),
+            },
+            (None, false) => Answered::Later(asked.over.clone()),
+            (None, true) => {
+                self.0.remove(&(node, id));
+                Answered::Not
+            }
+        }
+    }
+}
+
 /// What a transaction has read that is to be proven when it ends.
 #[derive(Default)]
 pub(super) struct Unproven {
     /// The terms in which it was read.
     groups: BTreeMap<GroupId, Term>,
+    /// Of all groups of the snapshot that others may lead, the term in which this node led them
+    /// when it was taken.
+    kept: BTreeMap<GroupId, Option<Term>>,
     barriers: Barriers,
 }
 
@@ -106,6 +174,17 @@ impl Transaction {
         self.read_only || (!self.block && writes.is_none() && self.writing.is_none())
     }
 
+    /// The snapshot was taken when this node led groups in these terms.
+    pub fn keep_terms(&mut self, unsure: &[(GroupId, Option<Term>)]) {
+        self.unproven.kept = unsure.iter().copied().collect();
+    }
+
+    /// The term in which this node led a group when the snapshot was taken. `None`: no proof is
+    /// asked for.
+    pub fn kept_term(&self, group: GroupId) -> Option<Option<Term>> {
+        self.unproven.kept.get(&group).copied()
+    }
+
     /// What was read of the group in this term is proven at the end: by the transaction's entry, or
     /// by a barrier at COMMIT.
     pub fn prove_later(&mut self, group: GroupId, term: Term) {
@@ -115,7 +194,7 @@ impl Transaction {
     /// The statement begins again: its snapshot is not used.
     pub fn take_back_snapshot(&mut self) {
         self.snapshot = super::Snapshot::default();
-        self.statements -= 1;
+        self.statements -= u32::from(std::mem::take(&mut self.begun));
     }
 
     /// What was read until now was the newest and will stay.

@@ -27,24 +27,28 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A pinned position of one group.
+    pub(super) fn of(group: Arc<Group>, pin: Pin) -> Snapshot {
+        let id = group.id();
+        let pending = false;
+        let at = At {
+            group,
+            pin,
+            pending,
+        };
+        Snapshot { at: vec![(id, at)] }
+    }
+
     /// Applied positions of the groups given.
     pub(super) fn applied(groups: &Groups, ids: &[GroupId]) -> Result<Snapshot, Stop> {
-        let mut snapshot = Snapshot::default();
         if let [id] = ids
             && let group = held(groups, *id)?
             && !group.is_followed()
         {
             let pin = group.pin_applied();
-            snapshot.at.push((
-                *id,
-                At {
-                    group,
-                    pin,
-                    pending: false,
-                },
-            ));
-            return Ok(snapshot);
+            return Ok(Snapshot::of(group, pin));
         }
+        let mut snapshot = Snapshot::default();
         snapshot.add_cut(groups, ids)?;
         Ok(snapshot)
     }
@@ -61,14 +65,14 @@ impl Snapshot {
         let mut snapshot = Snapshot::default();
         if others.iter().any(|id| *id != home) {
             snapshot.add_cut(groups, others)?;
-            // A new leader may have causes of its own log still to come (PROTOCOLS B).
+            // A new leader's copies may lack causes of entries that are in its own log already.
             let rests = groups.rests(home);
             let lacks = |(id, at): &(GroupId, At)| {
                 let rest = rests.get(id).filter(|_| *id != home);
                 rest.is_some_and(|rest| at.pin.position() < *rest)
             };
-            if snapshot.at.iter().any(lacks) {
-                return Err(Stop::Wait(Wait::Feed(None)));
+            if let Some((late, _)) = snapshot.at.iter().find(|at| lacks(at)) {
+                return Err(Stop::Wait(Wait::Cut(*late)));
             }
             // Entries of the others may depend on what this group has applied meanwhile.
             let applied = group.pin_applied();
@@ -113,19 +117,12 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Every group as of one position: the greatest up to which all of them are closed.
-    pub(super) fn closed(groups: &Groups) -> (Snapshot, Position) {
-        let all = groups.all();
-        // Pins first: the horizon cannot pass what is read at below.
-        let pins: Vec<Pin> = all.iter().map(|group| group.pin_applied()).collect();
-        let newest = all.iter().map(|group| group.applied()).max();
-        let newest = newest.unwrap_or_default();
-        let closed = all.iter().map(|group| group.close_up_to(newest)).min();
-        let closed = closed.unwrap_or_default();
+    /// Every group as of one position, up to which those that will be read are closed.
+    pub(super) fn closed(groups: &Groups, at: Position) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for group in all {
+        for group in groups.all() {
             // A group that is closed beyond what it has applied has nothing in between.
-            let pin = group.pin(group.applied().min(closed));
+            let pin = group.pin(group.applied().min(at));
             let id = group.id();
             let pending = false;
             snapshot.at.push((
@@ -137,8 +134,7 @@ impl Snapshot {
                 },
             ));
         }
-        drop(pins);
-        (snapshot, closed)
+        snapshot
     }
 
     /// Adds a group that the statement did not name beforehand, as of now: what is followed here

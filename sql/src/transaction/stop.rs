@@ -38,15 +38,20 @@ pub enum Wait {
     Signal(Signal),
     /// The directory's leader has answered, and what it has done is applied here.
     Wish(Signal),
-    /// The rows of another owner's table are here. The session asks for them, for `role`.
+    /// The rows of another owner's table are here. The session asks for them.
     Table {
-        /// Who reads.
-        role: RoleId,
+        /// Who reads, if that is not the session's role but the owner of a view.
+        role: Option<RoleId>,
         /// The owner's group.
         group: GroupId,
         /// The table.
         table: TableId,
     },
+    /// What is shown here of a followed group moves on. The session sees to it that this is not
+    /// waited for in vain.
+    Cut(GroupId),
+    /// This node knows that its catalog of the group is what others have. The session asks for it.
+    Doubt(GroupId),
     /// The group is led here. The session looks who leads it: it goes there, or waits until
     /// somebody does.
     Leader(GroupId),
@@ -71,6 +76,8 @@ impl std::fmt::Debug for Wait {
             Wait::Signal(_) => f.write_str("Signal"),
             Wait::Wish(_) => f.write_str("Wish"),
             Wait::Table { table, .. } => write!(f, "Table({table})"),
+            Wait::Cut(group) => write!(f, "Cut({group})"),
+            Wait::Doubt(group) => write!(f, "Doubt({group})"),
             Wait::Leader(group) => write!(f, "Leader({group})"),
         }
     }

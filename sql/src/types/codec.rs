@@ -22,11 +22,19 @@ use std::sync::Arc;
 use num_bigint::BigInt;
 
 use crate::error::{Error, Result, state};
+use crate::expr::deep;
 use crate::types::array::{DIMENSIONS_MAX, Dimension};
 use crate::types::{Array, Datum, Interval, Json, Numeric, Record, Shape, Type};
 
+#[cfg(test)]
+mod tests;
+
 /// How deep stored values may nest (arrays in records in arrays, JSON).
 const DEPTH_MAX: usize = 1_100;
+
+/// Elements for which room is made before they are read: damaged bytes may announce any number, at
+/// every depth.
+const ROOM_MAX: usize = 256;
 
 /// Appends the storage form of a value.
 pub fn encode_value(value: &Datum, out: &mut Vec<u8>) {
@@ -90,11 +98,23 @@ pub fn encode_value(value: &Datum, out: &mut Vec<u8>) {
 /// XX001 when the bytes are no value, are not of this type, or do not end with it.
 pub fn decode_value(kind: Type, bytes: &[u8]) -> Result<Datum> {
     let mut rest = bytes;
-    let value = decode_next(&mut rest)?;
-    if !rest.is_empty() || !represents(kind, &value) {
-        return Err(corrupted());
+    let value = decode_next_as(kind, &mut rest)?;
+    match rest.is_empty() {
+        true => Ok(value),
+        false => Err(corrupted()),
     }
-    Ok(value)
+}
+
+/// Like [`decode_next`], of what must be a value of this type.
+///
+/// # Errors
+/// XX001 when the bytes are no value, or not of this type.
+pub fn decode_next_as(kind: Type, bytes: &mut &[u8]) -> Result<Datum> {
+    let value = decode_next(bytes)?;
+    match represents(kind, &value) {
+        true => Ok(value),
+        false => Err(corrupted()),
+    }
 }
 
 /// Reads the storage form at the head of `bytes` and moves past it.
@@ -110,7 +130,7 @@ pub fn decode_next(bytes: &mut &[u8]) -> Result<Datum> {
 }
 
 /// Whether a value has the representation that the type's values have.
-fn represents(kind: Type, value: &Datum) -> bool {
+pub(crate) fn represents(kind: Type, value: &Datum) -> bool {
     use crate::types::kind::oid;
     match (kind.oid, value) {
         (_, Datum::Null) => true,
@@ -297,13 +317,15 @@ impl<'b> Reader<'_, 'b> {
         std::str::from_utf8(self.bytes()?).map_err(|_| corrupted())
     }
 
-    fn descend(&mut self) -> Result<()> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            Err(corrupted())
-        } else {
-            Ok(())
+    /// Reads what may nest, as deep as that may be.
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth == DEPTH_MAX {
+            return Err(corrupted());
         }
+        self.depth += 1;
+        let read = deep(|| read(self));
+        self.depth -= 1;
+        read
     }
 
     fn value(&mut self) -> Result<Datum> {
@@ -332,14 +354,14 @@ impl<'b> Reader<'_, 'b> {
             )),
             22 => Datum::Uuid(self.fixed()?),
             23 => Datum::jsonb(self.json()?),
-            24 => Datum::array(self.array()?),
+            24 => Datum::array(self.nested(Self::array)?),
             25 => Datum::Lsn(self.count()?),
             26 => Datum::Oid(self.count()?),
             27 => Datum::Char(self.byte()?),
             28 => Datum::Xid8(self.count()?),
             29 => Datum::Tid(self.count()?, self.count()?),
             30 => Datum::Void,
-            31 => Datum::Record(Arc::new(self.record()?)),
+            31 => Datum::Record(Arc::new(self.nested(Self::record)?)),
             _ => return Err(corrupted()),
         })
     }
@@ -366,8 +388,7 @@ impl<'b> Reader<'_, 'b> {
     }
 
     fn json(&mut self) -> Result<Json> {
-        self.descend()?;
-        let value = match self.byte()? {
+        Ok(match self.byte()? {
             0 => Json::Null,
             1 => Json::Bool(false),
             2 => Json::Bool(true),
@@ -376,31 +397,32 @@ impl<'b> Reader<'_, 'b> {
                 let tag = self.byte()?;
                 Json::Number(self.numeric(tag)?)
             }
-            5 => {
-                let count: usize = self.count()?;
-                let mut items = Vec::with_capacity(count.min(self.rest.len()));
-                for _ in 0..count {
-                    items.push(self.json()?);
-                }
-                Json::Array(items)
-            }
-            6 => {
-                let count: usize = self.count()?;
-                let mut pairs = Vec::with_capacity(count.min(self.rest.len()));
-                for _ in 0..count {
-                    let key = Arc::from(self.string()?);
-                    pairs.push((key, self.json()?));
-                }
-                Json::Object(pairs)
-            }
+            5 => Json::Array(self.nested(Self::json_items)?),
+            6 => Json::Object(self.nested(Self::json_pairs)?),
             _ => return Err(corrupted()),
-        };
-        self.depth -= 1;
-        Ok(value)
+        })
+    }
+
+    fn json_items(&mut self) -> Result<Vec<Json>> {
+        let count: usize = self.count()?;
+        let mut items = Vec::with_capacity(count.min(ROOM_MAX));
+        for _ in 0..count {
+            items.push(self.json()?);
+        }
+        Ok(items)
+    }
+
+    fn json_pairs(&mut self) -> Result<Vec<(Arc<str>, Json)>> {
+        let count: usize = self.count()?;
+        let mut pairs = Vec::with_capacity(count.min(ROOM_MAX));
+        for _ in 0..count {
+            let key = Arc::from(self.string()?);
+            pairs.push((key, self.json()?));
+        }
+        Ok(pairs)
     }
 
     fn array(&mut self) -> Result<Array> {
-        self.descend()?;
         let element = Type::new(self.count()?);
         let count: usize = self.count()?;
         if count > DIMENSIONS_MAX {
@@ -410,17 +432,19 @@ impl<'b> Reader<'_, 'b> {
         let mut total = usize::from(count > 0);
         for _ in 0..count {
             let length: i32 = self.count()?;
-            dimensions.push(Dimension {
-                length,
-                lower: self.number()?,
-            });
+            let lower: i32 = self.number()?;
+            // Whoever asks for its last subscript adds them.
+            lower.checked_add(length).ok_or_else(corrupted)?;
+            dimensions.push(Dimension { length, lower });
             total = total.checked_mul(length as usize).ok_or_else(corrupted)?;
         }
         if total > self.rest.len() {
             return Err(corrupted());
         }
+        if total == 0 {
+            dimensions.clear();
+        }
         let values: Result<Vec<Datum>> = (0..total).map(|_| self.value()).collect();
-        self.depth -= 1;
         Ok(Array {
             element,
             dimensions,
@@ -429,7 +453,6 @@ impl<'b> Reader<'_, 'b> {
     }
 
     fn record(&mut self) -> Result<Record> {
-        self.descend()?;
         let count: usize = self.count()?;
         let mut shape = Shape {
             names: Vec::new(),
@@ -444,7 +467,6 @@ impl<'b> Reader<'_, 'b> {
             });
             values.push(self.value()?);
         }
-        self.depth -= 1;
         Ok(Record::new(Arc::new(shape), values))
     }
 }

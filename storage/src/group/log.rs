@@ -43,7 +43,26 @@ pub(crate) struct LogState {
     pub ended: bool,
 }
 
+/// What is known of the log without the apply lock: as [`LogState`] has it.
+pub(super) struct Progress {
+    pub applied: Applied,
+    pub raft: RaftState,
+    /// The first part of a large transaction whose entry has not come.
+    pub parts: Option<Index>,
+}
+
 impl LogState {
+    pub(super) fn progress(&self) -> Progress {
+        let parts = self.parts.values();
+        Progress {
+            applied: self.applied,
+            raft: self.raft.clone(),
+            parts: parts
+                .filter_map(|parts| parts.indexes.first().copied())
+                .min(),
+        }
+    }
+
     fn raise_top(&mut self, position: Position, txid: TxId) {
         self.top = self.top.max(position).max(Position(txid.0));
     }
@@ -85,6 +104,7 @@ impl Group {
             state.pass(term, index);
             state.parts.remove(&entry.header.txid);
             state.raise_top(position, entry.header.txid);
+            self.note_progress(&state);
             self.broken.write().insert(position);
             drop(state);
             self.decided(term, position, false).call();
@@ -116,12 +136,16 @@ impl Group {
         }
     }
 
-    /// Ends it: what was applied until now was all.
-    pub(crate) fn end(&self) {
+    /// Ends it: what was applied until now was all. Who ends its log says so before. Nobody reads
+    /// it any more, and it does not count as held: what rests on more of it than came here is not
+    /// hidden until its tables have gone.
+    pub fn end(&self) {
         let mut state = self.log.lock();
-        state.ended = true;
-        // Seen before its tables go.
-        self.gone.store(true, Ordering::SeqCst);
+        if !std::mem::replace(&mut state.ended, true) {
+            // Seen before its tables go.
+            self.gone.store(true, Ordering::SeqCst);
+            self.publish.remove(self.shared.id);
+        }
     }
 
     /// Writes the parts of a large transaction. Nobody sees them yet: reads are below their
@@ -209,11 +233,15 @@ impl Group {
             .iter()
             .for_each(|tree| state.sums.forget(*tree));
         state.raise_top(position, txid);
+        self.note_progress(&state);
         self.chain.set(position);
         if let Some(observer) = &self.observer
             && !catalog.is_empty()
         {
             observer.system(self.shared.id, position, &catalog);
+        }
+        if !entry.close {
+            self.content.set(position);
         }
         let ready = self.check_ready(position)?;
         self.publish.publish(self.shared.id, position, deps, ready);
@@ -264,6 +292,7 @@ impl Group {
             open.indexes.push(index);
             open.changes += part.changes.len() as u64 + u64::from(part.erased);
         }
+        self.note_progress(&state);
         drop(state);
         let mut writer = self.writer.lock();
         if let Some(progress) = writer.parts.get_mut(&header.txid) {
@@ -282,6 +311,7 @@ impl Group {
         {
             state.raft = raft;
         }
+        self.note_progress(&state);
         if !new {
             return;
         }

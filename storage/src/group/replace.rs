@@ -84,11 +84,13 @@ impl Group {
             sums: meta.sums,
             ended: false,
         };
+        self.note_progress(&state);
         if let Some((follower, held)) = held {
             *follower.held.write() = held;
         }
         self.ids.raise(state.top);
         self.chain.set(applied.position);
+        self.content.set(applied.position);
         *self.broken.write() = meta.broken;
         self.ready.store(true, Ordering::Release);
         let top = state.top;
@@ -140,7 +142,11 @@ impl Group {
     }
 
     /// Writes all rows. Gives those that observers want.
-    fn write_rows(&self, position: Position, rows: &mut Rows<'_>) -> Result<Vec<Change>> {
+    pub(crate) fn write_rows(
+        &self,
+        position: Position,
+        rows: &mut Rows<'_>,
+    ) -> Result<Vec<Change>> {
         let mut seen = Vec::new();
         let mut batch: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         let (mut tree, mut bytes) = (0, 0);

@@ -23,6 +23,8 @@ pub(super) struct Horizon {
     refused: AtomicU64,
     line: AtomicU64,
     durable: AtomicU64,
+    /// What the files held when they were opened: before the replay has come so far nothing is read.
+    persisted: AtomicU64,
     scans: Mutex<BTreeMap<Position, usize>>,
 }
 
@@ -34,6 +36,7 @@ impl Horizon {
             refused: AtomicU64::new(0),
             line: AtomicU64::new(position.0),
             durable: AtomicU64::new(position.0),
+            persisted: AtomicU64::new(position.0),
             scans: Mutex::default(),
         }
     }
@@ -41,6 +44,16 @@ impl Horizon {
     /// The oldest position that can be read.
     pub fn get(&self) -> Position {
         Position(self.horizon.load(Ordering::Acquire))
+    }
+
+    /// The replay must have come so far before anything is read.
+    pub fn persisted(&self) -> Position {
+        Position(self.persisted.load(Ordering::Acquire))
+    }
+
+    /// A file was found that reaches so far.
+    pub fn found(&self, upto: Position) {
+        self.persisted.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     /// Refuses a read below the horizon. A point read asks before and after: versions are
@@ -143,6 +156,11 @@ impl Horizons {
             return horizon.clone();
         }
         self.0.write().entry(group).or_default().clone()
+    }
+
+    /// The group is gone with all its trees; if it comes again it begins at zero.
+    pub fn forget(&self, group: GroupId) {
+        self.0.write().remove(&group);
     }
 
     /// All horizons that have moved at all.

@@ -50,7 +50,6 @@ struct Shared {
     horizons: Horizons,
     catalog: Catalog,
     scratches: Arc<Scratches>,
-    persisted: std::collections::BTreeMap<GroupId, Position>,
     work: background::Work,
     /// Held while a checkpoint is finished; the sequence of the last one that was.
     finishing: Mutex<u64>,
@@ -70,10 +69,8 @@ impl LsmStore {
         let horizons = Horizons::new(&record.horizons);
         let trees = folder.path().join(TREES_FOLDER);
         let catalog = Catalog::open(trees, &record.dropped, &horizons, &resources)?;
-        let mut persisted = record.horizons.clone();
         for (id, tree) in catalog.trees().iter() {
-            let greatest = persisted.entry(id.group).or_default();
-            *greatest = tree.persisted().max(*greatest);
+            horizons.of(id.group).found(tree.persisted());
         }
         let scratches = Scratches::new(folder.tmp(), &resources);
         let shared = Arc::new(Shared {
@@ -83,13 +80,39 @@ impl LsmStore {
             horizons,
             catalog,
             scratches: Arc::new(scratches),
-            persisted,
             work: background::Work::default(),
             finishing: Mutex::new(0),
             checkpoints: AtomicU64::new(0),
         });
         let background = Background::start(&shared)?;
         Ok(LsmStore { shared, background })
+    }
+}
+
+impl LsmStore {
+    /// A checkpoint of these groups, whose trees are `of`.
+    fn begin(
+        &self,
+        groups: Vec<GroupCheckpoint>,
+        of: impl Fn(TreeId) -> bool,
+    ) -> Result<Arc<dyn Checkpoint>> {
+        self.shared.work.check()?;
+        let mut sealed = Vec::new();
+        for (&id, tree) in self.shared.catalog.trees().iter() {
+            if let Some(until) = of(id).then(|| tree.rotate()).flatten() {
+                sealed.push((id, tree.clone(), until));
+            }
+        }
+        sealed.sort_unstable_by_key(|(id, ..)| *id);
+        let mut dropped = self.shared.catalog.dropped();
+        dropped.retain(|dropped| of(dropped.id));
+        Ok(Arc::new(LsmCheckpoint {
+            sequence: self.shared.checkpoints.fetch_add(1, Ordering::Relaxed) + 1,
+            groups,
+            sealed,
+            dropped,
+            shared: self.shared.clone(),
+        }))
     }
 }
 
@@ -196,21 +219,12 @@ impl TableStore for LsmStore {
     }
 
     fn begin_checkpoint(&self, groups: Vec<GroupCheckpoint>) -> Result<Arc<dyn Checkpoint>> {
-        self.shared.work.check()?;
-        let mut sealed = Vec::new();
-        for (&id, tree) in self.shared.catalog.trees().iter() {
-            if let Some(until) = tree.rotate() {
-                sealed.push((id, tree.clone(), until));
-            }
-        }
-        sealed.sort_unstable_by_key(|(id, ..)| *id);
-        Ok(Arc::new(LsmCheckpoint {
-            sequence: self.shared.checkpoints.fetch_add(1, Ordering::Relaxed) + 1,
-            groups,
-            sealed,
-            dropped: self.shared.catalog.dropped(),
-            shared: self.shared.clone(),
-        }))
+        self.begin(groups, |_| true)
+    }
+
+    fn begin_checkpoint_of(&self, group: GroupCheckpoint) -> Result<Arc<dyn Checkpoint>> {
+        let id = group.group;
+        self.begin(vec![group], |tree| tree.group == id)
     }
 
     fn checkpoint(&self) -> Vec<GroupCheckpoint> {
@@ -218,11 +232,7 @@ impl TableStore for LsmStore {
     }
 
     fn persisted(&self, group: GroupId) -> Position {
-        self.shared
-            .persisted
-            .get(&group)
-            .copied()
-            .unwrap_or_default()
+        self.shared.horizons.of(group).persisted()
     }
 
     fn set_horizon(&self, group: GroupId, horizon: Position) {
@@ -231,6 +241,10 @@ impl TableStore for LsmStore {
 
     fn refuse_below(&self, group: GroupId, position: Position) {
         self.shared.horizons.of(group).refuse(position);
+    }
+
+    fn forget(&self, group: GroupId) {
+        self.shared.horizons.forget(group);
     }
 
     fn horizon(&self, group: GroupId) -> Position {

@@ -11,7 +11,6 @@ mod keys;
 mod scan;
 mod trees;
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,9 +54,6 @@ struct Shared {
     horizons: Horizons,
     trees: Trees,
     scratches: Scratches,
-    /// Versions are found by their position here, whatever was written after them: as soon as
-    /// the replay has completed a position that is not below the horizon, it can be read.
-    persisted: BTreeMap<GroupId, Position>,
     /// Read while a batch is written, written while a purge copies.
     writing: RwLock<()>,
     /// Bytes written since the last flush to the files.
@@ -88,7 +84,6 @@ impl SledStore {
             options,
             horizons,
             trees,
-            persisted: record.horizons,
             writing: RwLock::new(()),
             unflushed: AtomicU64::new(0),
             finishing: Mutex::new((0, Vec::new())),
@@ -217,13 +212,13 @@ impl TableStore for SledStore {
     }
 
     fn begin_checkpoint(&self, groups: Vec<GroupCheckpoint>) -> Result<Arc<dyn Checkpoint>> {
-        self.0.failure.check()?;
-        Ok(Arc::new(SledCheckpoint {
-            sequence: self.0.checkpoints.fetch_add(1, Ordering::Relaxed) + 1,
-            groups,
-            dropped: self.0.trees.dropped(),
-            shared: self.0.clone(),
-        }))
+        self.begin(groups, self.0.trees.dropped())
+    }
+
+    fn begin_checkpoint_of(&self, group: GroupCheckpoint) -> Result<Arc<dyn Checkpoint>> {
+        let mut dropped = self.0.trees.dropped();
+        dropped.retain(|dropped| dropped.id().group == group.group);
+        self.begin(vec![group], dropped)
     }
 
     fn checkpoint(&self) -> Vec<GroupCheckpoint> {
@@ -231,7 +226,9 @@ impl TableStore for SledStore {
     }
 
     fn persisted(&self, group: GroupId) -> Position {
-        self.0.persisted.get(&group).copied().unwrap_or_default()
+        // Versions are found by their position here, whatever was written after them: as soon as
+        // the replay has completed a position that is not below the horizon, it can be read.
+        self.0.horizons.of(group).persisted()
     }
 
     fn set_horizon(&self, group: GroupId, horizon: Position) {
@@ -240,6 +237,10 @@ impl TableStore for SledStore {
 
     fn refuse_below(&self, group: GroupId, position: Position) {
         self.0.horizons.of(group).refuse(position);
+    }
+
+    fn forget(&self, group: GroupId) {
+        self.0.horizons.forget(group);
     }
 
     fn horizon(&self, group: GroupId) -> Position {
@@ -265,6 +266,22 @@ impl TableStore for SledStore {
             true => disk_bytes(&self.0.database.load().folder) / trees.len() as u64,
             false => 0,
         }
+    }
+}
+
+impl SledStore {
+    fn begin(
+        &self,
+        groups: Vec<GroupCheckpoint>,
+        dropped: Vec<Arc<DroppedTree>>,
+    ) -> Result<Arc<dyn Checkpoint>> {
+        self.0.failure.check()?;
+        Ok(Arc::new(SledCheckpoint {
+            sequence: self.0.checkpoints.fetch_add(1, Ordering::Relaxed) + 1,
+            groups,
+            dropped,
+            shared: self.0.clone(),
+        }))
     }
 }
 

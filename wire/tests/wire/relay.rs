@@ -373,7 +373,7 @@ async fn the_turn_that_goes_elsewhere_is_told_there_from_its_beginning() {
     assert!(matches!(
         told.event,
         Ok(Event::Elsewhere {
-            group: 7,
+            group: Some(7),
             answered: 0
         })
     ));

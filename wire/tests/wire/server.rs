@@ -224,7 +224,7 @@ impl Session {
         match message {
             Frontend::Query(sql) if sql == "move" && self.connection.is_link() => {
                 if let Some(answered) = self.connection.give_up_turn() {
-                    let group = 7;
+                    let group = Some(7);
                     self.connection
                         .tell(&Private::Elsewhere { group, answered });
                     self.connection.flush().await?;

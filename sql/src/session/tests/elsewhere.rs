@@ -6,7 +6,7 @@ use storage::GroupId;
 
 use super::node::Client;
 use super::pair::Pair;
-use crate::session::{Session, Status, Step};
+use crate::session::{Portable, Session, Status, Step};
 
 /// Two owners with a table each, everything led by the first node.
 fn pair() -> (Pair, GroupId, GroupId) {
@@ -172,6 +172,61 @@ fn an_open_block_that_has_only_read_goes_along() {
     assert_eq!(root.rows("select count(*) from app.t"), "1");
 }
 
+/// Frameworks begin so: the member's block goes where its owner is led, and all that it can go back
+/// to goes along.
+#[test]
+fn a_block_that_has_done_nothing_goes_along_with_its_savepoints() {
+    let (pair, app, _) = pair();
+    pair.hand_over(app);
+    let insert = "insert into app.t values (2, 2)";
+    let listens = "select * from pg_listening_channels()";
+    for (back, inner, channels) in [("t", "2", "c"), ("s", "1", "")] {
+        let mut root = pair.a.client("postgres");
+        root.ok("begin; set local my.in = '1'; savepoint s");
+        root.ok("set local my.in = '2'; listen c; savepoint t");
+        root.ok("set local my.in = '3'; select * from other.t; set role app");
+        assert_eq!(root.run(insert), elsewhere(app));
+        let (mut root, told) = again(&pair, "postgres", root, insert);
+        assert_eq!(told, "INSERT 0 1");
+        assert_eq!(root.rows("show my.in"), "3");
+        assert_eq!(root.rows("select count(*) from t"), "2");
+        root.ok(&format!("rollback to {back}"));
+        assert_eq!(root.rows("show my.in"), inner);
+        assert_eq!(root.rows("select current_user"), "postgres");
+        assert_eq!(root.rows("select count(*) from app.t"), "1");
+        assert_eq!(root.ok("commit"), "COMMIT");
+        assert_eq!(root.rows(listens), channels);
+    }
+    // Where the turn itself has made it, it is made again.
+    let mut root = pair.a.client("postgres");
+    root.ok("begin");
+    let sql = "savepoint s; insert into app.t values (3, 3); release s; commit";
+    assert_eq!(root.run(sql), elsewhere(app));
+    let (_, told) = again(&pair, "postgres", root, sql);
+    assert_eq!(told, "SAVEPOINT; INSERT 0 1; RELEASE; COMMIT");
+}
+
+/// What was done since is lost with its home: nobody goes back behind it.
+#[test]
+fn savepoints_of_a_block_that_has_fallen_are_gone() {
+    let (pair, _, _) = pair();
+    let mut client = pair.a.client("app");
+    let known = client.session.export_changes().expect("it can move");
+    let mut known = Portable::new(&known).unwrap();
+    client.ok("begin; savepoint s");
+    known
+        .merge(&client.session.export_changes().expect("it can move"))
+        .unwrap();
+    client.ok("insert into t values (9, 9); savepoint u");
+    assert_eq!(client.session.export_changes(), None);
+    let mut client = pair.b.resumed("app", &known.encode());
+    client.session.fallen(Status::InTransaction);
+    assert!(client.run("rollback to s").starts_with("ERROR 40001"));
+    assert!(client.run("rollback to s").starts_with("ERROR 3B001"));
+    assert!(client.run("select 1").starts_with("ERROR 25P02"));
+    assert_eq!(client.ok("commit"), "ROLLBACK");
+}
+
 #[test]
 fn a_block_that_begins_in_the_turn_begins_again() {
     let (pair, app, _) = pair();
@@ -200,7 +255,6 @@ fn what_would_be_lost_stays_and_fails() {
             "a lock",
         ),
         ("begin; select * from other.t for update", "locked rows"),
-        ("begin; savepoint s", "a savepoint"),
         ("begin; declare c cursor for select 1", "a cursor"),
         ("declare c cursor with hold for select 1", "a held cursor"),
         ("select pg_advisory_lock(1)", "an advisory lock"),
@@ -209,7 +263,6 @@ fn what_would_be_lost_stays_and_fails() {
             "an advisory lock of the transaction",
         ),
         ("begin; select pg_current_xact_id()", "an id that was told"),
-        ("begin; listen c", "a LISTEN"),
         ("begin; notify c", "a NOTIFY"),
         (
             "begin isolation level repeatable read; select * from other.t",
@@ -283,7 +336,7 @@ fn without_a_leader_for_long_it_fails_and_names_the_owner() {
     pair.clock.advance(200_000);
     let told = client.go_on().expect("its time is over");
     assert!(
-        told.starts_with("ERROR 57P03: the tables of owner \"app\" can't be written now")
+        told.starts_with("ERROR 57P03: the tables of owner \"app\" can't be reached now")
             && told.contains(" HINT: "),
         "{told}"
     );
@@ -309,4 +362,171 @@ fn without_a_leader_for_long_it_fails_and_names_the_owner() {
         told.starts_with("ERROR 57P03: roles, memberships"),
         "{told}"
     );
+}
+
+/// What was executed and has come to nothing is executed once more, if its client was told nothing.
+#[test]
+fn what_was_refused_begins_anew() {
+    let (pair, app, _) = pair();
+    for (id, sql, done) in [
+        (5, "insert into t values (5, 5)", "INSERT 0 1"),
+        (
+            6,
+            "set my.turn = 'x'; insert into t values (6, 6)",
+            "SET; INSERT 0 1",
+        ),
+        (
+            7,
+            "begin; insert into t values (7, 7); commit",
+            "BEGIN; INSERT 0 1; COMMIT",
+        ),
+    ] {
+        let mut client = pair.a.client("app");
+        pair.a.local.hold(app);
+        assert_eq!(client.start(sql), None);
+        assert_eq!(pair.a.local.refuse(app, 1), 1);
+        pair.a.local.release(app).expect("nothing is left");
+        assert_eq!(client.go_on().as_deref(), Some(&*elsewhere(app)), "{sql}");
+        let exported = client.session.export().expect("as it was");
+        drop(client);
+        // The same node leads.
+        let mut client = pair.a.resumed("app", &exported);
+        assert_eq!(
+            client.rows("select current_setting('my.turn', true)"),
+            "NULL"
+        );
+        assert_eq!(
+            client.rows(&format!("select count(*) from t where id = {id}")),
+            "0"
+        );
+        assert_eq!(client.ok(sql), done);
+        assert_eq!(
+            client.rows(&format!("select count(*) from t where id = {id}")),
+            "1"
+        );
+    }
+}
+
+#[test]
+fn what_began_under_a_leader_that_has_changed_begins_anew() {
+    let (pair, app, _) = pair();
+    let mut blocker = pair.a.client("app");
+    blocker.ok("begin; update t set n = 7 where id = 1");
+    let mut writer = pair.a.client("app");
+    let sql = "update t set n = n + 1 where id = 1";
+    assert_eq!(writer.start(sql), None, "it waits for the row");
+    let mut ddl = pair.a.client("app");
+    assert_eq!(ddl.start("alter table t add column x int"), None);
+    pair.hand_over(app);
+    let told = writer.go_on();
+    assert_eq!(told.as_deref(), Some(&*elsewhere(app)));
+    let (_, told) = again(&pair, "app", writer, sql);
+    assert_eq!(told, "UPDATE 1");
+    assert_eq!(ddl.go_on().as_deref(), Some(&*elsewhere(app)));
+    assert!(blocker.run("commit").starts_with("ERROR 40001"));
+    assert_eq!(pair.b.client("app").rows("select n from t"), "2");
+}
+
+#[test]
+fn a_turn_of_the_extended_protocol_begins_anew_at_its_sync() {
+    let (pair, app, _) = pair();
+    let mut client = pair.a.client("app");
+    let mut out = super::node::Answer::default();
+    let sql = "insert into t values (5, 5)";
+    let step = execute(&mut client.session, sql, &mut out);
+    assert!(matches!(step, Step::Done { .. }), "{step:?}");
+    pair.a.local.hold(app);
+    assert!(matches!(client.session.sync(&mut out), Ok(Step::Wait(_))));
+    assert_eq!(pair.a.local.refuse(app, 1), 1);
+    pair.a.local.release(app).expect("nothing is left");
+    let step = client.session.sync(&mut out);
+    assert!(matches!(step, Ok(Step::Elsewhere(group)) if group == app));
+    let exported = client.session.export().expect("as it was");
+    let mut client = pair.a.resumed("app", &exported);
+    let step = execute(&mut client.session, sql, &mut out);
+    assert!(matches!(step, Step::Done { .. }), "{step:?}");
+    assert!(matches!(client.session.sync(&mut out), Ok(Step::End)));
+    assert_eq!(pair.a.client("app").rows("select count(*) from t"), "2");
+}
+
+#[test]
+fn what_stands_whatever_becomes_of_the_turn_is_not_done_twice() {
+    let (pair, app, _) = pair();
+    let mut client = pair.a.client("app");
+    pair.a.local.hold(app);
+    let sql = "select setval('s', 100); insert into t values (5, 5)";
+    assert_eq!(client.start(sql), None);
+    pair.a.local.release(app).expect("the number is set");
+    pair.a.local.hold(app);
+    assert_eq!(client.go_on(), None);
+    assert_eq!(pair.a.local.refuse(app, 1), 1);
+    pair.a.local.release(app).expect("nothing is left");
+    let told = client.go_on().expect("told");
+    assert!(told.contains("ERROR 40001"), "{told}");
+    assert_eq!(client.rows("select nextval('s')"), "101");
+}
+
+#[test]
+fn what_may_be_there_or_was_told_does_not_begin_anew() {
+    let (pair, app, _) = pair();
+    let refused = |before: &str, sql: &str| {
+        let mut client = pair.a.client("app");
+        client.ok(before);
+        pair.a.local.hold(app);
+        assert_eq!(client.start(sql), None);
+        assert_eq!(pair.a.local.refuse(app, 1), 1);
+        pair.a.local.release(app).expect("nothing is left");
+        client.go_on().expect("told")
+    };
+    for (before, sql) in [
+        ("begin; insert into t values (5, 5)", "commit"),
+        ("select pg_advisory_lock(1)", "insert into t values (5, 5)"),
+        (
+            "declare c cursor with hold for select 1",
+            "insert into t values (5, 5)",
+        ),
+    ] {
+        let told = refused(before, sql);
+        assert!(told.starts_with("ERROR 40001"), "{before}: {told}");
+    }
+    let mut client = pair.a.client("app");
+    client.ok("begin; insert into t values (6, 6)");
+    pair.a.local.hold(app);
+    assert_eq!(client.start("commit; insert into t values (7, 7)"), None);
+    pair.a.local.release(app).expect("it is committed");
+    pair.a.local.hold(app);
+    assert_eq!(client.go_on(), None);
+    assert_eq!(pair.a.local.refuse(app, 1), 1);
+    pair.a.local.release(app).expect("nothing is left");
+    let told = client.go_on().expect("told");
+    assert!(told.contains("COMMIT; ERROR 40001"), "{told}");
+
+    let mut unknown = pair.a.client("app");
+    pair.a.local.hold(app);
+    assert_eq!(unknown.start("insert into t values (8, 8)"), None);
+    pair.a.local.step_down(app);
+    pair.a.local.groups().get(app).expect("held").give_up();
+    let told = unknown.go_on().expect("told");
+    assert!(told.starts_with("ERROR 08007"), "{told}");
+}
+
+#[test]
+fn a_turn_that_can_not_begin_anew_leaves_nothing_behind() {
+    let (pair, app, _) = pair();
+    let mut client = pair.a.client("app");
+    client.ok("set my.turn = 'before'");
+    pair.a.local.hold(app);
+    let sql = "set my.turn = 'within'; insert into t values (5, 5)";
+    assert_eq!(client.start(sql), None);
+    assert_eq!(pair.a.local.refuse(app, 1), 1);
+    pair.a.local.release(app).expect("nothing is left");
+    assert_eq!(client.go_on().as_deref(), Some(&*elsewhere(app)));
+    // The client has some of its answer.
+    let error = client.session.stay();
+    assert_eq!(error.state(), crate::state::SERIALIZATION_FAILURE);
+    assert!(matches!(client.session.settle(), Ok(None)));
+    assert_eq!(client.session.status(), Status::Idle);
+    client.session.idle();
+    assert_eq!(client.rows("show my.turn"), "before");
+    assert_eq!(client.rows("select count(*) from t"), "1");
 }

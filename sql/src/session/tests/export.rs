@@ -1,7 +1,7 @@
 //! What a session takes along to another node.
 
 use super::pair::Pair;
-use crate::session::Portable;
+use crate::session::{Home, Portable};
 
 fn pair() -> Pair {
     let pair = Pair::new();
@@ -124,7 +124,7 @@ fn what_cannot_move_is_told_and_that_it_can_again() {
     assert_eq!(client.session.export_changes(), None);
     assert_eq!(client.session.export(), None);
     assert!(!client.session.is_dirty());
-    assert_eq!(client.session.home(), None);
+    assert_eq!(client.session.home(), Home::Anywhere);
     client.ok("commit");
     assert!(client.session.is_dirty());
     known
@@ -132,9 +132,15 @@ fn what_cannot_move_is_told_and_that_it_can_again() {
         .unwrap();
     let all = client.session.export().expect("it can move");
     assert_eq!(known, Portable::new(&all).unwrap());
-    assert_eq!(client.session.home(), Some(pair.a.group("app")));
+    assert_eq!(client.session.home(), Home::Leader(pair.a.group("app")));
     client.ok("set role team");
-    assert_eq!(client.session.home(), None, "that role has no tables");
+    assert_eq!(
+        client.session.home(),
+        Home::Anywhere,
+        "that role has no tables"
+    );
+    client.ok("reset role; set freehold.read = 'local'");
+    assert_eq!(client.session.home(), Home::Client);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::Node;
 use super::node::Registered;
 use crate::Error;
 use crate::changes::{
-    Changes, FeedRelation, Log, LogChanges, LogEntry, PositionAt, SnapshotPosition, Unit, Units,
+    Asked, Changes, Closed, FeedRelation, Interrupt, Log, LogChanges, LogEntry, PositionAt,
+    Request, SnapshotPosition, UnitEntry, Units,
 };
 use crate::functions::functions_in;
 
@@ -55,23 +56,29 @@ struct Counted {
 }
 
 impl Log for Counted {
-    fn closed(&self) -> Position {
-        let groups = self.local.groups().all();
+    fn closed(&self, asked: &Asked, _: Option<Position>, _: &Interrupt) -> Result<Closed, Error> {
+        let all = self.local.groups();
+        let ids = asked.read.iter().chain(&asked.wanted).chain(&asked.watched);
+        let groups: Vec<_> = ids.filter_map(|id| all.get(*id)).collect();
         let newest = groups.iter().map(|group| group.applied()).max();
         // Each is the only voter of its group, so it can promise.
         groups.iter().for_each(|group| group.set_sole(true));
         let closed = groups
             .iter()
             .map(|g| g.close_up_to(newest.unwrap_or_default()));
-        closed.min().unwrap_or_default()
+        Ok(Closed {
+            upto: closed.min().unwrap_or_default(),
+            ..Closed::default()
+        })
     }
 
-    fn read(
-        &self,
-        groups: &[GroupId],
-        after: Option<Position>,
-        closed: Position,
-    ) -> Result<Box<dyn Units>, Error> {
+    fn read(&self, request: &Request<'_>, _: &Interrupt) -> Result<Box<dyn Units>, Error> {
+        let Request {
+            groups,
+            after,
+            closed,
+            ..
+        } = *request;
         let mut entries = Vec::new();
         for id in groups {
             for record in self.local.log(*id) {
@@ -84,7 +91,15 @@ impl Log for Counted {
             }
         }
         entries.sort_by_key(|(position, id, _)| (*position, *id));
+        let held = self.local.groups();
+        let followed = |id: &GroupId| held.get(*id).is_some_and(|group| group.is_followed());
+        let lacks = groups.iter().copied().find(followed);
+        if lacks.is_some() {
+            entries.clear();
+        }
         Ok(Box::new(CountedUnits {
+            lacks,
+            unit: None,
             entries: entries.into(),
             closed,
             read: self.read.clone(),
@@ -97,6 +112,9 @@ impl Log for Counted {
 }
 
 struct CountedUnits {
+    unit: Option<Position>,
+    /// Nobody has the log of a group that is only followed.
+    lacks: Option<GroupId>,
     entries: std::collections::VecDeque<(Position, GroupId, Entry)>,
     closed: Position,
     read: Arc<AtomicUsize>,
@@ -104,21 +122,29 @@ struct CountedUnits {
 
 impl Units for CountedUnits {
     fn closed(&self) -> Position {
-        self.closed
+        match self.lacks {
+            None => self.closed,
+            Some(_) => Position::ZERO,
+        }
     }
 
-    fn next(&mut self) -> Result<Option<Unit>, Error> {
-        let Some((first, _, _)) = self.entries.front() else {
-            return Ok(None);
-        };
-        let position = *first;
-        let mut entries: Vec<Box<dyn LogEntry>> = Vec::new();
-        while let Some((_, group, entry)) = self.entries.pop_front_if(|(at, _, _)| *at == position)
-        {
+    fn lacks(&self) -> Option<GroupId> {
+        self.lacks
+    }
+
+    fn next_unit(&mut self) -> Result<Option<Position>, Error> {
+        self.unit = self.entries.front().map(|(at, _, _)| *at);
+        Ok(self.unit)
+    }
+
+    fn next_entry(&mut self) -> Result<Option<UnitEntry>, Error> {
+        let of_unit = self
+            .entries
+            .pop_front_if(|(at, _, _)| Some(*at) == self.unit);
+        Ok(of_unit.map(|(_, group, entry)| {
             self.read.fetch_add(1, Ordering::SeqCst);
-            entries.push(Box::new(Read(group, entry)));
-        }
-        Ok(Some(Unit { position, entries }))
+            UnitEntry::Here(Box::new(Read(group, entry)))
+        }))
     }
 }
 
@@ -392,8 +418,8 @@ pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Register
     Registered {
         relations: vec![Arc::new(FeedRelation::new(log.clone(), groups.clone()))],
         functions: vec![
-            Arc::new(Changes::new(log, groups)),
-            Arc::new(SnapshotPosition),
+            Arc::new(Changes::new(log.clone(), groups.clone())),
+            Arc::new(SnapshotPosition::new(log, groups)),
             Arc::new(PositionAt::default()),
         ],
     }

@@ -1,4 +1,4 @@
-//! Answers are held until what they rest on is committed (PROTOCOLS A, "nothing unproven ends").
+//! Answers are held until what they rest on is committed: nothing unproven ends a transaction.
 
 use super::node::{Client, Node};
 

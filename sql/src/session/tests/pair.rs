@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use storage::{GroupId, Local, ManualClock, MemoryStore, Position};
+use storage::{GroupId, Local, ManualClock, MemoryStore, Position, TxId};
 
 use super::node::{Node, Registered};
 use crate::catalog::{RoleId, TableId};
-use crate::cluster::{Answer, Cluster, Done, News, Wish};
+use crate::cluster::{Answer, Asking, Cluster, Done, News, Wish};
 use crate::engine::{Engine, Limits};
 use crate::transaction::leader_changed;
 
@@ -42,13 +42,14 @@ impl Script {
         nodes.iter().position(leads)
     }
 
+    /// What the leader has must be here already, or there is no proof.
     fn pass(&self, node: usize, group: GroupId, done: Done<Position>) {
-        let group = self
-            .nodes
-            .get()
-            .and_then(|nodes| nodes[node].groups().get(group));
-        done(match group {
-            Some(group) if self.leader(group.id()) == Some(node) => Ok(group.applied()),
+        let at = |index: usize| Some(self.nodes.get()?[index].groups().get(group)?.applied());
+        let proven = self
+            .leader(group)
+            .and_then(|leader| Some((at(leader)?, at(node)?)));
+        done(match proven {
+            Some((newest, here)) if newest <= here => Ok(newest),
             _ => Err(leader_changed()),
         });
     }
@@ -85,6 +86,13 @@ impl Cluster for Seen {
         }
     }
 
+    fn ask_undecided(&self, node: u32, id: TxId, done: Done<bool>) {
+        match self.script.engines.get() {
+            Some(engines) => done(engines[node as usize - 1].is_undecided(id)),
+            None => done(Err(leader_changed())),
+        }
+    }
+
     fn ask_directory(&self, wish: Wish, done: Done<Answer>) {
         self.script.wishes.lock().push(wish.clone());
         let wish = Wish::decode(&wish.encode()).expect("a wish");
@@ -98,8 +106,9 @@ impl Cluster for Seen {
         }
     }
 
-    fn want(&self, _role: RoleId, _group: GroupId, _table: TableId, done: Done<()>) {
+    fn want(&self, _: RoleId, _: GroupId, _: TableId, done: Done<()>) -> Asking {
         done(Ok(()));
+        Box::new(())
     }
 
     fn has_listeners(&self) -> bool {

@@ -48,6 +48,8 @@ pub(super) struct Catalog {
 
 /// A tree that is gone, with its files still there until the checkpoint that contains its drop.
 pub(super) struct DroppedTree {
+    /// What it was.
+    pub id: TreeId,
     /// Its folder's name.
     pub name: String,
     tree: Mutex<Option<Arc<Tree>>>,
@@ -149,6 +151,7 @@ impl Catalog {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
         dropped.push(Arc::new(DroppedTree {
+            id,
             name: name.unwrap_or_default(),
             tree: Mutex::new(Some(tree.clone())),
         }));

@@ -24,6 +24,11 @@ pub(super) struct SledTree {
 pub(super) struct DroppedTree(Arc<SledTree>);
 
 impl DroppedTree {
+    /// What it was.
+    pub fn id(&self) -> TreeId {
+        self.0.prefix.id
+    }
+
     /// Its name in the record.
     pub fn name(&self) -> String {
         format_name(self.0.prefix.id, self.0.prefix.generation)

@@ -2,6 +2,8 @@
 //! sentences of the contract one by one. `STORE_SEEDS=n` runs n seeds instead of four.
 #![allow(clippy::unwrap_used)]
 
+mod random;
+#[path = "../store_model/mod.rs"]
 mod store_model;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,8 @@ use storage::{
     TableStore, TreeId,
 };
 use store_model::*;
+
+use self::random::random_operations_agree_with_the_model;
 
 const T: TreeId = TreeId {
     group: GroupId(1),
@@ -40,6 +44,7 @@ for_each_store! {
     the_horizon_outlives_a_restart
     the_folder_remembers_its_kind_and_is_locked
     a_dropped_tree_goes_with_the_checkpoint
+    one_group_is_checkpointed_alone
     generations_of_a_number_are_told_apart_after_a_crash
     open_scans_survive_everything
     one_huge_entry_stays_within_memory
@@ -47,299 +52,6 @@ for_each_store! {
     scratch_is_a_map
     purge_removes_the_bytes
     damage_of_the_record_is_an_error
-}
-
-struct OpenScan {
-    scan: Scan,
-    expected: std::vec::IntoIter<(Bytes, Bytes)>,
-}
-
-impl OpenScan {
-    fn advance(&mut self, rows: usize) -> bool {
-        for _ in 0..rows {
-            let found = self.scan.next().map(|row| row.unwrap());
-            assert_eq!(found, self.expected.next());
-            if found.is_none() {
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// A store with its model under random operations.
-struct Driver {
-    seed: u64,
-    rng: StdRng,
-    kind: StoreKind,
-    dir: tempfile::TempDir,
-    store: Arc<dyn TableStore>,
-    model: Model,
-    /// Reads are served from here on after a reopening.
-    served_from: u64,
-    begun: Option<(u64, Arc<dyn Checkpoint>)>,
-    checkpointed: u64,
-    scans: Vec<OpenScan>,
-}
-
-impl Driver {
-    fn new(kind: StoreKind, seed: u64) -> Driver {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(kind, dir.path());
-        let rng = StdRng::seed_from_u64(seed);
-        let model = Model::default();
-        Driver {
-            seed,
-            rng,
-            kind,
-            dir,
-            store,
-            model,
-            served_from: 0,
-            begun: None,
-            checkpointed: 0,
-            scans: Vec::new(),
-        }
-    }
-
-    fn step(&mut self) {
-        match self.rng.random_range(0..1000) {
-            0..600 => self.apply_next(),
-            600..760 => self.get(),
-            760..880 => self.scan(),
-            880..900 => self.begin_checkpoint(),
-            900..925 => self.finish_checkpoint(),
-            925..950 => self.move_horizon(),
-            950..960 => self.read_too_old(),
-            960..992 => self.advance_scans(),
-            992..996 => self.purge(),
-            _ => self.reopen(),
-        }
-    }
-
-    fn apply_next(&mut self) {
-        let index = self.model.index + 1;
-        let entry = entry(self.seed, index);
-        apply(&*self.store, &entry);
-        self.model.apply(&entry, index);
-    }
-
-    fn tree(&mut self) -> TreeId {
-        let group = GroupId(self.rng.random_range(0..GROUPS));
-        TreeId {
-            group,
-            number: self.rng.random_range(0..TREES),
-        }
-    }
-
-    fn position(&mut self, tree: TreeId) -> Position {
-        let low = (self.store.horizon(tree.group).0 >> 14).max(self.served_from);
-        let index = self.rng.random_range(low..=self.model.index);
-        position(index).max(self.store.horizon(tree.group))
-    }
-
-    fn get(&mut self) {
-        let tree = self.tree();
-        let at = self.position(tree);
-        let key = key(self.rng.random_range(0..KEYS));
-        let found = self.store.get(tree, &key, at).unwrap();
-        assert_eq!(
-            found,
-            self.model.get(tree, &key, at),
-            "{tree:?} {key:?} at {at}"
-        );
-    }
-
-    fn bound(&mut self) -> Bound<Bytes> {
-        let key = key(self.rng.random_range(0..KEYS));
-        match self.rng.random_range(0..3) {
-            0 => Bound::Included(key),
-            1 => Bound::Excluded(key),
-            _ => Bound::Unbounded,
-        }
-    }
-
-    fn scan(&mut self) {
-        let tree = self.tree();
-        let at = self.position(tree);
-        let range = (self.bound(), self.bound());
-        let backward = self.rng.random_bool(0.5);
-        let direction = if backward {
-            Direction::Backward
-        } else {
-            Direction::Forward
-        };
-        let expected = self.model.scan(tree, &range, at, direction);
-        if self.scans.len() < 8 && self.rng.random_bool(0.2) {
-            let scan = self.store.scan(tree, range, at, direction).unwrap();
-            self.scans.push(OpenScan {
-                scan,
-                expected: expected.into_iter(),
-            });
-            return;
-        }
-        let found = rows(&*self.store, tree, &range, at, direction);
-        assert_same(
-            &found,
-            &expected,
-            &format!("{tree:?} {range:?} at {at} {direction:?}"),
-        );
-    }
-
-    fn advance_scans(&mut self) {
-        let rows = self.rng.random_range(1..40);
-        self.scans.retain_mut(|scan| scan.advance(rows));
-    }
-
-    fn begin_checkpoint(&mut self) {
-        let index = self.model.index;
-        let checkpoint = self.store.begin_checkpoint(checkpoint_at(index)).unwrap();
-        if let Some((_, older)) = self.begun.replace((index, checkpoint)) {
-            drop(older);
-        }
-    }
-
-    fn finish_checkpoint(&mut self) {
-        if let Some((index, checkpoint)) = self.begun.take() {
-            checkpoint.finish().unwrap();
-            self.checkpointed = index;
-            assert_eq!(checkpoint_index(&*self.store), index);
-        }
-    }
-
-    fn move_horizon(&mut self) {
-        let group = GroupId(self.rng.random_range(0..GROUPS));
-        let low = self.store.horizon(group).0 >> 14;
-        let index = self.rng.random_range(low..=self.model.index);
-        // Entry by entry as the server does, with room for reads behind the newest.
-        let index = low + (index - low) / 2;
-        if index > 0 {
-            self.store.set_horizon(group, position(index));
-            assert!(self.store.horizon(group) >= position(index));
-        }
-    }
-
-    fn read_too_old(&mut self) {
-        let tree = self.tree();
-        let horizon = self.store.horizon(tree.group);
-        if horizon > Position::ZERO {
-            let at = Position(self.rng.random_range(0..horizon.0));
-            let get = self.store.get(tree, b"a", at);
-            assert!(matches!(get, Err(Error::TooOld { .. })), "{get:?}");
-            let scan = self.store.scan(tree, ALL, at, Direction::Forward);
-            assert!(matches!(scan.err(), Some(Error::TooOld { .. })));
-        }
-    }
-
-    fn purge(&mut self) {
-        let tree = self.tree();
-        self.store.purge(tree).unwrap();
-    }
-
-    fn reopen(&mut self) {
-        self.scans.retain_mut(|scan| scan.advance(usize::MAX));
-        self.begun = None;
-        let horizons: Vec<_> = (0..GROUPS)
-            .map(|g| self.store.horizon(GroupId(g)))
-            .collect();
-        self.store = Arc::new(Nothing);
-        self.store = open(self.kind, self.dir.path());
-        for (group, horizon) in (0..).zip(horizons) {
-            assert!(self.store.horizon(GroupId(group)) <= horizon);
-        }
-        assert_eq!(checkpoint_index(&*self.store), self.checkpointed);
-        let persisted = persisted_index(&*self.store);
-        assert!(persisted <= self.model.index);
-        // Replay what a crashed node would: at least up to what is persisted.
-        let until = self
-            .rng
-            .random_range(persisted.max(self.checkpointed)..=self.model.index);
-        self.model = Model::at(self.seed, until);
-        for index in self.checkpointed + 1..=until {
-            apply(&*self.store, &entry(self.seed, index));
-        }
-        // Reads below the checkpoint are fine again, too: nothing above the horizon is gone.
-        self.served_from = 0;
-        compare(
-            &*self.store,
-            &self.model,
-            readable_from(&*self.store),
-            "reopened",
-        );
-    }
-}
-
-/// Stands in for a store that is closed.
-struct Nothing;
-
-impl TableStore for Nothing {
-    fn get(&self, _: TreeId, _: &[u8], _: Position) -> storage::Result<Option<Bytes>> {
-        unreachable!()
-    }
-    fn scan(&self, _: TreeId, _: Range, _: Position, _: Direction) -> storage::Result<Scan> {
-        unreachable!()
-    }
-    fn write(
-        &self,
-        _: TreeId,
-        _: Position,
-        _: &mut dyn Iterator<Item = storage::Write>,
-    ) -> storage::Result<()> {
-        unreachable!()
-    }
-    fn drop_tree(&self, _: TreeId) -> storage::Result<()> {
-        unreachable!()
-    }
-    fn trees(&self) -> Vec<TreeId> {
-        unreachable!()
-    }
-    fn memory(&self) -> u64 {
-        unreachable!()
-    }
-    fn begin_checkpoint(
-        &self,
-        _: Vec<storage::GroupCheckpoint>,
-    ) -> storage::Result<Arc<dyn Checkpoint>> {
-        unreachable!()
-    }
-    fn checkpoint(&self) -> Vec<storage::GroupCheckpoint> {
-        unreachable!()
-    }
-    fn persisted(&self, _: GroupId) -> Position {
-        unreachable!()
-    }
-    fn set_horizon(&self, _: GroupId, _: Position) {
-        unreachable!()
-    }
-    fn refuse_below(&self, _: GroupId, _: Position) {}
-
-    fn horizon(&self, _: GroupId) -> Position {
-        unreachable!()
-    }
-    fn purge(&self, _: TreeId) -> storage::Result<()> {
-        unreachable!()
-    }
-    fn scratch(&self) -> storage::Result<Box<dyn storage::Scratch>> {
-        unreachable!()
-    }
-    fn disk_bytes(&self, _: TreeId) -> u64 {
-        unreachable!()
-    }
-}
-
-fn random_operations_agree_with_the_model(kind: StoreKind) {
-    let first = env_number("STORE_SEED", 1);
-    for seed in first..first + env_number("STORE_SEEDS", 4) {
-        println!("STORE_SEED={seed} STORE_SEEDS=1 ({kind:?})");
-        let mut driver = Driver::new(kind, seed);
-        for _ in 0..env_number("STORE_STEPS", 2500) {
-            driver.step();
-        }
-        driver.advance_scans();
-        let from = readable_from(&*driver.store);
-        compare(&*driver.store, &driver.model, from, "at the end");
-        driver.reopen();
-    }
 }
 
 fn put(store: &dyn TableStore, tree: TreeId, at: u64, key: &str, value: Option<&str>) {
@@ -625,6 +337,41 @@ fn a_dropped_tree_goes_with_the_checkpoint(kind: StoreKind) {
     drop(store);
     let store = open(kind, dir.path());
     assert_eq!(store.trees(), [other]);
+}
+
+/// Of the other groups the record says nothing new, and nothing of theirs goes.
+fn one_group_is_checkpointed_alone(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let other = TreeId {
+        group: GroupId(T.group.0 - 1),
+        ..T
+    };
+    let next = |tree: TreeId| TreeId {
+        number: tree.number + 1,
+        ..tree
+    };
+    let store = open(kind, dir.path());
+    for tree in [T, next(T), other, next(other)] {
+        put(&*store, tree, 10, "k", Some("a"));
+    }
+    checkpoint(&*store, 1);
+    for tree in [T, other] {
+        put(&*store, tree, 20, "k", Some("b"));
+        store.drop_tree(next(tree)).unwrap();
+    }
+    let of_group = |group: GroupId, index: u64| {
+        let all = checkpoint_at(index).into_iter();
+        all.into_iter().find(|c| c.group == group).unwrap()
+    };
+    let alone = store.begin_checkpoint_of(of_group(T.group, 2));
+    alone.unwrap().finish().unwrap();
+    drop(store);
+    let store = open(kind, dir.path());
+    let found: Vec<_> = store.checkpoint();
+    assert!(found.contains(&of_group(T.group, 2)) && found.contains(&of_group(other.group, 1)));
+    assert_eq!(store.trees(), [other, next(other), T]);
+    assert_eq!(get(&*store, T, 20, "k").as_deref(), Some("b"));
+    assert_eq!(get(&*store, next(other), 20, "k").as_deref(), Some("a"));
 }
 
 fn generations_of_a_number_are_told_apart_after_a_crash(kind: StoreKind) {
