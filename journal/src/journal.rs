@@ -14,6 +14,7 @@ use crate::index::{Evictable, Group, Held, Place};
 use crate::reader::Cursor;
 use crate::record::{Kind, payload_max};
 use crate::segment::{HEAD_BYTES, Segment};
+use crate::spare::Need;
 use crate::writer::{Done, Ticket, Waiting, Writer};
 use crate::{Error, GroupId, Index, Position, Record, Result, Term, index, recover};
 
@@ -117,8 +118,9 @@ pub(crate) struct Shared {
     pub state: Mutex<State>,
     /// Wakes the writer.
     pub work: Condvar,
-    /// Held while the spare file is made, taken or replaced.
+    /// Held while the spare file is made or taken.
     pub spare: Mutex<()>,
+    pub need: Need,
     /// Held while segments are released or images erased: one at a time.
     pub upkeep: Mutex<()>,
     /// The lock of the folder, until the writer has ended.

@@ -14,7 +14,7 @@ use crate::index::Group;
 use crate::journal::{Options, Shared, State};
 use crate::record::{HEADER_BYTES, Header, Kind};
 use crate::segment::{self, Footer, HEAD_BYTES, Segment, Step, Walk, payload_at};
-use crate::spare;
+use crate::spare::{self, Need};
 use crate::writer::{self, Active, Waiting};
 use crate::{Error, GroupId, Payload, Position, Record, Result, erase};
 
@@ -50,6 +50,7 @@ pub(crate) fn recover(
         state: Mutex::new(State::default()),
         work: Condvar::new(),
         spare: Mutex::new(()),
+        need: Need::default(),
         upkeep: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
     };

@@ -1,8 +1,6 @@
 //! Releasing: whole segments leave, oldest first, when no group needs anything in them. Votes and
 //! purge points that only they hold are copied forward first.
 
-use std::sync::Arc;
-
 use crate::index::Group;
 use crate::journal::{Journal, State};
 use crate::record::Kind;
@@ -49,15 +47,10 @@ impl Journal {
             .sum();
         state.tail_bytes -= freed;
         drop(state);
-        for (number, segment) in gone {
+        for number in gone.into_keys() {
             // One at a time and durably, so that a crash leaves no hole between segments.
-            if Arc::into_inner(segment).is_some() {
-                spare::retire(shared, &shared.dir.join(segment::name(number)))?;
-            } else {
-                // A reader is in it: the file may go, but not be filled with other bytes.
-                spare::remove(shared, &shared.dir.join(segment::name(number)))?;
-                spare::sync_dir(shared)?;
-            }
+            spare::remove(shared, &shared.dir.join(segment::name(number)))?;
+            spare::sync_dir(shared)?;
         }
         Ok(())
     }

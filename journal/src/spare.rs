@@ -1,8 +1,12 @@
 //! The next segment's file: full of zeros and synced before it is needed, because an fsync into a
-//! written file costs less than one that grows it.
+//! written file costs less than one that grows it. It is filled while records are being written that
+//! somebody waits for, so no faster than it is needed.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::disk::{File, Open};
 use crate::journal::Shared;
@@ -14,6 +18,45 @@ pub(crate) const SPARE: &str = "spare";
 pub(crate) const UNFINISHED: &str = "spare.new";
 /// Zeros are written in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
+/// The file is filled so many times as fast as the segment before it.
+const AHEAD: u64 = 2;
+/// Between two looks at how far that segment is.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Looks between two pieces: where nothing is written it is there within ten seconds.
+const LOOKS_MAX: u32 = 15;
+
+/// What decides how fast the file is filled.
+#[derive(Default)]
+pub(crate) struct Need {
+    /// Bytes of the segment that is being written.
+    written: AtomicU64,
+    /// Somebody waits for the file.
+    now: AtomicBool,
+}
+
+impl Need {
+    /// So much of the segment is written.
+    pub fn note(&self, written: u64) {
+        self.written.store(written, Ordering::Relaxed);
+    }
+
+    /// The file, or the end of who fills it, is waited for from now on.
+    pub fn hurry(&self) {
+        self.now.store(true, Ordering::Release);
+    }
+
+    /// It is the segment that is being written, and another one is needed when it is full.
+    fn taken(&self) {
+        self.note(0);
+        self.now.store(false, Ordering::Release);
+    }
+
+    /// Has a file time of which so much is filled?
+    fn has_time(&self, filled: u64) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        !self.now.load(Ordering::Acquire) && filled > AHEAD.saturating_mul(written)
+    }
+}
 
 fn path(shared: &Shared) -> PathBuf {
     shared.dir.join(SPARE)
@@ -54,27 +97,13 @@ pub(crate) fn ensure(shared: &Shared) -> Result<()> {
 
 /// Gives the spare file the name of a segment, durably.
 pub(crate) fn take(shared: &Shared, name: &Path) -> Result<()> {
+    shared.need.hurry();
     let _one = shared.spare.lock();
     make(shared)?;
     rename(shared, &path(shared), name)?;
-    sync_dir(shared)
-}
-
-/// Makes a retired segment's file the spare one, or removes it.
-pub(crate) fn retire(shared: &Shared, retired: &Path) -> Result<()> {
-    let _one = shared.spare.lock();
-    if exists(shared)? {
-        remove(shared, retired)?;
-        return sync_dir(shared);
-    }
-    rename(shared, retired, &shared.dir.join(UNFINISHED))?;
     sync_dir(shared)?;
-    let unfinished = shared.dir.join(UNFINISHED);
-    let file = shared.disk.open(&unfinished, Open::Write);
-    finish(
-        shared,
-        &*file.map_err(|e| Error::io("open", &unfinished, e))?,
-    )
+    shared.need.taken();
+    Ok(())
 }
 
 fn make(shared: &Shared) -> Result<()> {
@@ -106,8 +135,39 @@ fn finish(shared: &Shared, file: &dyn File) -> Result<()> {
         file.write_at(piece, at)
             .map_err(|e| Error::io("write", &unfinished, e))?;
         at += piece.len() as u64;
+        if at < bytes && shared.need.has_time(at) {
+            // Little by little: an fsync of all of it holds up those of the records.
+            file.sync().map_err(|e| Error::io("sync", &unfinished, e))?;
+            for _ in 0..LOOKS_MAX {
+                sleep(LOOK_EVERY);
+                if !shared.need.has_time(at) {
+                    break;
+                }
+            }
+        }
     }
     file.sync().map_err(|e| Error::io("sync", &unfinished, e))?;
     rename(shared, &unfinished, &path(shared))?;
     sync_dir(shared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_filled_no_faster_than_it_is_needed() {
+        let need = Need::default();
+        assert!(need.has_time(1), "nothing is written");
+        need.note(100);
+        assert!(need.has_time(201));
+        assert!(!need.has_time(200), "it is as far as it has to be");
+        need.note(u64::MAX);
+        assert!(!need.has_time(u64::MAX));
+        need.note(0);
+        need.hurry();
+        assert!(!need.has_time(u64::MAX), "it is waited for");
+        need.taken();
+        assert!(need.has_time(1), "the next one is not");
+    }
 }

@@ -114,9 +114,7 @@ impl Writer {
         if let Err(error) = self.mark_end() {
             self.fail(error);
         }
-        if let Some(filler) = self.filler.take() {
-            let _ended = filler.join();
-        }
+        self.await_filler();
         self.shared.lock.lock().take();
     }
 
@@ -178,6 +176,7 @@ impl Writer {
         }
         self.write(&self.buffer, self.active.end)?;
         self.active.end += self.buffer.len() as u64;
+        self.shared.need.note(self.active.end);
         let sync = self.staged.iter().any(|(_, waiting)| waiting.sync);
         // Answers at once and syncs once in a MiB.
         #[cfg(feature = "sabotage")]
@@ -290,10 +289,19 @@ impl Writer {
         }
     }
 
+    /// What it has not filled yet is not needed.
+    fn await_filler(&mut self) {
+        if let Some(filler) = self.filler.take() {
+            self.shared.need.hurry();
+            let _ended = filler.join();
+        }
+    }
+
     fn fill_ahead(&mut self) {
         if self.shared.options.spare == Spare::OnDemand {
             return;
         }
+        // The segment that begins has its file, so it has ended.
         if let Some(filler) = self.filler.take() {
             let _ended = filler.join();
         }
@@ -343,9 +351,7 @@ impl Writer {
         for ticket in tickets {
             ticket.failed(Error::Failed(first.clone()));
         }
-        if let Some(filler) = self.filler.take() {
-            let _ended = filler.join();
-        }
+        self.await_filler();
         self.shared.lock.lock().take();
     }
 }

@@ -2,11 +2,13 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use journal::{GroupId, Journal};
+use rand::Rng as _;
 use sql::engine::{Engine, Limits, Parts};
 use sql::meter::Latencies;
 use storage::{Groups, StoreOptions};
@@ -36,6 +38,8 @@ use crate::views;
 const RAFT_THREADS_MAX: usize = 4;
 /// A checkpoint is written when the tables hold this much in memory.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Parts of a tree's usual memory at which a node flushes it, each node at another one.
+const FLUSH_AT: Range<f64> = 0.6..1.0;
 /// Connections that are kept for superusers, as `superuser_reserved_connections` says.
 const SUPERUSER_CONNECTIONS: u32 = 3;
 /// Sessions that are told to end have ended by then.
@@ -214,7 +218,7 @@ impl Node {
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
-            tasks.push(tokio::spawn(follow::keep(cluster.clone())));
+            tasks.push(runtime.spawn(follow::keep(cluster.clone())));
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
         }
@@ -524,9 +528,13 @@ fn open_journal(settings: &Settings, fsyncs: &Arc<Latencies>) -> Result<Journal,
 }
 
 fn open_tables(settings: &Settings, cluster: &Cluster) -> Result<Arc<Groups>, Failure> {
+    let usual = StoreOptions::default();
+    // All replicas and copies get the same writes: they are not to flush at the same moment.
+    let share = rand::rng().random_range(FLUSH_AT);
     let options = StoreOptions {
         cache_bytes: settings.cache_bytes,
-        ..StoreOptions::default()
+        tree_memtable_bytes_max: (usual.tree_memtable_bytes_max as f64 * share) as u64,
+        ..usual
     };
     let store = storage::open(
         settings.table_store,

@@ -13,6 +13,10 @@ use super::Shared;
 use crate::store::TreeId;
 use crate::{Error, Result};
 
+/// The lowest priority of a thread, as nice(1) says it.
+#[cfg(target_os = "linux")]
+const LEAST: i32 = 19;
+
 /// What there is to do.
 #[derive(Default)]
 pub(super) struct Work {
@@ -114,9 +118,10 @@ impl Background {
     pub fn start(shared: &Arc<Shared>) -> Result<Background> {
         let start = |name: &str, run: fn(&Shared)| {
             let shared = shared.clone();
-            thread::Builder::new()
-                .name(name.into())
-                .spawn(move || run(&shared))
+            thread::Builder::new().name(name.into()).spawn(move || {
+                step_back();
+                run(&shared);
+            })
         };
         let flush = start("tables-flush", flush_loop)?;
         let compact = start("tables-compact", compact_loop)?;
@@ -132,6 +137,16 @@ impl Background {
                 tracing::error!("a thread of the table store panicked");
             }
         }
+    }
+}
+
+/// Lets all other threads of the machine go first: there is time until memory is used up, and
+/// then those who write wait and leave the processors to us.
+fn step_back() {
+    // Elsewhere it would count for the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LEAST) {
+        tracing::debug!(%error, "the table store's threads do not step back");
     }
 }
 
