@@ -80,6 +80,14 @@ fn copy(cluster: &Cluster, node: usize, owner: &str, columns: &str) -> Vec<Strin
     cluster.ask(node, SUPERUSER, &query).unwrap_or_default()
 }
 
+/// Who gives the last node its copy of `orders`. It may be about to take another one.
+fn source(cluster: &Cluster) -> usize {
+    cluster.until(|| {
+        let found = copy(cluster, LAST, "orders", "source").concat();
+        found.parse().map_err(|_| format!("no source: {found:?}"))
+    })
+}
+
 pub(crate) fn await_copy(cluster: &Cluster, node: usize, owner: &str, expected: &str) {
     cluster.until(|| match copy(cluster, node, owner, "phase, tables") {
         found if found == [expected] => Ok(()),
@@ -203,7 +211,7 @@ fn a_follower_goes_on_after_its_own_end_and_its_sources() {
     }
     // Every one of its sources, one after the other.
     for _ in 0..3 {
-        let source = copy(&cluster, LAST, "orders", "source")[0].parse().unwrap();
+        let source = source(&cluster);
         cluster.node(source).kill();
         let running = *cluster.running().first().unwrap();
         orders += 1;
@@ -301,13 +309,38 @@ fn an_owner_that_is_away_is_read_and_nobody_else_waits_for_it() {
 fn a_source_that_is_stopped_is_left_for_another() {
     let cluster = apart();
     follow(&cluster, LAST, "public.order_v1");
-    let source: usize = copy(&cluster, LAST, "orders", "source")[0].parse().unwrap();
+    let source = source(&cluster);
     cluster.program(source).signal(Signal::STOP);
     let other = if source == 1 { 2 } else { 1 };
     put(&cluster, other, 2);
     await_count(&cluster, LAST, "billing", 2);
     cluster.program(source).signal(Signal::CONT);
     await_copy(&cluster, LAST, "orders", "following|{public.order_v1}");
+}
+
+/// It knows first what is committed. Who leads may change, and so does the source.
+#[test]
+fn a_follower_of_an_owner_that_writes_little_goes_to_the_leader() {
+    let mut cluster = apart();
+    follow(&cluster, LAST, "public.order_v1");
+    let await_leader = |cluster: &mut Cluster, not: usize| {
+        let voter = *cluster.running().first().unwrap();
+        cluster.until(|| {
+            let leader = "SELECT leader FROM freehold.groups WHERE owner = 'orders'";
+            let leader = cluster.ask(voter, SUPERUSER, leader)?.concat();
+            match source(cluster) {
+                source if leader == source.to_string() && source != not => Ok(source),
+                source => Err(format!("{source} gives what {leader} leads")),
+            }
+        })
+    };
+    let first = await_leader(&mut cluster, 0);
+    let bootstraps = copy(&cluster, LAST, "orders", "bootstraps");
+    cluster.node(first).kill();
+    let second = await_leader(&mut cluster, first);
+    put(&cluster, second, 2);
+    await_count(&cluster, LAST, "billing", 2);
+    assert_eq!(copy(&cluster, LAST, "orders", "bootstraps"), bootstraps);
 }
 
 /// What is granted and taken away again: to the role, by a pattern, by a membership.

@@ -1,7 +1,7 @@
 //! From the acknowledged commit to the moment that a reader elsewhere sees the row: at another node
-//! of Freehold that votes, at one that keeps a copy by the feed, at a subscriber of PostgreSQL's logical replication and at one of its standbys. Each
-//! reader asks again as soon as it has its answer, so nothing below the time of one read, which stands
-//! beside it, can be seen.
+//! of Freehold that votes, at one that keeps a copy by the feed, at a subscriber of PostgreSQL's
+//! logical replication and at one of its standbys. Each reader asks again as soon as it has its
+//! answer, so nothing below the time of one read, which stands beside it, can be seen.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,10 @@ use crate::Result;
 use crate::peers::Server;
 
 /// Commits that are timed.
-const COMMITS: usize = 500;
+const COMMITS: usize = 1000;
+
+/// Before: copies and subscriptions that have just begun have not found their way yet.
+const WARM_UP: Duration = Duration::from_secs(8);
 
 /// A row that has not come by then never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,7 +119,7 @@ fn subscribe(primary: &Server) -> Result<Server> {
     Ok(mirror)
 }
 
-/// Commits one row at a time and reads until it is there.
+/// Commits one row at a time and reads until it is there, for a while before it counts.
 async fn probe(writer: &Client, reader: &Client) -> Result<Seen> {
     let insert = writer
         .prepare("INSERT INTO public.visible VALUES ($1)")
@@ -127,7 +130,10 @@ async fn probe(writer: &Client, reader: &Client) -> Result<Seen> {
         reads: Vec::with_capacity(COMMITS),
         at_once: 0,
     };
-    for id in 0..COMMITS as i32 {
+    let begun = Instant::now();
+    let mut id = 0;
+    while seen.reads.len() < COMMITS {
+        id += 1;
         writer.execute(&insert, &[&id]).await?;
         let committed = Instant::now();
         let mut reads = 1;
@@ -137,11 +143,14 @@ async fn probe(writer: &Client, reader: &Client) -> Result<Seen> {
             }
             reads += 1;
         }
-        seen.visible.push(millis(committed));
-        seen.at_once += usize::from(reads == 1);
-        let begun = Instant::now();
+        let visible = millis(committed);
+        let again = Instant::now();
         reader.query_opt(&select, &[&id]).await?;
-        seen.reads.push(millis(begun));
+        if begun.elapsed() >= WARM_UP {
+            seen.visible.push(visible);
+            seen.at_once += usize::from(reads == 1);
+            seen.reads.push(millis(again));
+        }
     }
     Ok(seen)
 }
