@@ -323,21 +323,20 @@ fn a_source_that_is_stopped_is_left_for_another() {
 fn a_follower_of_an_owner_that_writes_little_goes_to_the_leader() {
     let mut cluster = apart();
     follow(&cluster, LAST, "public.order_v1");
-    let await_leader = |cluster: &mut Cluster, not: usize| {
-        let voter = *cluster.running().first().unwrap();
+    let await_leader = |cluster: &Cluster, not: usize| {
         cluster.until(|| {
-            let leader = "SELECT leader FROM freehold.groups WHERE owner = 'orders'";
-            let leader = cluster.ask(voter, SUPERUSER, leader)?.concat();
+            let leader = "SELECT leader FROM freehold.lag WHERE owner = 'orders'";
+            let leader = cluster.ask(LAST, SUPERUSER, leader)?.concat();
             match source(cluster) {
                 source if leader == source.to_string() && source != not => Ok(source),
                 source => Err(format!("{source} gives what {leader} leads")),
             }
         })
     };
-    let first = await_leader(&mut cluster, 0);
+    let first = await_leader(&cluster, 0);
     let bootstraps = copy(&cluster, LAST, "orders", "bootstraps");
     cluster.node(first).kill();
-    let second = await_leader(&mut cluster, first);
+    let second = await_leader(&cluster, first);
     put(&cluster, second, 2);
     await_count(&cluster, LAST, "billing", 2);
     assert_eq!(copy(&cluster, LAST, "orders", "bootstraps"), bootstraps);

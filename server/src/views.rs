@@ -378,7 +378,7 @@ impl SystemRelation for LagView {
                     Datum::Lsn(copy.shown.0),
                     seconds(age(copy.shown)),
                     copy.behind.map_or(Datum::Null, seconds),
-                    Datum::Null,
+                    node_number(self.1.leads_elsewhere(copy.group)),
                 ]);
             }
         }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use sql::engine::Engine;
 use storage::{Chosen, Group, GroupId, Groups};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -47,17 +48,19 @@ pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, stream: Pee
     let (read, write) = tokio::io::split(stream);
     let too_much = |rate| cluster.is_too_much(group, peer, rate);
     let why = tokio::select! {
-        why = give(source, engine.groups(), write, &told, too_much) => why,
+        why = give(source, engine.groups(), cluster.sql(), write, &told, too_much) => why,
         why = hear(read, &choice, &told, &held) => why,
     };
     tracing::debug!(%group, peer, why, "a follower has left");
 }
 
 /// Gives what there is, again and again; returns why it ends. `too_much`: are so many entries a
-/// second, of this stream, more than the node should give?
+/// second, of this stream, more than the node should give? Little is read at once where Raft runs; much
+/// of it, and rows, beside: commits wait for those threads.
 async fn give(
     mut source: Source,
     groups: &Groups,
+    sql: &Handle,
     mut to: impl AsyncWrite + Unpin,
     told: &Notify,
     too_much: impl Fn(f64) -> bool,
@@ -66,9 +69,24 @@ async fn give(
     let mut bytes = BytesMut::new();
     let mut pace = Pace::new(Instant::now());
     let mut span = Span::new(Instant::now());
+    let mut much = false;
     loop {
         let upto = source.group().applied();
-        let filled = match fill(&mut source, &mut bytes) {
+        let filled;
+        if much || source.is_sending_rows() {
+            let filling = move || {
+                let filled = fill(&mut source, &mut bytes);
+                (source, bytes, filled)
+            };
+            (source, bytes, filled) = match sql.spawn_blocking(filling).await {
+                Ok(done) => done,
+                // A panic, which was logged; or the node ends.
+                Err(error) => return error.to_string(),
+            };
+        } else {
+            filled = fill(&mut source, &mut bytes);
+        }
+        let filled = match filled {
             Ok(filled) => filled,
             Err(error) => {
                 tracing::error!(group = %source.group().id(), %error, "a follower gets no more");
@@ -103,9 +121,10 @@ async fn give(
             let _ = to.shutdown().await;
             return "a leader has no time for it".into();
         }
-        if let Some(next) = pace.wrote(filled.entries, now)
-            && bytes.len() < WRITE_BYTES
-        {
+        let next = pace.wrote(filled.entries, now);
+        let full = bytes.len() >= WRITE_BYTES;
+        much = full || next.is_some();
+        if let Some(next) = next.filter(|_| !full) {
             sleep_until(next).await;
         }
         bytes.clear();
