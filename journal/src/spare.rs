@@ -32,6 +32,8 @@ pub(crate) struct Need {
     written: AtomicU64,
     /// Somebody waits for the file.
     now: AtomicBool,
+    /// Nobody will.
+    ended: AtomicBool,
 }
 
 impl Need {
@@ -40,9 +42,18 @@ impl Need {
         self.written.store(written, Ordering::Relaxed);
     }
 
-    /// The file, or the end of who fills it, is waited for from now on.
+    /// The file is waited for from now on.
     pub fn hurry(&self) {
         self.now.store(true, Ordering::Release);
+    }
+
+    /// The journal ends: what is not filled yet is not needed.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// It is the segment that is being written, and another one is needed when it is full.
@@ -54,7 +65,8 @@ impl Need {
     /// Has a file time of which so much is filled?
     fn has_time(&self, filled: u64) -> bool {
         let written = self.written.load(Ordering::Relaxed);
-        !self.now.load(Ordering::Acquire) && filled > AHEAD.saturating_mul(written)
+        let waited_for = self.now.load(Ordering::Acquire) || self.has_ended();
+        !waited_for && filled > AHEAD.saturating_mul(written)
     }
 }
 
@@ -123,7 +135,7 @@ fn make(shared: &Shared) -> Result<()> {
     )
 }
 
-/// Fills the file with zeros and names it.
+/// Fills the file with zeros and names it, unless the journal ends meanwhile.
 fn finish(shared: &Shared, file: &dyn File) -> Result<()> {
     let unfinished = shared.dir.join(UNFINISHED);
     let size = file.size().map_err(|e| Error::io("read", &unfinished, e))?;
@@ -131,6 +143,9 @@ fn finish(shared: &Shared, file: &dyn File) -> Result<()> {
     let zeros = vec![0; PIECE_BYTES.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
+        if shared.need.has_ended() {
+            return Ok(());
+        }
         let piece = &zeros[..zeros.len().min((bytes - at) as usize)];
         file.write_at(piece, at)
             .map_err(|e| Error::io("write", &unfinished, e))?;
@@ -169,5 +184,7 @@ mod tests {
         assert!(!need.has_time(u64::MAX), "it is waited for");
         need.taken();
         assert!(need.has_time(1), "the next one is not");
+        need.end();
+        assert!(need.has_ended() && !need.has_time(1));
     }
 }

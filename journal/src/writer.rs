@@ -292,7 +292,7 @@ impl Writer {
     /// What it has not filled yet is not needed.
     fn await_filler(&mut self) {
         if let Some(filler) = self.filler.take() {
-            self.shared.need.hurry();
+            self.shared.need.end();
             let _ended = filler.join();
         }
     }
@@ -301,9 +301,9 @@ impl Writer {
         if self.shared.options.spare == Spare::OnDemand {
             return;
         }
-        // The segment that begins has its file, so it has ended.
-        if let Some(filler) = self.filler.take() {
-            let _ended = filler.join();
+        // One that came too late for the segment that begins fills the file behind it.
+        if self.filler.as_ref().is_some_and(|f| !f.is_finished()) {
+            return;
         }
         let shared = self.shared.clone();
         let fill = move || {

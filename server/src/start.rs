@@ -218,7 +218,7 @@ impl Node {
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
-            tasks.push(runtime.spawn(follow::keep(cluster.clone())));
+            tasks.push(tokio::spawn(follow::keep(cluster.clone())));
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
         }

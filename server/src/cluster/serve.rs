@@ -145,7 +145,7 @@ impl Service for Cluster {
             if opening.first() == Some(&follow::FIRST_BYTE) {
                 let following = follow::serve(self.clone(), peer.node, opening, stream);
                 // A panic ends this stream alone, and was logged.
-                let _ = tokio::spawn(following).await;
+                let _ = self.sql.spawn(following).await;
                 return;
             }
             if opening.first() == Some(&feeds::FIRST_BYTE) {

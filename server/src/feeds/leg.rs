@@ -18,7 +18,7 @@ use super::words::{Opening, Word};
 use super::{GIVE_UP_AFTER, INTERRUPT_EVERY, SILENT_AFTER};
 use crate::changes::FeedMeter;
 use crate::cluster::Cluster;
-use crate::follow::{Leader, holders};
+use crate::follow::holders;
 use crate::peer::PeerStream;
 
 /// What all legs of a page ask for.
@@ -251,7 +251,7 @@ impl Leg {
     fn candidates(&self, group: GroupId) -> Vec<u32> {
         let failed = self.failed.get(&group);
         let behind = self.behind.get(&group);
-        let mut nodes = holders(&self.ask.cluster, group, Leader::Last);
+        let mut nodes = holders(&self.ask.cluster, group);
         nodes.retain(|node| {
             !failed
                 .into_iter()
@@ -266,7 +266,7 @@ impl Leg {
         let cluster = &self.ask.cluster;
         let behind = self.behind.get(&group);
         behind.is_some_and(|behind| {
-            retain_too_little(behind, &holders(cluster, group, Leader::Last), |node| {
+            retain_too_little(behind, &holders(cluster, group), |node| {
                 cluster.is_live(node)
             })
         })

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use feed::follow::Phase;
 use sql::catalog::{Catalog, Follow, Followed, Placement, RoleId, TREE_DESCRIPTORS};
 use sql::engine::Engine;
 use storage::{GroupId, Groups};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::nearest::holders;
 use super::sink::{begin, load, run};
 use super::{CLOSE_EVERY, Follower, GRACE, LOOK_EVERY};
 use crate::cluster::Cluster;
@@ -161,16 +159,6 @@ fn tend(cluster: &Cluster, catalog: &Catalog, follower: &Follower) {
     let holds = |p: &Placement| p.voters.contains(&source) || p.learners.contains(&source);
     let placed = catalog.placement(follower.group).is_some_and(|p| holds(p));
     if !placed || !cluster.is_live(source) {
-        return follower.leave.notify_one();
-    }
-    let progress = follower.state.lock().progress;
-    if progress.phase != Phase::Following {
-        return;
-    }
-    let sources = |leader| holders(cluster, follower.group, leader);
-    let mut better = follower.better.lock();
-    if let Some(node) = better.look(Instant::now(), progress.entries, source, sources) {
-        *follower.next.lock() = Some(node);
         follower.leave.notify_one();
     }
 }

@@ -34,13 +34,11 @@ use tokio::time::Instant;
 
 pub use self::everywhere::{Everywhere, Far, Place, Said, log_bytes, phase};
 pub use self::keep::{keep, open};
-pub use self::nearest::{Leader, holders};
+pub use self::nearest::holders;
 pub use self::sink::load;
 pub use self::source::serve;
 pub use self::status::Copy;
 pub use self::words::FIRST_BYTE;
-
-use self::nearest::Better;
 
 /// A table that was asked for is kept for so long; the next read asks again.
 const FOLLOW_IDLE: Duration = Duration::from_secs(600);
@@ -78,24 +76,12 @@ const LIVELY_PACE: Duration = Duration::from_millis(2);
 /// Entries a second from which on a stream is lively: more than a client that waits for its answers
 /// makes.
 const LIVELY: f64 = 2_000.0;
-/// Entries a second that a leader writes to all followers of a group, where others could: its
-/// commits wait for what else it does.
-const LEADER_ENTRIES_MAX: f64 = 2_000.0;
-/// The time over which these are counted.
-const LEADER_SPAN: Duration = Duration::from_millis(500);
-/// A follower that a leader has sent to others is back so soon only if it got none of them: it stays.
-const SENT_AWAY_FOR: Duration = Duration::from_secs(30);
-/// Between two looks for a better source.
-const BETTER_EVERY: Duration = Duration::from_secs(2);
-/// A source that has ended a stream is no better one for so long.
-const BACK_AFTER: Duration = Duration::from_secs(60);
 /// A session that needs a table is told so long after no source could be had.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 /// A session that needs a table is told when nothing has come from the source for so long.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 const _: () = assert!(HEARTBEAT.as_millis() * 2 < SILENT_AFTER.as_millis());
-const _: () = assert!(SENT_AWAY_FOR.as_millis() < BACK_AFTER.as_millis());
 
 /// What a node follows, and who follows it.
 pub struct Follows {
@@ -109,8 +95,6 @@ pub struct Follows {
     moved: RwLock<BTreeMap<GroupId, Vec<Weak<Notify>>>>,
     /// Is anybody told?
     anybody: AtomicBool,
-    /// Whom this node has sent away as a leader, and when last.
-    sent_away: Mutex<BTreeMap<(GroupId, u32), Instant>>,
     /// A group was followed here once.
     any: AtomicBool,
     waiters: Waiters,
@@ -140,7 +124,6 @@ impl Default for Follows {
             given: Arc::new(Semaphore::new(SOURCES_MAX)),
             moved: RwLock::default(),
             anybody: AtomicBool::new(false),
-            sent_away: Mutex::default(),
             any: AtomicBool::new(false),
             waiters: Waiters::default(),
         }
@@ -188,24 +171,6 @@ impl Follows {
         told
     }
 
-    /// How many are told of a group's entries.
-    fn listeners(&self, group: GroupId) -> usize {
-        let moved = self.moved.read();
-        let all = moved.get(&group).into_iter().flatten();
-        all.filter(|one| one.strong_count() > 0).count()
-    }
-
-    /// A follower's node is to be sent away. False if it was not long ago: it has come back.
-    fn send_away(&self, group: GroupId, node: u32, now: Instant) -> bool {
-        let mut sent = self.sent_away.lock();
-        sent.retain(|_, at| now - *at < SENT_AWAY_FOR);
-        let back = sent.contains_key(&(group, node));
-        if !back {
-            sent.insert((group, node), now);
-        }
-        !back
-    }
-
     fn find(&self, group: GroupId) -> Option<Arc<Follower>> {
         self.followers.lock().get(&group).cloned()
     }
@@ -237,11 +202,8 @@ struct Follower {
     news: Notify,
     asked_changed: AtomicBool,
     close_wanted: AtomicBool,
-    /// The source does not answer any more, as far as this node knows, or there is a better one.
+    /// The source does not answer any more, as far as this node knows.
     leave: Notify,
-    better: Mutex<Better>,
-    /// The better one.
-    next: Mutex<Option<u32>>,
     /// Its task runs.
     busy: AtomicBool,
     /// Bytes that have come from sources.
@@ -280,8 +242,6 @@ impl Follower {
             asked_changed: AtomicBool::new(false),
             close_wanted: AtomicBool::new(false),
             leave: Notify::new(),
-            better: Mutex::default(),
-            next: Mutex::default(),
             busy: AtomicBool::new(false),
             received: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -335,7 +295,6 @@ impl Follower {
 
     /// A source has taken the stream.
     fn connected(&self, node: u32) {
-        self.better.lock().begins();
         self.state.lock().source = Some(node);
     }
 

@@ -12,9 +12,8 @@ use storage::{Error as StorageError, Estimate, Group, Groups};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::block_in_place;
-use tokio::time::Instant;
 
-use super::nearest::{Leader, holders};
+use super::nearest::holders;
 use super::words::{Opening, Word, read_piece};
 use super::{BACKOFF_MAX, BACKOFF_MIN, Follower, LONG_ROWS, SILENT_AFTER};
 use crate::cluster::Cluster;
@@ -32,8 +31,6 @@ enum End {
     Queued,
     /// Another source is to be asked.
     Failed(String),
-    /// A better source is there.
-    Better,
 }
 
 /// Begins to follow a group, or goes on. Nothing comes before [`run`].
@@ -120,10 +117,8 @@ impl Task {
                     self.failed.push(node);
                     return true;
                 }
-                End::Better => return true,
                 End::Failed(why) => {
                     tracing::debug!(%group, source = node, why, "another source is needed");
-                    self.follower.better.lock().left_by(node, Instant::now());
                     self.failed.push(node);
                     return true;
                 }
@@ -131,13 +126,9 @@ impl Task {
         }
     }
 
-    /// The one that was found to be better, else the nearest that has not failed. First rows come,
-    /// maybe: the leader is to give them if nobody else does.
+    /// The nearest one that has not failed.
     fn next_source(&self) -> Option<u32> {
-        if let Some(better) = self.follower.next.lock().take() {
-            return Some(better);
-        }
-        let holders = holders(&self.cluster, self.follower.group, Leader::Last);
+        let holders = holders(&self.cluster, self.follower.group);
         holders.into_iter().find(|n| !self.failed.contains(n))
     }
 
@@ -158,10 +149,7 @@ impl Task {
         let end = tokio::select! {
             end = self.hear(BufReader::new(read), permit) => end,
             why = speak(&follower, &mut write) => End::Failed(why),
-            () = follower.leave.notified() => match *follower.next.lock() {
-                Some(_) => End::Better,
-                None => End::Failed("it does not answer".into()),
-            },
+            () = follower.leave.notified() => End::Failed("it does not answer".into()),
         };
         follower.disconnected();
         self.cluster.follows().waiters.wake();
@@ -214,7 +202,7 @@ impl Task {
         let newest = matches!(piece, Piece::Newest(_));
         let taken = match piece {
             // It waits for the disk.
-            Piece::Begin { .. } | Piece::Come { .. } | Piece::Choose(_) | Piece::Rows(_) => {
+            Piece::Begin { .. } | Piece::Come { .. } | Piece::Choose(_) => {
                 block_in_place(|| self.sink.take(piece))
             }
             Piece::End(_) => block_in_place(|| self.install(piece)),

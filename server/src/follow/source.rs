@@ -10,17 +10,12 @@ use parking_lot::Mutex;
 use sql::engine::Engine;
 use storage::{Chosen, Group, GroupId, Groups};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::nearest::{Leader, holders};
 use super::words::{Asked, Opening, Word};
-use super::{
-    BUSY, HEARTBEAT, LEADER_ENTRIES_MAX, LEADER_SPAN, LIVELY, LIVELY_PACE, PACE, SILENT_AFTER,
-    WRITE_BYTES,
-};
+use super::{BUSY, HEARTBEAT, LIVELY, LIVELY_PACE, PACE, SILENT_AFTER, WRITE_BYTES};
 use crate::cluster::Cluster;
 use crate::peer::PeerStream;
 use crate::peer::word::write_slowly;
@@ -46,47 +41,26 @@ pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, stream: Pee
     };
     let held = source.group().clone();
     let (read, write) = tokio::io::split(stream);
-    let too_much = |rate| cluster.is_too_much(group, peer, rate);
     let why = tokio::select! {
-        why = give(source, engine.groups(), cluster.sql(), write, &told, too_much) => why,
+        why = give(source, engine.groups(), write, &told) => why,
         why = hear(read, &choice, &told, &held) => why,
     };
     tracing::debug!(%group, peer, why, "a follower has left");
 }
 
-/// Gives what there is, again and again; returns why it ends. `too_much`: are so many entries a
-/// second, of this stream, more than the node should give? Little is read at once where Raft runs; much
-/// of it, and rows, beside: commits wait for those threads.
+/// Gives what there is, again and again; returns why it ends.
 async fn give(
     mut source: Source,
     groups: &Groups,
-    sql: &Handle,
     mut to: impl AsyncWrite + Unpin,
     told: &Notify,
-    too_much: impl Fn(f64) -> bool,
 ) -> String {
     let mut next_sign = Instant::now() + HEARTBEAT;
     let mut bytes = BytesMut::new();
     let mut pace = Pace::new(Instant::now());
-    let mut span = Span::new(Instant::now());
-    let mut much = false;
     loop {
         let upto = source.group().applied();
-        let filled;
-        if much || source.is_sending_rows() {
-            let filling = move || {
-                let filled = fill(&mut source, &mut bytes);
-                (source, bytes, filled)
-            };
-            (source, bytes, filled) = match sql.spawn_blocking(filling).await {
-                Ok(done) => done,
-                // A panic, which was logged; or the node ends.
-                Err(error) => return error.to_string(),
-            };
-        } else {
-            filled = fill(&mut source, &mut bytes);
-        }
-        let filled = match filled {
+        let filled = match fill(&mut source, &mut bytes) {
             Ok(filled) => filled,
             Err(error) => {
                 tracing::error!(group = %source.group().id(), %error, "a follower gets no more");
@@ -116,56 +90,12 @@ async fn give(
         }
         let now = Instant::now();
         next_sign = now + HEARTBEAT;
-        span.entries += filled.entries;
-        if span.is_over(now) && too_much(span.next(now)) {
-            let _ = to.shutdown().await;
-            return "a leader has no time for it".into();
-        }
-        let next = pace.wrote(filled.entries, now);
-        let full = bytes.len() >= WRITE_BYTES;
-        much = full || next.is_some();
-        if let Some(next) = next.filter(|_| !full) {
+        if let Some(next) = pace.wrote(filled.entries, now)
+            && bytes.len() < WRITE_BYTES
+        {
             sleep_until(next).await;
         }
         bytes.clear();
-    }
-}
-
-/// A time, and the entries that were written in it.
-struct Span {
-    begun: Instant,
-    entries: usize,
-}
-
-impl Span {
-    fn new(begun: Instant) -> Span {
-        Span { begun, entries: 0 }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        now - self.begun >= LEADER_SPAN
-    }
-
-    /// Entries a second in it; the next one begins.
-    fn next(&mut self, now: Instant) -> f64 {
-        let last = std::mem::replace(self, Span::new(now));
-        last.entries as f64 / (now - last.begun).as_secs_f64()
-    }
-}
-
-impl Cluster {
-    /// Does this node lead a group and write too much to its followers, so that this one, which gets
-    /// so many entries a second, is to have them from another replica?
-    fn is_too_much(&self, group: GroupId, peer: u32, rate: f64) -> bool {
-        let follows = self.follows();
-        if rate * follows.listeners(group) as f64 <= LEADER_ENTRIES_MAX
-            || self.leader(group) != Some(self.me())
-        {
-            return false;
-        }
-        let other = |node: &u32| *node != peer && self.is_live(*node);
-        holders(self, group, Leader::Last).iter().any(other)
-            && follows.send_away(group, peer, Instant::now())
     }
 }
 
@@ -310,36 +240,7 @@ impl Choice for ByCatalog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Follows, SENT_AWAY_FOR};
     use super::*;
-
-    #[test]
-    fn a_leader_counts_what_it_writes_and_sends_nobody_away_twice_in_a_row() {
-        let begun = Instant::now();
-        let mut span = Span::new(begun);
-        span.entries += 500;
-        assert!(!span.is_over(begun + LEADER_SPAN / 2));
-        let over = begun + LEADER_SPAN;
-        assert!(span.is_over(over));
-        assert_eq!(span.next(over), 500.0 / LEADER_SPAN.as_secs_f64());
-        assert!(!span.is_over(over), "the next one has begun");
-        assert_eq!(span.next(over + LEADER_SPAN), 0.0);
-
-        let follows = Follows::default();
-        let (orders, billing) = (GroupId(7), GroupId(8));
-        let first = follows.listen(orders);
-        let second = follows.listen(orders);
-        assert_eq!([orders, billing].map(|of| follows.listeners(of)), [2, 0]);
-        drop(first);
-        assert_eq!(follows.listeners(orders), 1);
-        drop(second);
-        assert!(follows.send_away(orders, 4, begun));
-        let soon = begun + SENT_AWAY_FOR / 2;
-        assert!(!follows.send_away(orders, 4, soon), "nobody else has it");
-        assert!(follows.send_away(orders, 5, soon));
-        assert!(follows.send_away(billing, 4, soon));
-        assert!(follows.send_away(orders, 4, begun + SENT_AWAY_FOR));
-    }
 
     #[test]
     fn entries_go_together_only_where_they_come_fast() {

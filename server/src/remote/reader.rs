@@ -16,7 +16,7 @@ use super::words::{Word, opening};
 use super::{GIVE_UP_AFTER, SILENT_AFTER};
 use crate::cluster::Cluster;
 use crate::feeds::{INTERRUPT_EVERY, wait};
-use crate::follow::{Leader, holders};
+use crate::follow::holders;
 use crate::peer::PeerStream;
 
 /// Asks for a view's rows, first of all the node that is `near`. Nobody is asked before the rows are.
@@ -117,7 +117,7 @@ impl Reader {
 
     /// Nodes that may give it, in the order in which they are asked.
     fn candidates(&self) -> Vec<u32> {
-        let mut nodes = holders(&self.cluster, self.group, Leader::Last);
+        let mut nodes = holders(&self.cluster, self.group);
         nodes.sort_by_key(|node| Some(*node) != self.near);
         nodes.retain(|node| !self.failed.contains(node));
         nodes

@@ -13,9 +13,11 @@ use super::Shared;
 use crate::store::TreeId;
 use crate::{Error, Result};
 
-/// The lowest priority of a thread, as nice(1) says it.
-#[cfg(target_os = "linux")]
-const LEAST: i32 = 19;
+/// How much the thread that flushes lets others go first, as nice(1) says it: a little, for when
+/// memory is used up those who apply entries wait for it.
+const FLUSH_NICE: i32 = 5;
+/// How much the one does that compacts, for which nobody waits.
+const COMPACT_NICE: i32 = 10;
 
 /// What there is to do.
 #[derive(Default)]
@@ -116,15 +118,15 @@ pub(super) struct Background(Vec<JoinHandle<()>>);
 impl Background {
     /// Starts them.
     pub fn start(shared: &Arc<Shared>) -> Result<Background> {
-        let start = |name: &str, run: fn(&Shared)| {
+        let start = |name: &str, nice: i32, run: fn(&Shared)| {
             let shared = shared.clone();
             thread::Builder::new().name(name.into()).spawn(move || {
-                step_back();
+                step_back(nice);
                 run(&shared);
             })
         };
-        let flush = start("tables-flush", flush_loop)?;
-        let compact = start("tables-compact", compact_loop)?;
+        let flush = start("tables-flush", FLUSH_NICE, flush_loop)?;
+        let compact = start("tables-compact", COMPACT_NICE, compact_loop)?;
         Ok(Background(vec![flush, compact]))
     }
 
@@ -140,12 +142,13 @@ impl Background {
     }
 }
 
-/// Lets all other threads of the machine go first: there is time until memory is used up, and
-/// then those who write wait and leave the processors to us.
-fn step_back() {
+/// Lets other threads of the machine go first.
+fn step_back(nice: i32) {
     // Elsewhere it would count for the whole process.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, LEAST) {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
         tracing::debug!(%error, "the table store's threads do not step back");
     }
 }
