@@ -168,15 +168,15 @@ impl Source {
             return Ok(None);
         };
         coming.take_if(|coming| coming.wanted != wanted);
-        if wanted != self.chosen && coming.is_none() {
+        // A follower that had a source which was further is judged when this one is as far: until then
+        // its catalog is older than what it would take away.
+        if wanted != self.chosen && coming.is_none() && upto >= tail.after.position {
             match becomes(&self.group, &self.chosen, &wanted, tail.after.position)? {
                 Becomes::Same => {}
                 Becomes::Now(chosen) => {
                     self.chosen = Arc::new(chosen.clone());
                     return Ok(Some(Piece::Choose(chosen)));
                 }
-                // It had a source that was further.
-                Becomes::With(_) if upto < tail.after.position => return Ok(None),
                 Becomes::With(then) => {
                     let Some(export) = self.group.export_chosen(&then, &self.chosen)? else {
                         return Ok(None);

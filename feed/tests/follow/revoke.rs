@@ -205,3 +205,27 @@ fn after_a_restart_it_knows_what_was_chosen_meanwhile() {
     same(&reader, &group, CHOSEN);
     assert_eq!(sink.progress().bootstraps, 0);
 }
+
+/// A follower whose source before was further is not told by an older catalog what it may not hold.
+#[test]
+fn a_source_that_is_behind_takes_nothing_away() {
+    let node = Running::start();
+    let group = node.make(1);
+    write(&group, TREE, "k", Some("1"));
+    let chosen = Chooser::of(CHOSEN);
+    let reader = Reader::new();
+    let mut sink = reader.sink(1);
+    catch_up(&node, &mut sink, &chosen);
+    let mut request = sink.request();
+    let (applied, _) = request.has.as_mut().unwrap();
+    applied.position = Position(applied.position.0 + 1);
+    chosen.set(&[CATALOG]);
+    let mut behind = node.feed.follow(&request, chosen.clone()).unwrap();
+    for _ in 0..3 {
+        let piece = behind.next().unwrap();
+        assert!(matches!(piece, None | Some(Piece::Newest(_))), "{piece:?}");
+    }
+    let mut level = node.source(&mut sink, &chosen);
+    let piece = level.next().unwrap();
+    assert!(matches!(piece, Some(Piece::Choose(_))), "{piece:?}");
+}
