@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::{Cluster, SUPERUSER, Session};
+use tests::{Cluster, SUPERUSER, Session, eventually};
+
+use crate::http::Scrape;
 
 const OWNER: &[&str] = &["--locality=region=owner"];
 const OTHER: &[&str] = &["--locality=region=other"];
@@ -191,6 +193,62 @@ fn the_feed_is_the_same_on_every_node_and_for_a_cursor_that_wanders() {
             // It is not closed that far yet: what is there is the beginning.
             there => {
                 assert!(at_home.starts_with(&there), "at node {node}");
+                Err(format!("{} rows", there.len()))
+            }
+        });
+    }
+}
+
+/// A replica that is made of a snapshot has no log of what came before. Who begins without a cursor
+/// begins there where the cluster has it, whichever node is asked.
+#[test]
+fn the_feed_begins_where_the_cluster_has_it_and_not_where_a_late_replica_does() {
+    const FIRST: &[&str] = &[
+        "--locality=region=first",
+        "--http=127.0.0.1:0",
+        "--checkpoint-timeout=1s",
+    ];
+    let places: &[&[&str]] = &[FIRST, OWNER, OWNER, OTHER];
+    let cluster = Cluster::start_each(places);
+    for role in ["orders", "audit"] {
+        cluster.ok(1, SUPERUSER, &format!("CREATE ROLE {role} LOGIN"));
+    }
+    let create = "CREATE TABLE IF NOT EXISTS public.order_v1 (id int PRIMARY KEY, t text)";
+    cluster.settle(1, "orders", create);
+    cluster.settle(1, "orders", "GRANT READ ON order_* TO audit");
+    cluster.pin(1, "orders", "first", 1);
+    (0..20).for_each(|id| put(&cluster, "orders", id));
+    // After the next checkpoint that begins the other replicas get a snapshot, and no log.
+    let checkpoints = || Scrape::of(cluster.program(1).http()).value("freehold_checkpoints_total");
+    let before = checkpoints();
+    eventually("the log is short", || checkpoints() >= before + 2.0);
+    let more = "SELECT freehold.alter_owner('orders', 3, ARRAY['first', 'owner'])";
+    cluster.ok(1, SUPERUSER, more);
+    let voters = "SELECT count(*) FROM freehold.replicas WHERE owner = 'orders' AND voter";
+    cluster.until(|| match cluster.ask(1, SUPERUSER, voters)? {
+        found if found == ["3"] => Ok(()),
+        found => Err(format!("{found:?} voters")),
+    });
+    for late in [2, 3] {
+        let log = cluster.program(late).log();
+        assert!(log.contains("a snapshot is installed"), "{log}");
+    }
+    put(&cluster, "orders", 100);
+    let all = format!("SELECT {COLUMNS} FROM freehold.changes(tables => ARRAY['order_v1'])");
+    let keys =
+        "SELECT key->>'id' FROM freehold.changes(tables => ARRAY['order_v1']) WHERE op = 'insert'";
+    let written: Vec<String> = (0..20).chain([100]).map(|id| id.to_string()).collect();
+    assert_eq!(cluster.settle(1, "audit", keys), written);
+    let first = cluster.settle(1, "audit", &all);
+    for node in [2, 3, LAST] {
+        cluster.until(|| match cluster.ask(node, "audit", &all)? {
+            there if there.len() >= first.len() => {
+                assert_eq!(there, first, "at node {node}");
+                Ok(())
+            }
+            // It is not closed that far yet: what is there is the beginning.
+            there => {
+                assert!(first.starts_with(&there), "at node {node}: {there:?}");
                 Err(format!("{} rows", there.len()))
             }
         });

@@ -22,9 +22,6 @@ pub use entry::FeedEntry;
 pub use error::{Error, Result};
 pub use units::{Unit, Units};
 
-/// How often a reader without a cursor begins anew because segments leave under it.
-const TRIES: usize = 3;
-
 /// The feed of a node: its journal's committed entries.
 #[derive(Clone)]
 pub struct Feed {
@@ -66,15 +63,9 @@ impl Feed {
         self.log.closed(group, upto)
     }
 
-    /// The entries of `groups` after `after` (`None`: from the oldest retained on), up to
-    /// `closed`, up to which all of them were found closed before they were chosen. Errors:
-    /// [`Error::Behind`], [`Error::Unknown`].
-    pub fn read(
-        &self,
-        groups: &[GroupId],
-        after: Option<Position>,
-        closed: Position,
-    ) -> Result<Units> {
+    /// The entries of `groups` after `after`, up to `closed`, up to which all of them were found
+    /// closed before they were chosen. Errors: [`Error::Behind`], [`Error::Unknown`].
+    pub fn read(&self, groups: &[GroupId], after: Position, closed: Position) -> Result<Units> {
         let mut held = Vec::with_capacity(groups.len());
         for id in groups {
             let group = self.groups.get(*id);
@@ -83,41 +74,28 @@ impl Feed {
         }
         held.sort_by_key(|group| group.id());
         held.dedup_by_key(|group| group.id());
-        for _ in 0..TRIES {
-            let from = match after {
-                Some(after) => after,
-                None => self.oldest(&held)?,
+        let units = Units::new(&self.log, &held, after, closed);
+        // Afterwards, for segments may have left meanwhile: what is there now was there then.
+        for group in &held {
+            self.check_retained(group, after)?;
+        }
+        units
+    }
+
+    /// Those of these groups of which something behind `after` is not here any more, and from which
+    /// position on nothing of them is missing.
+    pub fn behind(&self, groups: &[GroupId], after: Position) -> Result<Vec<(GroupId, Position)>> {
+        let mut behind = Vec::new();
+        for group in groups.iter().filter_map(|id| self.groups.get(*id)) {
+            let oldest = match group.is_followed() {
+                true => Position::ZERO,
+                false => self.log.retained(&group)?,
             };
-            let units = Units::new(&self.log, &held, from, closed);
-            // Afterwards, for segments may have left meanwhile: what is there now was there then.
-            let retained = held
-                .iter()
-                .try_for_each(|group| self.check_retained(group, from));
-            match retained {
-                Ok(()) => return units,
-                Err(Error::Behind { .. }) if after.is_none() => (),
-                Err(error) => return Err(error),
+            if after < oldest {
+                behind.push((group.id(), oldest));
             }
         }
-        Units::new(&self.log, &held, self.oldest(&held)?, closed)
-    }
-
-    /// The position from which on nothing of these groups is missing.
-    pub fn oldest_of(&self, groups: &[GroupId]) -> Result<Position> {
-        let held: Vec<_> = groups
-            .iter()
-            .filter_map(|id| self.groups.get(*id))
-            .filter(|group| !group.is_followed())
-            .collect();
-        self.oldest(&held)
-    }
-
-    fn oldest(&self, groups: &[Arc<Group>]) -> Result<Position> {
-        let mut oldest = Position::ZERO;
-        for group in groups {
-            oldest = oldest.max(self.log.retained(group)?);
-        }
-        Ok(oldest)
+        Ok(behind)
     }
 
     fn check_retained(&self, group: &Group, after: Position) -> Result<()> {

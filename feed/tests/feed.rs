@@ -30,6 +30,9 @@ impl Running {
     fn read(&self, groups: &[u32], after: Option<Position>) -> Result<Units, Error> {
         let closed = self.closed();
         let ids: Vec<GroupId> = groups.iter().map(|id| GroupId(*id)).collect();
+        let behind = self.feed.behind(&ids, Position::ZERO).unwrap();
+        let oldest = behind.iter().map(|(_, oldest)| *oldest).max();
+        let after = after.or(oldest).unwrap_or_default();
         self.feed.read(&ids, after, closed)
     }
 
@@ -363,8 +366,10 @@ fn what_lies_before_a_snapshot_is_behind() {
     };
     let first = record(Kind::Entry, 52, Position(77), entry);
     node.journal.append_wait(vec![first]).unwrap();
-    assert_eq!(node.feed.oldest_of(&[id]).unwrap(), Position(77));
-    let behind = node.feed.read(&[id], Some(Position(60)), Position(77));
+    let behind = node.feed.behind(&[id], Position(60)).unwrap();
+    assert_eq!(behind, [(id, Position(77))]);
+    assert_eq!(node.feed.behind(&[id], Position(77)).unwrap(), []);
+    let behind = node.feed.read(&[id], Position(60), Position(77));
     assert!(matches!(behind, Err(Error::Behind { .. })));
 }
 
@@ -388,12 +393,12 @@ fn a_log_that_is_being_taken_away_is_not_one_without_entries() {
     let cut = vec![Record::truncate(GroupId(1), Index(0))];
     node.journal.append_wait(cut).unwrap();
     assert!(node.node.groups().get(GroupId(1)).is_some());
-    for after in [None, Some(first)] {
+    for after in [Position::ZERO, first] {
         let read = node.feed.read(&[GroupId(1), GroupId(2)], after, closed);
         let unknown = read.map(|_| ());
         assert!(
             matches!(unknown, Err(Error::Unknown(GroupId(1)))),
-            "{after:?}"
+            "{after}"
         );
     }
 }
@@ -406,12 +411,12 @@ fn a_replica_that_has_less_does_not_pass_for_the_one_that_was_counted() {
     let closed = write(&other, 1, 10);
     let ids = [GroupId(1), GroupId(2)];
     assert_eq!(node.feed.closed(&group, closed), closed);
-    assert!(node.feed.read(&ids, None, closed).is_ok());
+    assert!(node.feed.read(&ids, Position::ZERO, closed).is_ok());
     // It leaves, and comes again without a log: what it had is not known here.
     node.runtime.block_on(node.node.close(GroupId(1))).unwrap();
     let again = node.node.groups().open(GroupId(1)).unwrap();
     assert!(!again.has_ended() && again.applied() < closed);
-    let unknown = node.feed.read(&ids, None, closed).map(|_| ());
+    let unknown = node.feed.read(&ids, Position::ZERO, closed).map(|_| ());
     assert!(matches!(unknown, Err(Error::Unknown(GroupId(1)))));
 }
 

@@ -107,6 +107,16 @@ impl Source {
         matches!(self.stage, Stage::Begin | Stage::Rows(..))
     }
 
+    /// May the next piece take long? It is one of a bootstrap, or what is chosen becomes another:
+    /// tables are read then, and a snapshot that is being installed is waited for.
+    pub fn is_long(&self) -> bool {
+        match &self.stage {
+            Stage::Tail(_, coming) => coming.is_some() || self.choice.chosen() != self.chosen,
+            Stage::Begin | Stage::Rows(_) => true,
+            Stage::Over => false,
+        }
+    }
+
     /// The next piece; `None`: nothing for now, ask again when more is applied. Behind
     /// [`Piece::Again`] nothing comes any more. May read the disk.
     #[allow(clippy::should_implement_trait)]
@@ -413,8 +423,10 @@ impl Tail {
             let to = Index(u64::MAX);
             let read = log.journal.read(group.id(), next, to, BATCH_BYTES)?;
             log.check_next(group, next, read.first())?;
-            // What is not committed at this moment may still become another one.
-            let committed = |record: &Record| record.position <= upto;
+            // What is not committed at this moment may still become another one. Raft's own records
+            // have no position.
+            let applied = group.applied_log().0.index;
+            let committed = |record: &Record| record.position <= upto && record.index <= applied;
             let end = read.iter().position(|record| !committed(record));
             let mut read = VecDeque::from(read);
             let behind = read.back().map_or(next, |last| Index(last.index.0 + 1));

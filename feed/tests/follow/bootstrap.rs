@@ -387,7 +387,8 @@ fn the_feed_does_not_pass_over_a_followed_group() {
     assert!(followed.is_followed());
     assert_eq!(node.feed.newest(), newest);
     assert_eq!(node.feed.closed(&followed, newest), Position::ZERO);
-    let read = node.feed.read(&[GroupId(1), GroupId(9)], None, closed);
+    let ids = [GroupId(1), GroupId(9)];
+    let read = node.feed.read(&ids, Position::ZERO, closed);
     assert!(matches!(read.map(|_| ()), Err(Error::Unknown(GroupId(9)))));
     let request = feed::follow::Request {
         group: GroupId(9),

@@ -279,3 +279,38 @@ fn what_is_not_here_never_looks_empty() {
     assert_eq!(get(at).unwrap(), Looked::NotHeld);
     assert!(copy.has_ended() && !copy.holds(TREE));
 }
+
+/// What Raft writes for itself has no position, and may be overwritten until it is committed: with
+/// another leader an entry stands in its place.
+#[test]
+fn a_record_of_raft_that_is_overwritten_hides_no_entry() {
+    let node = Running::start();
+    let group = node.make(1);
+    write(&group, TREE, "k", Some("1"));
+    let chosen = Chooser::of(&[CATALOG, TREE]);
+    let reader = Reader::new();
+    let mut sink = reader.sink(1);
+    let mut source = catch_up(&node, &mut sink, &chosen);
+    write(&group, TREE, "k", Some("2"));
+    let id = group.id();
+    let (_, last, _) = node.journal.state(id).last.unwrap();
+    let next = Index(last.0 + 1);
+    let blank = Record {
+        group: id,
+        kind: Kind::Raft,
+        term: Term(1),
+        index: next,
+        position: Position::ZERO,
+        payload: Payload::of(&[0]),
+    };
+    node.journal.append_wait(vec![blank]).unwrap();
+    assert!(pump(&mut source, &mut sink));
+    node.journal
+        .append_wait(vec![Record::truncate(id, next)])
+        .unwrap();
+    write(&group, TREE, "k", Some("3"));
+    assert_eq!(node.journal.state(id).last.unwrap().1, next);
+    assert!(pump(&mut source, &mut sink));
+    same(&reader, &group, &[CATALOG, TREE]);
+    assert_eq!(sink.progress().bootstraps, 1);
+}

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use feed::Error;
 use feed::follow::{Choice, Phase, Piece, Sink, Source};
-use journal::{GroupId, Index, Kind, Position};
+use journal::{GroupId, Index, Kind, Payload, Position, Record, Term};
 use storage::{
     Change, Changes, Chosen, Commit, Direction, Durable, Event, EventKind, Group, Groups,
     IndexWrite, Looked, ManualClock, MemoryStore, Meta, Outcome, PartSource, Proposal, Propose,

@@ -2,6 +2,7 @@
 //! once, in order, whole, nothing else; the same again after a restart of the cursor.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::finding::{Finding, Kind};
@@ -244,28 +245,72 @@ impl Consumer {
     pub fn compare(&self, whole: &Consumer) -> Vec<Finding> {
         let mut findings = Vec::new();
         let range = (self.start + 1, String::new())..(self.passed + 1, String::new());
+        let mut skipped = Stretches::default();
         for (name, entry) in whole.entries.range(range.clone()) {
-            match self.entries.get(name) {
-                None => {
-                    self.complain(
-                        &mut findings,
-                        format!("{} of {} was skipped", name.0, name.1),
-                    );
-                }
-                Some(mine) if mine.hash != entry.hash => {
-                    let what = format!("{} of {} was another", name.0, name.1);
-                    self.complain(&mut findings, what);
-                }
-                Some(_) => {}
-            }
-        }
-        for (name, _) in self.entries.range(range) {
-            if !whole.entries.contains_key(name) {
-                let what = format!("{} of {} was seen and is not there", name.0, name.1);
+            let mine = self.entries.get(name);
+            skipped.see(name, mine.is_none());
+            if mine.is_some_and(|mine| mine.hash != entry.hash) {
+                let what = format!("{} of {} was another", name.0, name.1);
                 self.complain(&mut findings, what);
             }
         }
+        let mut gone = Stretches::default();
+        for (name, _) in self.entries.range(range) {
+            gone.see(name, !whole.entries.contains_key(name));
+        }
+        for stretch in skipped.found {
+            self.complain(&mut findings, format!("{stretch} skipped"));
+        }
+        for stretch in gone.found {
+            self.complain(&mut findings, format!("{stretch} seen, which is not there"));
+        }
         findings
+    }
+}
+
+/// Entries that are not where they should be, those next to each other as one finding.
+#[derive(Default)]
+struct Stretches {
+    found: Vec<Stretch>,
+    is_open: bool,
+}
+
+/// Entries next to each other.
+struct Stretch {
+    first: Name,
+    last: Name,
+    count: u64,
+}
+
+impl Stretches {
+    /// Looks at the next entry.
+    fn see(&mut self, name: &Name, is_missing: bool) {
+        let was_open = std::mem::replace(&mut self.is_open, is_missing);
+        if !is_missing {
+            return;
+        }
+        match self.found.last_mut().filter(|_| was_open) {
+            Some(stretch) => {
+                stretch.last = name.clone();
+                stretch.count += 1;
+            }
+            None => self.found.push(Stretch {
+                first: name.clone(),
+                last: name.clone(),
+                count: 1,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Stretch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stretch { first, last, count } = self;
+        write!(
+            f,
+            "{count} entries from {} of {} to {} of {}",
+            first.0, first.1, last.0, last.1
+        )
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Cluster {
     /// Who votes where this node has a replica; `None` before that was looked at.
     voters: Mutex<Option<BTreeSet<u32>>>,
     vouched: Vouched,
+    /// Groups whose catalog is not read yet since the start.
+    unread: Mutex<BTreeSet<GroupId>>,
     contact: Contact,
     /// The processes that nodes were met as.
     runs: Mutex<BTreeMap<u32, Run>>,
@@ -174,6 +176,7 @@ impl Cluster {
             leads: Leads::new(run),
             voters: Mutex::default(),
             vouched: Vouched::default(),
+            unread: Mutex::default(),
             contact: Contact::new(),
             runs: Mutex::default(),
             run,

@@ -101,15 +101,25 @@ pub async fn load(
             engine.load(id)?;
             continue;
         }
+        cluster.unread.lock().insert(id);
         let (engine, cluster) = (engine.clone(), cluster.clone());
         tokio::spawn(async move {
             while !group.ready() {
                 tokio::time::sleep(PAUSE).await;
             }
             crate::follow::load(&cluster, &engine, id);
+            cluster.unread.lock().remove(&id);
         });
     }
     Ok(())
+}
+
+impl Cluster {
+    /// Can what the group's catalog says be told to others? After a start it is read once the group
+    /// is replayed.
+    pub(crate) fn is_read(&self, group: &Group) -> bool {
+        group.ready() && !self.unread.lock().contains(&group.id())
+    }
 }
 
 fn usable(groups: &Groups, id: GroupId) -> bool {

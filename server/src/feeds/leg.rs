@@ -12,7 +12,7 @@ use sql::changes::{FeedRow, Interrupt, Request};
 use sql::{Error, state};
 use storage::{GroupId, Position};
 use tokio::io::BufReader;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::words::{Opening, Word};
 use super::{GIVE_UP_AFTER, INTERRUPT_EVERY, SILENT_AFTER};
@@ -80,37 +80,48 @@ pub enum Next {
     Over,
     /// No node has this group's entries, or none answers.
     Lacks(GroupId),
+    /// All nodes that answer retain a group too little. The leg goes on without it.
+    Behind(Late),
+}
+
+/// A group of which no node that answers has what is asked for.
+pub struct Late {
+    /// The group.
+    pub group: GroupId,
+    /// From here on one of them retains it.
+    pub oldest: Position,
+    /// A node that has its log, and may have more, does not answer.
+    pub others: bool,
 }
 
 /// Why a source is left.
 enum Failed {
     /// It is no source of this group.
     For(GroupId),
-    /// It retains too little of this group.
-    Behind(GroupId),
+    /// It retains these groups only from there on.
+    Behind(Retained),
     /// It says nothing, or nothing that could be understood.
     Whole(String),
 }
+
+/// From where on a node retains groups.
+pub type Retained = Vec<(GroupId, Position)>;
 
 /// Some groups, from one node at a time.
 pub struct Leg {
     ask: Arc<Ask>,
     groups: Vec<GroupId>,
-    /// All at or below was given; `None`: it begins at the oldest.
-    after: Option<Position>,
+    /// All at or below was given.
+    after: Position,
     /// The last row that was read: those up to it, by group and seq, are not given again.
     read: Option<(Position, GroupId, u32)>,
-    /// Rows up to here are not wanted.
-    floor: Position,
     source: Option<(u32, BufReader<PeerStream>)>,
-    /// Behind which position the source has begun.
-    begins: Option<Position>,
     head: Option<(GroupId, bool, Box<FeedRow>)>,
     over: bool,
     /// Nodes that have failed since the last row, by group.
     failed: BTreeMap<GroupId, BTreeSet<u32>>,
-    /// Those that retain too little.
-    behind: BTreeMap<GroupId, BTreeSet<u32>>,
+    /// Those that retain too little, and from where on.
+    behind: BTreeMap<GroupId, BTreeMap<u32, Position>>,
     /// When it was last found that all of them have failed.
     failing: Option<Instant>,
     /// Groups that go on from other nodes.
@@ -119,15 +130,13 @@ pub struct Leg {
 
 impl Leg {
     /// Of these groups, from no node yet.
-    pub fn new(ask: Arc<Ask>, groups: Vec<GroupId>, after: Option<Position>) -> Leg {
+    pub fn new(ask: Arc<Ask>, groups: Vec<GroupId>, after: Position) -> Leg {
         Leg {
             ask,
             groups,
             after,
             read: None,
-            floor: Position::ZERO,
             source: None,
-            begins: None,
             head: None,
             over: false,
             failed: BTreeMap::new(),
@@ -137,11 +146,14 @@ impl Leg {
         }
     }
 
-    /// Of a group of which this node has a log that begins too late.
-    pub fn instead(ask: Arc<Ask>, group: GroupId, after: Position) -> Leg {
+    /// Of groups of which this node has a log that begins too late.
+    pub fn instead(ask: Arc<Ask>, here: Retained, after: Position) -> Leg {
         let me = ask.cluster.me();
-        let mut leg = Leg::new(ask, vec![group], Some(after));
-        leg.behind.insert(group, BTreeSet::from([me]));
+        let groups = here.iter().map(|(group, _)| *group).collect();
+        let mut leg = Leg::new(ask, groups, after);
+        for (group, oldest) in here {
+            leg.behind.insert(group, BTreeMap::from([(me, oldest)]));
+        }
         leg
     }
 
@@ -150,31 +162,21 @@ impl Leg {
         std::mem::take(&mut self.split)
     }
 
-    /// Rows up to here are passed over.
-    pub fn begin_above(&mut self, floor: Position) {
-        self.floor = floor;
-        self.after = Some(self.after.map_or(floor, |after| after.max(floor)));
-    }
-
-    /// Behind which position the source begins. Errors: OW001, 42501, the interrupt's.
-    pub fn begins(&mut self) -> Result<Result<Position, GroupId>, Error> {
+    /// Looks for nodes that have all behind where it begins. Told: from where on each of its groups
+    /// is retained by some node that answers, if that is too little of one; or the group that no
+    /// node gives. Errors: 42501, the interrupt's.
+    pub fn oldest(&mut self) -> Result<Result<Option<Position>, GroupId>, Error> {
+        let mut oldest = None;
         loop {
-            if let Some(begins) = self.begins {
-                return Ok(Ok(begins));
+            match self.peek()? {
+                Next::Behind(late) => oldest = oldest.max(Some(late.oldest)),
+                Next::Row(..) | Next::Over => return Ok(Ok(oldest)),
+                Next::Lacks(group) => return Ok(Err(group)),
             }
-            if self.over {
-                // All its groups go on by themselves: it holds nobody up.
-                return Ok(Ok(Position::ZERO));
-            }
-            if let Some(lacks) = self.connect()? {
-                return Ok(Err(lacks));
-            }
-            (self.ask.interrupt)()?;
-            self.hear()?;
         }
     }
 
-    /// What comes next. Errors: likewise.
+    /// What comes next. Errors: 42501, the interrupt's.
     pub fn peek(&mut self) -> Result<Next, Error> {
         loop {
             if let Some((group, _, row)) = &self.head {
@@ -183,8 +185,8 @@ impl Leg {
             if self.over {
                 return Ok(Next::Over);
             }
-            if let Some(lacks) = self.connect()? {
-                return Ok(Next::Lacks(lacks));
+            if let Some(without) = self.connect()? {
+                return Ok(without);
             }
             self.hear()?;
         }
@@ -196,8 +198,8 @@ impl Leg {
         Some((last, *row))
     }
 
-    /// Finds a source if there is none. Told: the group that has none.
-    fn connect(&mut self) -> Result<Option<GroupId>, Error> {
+    /// Finds a source if there is none. Told: of what it has found none.
+    fn connect(&mut self) -> Result<Option<Next>, Error> {
         while self.source.is_none() {
             let Some(first) = self.groups.first().copied() else {
                 self.over = true;
@@ -207,10 +209,13 @@ impl Leg {
                 if self.tries_again(first)? {
                     continue;
                 }
-                return match self.is_behind(first) {
-                    true => Err(behind()),
-                    false => Ok(Some(first)),
-                };
+                return Ok(Some(match self.late(first) {
+                    Some(late) => {
+                        self.groups.remove(0);
+                        Next::Behind(late)
+                    }
+                    None => Next::Lacks(first),
+                }));
             };
             self.keep_only(node);
             let groups = self.groups.iter().map(|id| (*id, self.ask.known[id]));
@@ -253,22 +258,19 @@ impl Leg {
         let behind = self.behind.get(&group);
         let mut nodes = holders(&self.ask.cluster, group);
         nodes.retain(|node| {
-            !failed
-                .into_iter()
-                .chain(behind)
-                .any(|out| out.contains(node))
+            let has_failed = failed.is_some_and(|failed| failed.contains(node));
+            let is_behind = behind.is_some_and(|behind| behind.contains_key(node));
+            !has_failed && !is_behind
         });
         nodes
     }
 
-    /// Does every node that has the group's log, and answers, retain too little of it?
-    fn is_behind(&self, group: GroupId) -> bool {
+    /// Whether every node that has the group's log, and answers, retains too little of it.
+    fn late(&self, group: GroupId) -> Option<Late> {
         let cluster = &self.ask.cluster;
-        let behind = self.behind.get(&group);
-        behind.is_some_and(|behind| {
-            retain_too_little(behind, &holders(cluster, group), |node| {
-                cluster.is_live(node)
-            })
+        let holders = holders(cluster, group);
+        late(group, self.behind.get(&group)?, &holders, |node| {
+            cluster.is_live(node)
         })
     }
 
@@ -285,23 +287,28 @@ impl Leg {
             return;
         }
         let mut leg = Leg::new(self.ask.clone(), groups, self.after);
-        (leg.read, leg.floor) = (self.read, self.floor);
+        leg.read = self.read;
         (leg.failed, leg.behind) = (self.failed.clone(), self.behind.clone());
         self.split.push(leg);
     }
 
     fn fail(&mut self, node: u32, why: Failed) {
         self.source = None;
-        let (failed, groups) = match why {
-            Failed::For(group) => (&mut self.failed, vec![group]),
-            Failed::Behind(group) => (&mut self.behind, vec![group]),
+        let groups = match why {
+            Failed::For(group) => vec![group],
+            Failed::Behind(retained) => {
+                for (group, oldest) in retained {
+                    self.behind.entry(group).or_default().insert(node, oldest);
+                }
+                return;
+            }
             Failed::Whole(why) => {
                 tracing::debug!(node, why, "the feed is read elsewhere");
-                (&mut self.failed, self.groups.clone())
+                self.groups.clone()
             }
         };
         for group in groups {
-            failed.entry(group).or_default().insert(node);
+            self.failed.entry(group).or_default().insert(node);
         }
     }
 
@@ -310,47 +317,46 @@ impl Leg {
         let Some((node, mut from)) = self.source.take() else {
             return Ok(());
         };
-        let word = self
-            .ask
-            .wait(timeout(SILENT_AFTER, Word::read(&mut from)))?;
-        let word = match word {
-            Ok(Ok(word)) => word,
-            Ok(Err(error)) => {
+        let word = match self.ask.wait(Word::read(&mut from, SILENT_AFTER))? {
+            Ok(word) => word,
+            Err(error) => {
                 self.fail(node, Failed::Whole(error.to_string()));
-                return Ok(());
-            }
-            Err(_) => {
-                let why = format!("nothing came for {SILENT_AFTER:?}");
-                self.fail(node, Failed::Whole(why));
                 return Ok(());
             }
         };
         self.source = Some((node, from));
         match word {
             Word::Sign => {}
-            Word::Begins(at) => self.begins = Some(at),
             Word::Row { group, last, row } => self.note_row(node, group, last, row),
             Word::Passed(at) => self.pass(at),
             Word::End(at) if at >= self.ask.upto => {
                 (self.over, self.source) = (true, None);
             }
             Word::End(_) => self.fail(node, Failed::Whole("it has ended early".into())),
-            Word::Behind(group, _) | Word::Lacks(group) if !self.groups.contains(&group) => {
-                self.fail(
-                    node,
-                    Failed::Whole("it tells of what nobody has asked for".into()),
-                );
+            Word::Behind(retained) => {
+                let ids = retained.iter().map(|(id, _)| id);
+                let late = retained.iter().all(|(_, oldest)| *oldest > self.after);
+                match late && self.is_asked(ids) {
+                    true => self.fail(node, Failed::Behind(retained)),
+                    false => self.fail(node, not_asked()),
+                }
             }
-            Word::Behind(group, _) => self.fail(node, Failed::Behind(group)),
-            Word::Lacks(group) => self.fail(node, Failed::For(group)),
+            Word::Lacks(group) => match self.is_asked([group].iter()) {
+                true => self.fail(node, Failed::For(group)),
+                false => self.fail(node, not_asked()),
+            },
             Word::Denied(why) => return Err(Error::new(state::INSUFFICIENT_PRIVILEGE, why)),
         }
         Ok(())
     }
 
+    /// Is it about groups of this leg, and about any?
+    fn is_asked<'a>(&self, mut groups: impl ExactSizeIterator<Item = &'a GroupId>) -> bool {
+        groups.len() > 0 && groups.all(|group| self.groups.contains(group))
+    }
+
     fn pass(&mut self, upto: Position) {
-        let upto = upto.min(self.ask.upto);
-        self.after = Some(self.after.map_or(upto, |after| after.max(upto)));
+        self.after = self.after.max(upto.min(self.ask.upto));
         self.failed.clear();
         self.behind.clear();
         self.failing = None;
@@ -358,12 +364,9 @@ impl Leg {
 
     fn note_row(&mut self, node: u32, group: GroupId, last: bool, row: Box<FeedRow>) {
         let at = (row.position(), group, row.seq());
-        let new = self.after.is_none_or(|after| at.0 > after) && self.read.is_none_or(|r| at > r);
+        let new = at.0 > self.after && self.read.is_none_or(|r| at > r);
         if at.0 > self.ask.upto || !self.groups.contains(&group) {
-            return self.fail(
-                node,
-                Failed::Whole("it gives what nobody has asked for".into()),
-            );
+            return self.fail(node, not_asked());
         }
         if !new {
             // The source before this one has given it.
@@ -372,22 +375,32 @@ impl Leg {
         self.ask.meter.given();
         // Units come whole: of those before there is nothing more.
         let passed = Position(at.0.0.saturating_sub(1));
-        self.pass(passed.max(self.after.unwrap_or_default()));
+        self.pass(passed);
         self.read = Some(at);
-        if at.0 > self.floor {
-            self.head = Some((group, last, row));
-        }
+        self.head = Some((group, last, row));
     }
 }
 
-/// Do all that hold a group's log and answer? One that is there and failed otherwise may have more.
-fn retain_too_little(behind: &BTreeSet<u32>, holders: &[u32], live: impl Fn(u32) -> bool) -> bool {
-    let mut others = holders.iter();
-    !behind.is_empty() && others.all(|node| behind.contains(node) || !live(*node))
+/// Do all that hold a group's log and answer say so? One that is there and failed otherwise may have
+/// more.
+fn late(
+    group: GroupId,
+    behind: &BTreeMap<u32, Position>,
+    holders: &[u32],
+    live: impl Fn(u32) -> bool,
+) -> Option<Late> {
+    let mut others = holders.iter().filter(|node| !behind.contains_key(node));
+    let oldest = *behind.values().min()?;
+    let late = Late {
+        group,
+        oldest,
+        others: others.clone().next().is_some(),
+    };
+    others.all(|node| !live(*node)).then_some(late)
 }
 
-fn behind() -> Error {
-    crate::changes::behind("No node that answers has all entries behind it.")
+fn not_asked() -> Failed {
+    Failed::Whole("it tells of what nobody has asked for".into())
 }
 
 fn too_much() -> Error {
@@ -402,15 +415,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_behind_retention_once_all_that_answer_say_so() {
-        let told = |behind: &[u32], holders: &[u32], live: &[u32]| {
-            let behind = behind.iter().copied().collect();
-            retain_too_little(&behind, holders, |node| live.contains(&node))
+    fn a_cursor_is_behind_retention_once_all_say_so() {
+        let told = |behind: &[(u32, u64)], holders: &[u32], live: &[u32]| {
+            let behind = behind.iter().map(|(node, at)| (*node, Position(*at)));
+            let late = late(GroupId(1), &behind.collect(), holders, |node| {
+                live.contains(&node)
+            });
+            late.map(|late| (late.oldest.0, late.others))
         };
-        assert!(!told(&[], &[2, 3], &[2, 3]));
-        assert!(!told(&[2], &[2, 3], &[2, 3]), "the other one may have more");
-        assert!(told(&[2, 3], &[2, 3], &[2, 3]));
-        assert!(told(&[2], &[2, 3], &[2]), "nobody else answers");
-        assert!(told(&[1], &[], &[]), "this node alone has a log");
+        assert_eq!(told(&[], &[2, 3], &[2, 3]), None);
+        let one = told(&[(2, 7)], &[2, 3], &[2, 3]);
+        assert_eq!(one, None, "the other one may have more");
+        let all = told(&[(2, 7), (3, 5)], &[2, 3], &[2, 3]);
+        assert_eq!(all, Some((5, false)));
+        let away = told(&[(2, 7)], &[2, 3], &[2]);
+        assert_eq!(away, Some((7, true)), "one does not answer");
+        let alone = told(&[(1, 7)], &[], &[]);
+        assert_eq!(alone, Some((7, false)), "this node alone has a log");
     }
 }

@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use feed::{Feed, FeedEntry, Unit};
+use feed::{FeedEntry, Unit};
 use parking_lot::Mutex;
 use sql::changes::{FeedRow, Interrupt, Request, UnitEntry, Units};
 use sql::{Error, state};
 use storage::{GroupId, Groups, Position};
 
-use super::leg::{Ask, Leg, Next};
+use super::leg::{Ask, Late, Leg, Next};
 use crate::changes::{JournalEntry, MeteredFeed, Reading, sql_error};
 use crate::cluster::Cluster;
 
-/// How often a reader without a cursor begins anew because segments leave under it.
+/// How often a reader without a cursor looks for where to begin: segments leave under it.
 const TRIES: usize = 3;
 
 /// Opens a page's units.
@@ -40,8 +40,8 @@ pub fn read(
             Some(_) | None => there.push(*id),
         }
     }
-    let ask = Arc::new(Ask::new(cluster, &metered.meter, interrupt, request));
     let mut merged = Merged {
+        ask: Arc::new(Ask::new(cluster, &metered.meter, interrupt, request)),
         here: None,
         head: None,
         legs: Vec::new(),
@@ -53,14 +53,9 @@ pub fn read(
         _reading: Reading::begin(&metered.meter),
         metered: metered.clone(),
     };
-    if !there.is_empty() {
-        merged
-            .legs
-            .push(shared(Leg::new(ask.clone(), there, request.after)));
-    }
     match request.after {
-        Some(after) => merged.open_behind(&metered.feed, here, after, &ask)?,
-        None => merged.open_oldest(&metered.feed, &here)?,
+        Some(after) => merged.open_behind(&here, &there, after)?,
+        None => merged.open_oldest(&here, &there)?,
     }
     Ok(Box::new(merged))
 }
@@ -73,6 +68,7 @@ fn shared(leg: Leg) -> Shared {
 
 struct Merged {
     metered: MeteredFeed,
+    ask: Arc<Ask>,
     here: Option<feed::Units>,
     head: Option<Unit>,
     legs: Vec<Shared>,
@@ -91,54 +87,66 @@ impl Merged {
     /// others may have more.
     fn open_behind(
         &mut self,
-        feed: &Feed,
-        mut here: Vec<GroupId>,
+        here: &[GroupId],
+        there: &[GroupId],
         after: Position,
-        ask: &Arc<Ask>,
     ) -> Result<(), Error> {
+        let feed = &self.metered.feed;
+        let mut kept = here.to_vec();
+        let mut late = feed.behind(here, after).map_err(sql_error)?;
         let units = loop {
-            match feed.read(&here, Some(after), self.closed) {
-                Err(feed::Error::Behind { group, .. }) if here.contains(&group) => {
-                    here.retain(|id| *id != group);
-                    let leg = Leg::instead(ask.clone(), group, after);
-                    self.legs.push(shared(leg));
-                }
+            kept.retain(|id| !late.iter().any(|(group, _)| group == id));
+            match feed.read(&kept, after, self.closed) {
+                // Segments have left meanwhile.
+                Err(feed::Error::Behind { group, oldest }) => late.push((group, oldest)),
                 units => break units,
             }
         };
+        self.legs.clear();
+        if !there.is_empty() {
+            let leg = Leg::new(self.ask.clone(), there.to_vec(), after);
+            self.legs.push(shared(leg));
+        }
+        if !late.is_empty() {
+            let leg = Leg::instead(self.ask.clone(), late, after);
+            self.legs.push(shared(leg));
+        }
         self.here = self.or_lacks(units)?;
         self.advance()
     }
 
-    /// Begins everywhere behind the same position, the oldest retained.
-    fn open_oldest(&mut self, feed: &Feed, here: &[GroupId]) -> Result<(), Error> {
-        let mut floor = Position::ZERO;
+    /// Begins everywhere behind the same position: the oldest from which on each group is retained
+    /// by some node that answers.
+    fn open_oldest(&mut self, here: &[GroupId], there: &[GroupId]) -> Result<(), Error> {
+        let mut oldest = Position::ZERO;
+        for _ in 0..TRIES {
+            self.open_behind(here, there, oldest)?;
+            match self.oldest()? {
+                Some(found) if self.lacks.is_none() => oldest = found.max(oldest),
+                Some(_) | None => return Ok(()),
+            }
+        }
+        Err(behind())
+    }
+
+    /// From where on each group is retained, if that is too little of one.
+    fn oldest(&mut self) -> Result<Option<Position>, Error> {
+        let mut oldest = None;
         let mut at = 0;
         while let Some(leg) = self.legs.get(at).cloned() {
             let mut leg = leg.lock();
-            match leg.begins()? {
-                Ok(begins) => floor = floor.max(begins),
+            match leg.oldest()? {
+                Ok(found) => oldest = oldest.max(found),
                 // Nothing is given without it.
                 Err(group) => {
                     self.lacks = Some(group);
-                    return Ok(());
+                    return Ok(oldest);
                 }
             }
             self.legs.extend(leg.take_split().into_iter().map(shared));
             at += 1;
         }
-        for turn in 1.. {
-            let from = floor.max(feed.oldest_of(here).map_err(sql_error)?);
-            match feed.read(here, Some(from), self.closed) {
-                Err(feed::Error::Behind { .. }) if turn < TRIES => continue,
-                units => self.here = self.or_lacks(units)?,
-            }
-            self.legs
-                .iter()
-                .for_each(|leg| leg.lock().begin_above(from));
-            break;
-        }
-        self.advance()
+        Ok(oldest)
     }
 
     /// The next unit of this node's journal.
@@ -187,8 +195,9 @@ impl Units for Merged {
                     first = Some(first.map_or(position, |first| first.min(position)));
                 }
                 Next::Over => {}
+                Next::Behind(late) if !late.others => return Err(behind()),
                 // What comes next of it is not known, and it may be the first of all.
-                Next::Lacks(group) => {
+                Next::Lacks(group) | Next::Behind(Late { group, .. }) => {
                     self.lacks = Some(group);
                     return Ok(None);
                 }
@@ -223,8 +232,11 @@ impl Units for Merged {
                     }
                 }
                 Next::Row(..) | Next::Over => {}
+                Next::Behind(late) if !late.others => return Err(behind()),
                 // The unit was begun and can't be ended.
-                Next::Lacks(group) => return Err(cut_off(group)),
+                Next::Lacks(group) | Next::Behind(Late { group, .. }) => {
+                    return Err(cut_off(group));
+                }
             }
             let split = leg.take_split();
             drop(leg);
@@ -246,6 +258,10 @@ impl Units for Merged {
             }
         })
     }
+}
+
+fn behind() -> Error {
+    crate::changes::behind("No node has all entries behind it.")
 }
 
 fn cut_off(group: GroupId) -> Error {
@@ -280,7 +296,8 @@ impl Iterator for Rows {
                 self.entry = None;
                 None
             }
-            Ok(Next::Lacks(group)) => Some(Err(cut_off(group))),
+            Ok(Next::Behind(late)) if !late.others => Some(Err(behind())),
+            Ok(Next::Lacks(group) | Next::Behind(Late { group, .. })) => Some(Err(cut_off(group))),
         }
     }
 }

@@ -62,6 +62,7 @@ pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, mut stream:
         return stream.reset("the node is starting");
     };
     let source = Source {
+        cluster: &cluster,
         engine,
         feed,
         opening,
@@ -78,6 +79,7 @@ pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, mut stream:
 }
 
 struct Source<'a> {
+    cluster: &'a Cluster,
     engine: &'a Arc<Engine>,
     feed: &'a feed::Feed,
     opening: Opening,
@@ -98,12 +100,10 @@ impl Source<'_> {
             }
         }
         let units = match block_in_place(|| self.units()) {
-            Ok((oldest, units)) => {
-                say(&Word::Begins(oldest), to).await?;
-                units
-            }
-            Err(feed::Error::Behind { group, oldest }) => {
-                return say(&Word::Behind(group, oldest), to).await;
+            Ok(units) => units,
+            Err(error @ feed::Error::Behind { .. }) => {
+                let said = self.say_behind(self.opening.after, to).await;
+                return said.unwrap_or_else(|| Err(error.to_string()));
             }
             Err(feed::Error::Unknown(group)) => return say(&Word::Lacks(group), to).await,
             Err(error) => return Err(error.to_string()),
@@ -114,7 +114,7 @@ impl Source<'_> {
             .and_then(|catalog| Given::new(self.engine.groups(), catalog, filter, units));
         match given {
             Ok(given) => self.give_rows(given, to).await,
-            Err(error) => self.give_error(&error, Position::MAX, to).await,
+            Err(error) => self.give_error(&error, self.opening.after, to).await,
         }
     }
 
@@ -130,7 +130,7 @@ impl Source<'_> {
             let held = held.filter(|group| !group.is_followed() && !group.has_ended());
             let held: Arc<Group> = held.ok_or(*id)?;
             let wanted = self.opening.upto.max(*known);
-            has &= held.ready() && self.feed.reached(&held) >= wanted;
+            has &= self.cluster.is_read(&held) && self.feed.reached(&held) >= wanted;
         }
         Ok(has)
     }
@@ -138,8 +138,7 @@ impl Source<'_> {
     /// A group of which this node must not give rows now: something was taken away that it has not
     /// applied yet.
     fn doubts(&self) -> Option<GroupId> {
-        let ids = self.opening.groups.iter().map(|(id, _)| *id);
-        self.engine.cluster().doubts(&ids.collect::<Vec<_>>(), None)
+        self.engine.cluster().doubts(&self.ids(), None)
     }
 
     /// The catalog for the next unit. An error: it lacks what was taken away.
@@ -153,21 +152,26 @@ impl Source<'_> {
         }
     }
 
-    /// The entries asked for, and behind which position they begin.
-    fn units(&self) -> feed::Result<(Position, feed::Units)> {
+    /// The entries asked for.
+    fn units(&self) -> feed::Result<feed::Units> {
         let Opening { after, upto, .. } = self.opening;
-        let ids = self.opening.groups.iter().map(|(id, _)| *id);
-        let ids: Vec<GroupId> = ids.collect();
-        if let Some(after) = after {
-            return Ok((after, self.feed.read(&ids, Some(after), upto)?));
-        }
-        // Segments may leave meanwhile.
-        loop {
-            let oldest = self.feed.oldest_of(&ids)?;
-            match self.feed.read(&ids, Some(oldest), upto) {
-                Err(feed::Error::Behind { .. }) => {}
-                units => return Ok((oldest, units?)),
-            }
+        self.feed.read(&self.ids(), after, upto)
+    }
+
+    fn ids(&self) -> Vec<GroupId> {
+        self.opening.groups.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Tells of which groups, if it is any, something behind a position is not here any more.
+    async fn say_behind(
+        &self,
+        after: Position,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Option<Result<(), String>> {
+        let behind = block_in_place(|| self.feed.behind(&self.ids(), after)).unwrap_or_default();
+        match behind.is_empty() {
+            true => None,
+            false => Some(say(&Word::Behind(behind), to).await),
         }
     }
 
@@ -185,8 +189,9 @@ impl Source<'_> {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
-                    let at = given.position().unwrap_or_default();
-                    return self.give_error(&error, at, to).await;
+                    let begun = given.position().map(|at| Position(at.0.saturating_sub(1)));
+                    let after = begun.unwrap_or_default().max(self.opening.after);
+                    return self.give_error(&error, after, to).await;
                 }
             }
         }
@@ -216,24 +221,19 @@ impl Source<'_> {
         word.encode(bytes).map_err(too_long).map(|()| false)
     }
 
-    /// Of what has gone wrong at a position.
+    /// Of what has gone wrong behind a position.
     async fn give_error(
         &self,
         error: &sql::Error,
-        at: Position,
+        after: Position,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), String> {
         match error.state() {
             state::INSUFFICIENT_PRIVILEGE => say(&Word::Denied(error.0.message.clone()), to).await,
             // Entries, or parts of a large one, have left while they were being read.
             state::BEHIND_RETENTION => {
-                let ids = self.opening.groups.iter().map(|(id, _)| *id);
-                let oldest = |id| Some((id, self.feed.oldest_of(&[id]).ok()?));
-                let mut left = ids.filter_map(oldest).filter(|(_, oldest)| *oldest >= at);
-                match left.next() {
-                    Some((group, oldest)) => say(&Word::Behind(group, oldest), to).await,
-                    None => Err(error.to_string()),
-                }
+                let said = self.say_behind(after, to).await;
+                said.unwrap_or_else(|| Err(error.to_string()))
             }
             // Another node goes on.
             state::OWNER_UNREACHABLE => match self.opening.groups.first() {

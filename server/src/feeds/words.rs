@@ -1,17 +1,18 @@
 //! What a reader of the feed and its source say to each other.
 //!
 //! ```text
-//! opening: 'L' | version u8 = 1 | directory u64 | after: 0, or 1 and u64 | upto u64
+//! opening: 'L' | version u8 = 2 | directory u64 | after u64 | upto u64
 //!          count u16 | (group u32 | known u64)* | filter
 //! word (peer/word.rs): kind u8 | body
-//!   Begins 1 position u64             Behind 5 group u32 | position u64
 //!   Row    2 group u32 | last u8 | row    Lacks  6 group u32
-//!   Passed 3 position u64             Denied 7 text
-//!   End    4 position u64             Sign   8
+//!   Passed 3 position u64                 Denied 7 text
+//!   End    4 position u64                 Sign   8
+//!   Behind 5 (group u32 | position u64)*
 //! ```
 //! Little-endian.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sql::changes::{FeedRow, Filter};
@@ -23,15 +24,15 @@ use crate::peer::word::{TooLong, WORD_BYTES_MAX, no_word, put_word, read_word};
 
 /// The first byte of what opens a stream of the feed.
 pub const FIRST_BYTE: u8 = b'L';
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What opens a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opening {
     /// So far the reader's catalog has the directory.
     pub directory: Position,
-    /// Units above; `None`: from the oldest that the source retains.
-    pub after: Option<Position>,
+    /// Units above.
+    pub after: Position,
     /// Up to here.
     pub upto: Position,
     /// The groups, and how far the reader's catalog has each of them.
@@ -48,10 +49,7 @@ impl Opening {
         }
         let mut out = BytesMut::from(&[FIRST_BYTE, VERSION][..]);
         out.put_u64_le(self.directory.0);
-        out.put_u8(u8::from(self.after.is_some()));
-        self.after
-            .into_iter()
-            .for_each(|after| out.put_u64_le(after.0));
+        out.put_u64_le(self.after.0);
         out.put_u64_le(self.upto.0);
         out.put_u16_le(self.groups.len() as u16);
         for (group, known) in &self.groups {
@@ -68,11 +66,7 @@ impl Opening {
             return None;
         }
         let directory = Position(bytes.try_get_u64_le().ok()?);
-        let after = match bytes.try_get_u8().ok()? {
-            0 => None,
-            1 => Some(Position(bytes.try_get_u64_le().ok()?)),
-            _ => return None,
-        };
+        let after = Position(bytes.try_get_u64_le().ok()?);
         let upto = Position(bytes.try_get_u64_le().ok()?);
         let count = usize::from(bytes.try_get_u16_le().ok()?);
         if count > GROUPS_MAX {
@@ -98,8 +92,6 @@ impl Opening {
 /// What a source says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word {
-    /// What is given begins behind this position.
-    Begins(Position),
     /// A row.
     Row {
         /// Its entry's group.
@@ -113,8 +105,8 @@ pub enum Word {
     Passed(Position),
     /// Likewise, and nothing above either: that was asked for.
     End(Position),
-    /// The source retains a group only from here on.
-    Behind(GroupId, Position),
+    /// The source retains these groups only from there on, which is not enough.
+    Behind(Vec<(GroupId, Position)>),
     /// The source has no log of a group.
     Lacks(GroupId),
     /// What was read may not be read any more.
@@ -126,11 +118,10 @@ pub enum Word {
 impl Word {
     fn kind(&self) -> u8 {
         match self {
-            Word::Begins(_) => 1,
             Word::Row { .. } => 2,
             Word::Passed(_) => 3,
             Word::End(_) => 4,
-            Word::Behind(..) => 5,
+            Word::Behind(_) => 5,
             Word::Lacks(_) => 6,
             Word::Denied(_) => 7,
             Word::Sign => 8,
@@ -140,7 +131,7 @@ impl Word {
     /// Appends its bytes. Errors: it is too long.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), TooLong> {
         put_word(out, self.kind(), |out| match self {
-            Word::Begins(at) | Word::Passed(at) | Word::End(at) => out.put_u64_le(at.0),
+            Word::Passed(at) | Word::End(at) => out.put_u64_le(at.0),
             Word::Row { group, last, row } => {
                 out.put_u32_le(group.0);
                 out.put_u8(u8::from(*last));
@@ -148,9 +139,11 @@ impl Word {
                 row.encode(&mut bytes);
                 out.put_slice(&bytes);
             }
-            Word::Behind(group, at) => {
-                out.put_u32_le(group.0);
-                out.put_u64_le(at.0);
+            Word::Behind(retained) => {
+                for (group, oldest) in retained {
+                    out.put_u32_le(group.0);
+                    out.put_u64_le(oldest.0);
+                }
             }
             Word::Lacks(group) => out.put_u32_le(group.0),
             Word::Denied(why) => out.put_slice(why.as_bytes()),
@@ -158,15 +151,15 @@ impl Word {
         })
     }
 
-    /// The next one of a stream. Errors: it has ended, or says what is not known here.
-    pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Word> {
-        let (kind, body) = read_word(from, WORD_BYTES_MAX).await?;
+    /// The next one of a stream. Errors: it is silent for so
+    /// long, has ended, or says what is not known here.
+    pub async fn read(from: &mut (impl AsyncRead + Unpin), silent: Duration) -> io::Result<Word> {
+        let (kind, body) = read_word(from, WORD_BYTES_MAX, silent).await?;
         Word::decode(kind, body).ok_or_else(|| no_word("no word of a source of the feed"))
     }
 
     fn decode(kind: u8, mut body: Bytes) -> Option<Word> {
         let word = match kind {
-            1 => Word::Begins(Position(body.try_get_u64_le().ok()?)),
             2 => {
                 let group = GroupId(body.try_get_u32_le().ok()?);
                 let last = match body.try_get_u8().ok()? {
@@ -180,8 +173,12 @@ impl Word {
             3 => Word::Passed(Position(body.try_get_u64_le().ok()?)),
             4 => Word::End(Position(body.try_get_u64_le().ok()?)),
             5 => {
-                let group = GroupId(body.try_get_u32_le().ok()?);
-                Word::Behind(group, Position(body.try_get_u64_le().ok()?))
+                let mut retained = Vec::new();
+                while body.has_remaining() {
+                    let group = GroupId(body.try_get_u32_le().ok()?);
+                    retained.push((group, Position(body.try_get_u64_le().ok()?)));
+                }
+                Word::Behind(retained)
             }
             6 => Word::Lacks(GroupId(body.try_get_u32_le().ok()?)),
             7 => return Some(Word::Denied(String::from_utf8(body.into()).ok()?)),
@@ -201,22 +198,17 @@ mod tests {
     #[test]
     fn openings_come_back() {
         let filter = Filter::new(RoleId(7), &[], Some(vec!["order_*".into()]));
-        for after in [None, Some(Position(5))] {
-            let opening = Opening {
-                directory: Position(3),
-                after,
-                upto: Position(9),
-                groups: vec![(GroupId(1), Position(2)), (GroupId(4), Position(0))],
-                filter: filter.encode(),
-            };
-            let bytes = opening.encode().unwrap();
-            assert_eq!(
-                Opening::decode(bytes.clone()),
-                Some((opening, filter.clone()))
-            );
-            for length in 0..bytes.len() {
-                assert_eq!(Opening::decode(bytes.slice(..length)), None, "{length}");
-            }
+        let opening = Opening {
+            directory: Position(3),
+            after: Position(5),
+            upto: Position(9),
+            groups: vec![(GroupId(1), Position(2)), (GroupId(4), Position(0))],
+            filter: filter.encode(),
+        };
+        let bytes = opening.encode().unwrap();
+        assert_eq!(Opening::decode(bytes.clone()), Some((opening, filter)));
+        for length in 0..bytes.len() {
+            assert_eq!(Opening::decode(bytes.slice(..length)), None, "{length}");
         }
     }
 
@@ -224,10 +216,9 @@ mod tests {
     async fn words_come_back_and_nothing_else_is_one() {
         let at = Position(7);
         let words = [
-            Word::Begins(at),
             Word::Passed(at),
             Word::End(at),
-            Word::Behind(GroupId(1), at),
+            Word::Behind(vec![(GroupId(1), at), (GroupId(2), at)]),
             Word::Lacks(GroupId(1)),
             Word::Denied("permission denied".into()),
             Word::Sign,
@@ -238,16 +229,24 @@ mod tests {
             word.encode(&mut bytes).unwrap();
             all.extend_from_slice(&bytes);
             for length in 0..bytes.len() {
-                assert!(Word::read(&mut &bytes[..length]).await.is_err());
+                assert!(
+                    Word::read(&mut &bytes[..length], Duration::MAX)
+                        .await
+                        .is_err()
+                );
             }
         }
         let mut from = &all[..];
         for word in words {
-            assert_eq!(Word::read(&mut from).await.unwrap(), word);
+            assert_eq!(Word::read(&mut from, Duration::MAX).await.unwrap(), word);
         }
-        for kind in [0, 1, 2, 3, 4, 5, 6, 9] {
-            assert!(Word::read(&mut &[1, 0, 0, 0, kind][..]).await.is_err());
+        for kind in [0, 1, 2, 3, 4, 6, 9] {
+            assert!(
+                Word::read(&mut &[1, 0, 0, 0, kind][..], Duration::MAX)
+                    .await
+                    .is_err()
+            );
         }
-        assert!(Word::read(&mut &[255; 8][..]).await.is_err());
+        assert!(Word::read(&mut &[255; 8][..], Duration::MAX).await.is_err());
     }
 }

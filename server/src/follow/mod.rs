@@ -61,6 +61,10 @@ const GRACE: Duration = Duration::from_secs(3);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest of these pauses.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A source that has less than its follower for so long says so.
+const BEHIND_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks whether it has less.
+const BEHIND_LOOK: Duration = Duration::from_millis(5);
 /// An idle source says so often that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A source from which not a byte comes for so long is left for another.

@@ -8,14 +8,17 @@ use bytes::{Bytes, BytesMut};
 use feed::follow::{Choice, Piece, Source};
 use parking_lot::Mutex;
 use sql::engine::Engine;
-use storage::{Chosen, Group, GroupId, Groups};
+use storage::{Chosen, Group, GroupId, Groups, Position};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::words::{Asked, Opening, Word};
-use super::{BUSY, HEARTBEAT, LIVELY, LIVELY_PACE, PACE, SILENT_AFTER, WRITE_BYTES};
+use super::{
+    BEHIND_AFTER, BEHIND_LOOK, BUSY, HEARTBEAT, LIVELY, LIVELY_PACE, PACE, SILENT_AFTER,
+    WRITE_BYTES,
+};
 use crate::cluster::Cluster;
 use crate::peer::PeerStream;
 use crate::peer::word::write_slowly;
@@ -40,12 +43,33 @@ pub async fn serve(cluster: Arc<Cluster>, peer: u32, opening: Bytes, stream: Pee
         Err(error) => return stream.reset(&error.to_string()),
     };
     let held = source.group().clone();
+    let has = request.has.as_ref();
+    let has = has.map_or(Position::ZERO, |(has, _)| has.position);
+    if !reaches(&cluster, &held, has, &told).await {
+        return stream.reset("it has less than its follower");
+    }
     let (read, write) = tokio::io::split(stream);
     let why = tokio::select! {
         why = give(source, engine.groups(), write, &told) => why,
         why = hear(read, &choice, &told, &held) => why,
     };
     tracing::debug!(%group, peer, why, "a follower has left");
+}
+
+/// Waits until this node has what the follower has, and knows what it may have. Not for long: others
+/// may have it now.
+async fn reaches(cluster: &Cluster, held: &Group, has: Position, told: &Notify) -> bool {
+    let end = Instant::now() + BEHIND_AFTER;
+    loop {
+        if cluster.is_read(held) && held.applied() >= has {
+            return true;
+        }
+        let now = Instant::now();
+        if now >= end {
+            return false;
+        }
+        let _ = timeout_at(end.min(now + BEHIND_LOOK), told.notified()).await;
+    }
 }
 
 /// Gives what there is, again and again; returns why it ends.
@@ -154,7 +178,7 @@ struct Filled {
 fn fill(source: &mut Source, bytes: &mut BytesMut) -> feed::Result<Filled> {
     let mut filled = Filled::default();
     while bytes.len() < WRITE_BYTES && !filled.over {
-        let piece = match source.is_sending_rows() {
+        let piece = match source.is_long() {
             true => block_in_place(|| source.next())?,
             false => source.next()?,
         };

@@ -99,7 +99,7 @@ impl Word {
 
     /// The next one of a stream. Errors: it has ended, or says what is not known here.
     pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Word> {
-        let (kind, body) = read_word(from, WORD_BYTES_MAX).await?;
+        let (kind, body) = read_word(from, WORD_BYTES_MAX, Duration::MAX).await?;
         Word::decode(kind, body).ok_or_else(|| no_word("no word of a follower"))
     }
 

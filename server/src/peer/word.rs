@@ -54,13 +54,15 @@ fn put_within(
     Ok(())
 }
 
-/// The next word of a stream, as kind and body, of so many bytes at the most. Errors: the stream has
-/// ended, or goes on with what is no word.
+/// The next word of a stream, as kind and body, of so many bytes at the most, however long it takes:
+/// as long as bytes come there is somebody. Errors: the stream is `silent` for so long
+/// ([`Duration::MAX`]: it may be), has ended, or goes on with what is no word.
 pub async fn read_word(
     from: &mut (impl AsyncRead + Unpin),
     bytes_max: usize,
+    silent: Duration,
 ) -> io::Result<(u8, Bytes)> {
-    let length = from.read_u32_le().await? as usize;
+    let length = heard(silent, from.read_u32_le()).await? as usize;
     if length == 0 || length > bytes_max {
         return Err(no_word("a word has no possible length"));
     }
@@ -68,12 +70,19 @@ pub async fn read_word(
     let mut bytes = BytesMut::with_capacity(length.min(ROOM_BYTES));
     let mut body = from.take(length as u64);
     while bytes.len() < length {
-        if body.read_buf(&mut bytes).await? == 0 {
+        if heard(silent, body.read_buf(&mut bytes)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     let kind = bytes.get_u8();
     Ok((kind, bytes.freeze()))
+}
+
+async fn heard<T>(silent: Duration, read: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(silent, read).await.unwrap_or_else(|_| {
+        let why = format!("nothing came for {silent:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    })
 }
 
 /// What is said where a word means nothing.
@@ -114,10 +123,13 @@ mod tests {
         let bytes = words();
         assert_eq!(bytes[..], *b"\x05\0\0\0\x03body\x01\0\0\0\xc8");
         let mut from = &bytes[..];
-        let word = read_word(&mut from, 5).await.unwrap();
+        let word = read_word(&mut from, 5, Duration::MAX).await.unwrap();
         assert_eq!(word, (3, Bytes::from_static(b"body")));
-        assert_eq!(read_word(&mut from, 5).await.unwrap(), (200, Bytes::new()));
-        let ended = read_word(&mut from, 5).await.unwrap_err();
+        assert_eq!(
+            read_word(&mut from, 5, Duration::MAX).await.unwrap(),
+            (200, Bytes::new())
+        );
+        let ended = read_word(&mut from, 5, Duration::MAX).await.unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -125,11 +137,15 @@ mod tests {
     async fn what_is_cut_off_empty_or_too_long_is_no_word() {
         let bytes = words();
         for end in 0..9 {
-            let cut = read_word(&mut &bytes[..end], 5).await.unwrap_err();
+            let cut = read_word(&mut &bytes[..end], 5, Duration::MAX)
+                .await
+                .unwrap_err();
             assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof, "{end}");
         }
         for (head, bytes_max) in [(&bytes[..], 4), (&[0; 9], 5), (&[0xff; 9], WORD_BYTES_MAX)] {
-            let refused = read_word(&mut &head[..], bytes_max).await.unwrap_err();
+            let refused = read_word(&mut &head[..], bytes_max, Duration::MAX)
+                .await
+                .unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{head:?}");
         }
     }
@@ -153,7 +169,9 @@ mod tests {
         }
         let bytes = [&(WORD_BYTES_MAX as u32).to_le_bytes()[..], &[7; 100_000]].concat();
         let mut from = Least(&bytes, 0);
-        let cut = read_word(&mut from, WORD_BYTES_MAX).await.unwrap_err();
+        let cut = read_word(&mut from, WORD_BYTES_MAX, Duration::MAX)
+            .await
+            .unwrap_err();
         assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
         assert!(from.1 < 1 << 20, "room for {} bytes", from.1);
     }
@@ -166,5 +184,25 @@ mod tests {
         assert_eq!(out, words());
         put_within(5, &mut out, 1, |out| out.put_slice(b"body")).unwrap();
         assert_eq!(out.len(), words().len() + 9);
+    }
+
+    #[tokio::test]
+    async fn a_long_word_that_comes_slowly_is_no_silence() {
+        const SILENT: Duration = Duration::from_secs(2);
+        let (mut to, mut from) = tokio::io::duplex(1);
+        let writing = tokio::spawn(async move {
+            for byte in words() {
+                tokio::time::sleep(SILENT / 7).await;
+                to.write_all(&[byte]).await.unwrap();
+            }
+            to
+        });
+        let word = read_word(&mut from, 5, SILENT).await.unwrap();
+        assert_eq!(word, (3, Bytes::from_static(b"body")));
+        read_word(&mut from, 5, SILENT).await.unwrap();
+        // It stays open, and says nothing.
+        let _to = writing.await.unwrap();
+        let silent = read_word(&mut from, 5, SILENT).await.unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -10,7 +10,7 @@ use sql::remote::{Answer, Held, Reading, Request};
 use sql::{Error, state};
 use storage::GroupId;
 use tokio::io::BufReader;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::words::{Word, opening};
 use super::{GIVE_UP_AFTER, SILENT_AFTER};
@@ -136,13 +136,9 @@ impl Reader {
         let Some((node, mut from)) = self.source.take() else {
             return Ok(None);
         };
-        let word = match wait(
-            &self.interrupt,
-            timeout(SILENT_AFTER, Word::read(&mut from)),
-        )? {
-            Ok(Ok(word)) => word,
-            Ok(Err(error)) => return Ok(self.lose(node, error.to_string())),
-            Err(_) => return Ok(self.lose(node, format!("nothing came for {SILENT_AFTER:?}"))),
+        let word = match wait(&self.interrupt, Word::read(&mut from, SILENT_AFTER))? {
+            Ok(word) => word,
+            Err(error) => return Ok(self.lose(node, error.to_string())),
         };
         self.source = Some((node, from));
         Ok(match word {

@@ -10,6 +10,7 @@
 //! Little-endian.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sql::remote::{Request, decode_error, encode_error};
@@ -91,9 +92,9 @@ impl Word {
         })
     }
 
-    /// Reads one. Errors: the stream's; what is no word.
-    pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Word> {
-        let (kind, body) = read_word(from, WORD_BYTES_MAX).await?;
+    /// Reads one. Errors: the stream's, if it is silent for so long, too; what is no word.
+    pub async fn read(from: &mut (impl AsyncRead + Unpin), silent: Duration) -> io::Result<Word> {
+        let (kind, body) = read_word(from, WORD_BYTES_MAX, silent).await?;
         Word::decode(kind, body).ok_or_else(|| no_word("no word of a view's source"))
     }
 
@@ -184,10 +185,13 @@ mod tests {
         }
         let mut from = &bytes[..];
         for word in &words {
-            let read = Word::read(&mut from).await.unwrap();
+            let read = Word::read(&mut from, Duration::MAX).await.unwrap();
             assert_eq!(format!("{read:?}"), format!("{word:?}"));
         }
-        assert!(Word::read(&mut from).await.is_err(), "nothing more");
+        assert!(
+            Word::read(&mut from, Duration::MAX).await.is_err(),
+            "nothing more"
+        );
         for damaged in [
             &[0, 0, 0, 0][..],
             &[1, 0, 0, 0, 9],
@@ -197,7 +201,10 @@ mod tests {
             &[2, 0, 0, 0, 5, 0xff],
         ] {
             let mut from = damaged;
-            assert!(Word::read(&mut from).await.is_err(), "{damaged:?}");
+            assert!(
+                Word::read(&mut from, Duration::MAX).await.is_err(),
+                "{damaged:?}"
+            );
         }
     }
 }

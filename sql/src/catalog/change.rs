@@ -7,7 +7,7 @@ use storage::GroupId;
 
 use super::{
     Acl, Follow, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema,
-    Table, TableKind,
+    SchemaId, Table, TableKind,
 };
 
 /// Anything that has a descriptor.
@@ -76,8 +76,11 @@ impl Change {
                     })
                 };
                 // A view that is another one may show less.
+                // Patterns go by the name, and never cover inboxes.
                 old.owner != new.owner
                     || old.schema != new.schema
+                    || (old.schema == SchemaId::PUBLIC && old.name != new.name)
+                    || (!old.is_inbox() && new.is_inbox())
                     || (matches!(old.kind, TableKind::View(_)) && old.kind != new.kind)
                     || lacks(new.acl.as_ref(), old.acl.as_ref())
                     || columns(new)

@@ -196,3 +196,25 @@ fn loading_again_forgets_what_is_gone() {
     assert!(cache.apply(GroupId(1), next, rows()).expect("own rows"));
     assert_eq!(cache.get().tables().count(), 2);
 }
+
+/// Patterns go by the name: with another one a table may be read by others than before.
+#[test]
+fn a_name_that_patterns_may_cover_is_not_left_unnoticed() {
+    let changed = |schema: SchemaId, with: fn(&mut Table)| {
+        let mut old = table();
+        old.schema = schema;
+        let mut new = old.clone();
+        with(&mut new);
+        let [old, new] = [old, new].map(|table| Object::Table(Arc::new(table)));
+        Change::replace(GroupId(1), old, new).takes_away()
+    };
+    let rename = |table: &mut Table| table.name = "other".to_owned();
+    let become_inbox = |table: &mut Table| {
+        table.options.insert("inbox".to_owned(), "true".to_owned());
+    };
+    let comment = |table: &mut Table| table.comment = None;
+    assert!(changed(SchemaId::PUBLIC, rename));
+    assert!(!changed(SchemaId(16_385), rename), "no pattern covers it");
+    assert!(changed(SchemaId::PUBLIC, become_inbox));
+    assert!(!changed(SchemaId::PUBLIC, comment));
+}

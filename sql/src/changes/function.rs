@@ -217,8 +217,10 @@ impl Running {
         let reached = page.reached(rows_max);
         let advanced = self.after.is_none_or(|after| reached > after);
         let reached = self.after.map_or(reached, |after| after.max(reached));
-        self.after = Some(reached);
         let held_up = page.held_up();
+        // Nothing was given while an owner held the page up: it still begins at the oldest.
+        let nothing = reached == Position::ZERO;
+        self.after = self.after.max((!nothing).then_some(reached));
         // No entry may tell that a node answers again.
         let retry = held_up.is_some().then(|| self.log.now() + RETRY_MICROS);
         match self.deadline {

@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Workload, create_owners, too_few};
-use crate::check::consumer::{Consumer, Copy, Transactions, judge_copies, judge_whole};
+use crate::check::consumer::{Consumer, Copy, End, Transactions, judge_copies, judge_whole};
 use crate::error::Result;
 use crate::field::Field;
 use crate::finding::Kind as FindingKind;
@@ -200,32 +201,43 @@ impl Workload for Feed {
 }
 
 impl Feed {
-    /// Reads the whole feed from its begin. All that was acknowledged has to come within the
-    /// time after which a consumer is stuck.
+    /// Reads the whole feed from its begin: all that was acknowledged, and what was there when it
+    /// was read before. Ends without them once nothing more comes for as long as makes a consumer
+    /// stuck.
     async fn read_whole(&self, field: &Field) -> Result<Consumer> {
         let mut reader = Poller::whole();
-        let missing = |consumer: &Consumer| {
-            let seen: BTreeSet<i64> = consumer
-                .entries()
-                .values()
-                .flat_map(|entry| entry.lines.iter().filter_map(|line| line.mark))
-                .collect();
-            let written = self
-                .written
-                .lock()
-                .expect("no task panics while it holds this");
-            let is_told = |end| end == crate::check::consumer::End::Acknowledged;
-            written
-                .iter()
-                .any(|(mark, one)| is_told(one.end) && !seen.contains(mark))
-        };
-        let end = Instant::now() + STUCK_MAX;
+        let before = self.whole.as_ref().map_or(0, Consumer::newest);
+        let mut seen = (0, Instant::now());
         loop {
             reader.read_to_rest(field).await?;
-            if !missing(reader.consumer()) || Instant::now() > end {
+            let consumer = reader.consumer();
+            if consumer.newest() > seen.0 {
+                seen = (consumer.newest(), Instant::now());
+            }
+            let is_whole = consumer.newest() >= before && !self.misses(consumer);
+            if is_whole || seen.1.elapsed() > STUCK_MAX {
+                let entries = consumer.entries().len();
+                let value = json!({ "entries": entries, "newest": seen.0, "whole": is_whole });
+                field.history.note("feed", value);
                 return Ok(reader.into_consumer());
             }
         }
+    }
+
+    /// Whether something that was acknowledged is not among what was read.
+    fn misses(&self, consumer: &Consumer) -> bool {
+        let seen: BTreeSet<i64> = consumer
+            .entries()
+            .values()
+            .flat_map(|entry| entry.lines.iter().filter_map(|line| line.mark))
+            .collect();
+        let written = self
+            .written
+            .lock()
+            .expect("no task panics while it holds this");
+        written
+            .iter()
+            .any(|(mark, one)| one.end == End::Acknowledged && !seen.contains(mark))
     }
 
     async fn judge_whole(&mut self, field: &Field, whole: &Consumer) -> Result<()> {

@@ -32,6 +32,9 @@ const STORED_MAX: usize = 30;
 /// Pause of a consumer that cannot wait in the server.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Once the nodes that have what lies behind a cursor are all away, the feed says so.
+const UNREACHABLE: &[&str] = &["OW003"];
+
 /// How a consumer asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -141,7 +144,7 @@ impl Poller {
                 Ok(0) if self.page.source == Source::View => sleep(PAUSE).await,
                 Ok(lines) => drop(field.progress.observed.fetch_add(lines, Ordering::Relaxed)),
                 // It goes on with its cursor, elsewhere if there are several nodes.
-                Err(failure) => match field.survives(&failure, "poll", &[]).await {
+                Err(failure) => match field.survives(&failure, "poll", UNREACHABLE).await {
                     Some(_) if field.is_cluster() => continue,
                     _ => return self,
                 },
