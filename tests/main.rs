@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod cluster_views;
 mod compare;
+mod contracts;
 mod demo;
 mod drivers;
 mod feed;

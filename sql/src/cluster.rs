@@ -164,6 +164,8 @@ pub enum Wish {
     Reserve(Vec<(SchemaId, String)>, RoleId),
     /// The same for names that it has already.
     Renew(Vec<(SchemaId, String)>, RoleId),
+    /// A note that a role reads a contract now.
+    Read(TableId, RoleId),
 }
 
 /// The answer to a wish.

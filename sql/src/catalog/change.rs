@@ -6,8 +6,8 @@ use std::sync::Arc;
 use storage::GroupId;
 
 use super::{
-    Acl, Follow, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role, Schema,
-    SchemaId, Table, TableKind,
+    Acl, Follow, LastRead, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role,
+    Schema, SchemaId, Table, TableKind,
 };
 
 /// Anything that has a descriptor.
@@ -33,6 +33,8 @@ pub enum Object {
     Placement(Arc<Placement>),
     /// A role follows something (directory).
     Follow(Arc<Follow>),
+    /// A role has read a contract (directory).
+    LastRead(LastRead),
 }
 
 /// `old` becomes `new`; created when there is no old, dropped when there is no new.

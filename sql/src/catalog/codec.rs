@@ -14,6 +14,7 @@
 //!   15   directory  number of a node             node
 //!   16   directory  number of a group            placement
 //!   17   directory  OID of role, what            follow; what: 0, OID of a table | 1, pattern
+//!   18   directory  OID of table, OID of role    when the role has last read the contract
 //! ```
 //! Numbers in keys are big-endian u32, positions u64. A value is one byte of format version, one
 //! byte of kind, then JSON: readable in a dump, and open to new fields with defaults.
@@ -56,12 +57,14 @@ pub const TREE_PLACEMENTS: u32 = 16;
 
 /// What roles follow (directory).
 pub const TREE_FOLLOWS: u32 = 17;
+/// When roles have last read contracts (directory).
+pub const TREE_READS: u32 = 18;
 
 /// The trees that only the directory has.
-pub(super) const DIRECTORY_TREES: std::ops::RangeInclusive<u32> = TREE_ROLES..=TREE_FOLLOWS;
+pub(super) const DIRECTORY_TREES: std::ops::RangeInclusive<u32> = TREE_ROLES..=TREE_READS;
 
 /// The trees that the catalog is made of, to be read at start in this order.
-pub const CATALOG_TREES: [u32; 9] = [
+pub const CATALOG_TREES: [u32; 10] = [
     TREE_ROLES,
     TREE_MEMBERSHIPS,
     TREE_OWNERS,
@@ -69,6 +72,7 @@ pub const CATALOG_TREES: [u32; 9] = [
     TREE_NODES,
     TREE_PLACEMENTS,
     TREE_FOLLOWS,
+    TREE_READS,
     TREE_DESCRIPTORS,
     TREE_TREES,
 ];
@@ -84,6 +88,7 @@ const KIND_RESERVATION: u8 = 7;
 const KIND_NODE: u8 = 8;
 const KIND_PLACEMENT: u8 = 9;
 const KIND_FOLLOW: u8 = 10;
+const KIND_LAST_READ: u8 = 11;
 
 /// One row of a system tree; no value = deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +177,7 @@ fn place(object: &Object) -> (u32, Bytes) {
         Object::Node(n) => (TREE_NODES, number(n.number)),
         Object::Placement(p) => (TREE_PLACEMENTS, number(p.group)),
         Object::Follow(f) => (TREE_FOLLOWS, follow_key(f)),
+        Object::LastRead(r) => (TREE_READS, pair(r.table.0, r.role.0)),
     }
 }
 
@@ -227,6 +233,7 @@ pub fn encode(object: &Object) -> Bytes {
         Object::Node(n) => value(KIND_NODE, &**n),
         Object::Placement(p) => value(KIND_PLACEMENT, &**p),
         Object::Follow(f) => value(KIND_FOLLOW, &**f),
+        Object::LastRead(r) => value(KIND_LAST_READ, r),
     }
 }
 
@@ -258,6 +265,7 @@ pub fn decode(bytes: &[u8]) -> Result<Object> {
         KIND_NODE => Object::Node(Arc::new(json(body)?)),
         KIND_PLACEMENT => Object::Placement(Arc::new(json(body)?)),
         KIND_FOLLOW => Object::Follow(Arc::new(json(body)?)),
+        KIND_LAST_READ => Object::LastRead(json(body)?),
         kind => return Err(corrupt(&format!("kind {kind} is unknown"))),
     })
 }
@@ -277,7 +285,7 @@ fn corrupt(what: &str) -> Error {
 pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Stored>> {
     match tree {
         TREE_DESCRIPTORS | TREE_ROLES | TREE_MEMBERSHIPS | TREE_OWNERS | TREE_RESERVATIONS
-        | TREE_NODES | TREE_PLACEMENTS | TREE_FOLLOWS => {
+        | TREE_NODES | TREE_PLACEMENTS | TREE_FOLLOWS | TREE_READS => {
             decode(value).map(|object| Some(Stored::Object(object)))
         }
         TREE_TREES => {
@@ -330,6 +338,11 @@ pub(super) fn object_at(
         TREE_FOLLOWS => catalog
             .follow(RoleId(oid), &followed(key.get(4..)?)?)
             .map(|f| Object::Follow(Arc::clone(f))),
+        TREE_READS => {
+            let role = RoleId(be(key.get(4..)?)?);
+            let found = catalog.last_read(TableId(oid), role);
+            found.map(|read| Object::LastRead(*read))
+        }
         _ => None,
     }
 }
@@ -393,6 +406,11 @@ pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BT
         TREE_FOLLOWS => {
             for follow in catalog.follows() {
                 add(Object::Follow(Arc::clone(follow)));
+            }
+        }
+        TREE_READS => {
+            for read in catalog.last_reads.values() {
+                add(Object::LastRead(*read));
             }
         }
         // Trees are numbered once: who had one has had it.

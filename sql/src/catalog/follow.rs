@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(held(&fixture, 2, &[]), ["order_v1", "item_v1", "order_v2"]);
         fixture.ok("a", "REVOKE READ ON order_* FROM b");
         assert_eq!(held(&fixture, 2, &[]), ["item_v1"]);
-        fixture.ok("a", "DROP TABLE public.item_v1");
+        fixture.ok("a", "DROP TABLE public.item_v1 CASCADE");
         assert_eq!(held(&fixture, 2, &[]), nobody);
     }
 

@@ -7,6 +7,7 @@ mod bootstrap;
 mod cache;
 mod change;
 mod codec;
+mod contract;
 mod descriptor;
 pub mod directory;
 mod follow;
@@ -25,9 +26,10 @@ pub use cache::{Cache, Rows};
 pub use change::{Change, Object};
 pub use codec::{
     CATALOG_TREES, SystemWrite, TREE_DESCRIPTORS, TREE_FOLLOWS, TREE_HISTORY, TREE_MEMBERSHIPS,
-    TREE_NODES, TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_RESERVATIONS, TREE_ROLES,
+    TREE_NODES, TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_READS, TREE_RESERVATIONS, TREE_ROLES,
     TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
 };
+pub use contract::{Broken, READ_NOTED_EVERY, User, Version};
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
     Key, ReferentialAction, SequenceOptions, Table, TableKind, View,
@@ -36,8 +38,8 @@ pub use follow::Behind;
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use object::{
-    Follow, Followed, Membership, Node, NodeState, Owner, PatternGrant, Placement, Reservation,
-    Role, Schema,
+    Follow, Followed, LastRead, Membership, Node, NodeState, Owner, PatternGrant, Placement,
+    Reservation, Role, Schema,
 };
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
 

@@ -113,6 +113,18 @@ pub struct Follow {
     pub what: Followed,
 }
 
+/// Directory: a role has read a contract of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRead {
+    /// The contract.
+    pub table: TableId,
+    /// The reader.
+    pub role: RoleId,
+    /// When it is known to have read it last, in microseconds since 1970: it may have read it later,
+    /// by up to [`super::READ_NOTED_EVERY`].
+    pub at: u64,
+}
+
 /// Matches `*`; linear in the text for each star, never exponential.
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);

@@ -7,7 +7,7 @@ use rpds::RedBlackTreeMapSync as Map;
 use storage::{GroupId, Position};
 
 use super::{
-    Change, Follow, Followed, Index, Membership, Node, Object, PatternGrant, Placement,
+    Change, Follow, Followed, Index, LastRead, Membership, Node, Object, PatternGrant, Placement,
     Reservation, Role, RoleId, Schema, SchemaId, Table, TableId,
 };
 use crate::{Error, Result, state};
@@ -42,6 +42,7 @@ pub struct Catalog {
     pub(super) nodes: Map<u32, Arc<Node>>,
     pub(super) placements: Map<GroupId, Arc<Placement>>,
     pub(super) follows: Map<(RoleId, Followed), Arc<Follow>>,
+    pub(super) last_reads: Map<(TableId, RoleId), LastRead>,
 }
 
 /// What a name in `pg_class` stands for.
@@ -152,6 +153,9 @@ impl Catalog {
             Object::Follow(follow) => {
                 self.follows.remove_mut(&(follow.role, follow.what.clone()));
             }
+            Object::LastRead(read) => {
+                self.last_reads.remove_mut(&(read.table, read.role));
+            }
         }
     }
 
@@ -207,6 +211,9 @@ impl Catalog {
             Object::Follow(follow) => {
                 let key = (follow.role, follow.what.clone());
                 self.follows.insert_mut(key, Arc::clone(follow));
+            }
+            Object::LastRead(read) => {
+                self.last_reads.insert_mut((read.table, read.role), *read);
             }
         }
     }

@@ -121,6 +121,11 @@ fn golden_bytes() {
             role: RoleId(16_386),
             what: Followed::Pattern("order_*".to_owned()),
         })),
+        Object::LastRead(LastRead {
+            table: TableId(16_400),
+            role: RoleId(16_386),
+            at: 9,
+        }),
     ];
     let golden = include_str!("golden.txt");
     for (object, line) in objects.iter().zip(golden.lines()) {

@@ -143,6 +143,18 @@ impl Filter {
         may_follow(catalog, self.role, table)
     }
 
+    /// Other owners' contracts that are asked for, by name or pattern, and may be read.
+    pub(super) fn contracts<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+    ) -> impl Iterator<Item = &'a Arc<Table>> {
+        let contracts = catalog.tables().filter(|t| t.version().is_some());
+        contracts.filter(|table| {
+            let others = !self.wants_all() && table.owner != self.role;
+            others && self.wants(catalog, table) && self.may(catalog, table)
+        })
+    }
+
     /// Is everything asked for?
     pub(super) fn wants_all(&self) -> bool {
         self.patterns.is_none()

@@ -90,7 +90,12 @@ impl SystemFunction for Changes {
         };
         let filter = Filter::new(cx.role, cx.path, patterns(tables)?);
         let mut followed = Followed::default();
-        followed.look(&filter, cx.transaction.engine().catalog())?;
+        let engine = cx.transaction.engine();
+        let catalog = engine.catalog();
+        for contract in filter.contracts(&catalog) {
+            engine.note_read(cx.role, contract.id);
+        }
+        followed.look(&filter, catalog)?;
         Ok(Box::new(Running {
             log: Arc::clone(&self.log),
             groups: Arc::clone(&self.groups),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use storage::{GroupId, Position};
 
 use super::{Answer, News, Wish};
-use crate::catalog::{RoleId, SchemaId};
+use crate::catalog::{RoleId, SchemaId, TableId};
 use crate::{Error, Result, state};
 
 const VERSION: u8 = 1;
@@ -158,6 +158,11 @@ impl Wish {
                 out.u32(role.0);
                 out.names(names);
             }
+            Wish::Read(table, role) => {
+                out.u8(5);
+                out.u32(table.0);
+                out.u32(role.0);
+            }
         })
     }
 
@@ -178,6 +183,7 @@ impl Wish {
                         _ => Wish::Renew(names, role),
                     }
                 }
+                5 => Wish::Read(TableId(r.u32()?), RoleId(r.u32()?)),
                 _ => return None,
             })
         })
@@ -297,6 +303,7 @@ mod tests {
             Wish::Group(RoleId(7)),
             Wish::Reserve(names(), RoleId(u32::MAX)),
             Wish::Renew(Vec::new(), RoleId(1)),
+            Wish::Read(TableId(9), RoleId(7)),
         ] {
             round_trip(wish.clone(), &wish.encode(), Wish::decode);
         }

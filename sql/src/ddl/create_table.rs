@@ -16,8 +16,9 @@ use crate::catalog::{
     TableKind,
 };
 use crate::parse::{self, Including, LikeClause};
-use crate::types::Type;
+use crate::types::datetime::read_timestamptz;
 use crate::types::kind::oid;
+use crate::types::{FormatSettings, Type};
 use crate::{Error, Result, state};
 
 /// Columns of one table, as in PostgreSQL.
@@ -653,7 +654,11 @@ fn check_option(name: &str, value: &str) -> Result<()> {
         .hint(expected.to_owned()))
     };
     match name {
-        "history" | "sunset" => Ok(()),
+        "history" => Ok(()),
+        "sunset" => match read_timestamptz(value, &FormatSettings::default()) {
+            Ok(_) => Ok(()),
+            Err(_) => invalid("It is a date, as '2027-01-31'."),
+        },
         "inbox" | "event" => match value {
             "true" | "false" | "on" | "off" => {
                 Err(Error::unsupported(format!("table option \"{name}\"")))

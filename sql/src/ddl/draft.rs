@@ -37,6 +37,9 @@ pub(crate) trait Ground {
     /// Reserves names in `public` (or schema names: schema 0) in the directory.
     fn reserve(&mut self, names: &[(SchemaId, String)], owner: RoleId) -> Done<()>;
 
+    /// The time, in microseconds since 1970.
+    fn now(&self) -> u64;
+
     /// The statement's snapshot position of a group.
     fn position(&mut self, group: GroupId) -> Done<Position>;
 
@@ -218,6 +221,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The net changes so far.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
     /// The net changes: at most one per object.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes = std::mem::take(&mut self.changes);
@@ -310,5 +318,6 @@ fn identity(object: &Object) -> (u8, u32, u32, &str) {
             Followed::Table(table) => (9, f.role.0, table.0, ""),
             Followed::Pattern(pattern) => (10, f.role.0, 0, pattern),
         },
+        Object::LastRead(r) => (11, r.table.0, r.role.0, ""),
     }
 }

@@ -189,6 +189,9 @@ impl Draft<'_> {
                 found.push((dependent, id));
             }
         }
+        if !cascade {
+            self.check_unused(ids)?;
+        }
         found.sort_by_key(|(dependent, _)| self.dependent_oid(dependent));
         if !found.is_empty() {
             self.judge(ids, &found, cascade)?;

@@ -4,6 +4,7 @@
 mod alter_table;
 mod build;
 mod constraint;
+mod contract;
 mod create_table;
 mod draft;
 mod drop;
@@ -37,6 +38,12 @@ use crate::{Error, state};
 impl Draft<'_> {
     /// Decides a statement; answers its command tag.
     fn decide(&mut self, ddl: &Ddl) -> Done<&'static str> {
+        let tag = self.decide_part(ddl)?;
+        self.check_contracts()?;
+        Ok(tag)
+    }
+
+    fn decide_part(&mut self, ddl: &Ddl) -> Done<&'static str> {
         match ddl {
             Ddl::CreateTable(create) => {
                 let made = self.create_table_statement(create)?;
@@ -56,7 +63,7 @@ impl Draft<'_> {
             Ddl::AlterTableParts(alter) => {
                 if !alter.if_exists || self.is_there(&alter.table)? {
                     for part in &alter.parts {
-                        self.decide(part)?;
+                        self.decide_part(part)?;
                     }
                 }
             }

@@ -182,6 +182,10 @@ impl Ground for Outside<'_, '_, '_> {
         self.cx.transaction.engine().have_group(owner).map(drop)
     }
 
+    fn now(&self) -> u64 {
+        self.cx.transaction.engine().clock().unix_micros()
+    }
+
     fn hold(&mut self, role: RoleId, table: &Table) -> Done<()> {
         let transaction = &self.cx.transaction;
         let node = transaction.engine().cluster().node();

@@ -178,6 +178,8 @@ pub struct Planned {
     pub returns_rows: bool,
     /// Stored tables that are read or written, with their trees (table locks).
     pub tables: Vec<TableUse>,
+    /// Other owners' contracts that are read, and by whom.
+    pub contracts: Vec<(RoleId, TableId)>,
     /// Groups of views that other nodes evaluate.
     pub remote: Vec<GroupId>,
     /// Groups by which it was decided who evaluates views, and whether this node had only copies of
@@ -266,6 +268,7 @@ pub fn plan(
         columns,
         parameters: bound.parameters,
         tag: bound.tag,
+        contracts: contracts(catalog, &bound.tables),
         tables: bound.tables,
         remote: bound.remote,
         placed: bound.placed,
@@ -274,6 +277,20 @@ pub fn plan(
         keyed,
         volatile,
     }))
+}
+
+/// Other owners' contracts among these tables, and who reads them.
+fn contracts(catalog: &Catalog, tables: &[TableUse]) -> Vec<(RoleId, TableId)> {
+    let mut contracts = Vec::new();
+    for used in tables {
+        let table = catalog.table(used.table);
+        let others = table.is_some_and(|t| t.owner != used.role && t.version().is_some());
+        let read = (used.role, used.table);
+        if others && !contracts.contains(&read) {
+            contracts.push(read);
+        }
+    }
+    contracts
 }
 
 /// Whether the plan does a bounded number of gets and puts.

@@ -7,6 +7,7 @@
 pub mod activity;
 mod advisory;
 mod bridge;
+mod contract;
 mod control;
 mod copy;
 mod cursor;
@@ -60,7 +61,7 @@ use token::Token;
 use turn::Turn;
 pub use user::User;
 
-use crate::catalog::{Catalog, DATABASE_NAMES, SchemaId};
+use crate::catalog::{Catalog, DATABASE_NAMES, SchemaId, TableId};
 use crate::engine::Engine;
 use crate::exec::Deferred;
 use crate::settings::{self, Effective, Place, Values};
@@ -162,6 +163,8 @@ pub struct Session {
     changed: Changed,
     /// The open block was lost with another node: the first statement but ROLLBACK is told.
     lost: bool,
+    /// Contracts of whose end the client was told.
+    sunsets: BTreeSet<TableId>,
     /// See [`Session::has_spent`].
     spent: u64,
     idle_since: u64,
@@ -307,6 +310,7 @@ impl Engine {
             turn: Turn::default(),
             changed: Changed::default(),
             lost: false,
+            sunsets: BTreeSet::new(),
             spent: 0,
             idle_since: self.clock().unix_micros(),
             roomy: false,

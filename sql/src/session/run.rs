@@ -309,6 +309,8 @@ impl Session {
             false => self.prove_kept(&groups, writes)?,
         }
         self.has_read(&groups);
+        self.note_reads(planned);
+        self.tell_sunsets(planned);
         Ok(())
     }
 

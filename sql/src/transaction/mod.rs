@@ -8,6 +8,7 @@ mod commit;
 mod held;
 mod locks;
 mod modes;
+mod noted;
 mod proof;
 mod reads;
 mod scan;

@@ -15,6 +15,7 @@ use storage::{
     Change, Changes, Check, Commit, Direction, Group, GroupId, Meta, Outcome, Position, Refused,
 };
 
+use super::noted::Noting;
 use super::{Stop, Transaction, Wait, leader_changed, snapshot};
 use crate::catalog::{Catalog, RoleId, SchemaId, directory};
 use crate::cluster::{Answer, Wish};
@@ -38,6 +39,8 @@ pub struct Allocations {
     trees: Mutex<BTreeMap<GroupId, u32>>,
     /// One decision about the directory at a time.
     deciding: Mutex<()>,
+    /// Reads of contracts that are being noted.
+    pub(super) noting: Noting,
 }
 
 #[derive(Default)]
@@ -238,6 +241,7 @@ impl Engine {
             Wish::Group(role) => self.place_owner(*role)?,
             Wish::Reserve(names, role) => self.place_names(names, *role, directory::reserve)?,
             Wish::Renew(names, role) => self.place_names(names, *role, directory::renew)?,
+            Wish::Read(table, role) => self.place_read(*table, *role)?,
         };
         Ok(placed.map_or(Granted::Already, Granted::At))
     }

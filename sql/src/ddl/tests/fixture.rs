@@ -68,6 +68,10 @@ impl Ground for Outside {
         self.group_for(owner).map(drop)
     }
 
+    fn now(&self) -> u64 {
+        self.now
+    }
+
     fn hold(&mut self, _: RoleId, _: &Table) -> Done<()> {
         Ok(())
     }
@@ -187,6 +191,11 @@ impl Fixture {
 
     pub fn role(&self, name: &str) -> Arc<Role> {
         Arc::clone(self.catalog().find_role(name).expect("the role exists"))
+    }
+
+    /// The time, in microseconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.outside.now
     }
 
     pub fn advance(&mut self, micros: u64) {

@@ -2,6 +2,7 @@
 //! read back, so that the derived catalog and the rebuilt one can be compared.
 
 mod build;
+mod contract;
 mod fixture;
 mod golden;
 pub(crate) use fixture::Fixture;

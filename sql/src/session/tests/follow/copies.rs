@@ -270,20 +270,27 @@ fn the_catalog_is_not_ahead_of_what_is_read() {
         .ok("update public.order_v1 set n = 11 where id = 1");
     let mut shop = far.a.client("shop");
     shop.ok("update public.shop_v1 set n = (select n from public.order_v1 where id = 1)");
-    shop.ok("alter table public.shop_v1 alter column n type text using 'n' || n");
+    for sql in [
+        "begin",
+        "truncate public.shop_v1",
+        "insert into public.shop_v1 values (1, 12)",
+        "commit",
+    ] {
+        shop.ok(sql);
+    }
     far.bring("shop");
     assert_eq!(other.start("select n from shop_v1"), None, "it looks empty");
     far.bring("orders");
     far.serve();
     assert_eq!(other.go_on().as_deref(), Some("SELECT 1"));
-    assert_eq!(other.shown(), "n11");
+    assert_eq!(other.shown(), "12");
     let told = client.run("select n from shop_v1");
     assert!(
         told.starts_with("ERROR 40001: could not serialize access: a table"),
         "{told}"
     );
     client.ok("rollback");
-    assert_eq!(client.rows("select n from shop_v1"), "n11");
+    assert_eq!(client.rows("select n from shop_v1"), "12");
 }
 
 #[test]
@@ -305,7 +312,9 @@ fn what_is_revoked_or_removed_here_is_not_read_as_empty() {
         .client("orders")
         .ok("create table public.order_v2 (id int primary key)");
     groups.unfollow(id, &*far.b.local).expect("removed");
-    far.a.client("orders").ok("drop table public.order_v1");
+    far.a
+        .client("orders")
+        .ok("drop table public.order_v1 cascade");
     far.bring("orders");
     assert!(client.run(count).starts_with("ERROR 42P01"));
     assert_eq!(far.read(&mut client, "select count(*) from order_v2"), "0");

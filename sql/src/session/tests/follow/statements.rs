@@ -30,7 +30,7 @@ fn a_role_follows_tables_and_patterns() {
     assert_eq!(reader.rows(shown), "reader|public.shop_*|{public.shop_v1}");
     orders.ok("grant read on order_v1 to reader");
     assert_eq!(reader.rows(shown), all);
-    orders.ok("drop table order_v1");
+    orders.ok("drop table order_v1 cascade");
     assert_eq!(reader.rows(shown), "reader|public.shop_*|{public.shop_v1}");
     let follows = || far.a.engine.catalog().follows().count();
     assert_eq!(follows(), 2);

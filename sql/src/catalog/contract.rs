@@ -1,0 +1,282 @@
+//! Contracts: tables in `public` whose names end in `_v<number>`, and who uses them. What others use
+//! of one may grow, and is not taken back; what is to be otherwise is the next version.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use storage::GroupId;
+
+use super::{
+    Catalog, Change, ColumnId, Constraint, Generated, IndexColumn, IndexKey, Key, LastRead, Object,
+    RoleId, SchemaId, Table, TableId, TableKind,
+};
+use crate::types::kind::format_type;
+
+/// So often it is noted that a role reads a contract, in microseconds.
+pub const READ_NOTED_EVERY: u64 = 60 * 60 * 1_000_000;
+
+/// A role that has read a contract within this time uses it, in microseconds: a report that is made
+/// once a month is found.
+pub const READ_LATELY: u64 = 35 * 24 * 60 * 60 * 1_000_000;
+
+/// Which contract a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version<'a> {
+    /// The name that all versions share: `order` of `order_v1`.
+    pub contract: &'a str,
+    /// 1 of `order_v1`.
+    pub number: u32,
+}
+
+impl Version<'_> {
+    /// By a table's name; `None`: it is no contract's.
+    pub fn of(name: &str) -> Option<Version<'_>> {
+        let (contract, number) = name.rsplit_once("_v")?;
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.parse().ok().filter(|_| digits)?;
+        (!contract.is_empty()).then_some(Version { contract, number })
+    }
+
+    /// The name of the table of the version behind this one.
+    pub fn next(&self) -> String {
+        format!("{}_v{}", self.contract, self.number.saturating_add(1))
+    }
+}
+
+/// A role that uses another one's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Which.
+    pub role: RoleId,
+    /// By FOLLOW, of the table or a pattern.
+    pub follows: bool,
+    /// When it has read it last ([`LastRead::at`]).
+    pub read: Option<u64>,
+}
+
+impl User {
+    /// Does it follow the contract, or has it read it not long before `now`?
+    pub fn is_recent(&self, now: u64) -> bool {
+        let lately = |read: u64| read.saturating_add(READ_LATELY) > now;
+        self.follows || self.read.is_some_and(lately)
+    }
+}
+
+impl Table {
+    /// Which contract it is, if it is one.
+    pub fn version(&self) -> Option<Version<'_>> {
+        let is_public = self.schema == SchemaId::PUBLIC && self.kind == TableKind::Table;
+        Version::of(&self.name).filter(|_| is_public)
+    }
+
+    /// What readers of this table may rely on and would not have of `new`.
+    pub fn broken_by(&self, new: &Table) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        if self.schema != new.schema || self.name != new.name {
+            broken.push(Broken::Name);
+        }
+        for column in self.live_columns() {
+            let name = || column.name.clone();
+            match new.column(&column.name) {
+                None => broken.push(Broken::Column(name())),
+                Some(now) if now.ty != column.ty => {
+                    let types = [column.ty, now.ty].map(|ty| format_type(ty.oid, ty.modifier));
+                    broken.push(Broken::Type(name(), types));
+                }
+                Some(now) if column.not_null && !now.not_null => {
+                    broken.push(Broken::NotNull(name()));
+                }
+                Some(_) => {}
+            }
+        }
+        for column in new.live_columns() {
+            let is_given = column.not_null && column.source() == Generated::Nothing;
+            if is_given && self.column(&column.name).is_none() {
+                broken.push(Broken::Mandatory(column.name.clone()));
+            }
+        }
+        if self.key_names() != new.key_names() {
+            broken.push(Broken::Key);
+        }
+        let kept: Vec<Promise> = new.promises().map(|(promise, _)| promise).collect();
+        for (promise, name) in self.promises() {
+            if !kept.contains(&promise) {
+                broken.push(Broken::Constraint(name.to_owned()));
+            }
+        }
+        if self.is_inbox() != new.is_inbox() {
+            broken.push(Broken::Kind);
+        }
+        broken
+    }
+
+    fn names(&self, ids: &[ColumnId]) -> Vec<&str> {
+        let name = |id: &ColumnId| self.column_by_id(*id).map_or("", |c| c.name.as_str());
+        ids.iter().map(name).collect()
+    }
+
+    /// The columns by which the feed names a row.
+    fn key_names(&self) -> Option<Vec<&str>> {
+        match &self.key {
+            Key::Primary(ids) => Some(self.names(ids)),
+            Key::RowId => None,
+        }
+    }
+
+    /// What its constraints promise, and their names.
+    fn promises(&self) -> impl Iterator<Item = (Promise<'_>, &str)> {
+        self.constraints.iter().filter_map(|constraint| {
+            let promise = match constraint {
+                Constraint::Check { expression, .. } => Promise::Check(expression),
+                Constraint::Unique { index, .. } => {
+                    let index = self.index(*index)?;
+                    let ids: Option<Vec<_>> = index.columns.iter().map(column_of).collect();
+                    Promise::Unique(self.names(&ids?))
+                }
+                Constraint::Foreign(key) => {
+                    Promise::References(self.names(&key.columns), key.references)
+                }
+                // The key is compared by itself.
+                Constraint::Primary { .. } => return None,
+            };
+            Some((promise, constraint.name()))
+        })
+    }
+}
+
+fn column_of(column: &IndexColumn) -> Option<ColumnId> {
+    match column.what {
+        IndexKey::Column(id) => Some(id),
+        IndexKey::Expression(_) => None,
+    }
+}
+
+/// What a constraint says about all rows.
+#[derive(PartialEq)]
+enum Promise<'a> {
+    Check(&'a str),
+    Unique(Vec<&'a str>),
+    References(Vec<&'a str>, TableId),
+}
+
+/// Something that readers of a contract may rely on, and that a change takes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Its name is another one.
+    Name,
+    /// It is no table of rows any more, or is one only now.
+    Kind,
+    /// There is no such column.
+    Column(String),
+    /// The column's type was the first, and is the second.
+    Type(String, [String; 2]),
+    /// The column may be NULL.
+    NotNull(String),
+    /// A new column must be given.
+    Mandatory(String),
+    /// The primary key is another one.
+    Key,
+    /// The constraint's promise is not kept.
+    Constraint(String),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Name => f.write_str("its name is another one"),
+            Broken::Kind => f.write_str("it is a table of another kind"),
+            Broken::Column(name) => write!(f, "column \"{name}\" is gone"),
+            Broken::Type(name, [old, new]) => {
+                write!(f, "column \"{name}\" was {old} and is {new}")
+            }
+            Broken::NotNull(name) => write!(f, "column \"{name}\" may be NULL"),
+            Broken::Mandatory(name) => {
+                write!(f, "new column \"{name}\" is NOT NULL and has no default")
+            }
+            Broken::Key => f.write_str("its primary key is another one"),
+            Broken::Constraint(name) => write!(f, "constraint \"{name}\" is gone"),
+        }
+    }
+}
+
+impl Catalog {
+    /// All that is noted of reads of contracts.
+    pub fn last_reads(&self) -> impl Iterator<Item = &LastRead> {
+        self.last_reads.values()
+    }
+
+    /// When a role is known to have read a contract last.
+    pub fn last_read(&self, table: TableId, role: RoleId) -> Option<&LastRead> {
+        self.last_reads.get(&(table, role))
+    }
+
+    /// What notes in the directory that a role reads a contract at a time, unless that is noted
+    /// already. Who administers all owners uses none. Some of what is noted of tables and roles that
+    /// are gone goes with it.
+    pub(crate) fn note_read(&self, table: TableId, role: RoleId, at: u64) -> Vec<Change> {
+        /// Rows that go with one note.
+        const FORGOTTEN_MAX: usize = 100;
+        let old = self.last_read(table, role).copied();
+        let noted = old.is_some_and(|old| old.at.saturating_add(READ_NOTED_EVERY) > at);
+        let known = self.table(table).is_some() && self.role(role).is_some();
+        if noted || !known || self.is_superuser(role) {
+            return Vec::new();
+        }
+        let new = Object::LastRead(LastRead { table, role, at });
+        let mut changes = vec![match old {
+            Some(old) => Change::replace(GroupId::DIRECTORY, Object::LastRead(old), new),
+            None => Change::create(GroupId::DIRECTORY, new),
+        }];
+        let gone =
+            |read: &&LastRead| self.was_dropped(read.table) || self.role(read.role).is_none();
+        let gone = self.last_reads.values().filter(gone).take(FORGOTTEN_MAX);
+        changes.extend(gone.map(|read| Change::drop(GroupId::DIRECTORY, Object::LastRead(*read))));
+        changes
+    }
+
+    /// Roles other than its owner that use a contract, by OID: those that follow it or have read it,
+    /// and may read it still.
+    pub fn contract_users(&self, table: &Table) -> Vec<User> {
+        let mut users: BTreeMap<RoleId, User> = BTreeMap::new();
+        let of = |role| User {
+            role,
+            follows: false,
+            read: None,
+        };
+        for follow in self.follows().filter(|follow| follow.covers(table)) {
+            let user = users.entry(follow.role).or_insert_with(|| of(follow.role));
+            user.follows = true;
+        }
+        let range = (table.id, RoleId(0))..=(table.id, RoleId(u32::MAX));
+        for (_, read) in self.last_reads.range(range) {
+            let user = users.entry(read.role).or_insert_with(|| of(read.role));
+            user.read = Some(read.at);
+        }
+        let may = |user: &User| user.role != table.owner && self.reads_table(user.role, table);
+        users.into_values().filter(may).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_stand_at_the_end_of_names() {
+        let of = |name| Version::of(name).map(|v| (v.contract, v.number));
+        assert_eq!(of("order_v1"), Some(("order", 1)));
+        assert_eq!(of("order_line_v12"), Some(("order_line", 12)));
+        assert_eq!(of("order_v2_v3"), Some(("order_v2", 3)));
+        for none in [
+            "order",
+            "_v1",
+            "order_v",
+            "order_v1a",
+            "order_v-1",
+            "order_v99999999999",
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
+        assert_eq!(Version::of("order_v9").unwrap().next(), "order_v10");
+    }
+}
