@@ -48,7 +48,7 @@ enum Where {
 /// The tables; both have the same columns, rows and grants.
 const TABLES: [(Where, &str, &str); 2] = [
     (Where::Private, "proprietor.hidden_t", "hidden_t"),
-    (Where::Public, "public.shared_v1", "shared_v1"),
+    (Where::Public, "public.shared_t", "shared_t"),
 ];
 
 /// What a statement asks for.
@@ -373,7 +373,7 @@ fn a_transaction_writes_one_owners_tables() {
     second.ok("CREATE TABLE t (i int)");
     let mut superuser = program.place().session(SUPERUSER);
     superuser.ok("BEGIN");
-    superuser.ok("INSERT INTO shared_v1 VALUES (10, 'by the superuser')");
+    superuser.ok("INSERT INTO shared_t VALUES (10, 'by the superuser')");
     // Others' tables may still be read.
     assert_eq!(superuser.value("SELECT count(*) FROM second.t"), "0");
     let refused = superuser.fail("INSERT INTO second.t VALUES (1)");
@@ -390,14 +390,14 @@ fn a_transaction_writes_one_owners_tables() {
     // DDL counts, too.
     superuser.ok("BEGIN");
     superuser.ok("ALTER TABLE second.t ADD COLUMN j int");
-    assert_eq!(superuser.fail("DELETE FROM shared_v1").sqlstate, "0A000");
+    assert_eq!(superuser.fail("DELETE FROM shared_t").sqlstate, "0A000");
     superuser.ok("ROLLBACK");
     // A member writes its own tables and the owner's, not both at once.
     let mut member = program.place().session("member");
     member.ok("CREATE TABLE own (i int)");
     member.ok("BEGIN");
     member.ok("INSERT INTO own VALUES (1)");
-    assert_eq!(member.fail("DELETE FROM shared_v1").sqlstate, "0A000");
+    assert_eq!(member.fail("DELETE FROM shared_t").sqlstate, "0A000");
     member.ok("ROLLBACK");
 }
 
@@ -407,11 +407,11 @@ fn the_journal_says_who_acted_for_the_owner() {
     let actors = [OWNER, "member", SUPERUSER];
     for (id, actor) in actors.iter().enumerate() {
         let mut session = program.place().session(actor);
-        session.ok(&format!("INSERT INTO shared_v1 VALUES ({}, '')", 100 + id));
+        session.ok(&format!("INSERT INTO shared_t VALUES ({}, '')", 100 + id));
     }
     let mut member = program.place().session("member");
     member.ok(&format!("SET ROLE {OWNER}"));
-    member.ok("INSERT INTO shared_v1 VALUES (103, '')");
+    member.ok("INSERT INTO shared_t VALUES (103, '')");
     let seen = program.place().session("pattern").rows(
         "SELECT owner, role, key FROM freehold.feed WHERE op = 'insert' \
          AND (key ->> 'id')::int >= 100 ORDER BY position",
@@ -459,7 +459,7 @@ fn a_pattern_covers_tables_to_come_and_revoking_ends_access_at_once() {
 
     // One reader is in a block, one waits for the feed.
     reader.ok("BEGIN");
-    reader.ok("DECLARE c CURSOR FOR SELECT id FROM shared_v1 ORDER BY id");
+    reader.ok("DECLARE c CURSOR FOR SELECT id FROM shared_t ORDER BY id");
     let mut follower = program.place().session("pattern");
     let newest = follower.value("SELECT max(position) FROM freehold.feed");
     follower.send(&format!(
@@ -472,13 +472,13 @@ fn a_pattern_covers_tables_to_come_and_revoking_ends_access_at_once() {
     );
     owner.ok("REVOKE READ ON shared_* FROM pattern");
     assert_eq!(
-        reader.fail("SELECT count(*) FROM shared_v1").sqlstate,
+        reader.fail("SELECT count(*) FROM shared_t").sqlstate,
         "42P01"
     );
     reader.ok("ROLLBACK");
     assert_eq!(reader.value("SELECT count(*) FROM freehold.feed"), "0");
     assert_eq!(
-        reader.value("SELECT to_regclass('public.shared_v1') IS NULL"),
+        reader.value("SELECT to_regclass('public.shared_t') IS NULL"),
         "t"
     );
     // What is written now does not reach the one who waits.
@@ -548,10 +548,10 @@ fn names_in_public_are_taken_whoever_sees_them() {
     let program = prepared();
     let mut other = program.place().session("other");
     // The one stated exception: a hidden name in `public` is taken.
-    let refused = other.fail("CREATE TABLE public.shared_v1 (i int)");
+    let refused = other.fail("CREATE TABLE public.shared_t (i int)");
     assert_eq!(refused.sqlstate, "42P07");
     assert!(!refused.text().contains(OWNER), "{}", refused.text());
     // In one's own schema the name is free, and hides the other.
-    other.ok("CREATE TABLE shared_v1 (mine int)");
-    assert_eq!(other.value("SELECT count(*) FROM shared_v1"), "0");
+    other.ok("CREATE TABLE shared_t (mine int)");
+    assert_eq!(other.value("SELECT count(*) FROM shared_t"), "0");
 }

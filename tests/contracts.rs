@@ -42,7 +42,7 @@ fn refused(cluster: &Cluster, node: usize, sql: &str) -> String {
 fn who_reads_a_contract_anywhere_keeps_it_from_being_taken_back() {
     let cluster = owners();
     let alter = |sql: &str| format!("ALTER TABLE public.order_v1 {sql}");
-    // Nobody uses it, and who administers all owners does not count.
+    // Nobody uses it: who administers all owners does not count.
     cluster.settle(2, SUPERUSER, "SELECT * FROM public.order_v1");
     await_users(&cluster, 1, "{}|{}|f");
     cluster.settle(1, "orders", &alter("DROP COLUMN note"));

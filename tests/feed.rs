@@ -232,6 +232,8 @@ fn a_consumer_behind_retention_is_told_and_goes_on_from_a_bootstrap() {
     let feed = format!("SELECT count(*) FROM freehold.feed WHERE position > '{from}'");
     reader.ok(&changes);
     reader.ok(&feed);
+    // It is noted that the contract is read, in an entry that leaves as soon as any: now, not later.
+    reader.ok("SELECT count(*) FROM public.alpha_v1");
     let deadline = Instant::now() + PATIENCE;
     let mut id = 0;
     while reader.run(&changes).failure().is_none() {

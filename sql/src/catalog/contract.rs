@@ -211,15 +211,16 @@ impl Catalog {
     }
 
     /// What notes in the directory that a role reads a contract at a time, unless that is noted
-    /// already. Who administers all owners uses none. Some of what is noted of tables and roles that
-    /// are gone goes with it.
+    /// already. Some of what is noted of tables and roles that are gone goes with it.
     pub(crate) fn note_read(&self, table: TableId, role: RoleId, at: u64) -> Vec<Change> {
         /// Rows that go with one note.
         const FORGOTTEN_MAX: usize = 100;
         let old = self.last_read(table, role).copied();
         let noted = old.is_some_and(|old| old.at.saturating_add(READ_NOTED_EVERY) > at);
-        let known = self.table(table).is_some() && self.role(role).is_some();
-        if noted || !known || self.is_superuser(role) {
+        let used = self
+            .table(table)
+            .is_some_and(|table| self.can_use(role, table));
+        if noted || !used {
             return Vec::new();
         }
         let new = Object::LastRead(LastRead { table, role, at });
@@ -234,8 +235,14 @@ impl Catalog {
         changes
     }
 
-    /// Roles other than its owner that use a contract, by OID: those that follow it or have read it,
-    /// and may read it still.
+    /// Is it another one's contract that the role may read? Who acts for the owner, as a member or as
+    /// who administers all, is no other one.
+    pub fn can_use(&self, role: RoleId, table: &Table) -> bool {
+        let others = table.version().is_some() && !self.has_role(role, table.owner);
+        others && self.reads_table(role, table)
+    }
+
+    /// Roles that use a contract, by OID: those that follow it or have read it, and may read it still.
     pub fn contract_users(&self, table: &Table) -> Vec<User> {
         let mut users: BTreeMap<RoleId, User> = BTreeMap::new();
         let of = |role| User {
@@ -252,7 +259,7 @@ impl Catalog {
             let user = users.entry(read.role).or_insert_with(|| of(read.role));
             user.read = Some(read.at);
         }
-        let may = |user: &User| user.role != table.owner && self.reads_table(user.role, table);
+        let may = |user: &User| self.can_use(user.role, table);
         users.into_values().filter(may).collect()
     }
 }

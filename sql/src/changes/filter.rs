@@ -148,11 +148,9 @@ impl Filter {
         &'a self,
         catalog: &'a Catalog,
     ) -> impl Iterator<Item = &'a Arc<Table>> {
-        let contracts = catalog.tables().filter(|t| t.version().is_some());
-        contracts.filter(|table| {
-            let others = !self.wants_all() && table.owner != self.role;
-            others && self.wants(catalog, table) && self.may(catalog, table)
-        })
+        let named = |table: &&Arc<Table>| !self.wants_all() && self.wants(catalog, table);
+        let tables = catalog.tables().filter(named);
+        tables.filter(|table| catalog.can_use(self.role, table))
     }
 
     /// Is everything asked for?

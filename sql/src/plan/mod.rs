@@ -284,9 +284,9 @@ fn contracts(catalog: &Catalog, tables: &[TableUse]) -> Vec<(RoleId, TableId)> {
     let mut contracts = Vec::new();
     for used in tables {
         let table = catalog.table(used.table);
-        let others = table.is_some_and(|t| t.owner != used.role && t.version().is_some());
+        let uses = table.is_some_and(|table| catalog.can_use(used.role, table));
         let read = (used.role, used.table);
-        if others && !contracts.contains(&read) {
+        if uses && !contracts.contains(&read) {
             contracts.push(read);
         }
     }

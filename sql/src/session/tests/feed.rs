@@ -309,13 +309,13 @@ fn a_stream_goes_on_when_a_part_of_what_it_follows_is_dropped() {
     let (node, _) = node();
     let mut reader = stream(&node);
     let mut a = node.client("a");
-    a.ok("DROP TABLE a_v1; INSERT INTO b_v1 VALUES (1)");
+    a.ok("DROP TABLE a_v1 CASCADE; INSERT INTO b_v1 VALUES (1)");
     assert_eq!(reader.go_on(), None);
     let shown = reader.shown();
     assert_eq!(shown.lines().last(), Some("b_v1"), "{shown}");
     // To the last one: then there is nothing left, and no error either.
     reader.waits().expect("a stream").on_ready(Box::new(|| ()));
-    a.ok("DROP TABLE b_v1");
+    a.ok("DROP TABLE b_v1 CASCADE");
     assert_eq!(reader.go_on(), None);
 }
 
