@@ -1,7 +1,9 @@
 //! Contracts: free until somebody uses them, then they only grow; who uses them is seen by their
 //! owner, wherever it is read.
 
-use tests::{Cluster, Failure, SUPERUSER};
+use std::path::Path;
+
+use tests::{Cluster, Failure, Program, SUPERUSER, Security, command, run};
 
 /// What `orders` sees of its contract's users.
 const USERS: &str = "SELECT followers, readers, last_read IS NOT NULL FROM freehold.contracts \
@@ -132,4 +134,53 @@ fn the_next_version_stands_beside_the_old_one_until_its_readers_have_moved() {
         found if found == ["DROP TABLE|order_v1"] => Ok(()),
         found => Err(format!("{found:?}")),
     });
+}
+
+/// A team's CI asks before it deploys.
+#[test]
+fn a_breaking_change_is_found_before_it_is_deployed() {
+    const OLD: &str = "CREATE TABLE public.order_v1 (id int PRIMARY KEY, \
+                       total numeric(10,2) NOT NULL, note text UNIQUE);\n\
+                       CREATE TABLE public.item_v1 (id int PRIMARY KEY);\n";
+    const NEW: &str = "CREATE TABLE public.order_v1 (id int PRIMARY KEY, total numeric(10,2));\n\
+                       CREATE TABLE public.order_v2 (id bigint PRIMARY KEY);\n\
+                       CREATE TABLE public.item_v1 (id int PRIMARY KEY, more text);\n";
+    const TOLD: &str = "public.item_v1: grows\n\
+                        public.order_v1: breaks its readers\n  \
+                          column \"total\" may be NULL\n  \
+                          column \"note\" is gone\n  \
+                          constraint \"order_v1_note_key\" is gone\n\
+                        public.order_v2: new\n";
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = [("old.sql", OLD), ("new.sql", NEW)].map(|(name, script)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, script).unwrap();
+        path
+    });
+    let diff = |new: &Path, how: &[&str]| {
+        let mut command = command();
+        command.args(["contract", "diff"]).arg(new).args(how);
+        let output = run(command.env_remove("DATABASE_URL"), "");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let shown = old.to_str().unwrap();
+    let broken = (Some(1), TOLD.to_owned());
+    assert_eq!(diff(&new, &["--from", shown]), broken);
+    let same = (Some(0), "no contract changes\n".to_owned());
+    assert_eq!(diff(&old, &["--from", shown]), same);
+    let (code, said) = diff(&new, &[]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--from OLD.sql or --url"), "{said}");
+    // The same against what is deployed.
+    let program = Program::start_with(Security::Trust, &[]);
+    program.place().add_owner("orders");
+    let mut orders = program.place().session("orders");
+    OLD.lines().for_each(|create| drop(orders.ok(create)));
+    let url = format!(
+        "postgres://orders@127.0.0.1:{}/freehold",
+        program.place().port
+    );
+    assert_eq!(diff(&new, &["--url", &url]), broken);
+    assert_eq!(diff(&old, &["--url", &url]), same);
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod authenticate;
 mod changes;
+mod client;
 mod connection;
 mod explain;
 mod feeds;
@@ -21,6 +22,7 @@ pub use explain::explain;
 pub mod cert;
 pub mod check;
 pub mod cluster;
+pub mod contract;
 pub mod demo;
 pub mod drain;
 pub mod dump;

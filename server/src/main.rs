@@ -8,6 +8,7 @@ use server::cert::{self, CertCommand};
 use server::check::{self, CheckFlags};
 use server::cluster::init::{self, InitFlags};
 use server::cluster::local::{self, ClusterFlags};
+use server::contract::{self, ContractCommand};
 use server::demo::{self, DemoFlags, ServiceFlags};
 use server::drain::{self, DrainFlags};
 use server::dump::{self, DumpCommand};
@@ -52,6 +53,9 @@ enum Command {
     /// Makes certificates for the connections between nodes.
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Compares the contracts of a team's schema before they are deployed.
+    #[command(subcommand)]
+    Contract(ContractCommand),
     /// Shows the main job: three services, their tables, the feed, a killed consumer.
     Demo(DemoFlags),
     /// One service of the demo.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Dump(command) => return judged(dump::main(&command)),
         Command::Drain(flags) => drain::main(&flags),
         Command::Cert(command) => cert::main(&command),
+        Command::Contract(command) => return judged(contract::main(&command)),
         Command::Demo(flags) => demo::main(&flags),
         Command::DemoService(flags) => demo::service(flags),
     };

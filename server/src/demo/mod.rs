@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::process::{Child, Command};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 pub use services::ServiceFlags;
 
+use crate::client::connect;
 use crate::settings::{Flags, LogFormat};
 use crate::start::{self, Ending, Node};
 use crate::temporary::Temporary;
@@ -63,14 +64,6 @@ impl Url {
     pub async fn connect(&self, role: &str) -> Result<Client, Failure> {
         connect(&self.of(role)).await
     }
-}
-
-/// Connects, and lets the connection run beside.
-pub async fn connect(url: &str) -> Result<Client, Failure> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    // An error of the connection reaches the client's next call.
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 /// `freehold demo`.

@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::io::AsyncReadExt as _;
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::connect;
 use crate::Failure;
+use crate::client::connect;
 
 /// `freehold demo-service NAME`, started by the demo.
 #[derive(Args, Clone, Debug)]

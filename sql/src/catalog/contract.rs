@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use storage::GroupId;
 
@@ -69,8 +70,9 @@ impl Table {
         Version::of(&self.name).filter(|_| is_public)
     }
 
-    /// What readers of this table may rely on and would not have of `new`.
-    pub fn broken_by(&self, new: &Table) -> Vec<Broken> {
+    /// What readers of this table may rely on and would not have of `new`. Tables that are referenced
+    /// may have other numbers there: `same` tells.
+    pub fn broken_by(&self, new: &Table, same: &Same<'_>) -> Vec<Broken> {
         let mut broken = Vec::new();
         if self.schema != new.schema || self.name != new.name {
             broken.push(Broken::Name);
@@ -100,7 +102,7 @@ impl Table {
         }
         let kept: Vec<Promise> = new.promises().map(|(promise, _)| promise).collect();
         for (promise, name) in self.promises() {
-            if !kept.contains(&promise) {
+            if !kept.iter().any(|kept| promise.is_kept_by(kept, same)) {
                 broken.push(Broken::Constraint(name.to_owned()));
             }
         }
@@ -151,12 +153,27 @@ fn column_of(column: &IndexColumn) -> Option<ColumnId> {
     }
 }
 
+/// Is a table of the old catalog one of the new one?
+pub type Same<'a> = dyn Fn(TableId, TableId) -> bool + 'a;
+
 /// What a constraint says about all rows.
-#[derive(PartialEq)]
 enum Promise<'a> {
     Check(&'a str),
     Unique(Vec<&'a str>),
     References(Vec<&'a str>, TableId),
+}
+
+impl Promise<'_> {
+    fn is_kept_by(&self, other: &Promise<'_>, same: &Same<'_>) -> bool {
+        match (self, other) {
+            (Promise::Check(one), Promise::Check(other)) => one == other,
+            (Promise::Unique(one), Promise::Unique(other)) => one == other,
+            (Promise::References(one, to), Promise::References(other, now)) => {
+                one == other && same(*to, *now)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Something that readers of a contract may rely on, and that a change takes back.
@@ -197,6 +214,76 @@ impl fmt::Display for Broken {
             Broken::Constraint(name) => write!(f, "constraint \"{name}\" is gone"),
         }
     }
+}
+
+/// What has become of a contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// There was none.
+    New,
+    /// There is none any more.
+    Gone,
+    /// It is another one, and its readers need not notice.
+    Grown,
+    /// Its readers may have relied on this.
+    Broken(Vec<Broken>),
+}
+
+impl Changed {
+    /// Is something taken from readers?
+    pub fn is_breaking(&self) -> bool {
+        matches!(self, Changed::Gone | Changed::Broken(_))
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Changed::New => "new",
+            Changed::Gone => "gone",
+            Changed::Grown => "grows",
+            Changed::Broken(_) => "breaks its readers",
+        })
+    }
+}
+
+/// What becomes of the contracts of one catalog in another one, by name.
+pub fn contract_changes(old: &Catalog, new: &Catalog) -> BTreeMap<String, Changed> {
+    let of = |catalog: &Catalog| -> BTreeMap<String, Arc<Table>> {
+        let contracts = catalog.tables().filter(|table| table.version().is_some());
+        contracts
+            .map(|table| (table.name.clone(), Arc::clone(table)))
+            .collect()
+    };
+    let name = |catalog: &Catalog, id| {
+        let table = catalog.table(id)?;
+        Some((
+            catalog.schema_name(table.schema).to_owned(),
+            table.name.clone(),
+        ))
+    };
+    let same = |one, other| name(old, one) == name(new, other);
+    let (before, after) = (of(old), of(new));
+    let mut changes = BTreeMap::new();
+    for (shown, table) in &before {
+        let Some(now) = after.get(shown) else {
+            changes.insert(shown.clone(), Changed::Gone);
+            continue;
+        };
+        let broken = table.broken_by(now, &same);
+        if !broken.is_empty() {
+            changes.insert(shown.clone(), Changed::Broken(broken));
+        } else if !now
+            .broken_by(table, &|one, other| same(other, one))
+            .is_empty()
+        {
+            changes.insert(shown.clone(), Changed::Grown);
+        }
+    }
+    for shown in after.keys().filter(|shown| !before.contains_key(*shown)) {
+        changes.insert(shown.clone(), Changed::New);
+    }
+    changes
 }
 
 impl Catalog {

@@ -43,7 +43,7 @@ impl Draft<'_> {
         let Some(version) = old.version() else {
             return Ok(());
         };
-        let broken = old.broken_by(new);
+        let broken = old.broken_by(new, &|one, other| one == other);
         if broken.is_empty() {
             return Ok(());
         }

@@ -19,6 +19,7 @@ mod routine;
 mod rows;
 mod run;
 mod schema;
+mod script;
 mod sequence;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ pub(crate) use build::Progress;
 use draft::{Done, Draft};
 pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_name};
 pub use run::execute;
+pub use script::catalog_of;
 use sqlparser::ast;
 
 use crate::parse::{Ddl, RoutineKind};
