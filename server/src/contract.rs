@@ -21,8 +21,8 @@ pub enum ContractCommand {
         /// What is to be deployed, as SQL.
         #[arg(value_name = "NEW.sql")]
         new: PathBuf,
-        /// What is deployed, as SQL: the script of the main branch, or `pg_dump --schema-only`.
-        #[arg(long, value_name = "OLD.sql", conflicts_with = "url")]
+        /// What is deployed, as SQL: the script of the main branch.
+        #[arg(long, value_name = "OLD.sql")]
         from: Option<PathBuf>,
         /// Where it is deployed: the owner's contracts there. CHECK and foreign keys are compared
         /// between scripts only.

@@ -421,11 +421,12 @@ impl Tail {
                 },
             };
             let to = Index(u64::MAX);
+            // Beforehand: what is read and applied by then is what was applied.
+            let applied = group.applied_log().0.index;
             let read = log.journal.read(group.id(), next, to, BATCH_BYTES)?;
             log.check_next(group, next, read.first())?;
             // What is not committed at this moment may still become another one. Raft's own records
             // have no position.
-            let applied = group.applied_log().0.index;
             let committed = |record: &Record| record.position <= upto && record.index <= applied;
             let end = read.iter().position(|record| !committed(record));
             let mut read = VecDeque::from(read);

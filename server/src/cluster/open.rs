@@ -104,7 +104,7 @@ pub async fn load(
         cluster.unread.lock().insert(id);
         let (engine, cluster) = (engine.clone(), cluster.clone());
         tokio::spawn(async move {
-            while !group.ready() {
+            while !group.ready() && !group.has_ended() {
                 tokio::time::sleep(PAUSE).await;
             }
             crate::follow::load(&cluster, &engine, id);

@@ -9,7 +9,7 @@ use storage::GroupId;
 
 use super::{
     Catalog, Change, ColumnId, Constraint, Generated, IndexColumn, IndexKey, Key, LastRead, Object,
-    RoleId, SchemaId, Table, TableId, TableKind,
+    Privilege, RoleId, SchemaId, Table, TableId, TableKind,
 };
 use crate::types::kind::format_type;
 
@@ -326,7 +326,9 @@ impl Catalog {
     /// who administers all, is no other one.
     pub fn can_use(&self, role: RoleId, table: &Table) -> bool {
         let others = table.version().is_some() && !self.has_role(role, table.owner);
-        others && self.reads_table(role, table)
+        let reads = || self.reads_table(role, table);
+        let follows = || self.has_privilege(role, table, Privilege::Follow, None);
+        others && self.sees(role, table) && (reads() || follows())
     }
 
     /// Roles that use a contract, by OID: those that follow it or have read it, and may read it still.

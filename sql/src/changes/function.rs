@@ -90,12 +90,7 @@ impl SystemFunction for Changes {
         };
         let filter = Filter::new(cx.role, cx.path, patterns(tables)?);
         let mut followed = Followed::default();
-        let engine = cx.transaction.engine();
-        let catalog = engine.catalog();
-        for contract in filter.contracts(&catalog) {
-            engine.note_read(cx.role, contract.id);
-        }
-        followed.look(&filter, catalog)?;
+        followed.look(&filter, cx.transaction.engine().catalog())?;
         Ok(Box::new(Running {
             log: Arc::clone(&self.log),
             groups: Arc::clone(&self.groups),
@@ -108,6 +103,7 @@ impl SystemFunction for Changes {
             given: 0,
             ended: false,
             followed,
+            noted: None,
         }))
     }
 }
@@ -161,6 +157,9 @@ fn wait_until(text: &str, now: u64) -> Result<Until> {
     })
 }
 
+/// So often a stream looks which contracts it reads, in microseconds.
+const NOTED_EVERY: u64 = 60_000_000;
+
 /// A call in progress.
 struct Running {
     log: Arc<dyn Log>,
@@ -176,6 +175,8 @@ struct Running {
     ended: bool,
     /// What it may read of it.
     followed: Followed,
+    /// When it was seen to that it is noted which contracts it reads.
+    noted: Option<u64>,
 }
 
 impl RowSource for Running {
@@ -192,6 +193,20 @@ impl RowSource for Running {
 }
 
 impl Running {
+    /// Notes which contracts are read. A stream does not end: every now and then.
+    fn note_reads(&mut self, cx: &ExecCx<'_>) {
+        let now = self.log.now();
+        let noted = |at: u64| now < at.saturating_add(NOTED_EVERY);
+        if self.noted.is_some_and(noted) {
+            return;
+        }
+        self.noted = Some(now);
+        let engine = cx.transaction.engine();
+        for contract in self.filter.contracts(&engine.catalog()) {
+            engine.note_read(cx.role, contract.id);
+        }
+    }
+
     /// One row, or nothing because a page is at its end; says to wait if there is nothing yet.
     fn step(&mut self, cx: &ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
         let left = self.rows_max - self.given.min(self.rows_max);
@@ -199,7 +214,10 @@ impl Running {
         self.followed.look(&self.filter, engine.catalog())?;
         let mut page = match self.page.take() {
             Some(page) => page,
-            None => self.open(cx).map_err(|stop| self.stop(stop))?,
+            None => {
+                self.note_reads(cx);
+                self.open(cx).map_err(|stop| self.stop(stop))?
+            }
         };
         // A page counts its own rows, and `left` was what remained when it began.
         let rows_max = left + page.rows();

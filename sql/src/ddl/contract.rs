@@ -2,7 +2,7 @@
 //! any more.
 
 use super::draft::{Done, Draft};
-use crate::catalog::{Catalog, Object, Table, TableId, User};
+use crate::catalog::{Broken, Catalog, Object, Table, TableId, User};
 use crate::engine::since_2000;
 use crate::types::FormatSettings;
 use crate::types::datetime::write_timestamptz;
@@ -43,7 +43,16 @@ impl Draft<'_> {
         let Some(version) = old.version() else {
             return Ok(());
         };
-        let broken = old.broken_by(new, &|one, other| one == other);
+        let mut broken = old.broken_by(new, &|one, other| one == other);
+        // Another column may have come under the name of one that went.
+        for column in old.live_columns() {
+            if new
+                .column(&column.name)
+                .is_some_and(|now| now.id != column.id)
+            {
+                broken.push(Broken::Column(column.name.clone()));
+            }
+        }
         if broken.is_empty() {
             return Ok(());
         }

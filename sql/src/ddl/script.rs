@@ -18,7 +18,7 @@ const OWNER: &str = "owner";
 /// The group of its tables.
 const GROUP: GroupId = GroupId(1);
 
-/// The catalog behind a script, such as a team keeps or a dump of the schema alone. Statements that
+/// The catalog behind a script, such as a team keeps of its schema. Statements that
 /// make no tables are passed over: of sessions, roles, grants, rows, views and functions. A psql
 /// command (a line with a backslash first) is none.
 ///

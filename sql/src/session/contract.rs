@@ -3,7 +3,7 @@
 
 use super::Session;
 use crate::Error;
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, RoleId, Table};
 use crate::plan::Planned;
 
 impl Session {
@@ -19,12 +19,12 @@ impl Session {
         let Some(tx) = self.transaction.as_mut() else {
             return;
         };
-        for (_, id) in &planned.contracts {
+        for (reader, id) in &planned.contracts {
             let catalog = tx.catalog();
             let Some(table) = catalog.table(*id) else {
                 continue;
             };
-            let Some(notice) = sunset(catalog, table) else {
+            let Some(notice) = sunset(catalog, *reader, table) else {
                 continue;
             };
             if self.sunsets.insert(*id) {
@@ -35,13 +35,19 @@ impl Session {
 }
 
 /// What readers of a contract that ends are told.
-fn sunset(catalog: &Catalog, table: &Table) -> Option<Error> {
+fn sunset(catalog: &Catalog, reader: RoleId, table: &Table) -> Option<Error> {
     let end = table.options.get("sunset")?;
     let message = format!("contract \"{}\" ends on {end}", table.name);
     let notice = Error::new(crate::state::SUCCESSFUL_COMPLETION, message);
     let next = table.version()?.next();
-    Some(match catalog.relation_by_name(table.schema, &next) {
-        Some(_) => notice.hint(format!("Its next version is public.{next}.")),
-        None => notice,
+    let found = catalog.relation_by_name(table.schema, &next);
+    // What the reader may not see does not exist for him.
+    let there = found.is_some_and(|next| {
+        let next = next.table();
+        next.owner == table.owner && next.version().is_some() && catalog.sees(reader, next)
+    });
+    Some(match there {
+        true => notice.hint(format!("Its next version is public.{next}.")),
+        false => notice,
     })
 }

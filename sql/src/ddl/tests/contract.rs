@@ -38,6 +38,10 @@ const BREAKING: &[(&str, &str)] = &[
     ),
     ("RENAME TO order_v7", "its name is another one"),
     (
+        "DROP COLUMN note, ADD COLUMN note text UNIQUE",
+        "column \"note\" is gone",
+    ),
+    (
         "ALTER COLUMN n TYPE bigint",
         "column \"n\" was integer and is bigint",
     ),
