@@ -287,6 +287,16 @@ pub fn contract_changes(old: &Catalog, new: &Catalog) -> BTreeMap<String, Change
 }
 
 impl Catalog {
+    /// The name of the version of a contract that its owner would make next: behind all that he has.
+    pub fn next_version(&self, table: &Table) -> Option<String> {
+        let version = table.version()?;
+        let others = self.tables().filter(|other| other.id != table.id);
+        let own = others.filter(|other| other.owner == table.owner);
+        let versions = own.filter_map(|other| other.version());
+        let same = versions.filter(|other| other.contract == version.contract);
+        Some(same.max().unwrap_or(version).max(version).next())
+    }
+
     /// All that is noted of reads of contracts.
     pub fn last_reads(&self) -> impl Iterator<Item = &LastRead> {
         self.last_reads.values()

@@ -40,9 +40,9 @@ impl Draft<'_> {
     }
 
     fn check_contract(&self, old: &Table, new: &Table) -> Result<()> {
-        let Some(version) = old.version() else {
+        if old.version().is_none() {
             return Ok(());
-        };
+        }
         let mut broken = old.broken_by(new, &|one, other| one == other);
         // Another column may have come under the name of one that went.
         for column in old.live_columns() {
@@ -63,7 +63,7 @@ impl Draft<'_> {
         let mut lines: Vec<String> = broken.iter().map(ToString::to_string).collect();
         lines.extend(users.iter().map(|user| shown(&self.catalog, user)));
         let message = format!("contract \"{}\" is in use: it may only grow", old.name);
-        let next = version.next();
+        let next = self.catalog.next_version(old).unwrap_or_default();
         Err(Error::new(state::CONTRACT_IN_USE, message)
             .detail(lines.join("\n"))
             .hint(format!(

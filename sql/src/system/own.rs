@@ -164,9 +164,10 @@ impl SystemRelation for Contracts {
         let mut versions: Vec<_> = seen
             .filter_map(|table| Some((table.version()?, table)))
             .collect();
-        versions.sort_unstable_by_key(|(version, _)| *version);
+        versions.sort_unstable_by_key(|(v, table)| (v.contract, table.owner, v.number));
         let rows = versions.iter().enumerate().map(|(at, (version, table))| {
-            let next = versions.get(at + 1).map(|(next, _)| next.contract);
+            let next = versions.get(at + 1);
+            let next = next.map(|(next, table)| (next.contract, table.owner));
             let users = cx
                 .acts_for(table.owner)
                 .then(|| catalog.contract_users(table));
@@ -184,7 +185,7 @@ impl SystemRelation for Contracts {
                 i64::from(version.number),
                 format!("public.{}", table.name),
                 catalog.role_name(table.owner),
-                next != Some(version.contract),
+                next != Some((version.contract, table.owner)),
                 table.options.get("sunset").map(String::as_str),
                 names(|user| user.follows),
                 names(|user| user.read.is_some()),

@@ -37,9 +37,11 @@ impl Engine {
             if noting.len() >= NOTES_MAX {
                 noting.retain(|_, asked| waits(asked));
             }
-            if noting.len() < NOTES_MAX {
-                noting.insert((table, role), now);
+            if noting.len() >= NOTES_MAX {
+                // It comes with another read.
+                return;
             }
+            noting.insert((table, role), now);
         }
         let wish = Wish::Read(table, role);
         match self.leads(GroupId::DIRECTORY) {

@@ -148,6 +148,22 @@ fn what_is_used_is_dropped_by_cascade_only() {
     fixture.same(&fixture.catalog(), &fixture.rebuilt());
 }
 
+/// What is told to do next is something that can be done.
+#[test]
+fn the_version_that_is_told_is_the_first_that_is_not_there() {
+    let mut fixture = contract();
+    read(&mut fixture, "b");
+    for number in [2, 3] {
+        fixture.ok(
+            "a",
+            &format!("CREATE TABLE public.order_v{number} (id int)"),
+        );
+    }
+    let error = fixture.error("a", "ALTER TABLE public.order_v1 DROP COLUMN note");
+    let hint = error.0.hint.clone().unwrap();
+    assert!(hint.contains("public.order_v4,"), "{hint}");
+}
+
 #[test]
 fn a_sunset_is_a_date() {
     let mut fixture = contract();
