@@ -32,8 +32,10 @@ struct Behind {
 /// Groups at one moment.
 struct Look {
     closed: Closed,
-    /// Those that may be closed soon, whether they are read, and up to where they are to be.
-    awaited: Vec<(Arc<Group>, bool)>,
+    /// Those that are not there yet, and whether they are read.
+    behind: Vec<(Arc<Group>, bool)>,
+    /// Those of them that may be closed soon, up to the target.
+    awaited: Vec<Arc<Group>>,
     target: Position,
     /// Some are not here yet, and may be soon.
     missing: bool,
@@ -64,6 +66,13 @@ impl Closing {
         let begun = Instant::now();
         loop {
             let look = self.look(asked, after.unwrap_or_default());
+            // Also those that nobody waits for any more: an idle group that could not be closed for
+            // a while is so again only when it is asked.
+            for (group, read) in &look.behind {
+                if self.asks(group, *read) {
+                    group.close_wanted();
+                }
+            }
             let over = look.awaited.is_empty() || begun.elapsed() >= CLOSE_WITHIN;
             // What is missing is so for no longer than that is known.
             if over && !look.missing {
@@ -90,6 +99,7 @@ impl Closing {
                 upto: Position::MAX,
                 ..Closed::default()
             },
+            behind: Vec::new(),
             awaited: Vec::new(),
             target,
             missing: false,
@@ -114,11 +124,12 @@ impl Closing {
         for (id, held) in asked.watched.iter().map(held) {
             let at = self.closed_at(held.as_ref(), newest);
             let late = self.late(id, at, target, held.is_some());
-            if late.is_some_and(|late| late >= WATCHED_WITHIN) {
+            let left_out = late.is_some_and(|late| late >= WATCHED_WITHIN);
+            look.await_one(held, late, false);
+            if left_out {
                 look.closed.left_out.push(id);
                 continue;
             }
-            look.await_one(held, late, false);
             look.closed.upto = look.closed.upto.min(at);
         }
         if away {
@@ -147,14 +158,11 @@ impl Closing {
         due
     }
 
-    /// Asks for the closing of what is awaited, and waits for the first that is, or a moment.
+    /// Waits for the first that is closed of what is awaited, or a moment.
     fn wait(&self, look: &Look) {
         let (told, tell) = mpsc::channel();
         let mut waiters = Vec::new();
-        for (group, read) in &look.awaited {
-            if self.asks(group, *read) {
-                group.close_wanted();
-            }
+        for group in &look.awaited {
             let told = told.clone();
             // Nobody hears it if another one was quicker.
             let done = move |_| told.send(()).unwrap_or_default();
@@ -199,10 +207,11 @@ impl Closing {
 impl Look {
     /// Of a group that is as late as that.
     fn await_one(&mut self, held: Option<Arc<Group>>, late: Option<Duration>, read: bool) {
-        if late.is_some_and(|late| late < within(held.as_ref())) {
-            self.missing |= held.is_none();
-            self.awaited.extend(held.map(|group| (group, read)));
-        }
+        let Some(late) = late else { return };
+        let soon = late < within(held.as_ref());
+        self.missing |= soon && held.is_none();
+        self.awaited.extend(held.clone().filter(|_| soon));
+        self.behind.extend(held.map(|group| (group, read)));
     }
 }
 
@@ -216,8 +225,10 @@ fn within(held: Option<&Arc<Group>>) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use journal::{Journal, MemoryDisk};
-    use storage::{Local, ManualClock, MemoryStore};
+    use storage::{Change, Changes, Commit, Local, ManualClock, MemoryStore, Meta};
 
     use super::*;
 
@@ -313,6 +324,62 @@ mod tests {
         let before = before.expect("the machine runs for longer");
         closing.asked.lock().insert(GROUP, before);
         assert!(closing.asks(&group, false));
+    }
+
+    /// An entry with one change.
+    fn write(group: &Group) {
+        let change = Change {
+            key: bytes::Bytes::from_static(b"k"),
+            ..Change::default()
+        };
+        let commit = Commit {
+            txid: group.begin(),
+            base: group.newest().expect("read"),
+            epoch: group.term().expect("led"),
+            meta: Meta::default(),
+            changes: Changes::Small(vec![change]),
+            events: Vec::new(),
+            dropped_trees: Vec::new(),
+            deps: Vec::new(),
+            checks: Vec::new(),
+            record_outcome: false,
+        };
+        group.commit(commit).expect("placed");
+    }
+
+    /// An idle group whose leader was away for a while stood still for good: nobody asked any more.
+    #[test]
+    fn who_is_late_is_asked_again() {
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
+        let local = Local::new(MemoryStore::new(), clock.clone());
+        let closing = closing_of(&local);
+        let written = GroupId(8);
+        write(&local.lead(written).expect("made"));
+        let told = Arc::new(AtomicUsize::new(0));
+        let tell = told.clone();
+        let ask_close = move || drop(tell.fetch_add(1, Ordering::Relaxed));
+        let followed = local.groups().follow(GROUP, Box::new(ask_close));
+        followed.expect("followed");
+        let interrupt: Interrupt = Arc::new(|| Ok(()));
+        let read = Asked {
+            read: vec![GROUP, written],
+            ..Asked::default()
+        };
+        let watched = Asked {
+            read: vec![written],
+            watched: vec![GROUP],
+            ..Asked::default()
+        };
+        for asked in [read, watched] {
+            closing.look(&asked, Position::ZERO);
+            grow_old(&closing);
+            closing.asked.lock().clear();
+            clock.advance(1_000_000);
+            let before = told.load(Ordering::Relaxed);
+            let closed = closing.closed(&asked, None, &interrupt);
+            closed.expect("nobody interrupts");
+            assert!(told.load(Ordering::Relaxed) > before);
+        }
     }
 
     #[test]
