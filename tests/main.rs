@@ -8,6 +8,7 @@ mod chain;
 mod check;
 mod cluster;
 mod cluster_views;
+mod commands;
 mod compare;
 mod contracts;
 mod demo;

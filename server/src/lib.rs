@@ -5,6 +5,7 @@ mod authenticate;
 mod changes;
 mod client;
 mod connection;
+mod couriers;
 mod explain;
 mod feeds;
 mod follow;

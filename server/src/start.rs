@@ -23,6 +23,7 @@ use crate::Failure;
 use crate::authenticate::Login;
 use crate::changes::{self, FeedMeter, MeteredFeed};
 use crate::cluster::{self, Cluster};
+use crate::couriers;
 use crate::drain::{Control, Drain};
 use crate::follow;
 use crate::gateway::{self, Nodes};
@@ -215,6 +216,7 @@ impl Node {
             }
         })];
         runtime.spawn(forget_outcomes(groups));
+        tasks.push(runtime.spawn(couriers::keep(engine.clone())));
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));

@@ -14,6 +14,7 @@ use storage::{
 use crate::catalog::{self, Cache, Catalog};
 use crate::cluster::Cluster;
 use crate::meter::Meter;
+use crate::outbox::Verdicts;
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
 use crate::session::notify::Notifier;
@@ -119,6 +120,7 @@ struct Watch {
     sequences: Arc<Sequences>,
     activities: Arc<Activities>,
     entries: Bell,
+    verdicts: Verdicts,
     /// The first row of the catalog that could not be read: nothing may be served after it.
     damaged: Mutex<Option<Error>>,
 }
@@ -142,7 +144,12 @@ impl Observer for Watch {
         self.activities.end_era(group);
     }
 
-    fn published(&self, _group: GroupId, _position: Position) {
+    fn sent(&self, group: GroupId, changes: &[Change]) {
+        self.verdicts.sent(group, changes);
+    }
+
+    fn published(&self, group: GroupId, _position: Position) {
+        self.verdicts.published(group);
         self.entries.ring();
     }
 }
@@ -155,8 +162,11 @@ impl Engine {
         let limits = parts.limits;
         let mut relations = crate::system::relations();
         relations.extend(parts.relations);
+        let mut functions = parts.functions;
+        functions.extend(crate::outbox::functions());
         Ok(Arc::new_cyclic(|engine| {
             relations.extend(crate::session::system::relations(engine));
+            relations.extend(crate::outbox::relations(engine));
             let base = Catalog::base(&relations);
             let sequences = Arc::new(Sequences::default());
             let activities = Arc::new(Activities::default());
@@ -172,10 +182,11 @@ impl Engine {
                     sequences: Arc::clone(&sequences),
                     activities: Arc::clone(&activities),
                     entries: Bell::default(),
+                    verdicts: Verdicts::default(),
                     damaged: Mutex::default(),
                 }),
                 relations,
-                functions: parts.functions,
+                functions,
                 settings,
                 allocations: Allocations::default(),
                 sequences,
@@ -360,6 +371,11 @@ impl Engine {
             [id] if self.leads(*id) => Some(*id),
             _ => None,
         }
+    }
+
+    /// Who waits for what was sent to be taken.
+    pub(crate) fn verdicts(&self) -> &Verdicts {
+        &self.watch.verdicts
     }
 
     /// Sets the signal when the next entry of any group is applied.

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod expr;
 pub mod functions;
 pub mod meter;
+pub mod outbox;
 pub mod parse;
 pub mod plan;
 pub mod remote;

@@ -81,6 +81,11 @@ pub trait Observer: Send + Sync {
     /// entry, with the difference to what was there.
     fn system(&self, _group: GroupId, _position: Position, _changes: &[Change]) {}
 
+    /// An entry that changes outboxes of the group ([`crate::system::outbox`]) is about to be
+    /// published: its changes of those trees. Called with the group's apply lock held: must be
+    /// quick.
+    fn sent(&self, _group: GroupId, _changes: &[Change]) {}
+
     /// An era of the group has ended on this node: it leads no more, or a proposal was refused. Its
     /// locks and open transactions are gone. Called with no lock held; must be quick.
     fn era_ended(&self, _group: GroupId) {}

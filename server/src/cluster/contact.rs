@@ -202,7 +202,7 @@ impl Cluster {
         let elsewhere = |id: &GroupId| {
             catalog
                 .placement(*id)
-                .is_some_and(|p| p.made && !p.voters.contains(&me) && !p.learners.contains(&me))
+                .is_some_and(|p| p.made && !p.is_on(me))
         };
         let held = parts.engine.groups().all().into_iter();
         let held = held.filter(|group| !group.is_followed() && group.term().is_none());

@@ -151,7 +151,7 @@ impl Keeper {
             return self.task_of_leader(cluster, parts, placement, term);
         }
         if placement.made {
-            let placed = placement.voters.contains(&me) || placement.learners.contains(&me);
+            let placed = placement.is_on(me);
             let held = !parts.raft.replicas(id).is_empty();
             return (held && !placed).then_some(Task::End);
         }

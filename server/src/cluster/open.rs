@@ -46,6 +46,10 @@ impl Observer for Watcher {
         }
     }
 
+    fn sent(&self, group: GroupId, changes: &[Change]) {
+        self.engine.sent(group, changes);
+    }
+
     fn published(&self, group: GroupId, position: Position) {
         self.engine.published(group, position);
         self.cluster.follows().published(group);
@@ -162,7 +166,7 @@ impl Cluster {
         };
         let (catalog, me) = (parts.engine.catalog(), self.me());
         let here = |placement: &&Arc<sql::catalog::Placement>| {
-            let here = placement.voters.contains(&me) || placement.learners.contains(&me);
+            let here = placement.is_on(me);
             placement.made && here
         };
         let placed = catalog.placements().filter(here);

@@ -357,7 +357,9 @@ mod tests {
         write(&local.lead(written).expect("made"));
         let told = Arc::new(AtomicUsize::new(0));
         let tell = told.clone();
-        let ask_close = move || drop(tell.fetch_add(1, Ordering::Relaxed));
+        let ask_close = move || {
+            tell.fetch_add(1, Ordering::Relaxed);
+        };
         let followed = local.groups().follow(GROUP, Box::new(ask_close));
         followed.expect("followed");
         let interrupt: Interrupt = Arc::new(|| Ok(()));

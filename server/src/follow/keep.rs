@@ -128,7 +128,7 @@ impl Keeper {
 
 /// Is the group to be followed by a node?
 pub(super) fn is_meant(placement: &Placement, node: u32) -> bool {
-    let here = placement.voters.contains(&node) || placement.learners.contains(&node);
+    let here = placement.is_on(node);
     placement.made && !here && placement.group != GroupId::DIRECTORY.0
 }
 
@@ -156,8 +156,8 @@ fn tend(cluster: &Cluster, catalog: &Catalog, follower: &Follower) {
     let Some(source) = follower.state.lock().source else {
         return;
     };
-    let holds = |p: &Placement| p.voters.contains(&source) || p.learners.contains(&source);
-    let placed = catalog.placement(follower.group).is_some_and(|p| holds(p));
+    let placed = catalog.placement(follower.group);
+    let placed = placed.is_some_and(|p| p.is_on(source));
     if !placed || !cluster.is_live(source) {
         follower.leave.notify_one();
     }

@@ -59,6 +59,8 @@ pub struct Bound {
     pub placed: Vec<(GroupId, bool)>,
     /// The group that is written.
     pub writes: Option<GroupId>,
+    /// Commands are sent: the role needs a group of its own.
+    pub sends: bool,
     /// FOR UPDATE and the like are in it.
     pub locks_rows: bool,
     /// One more than the greatest column id.
@@ -169,6 +171,7 @@ pub struct Binder<'a> {
     accesses: Vec<Access>,
     tables: Vec<TableUse>,
     writes: Option<GroupId>,
+    sends: bool,
     locks_rows: bool,
     depth: usize,
     views: Vec<TableId>,
@@ -202,6 +205,7 @@ impl<'a> Binder<'a> {
             accesses: Vec::new(),
             tables: Vec::new(),
             writes: None,
+            sends: false,
             locks_rows: false,
             depth: 0,
             views: Vec::new(),
@@ -227,6 +231,7 @@ impl<'a> Binder<'a> {
             remote: groups.into_iter().collect(),
             placed: self.placed.into_iter().collect(),
             writes: self.writes,
+            sends: self.sends,
             locks_rows: self.locks_rows,
             next_column: self.next_column,
             ctes: self.ctes,

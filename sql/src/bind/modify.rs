@@ -13,6 +13,7 @@ use super::{Binder, BoundQuery, Clause};
 use crate::catalog::{Column, Constraint, Generated, Index, IndexKey, Privilege, Table, TableKind};
 use crate::error::{Error, Result, SqlState, state};
 use crate::expr::{ColumnRef, Expr, same};
+use crate::outbox::{NUMBER, SENDER};
 use crate::plan::{Conflict, ConflictAction, JoinKind, Modify, ModifyKind, Rel, RelColumn};
 use crate::transaction::TableMode;
 use crate::types::{Datum, Type};
@@ -85,7 +86,11 @@ impl Binder<'_> {
         let (name, overriding) = split_overriding(name);
         let table = self.target_table(&name, "insert into")?;
         let access = self.needs(&table, Privilege::Insert);
-        self.writes_to(&table);
+        let sends = table.is_inbox();
+        match sends {
+            true => self.sends_to(insert, &table)?,
+            false => self.writes_to(&table),
+        }
         let columns = self.insert_columns(insert, &table)?;
         for index in &columns {
             self.touch(access, Some(*index));
@@ -124,12 +129,37 @@ impl Binder<'_> {
             assign,
             new,
             conflict,
+            sends,
             returning,
         };
         Ok(BoundQuery {
             rel: Rel::Modify(Box::new(modify)),
             outputs,
         })
+    }
+
+    /// An INSERT into an inbox: the rows are commands, part of the sender's own entry.
+    ///
+    /// # Errors
+    /// 0A000 for what only the table's owner could do.
+    fn sends_to(&mut self, insert: &ast::Insert, table: &Table) -> Result<()> {
+        let refuse = |what: &str| {
+            Err(
+                Error::unsupported(format!("{what} in INSERT into an inbox")).detail(format!(
+                    "\"{}\" is an inbox: the row is sent to its owner.",
+                    table.name
+                )),
+            )
+        };
+        if insert.on.is_some() {
+            return refuse("ON CONFLICT");
+        }
+        if insert.returning.is_some() {
+            return refuse("RETURNING");
+        }
+        self.sends = true;
+        self.writes = self.catalog.group_of(self.role);
+        Ok(())
     }
 
     fn insert_columns(&mut self, insert: &ast::Insert, table: &Arc<Table>) -> Result<Vec<usize>> {
@@ -722,6 +752,7 @@ impl Binder<'_> {
             assign,
             new,
             conflict: None,
+            sends: false,
             returning,
         };
         Ok(BoundQuery {
@@ -773,6 +804,7 @@ impl Binder<'_> {
             assign: Vec::new(),
             new: Vec::new(),
             conflict: None,
+            sends: false,
             returning,
         };
         Ok(BoundQuery {
@@ -978,6 +1010,14 @@ fn check_given(table: &Table, index: usize, given: bool, overriding: Overriding)
     let column = &table.columns[index];
     if !given {
         return Ok(());
+    }
+    if table.is_inbox() && [SENDER, NUMBER].contains(&column.name.as_str()) {
+        let message = format!(
+            "cannot insert a non-DEFAULT value into column \"{}\"",
+            column.name
+        );
+        return Err(Error::new(GENERATED_ALWAYS, message)
+            .detail("Who sends a command, and its number, can't be chosen."));
     }
     let refuse = |detail: String| {
         Error::new(

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use storage::{Chosen, GroupId};
+use storage::{Chosen, GroupId, system};
 
 use super::object::glob;
 use super::{
@@ -95,6 +95,13 @@ impl Catalog {
         tables.filter(move |table| table.group == group && table.kind == TableKind::Table)
     }
 
+    /// The outboxes of a group: to which groups it has sent something, ever.
+    pub fn outboxes(&self, group: GroupId) -> impl Iterator<Item = GroupId> {
+        let first = system::outbox(GroupId(0));
+        let trees = self.trees.range((group, first)..=(group, u32::MAX));
+        trees.filter_map(|((_, tree), _)| system::outbox_to(*tree))
+    }
+
     /// Was there a table of this OID that is gone?
     pub fn was_dropped(&self, id: TableId) -> bool {
         self.table(id).is_none() && self.trees.values().any(|table| *table == id)
@@ -102,7 +109,8 @@ impl Catalog {
 
     /// The trees of a group that a node holds if it has no replica of it: what every node has of
     /// every owner; the tables that the roles follow whose own groups have a place on the node;
-    /// and those `asked` for there. Of all these only what the role may read itself.
+    /// and those `asked` for there. Of all these only what the role may read itself. And what the
+    /// group sends to groups that have a place on the node.
     pub fn chosen(&self, node: u32, group: GroupId, asked: &[(RoleId, TableId)]) -> Chosen {
         let mut chosen = BTreeSet::from(ALWAYS);
         let mut take = |table: &Table, may: &dyn Fn() -> bool| {
@@ -125,13 +133,15 @@ impl Catalog {
                 take(table, &|| self.reads_table(*role, table));
             }
         }
+        let here = |to: &GroupId| self.placement(*to).is_some_and(|at| at.is_on(node));
+        chosen.extend(self.outboxes(group).filter(here).map(system::outbox));
         Chosen::new(chosen)
     }
 
     /// Has the role's own group a place on the node?
     pub fn places(&self, role: RoleId, node: u32) -> bool {
         let placement = self.group_of(role).and_then(|group| self.placement(group));
-        placement.is_some_and(|at| at.voters.contains(&node) || at.learners.contains(&node))
+        placement.is_some_and(|at| at.is_on(node))
     }
 }
 

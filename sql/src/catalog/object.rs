@@ -237,6 +237,13 @@ pub struct Placement {
     pub leaving: Option<Vec<u32>>,
 }
 
+impl Placement {
+    /// Has the group a place on the node, with or without a vote?
+    pub fn is_on(&self, node: u32) -> bool {
+        self.voters.contains(&node) || self.learners.contains(&node)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,18 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::catalog::{Column, Key, Table};
+use crate::outbox::{NUMBER, SENDER};
 use crate::types::{Datum, FormatSettings, Json, Type, codec::decode_value, json};
 
 /// The whole row, dropped columns left out.
 pub(super) fn row(table: &Table, bytes: &[u8]) -> Result<Datum> {
     object(table.live_columns(), bytes)
+}
+
+/// A command on its way to an inbox: without what is filled in there.
+pub(crate) fn command(table: &Table, bytes: &[u8]) -> Result<Datum> {
+    let filled = |column: &&Column| [SENDER, NUMBER].contains(&column.name.as_str());
+    object(table.live_columns().filter(|column| !filled(column)), bytes)
 }
 
 /// The primary key's columns; NULL for a table without one.

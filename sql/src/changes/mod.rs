@@ -31,6 +31,7 @@ pub use columns::{COLUMNS, FeedRow};
 pub use filter::Filter;
 pub use function::Changes;
 pub use given::{Given, Piece};
+pub(crate) use json::command;
 pub use position::{PositionAt, SnapshotPosition};
 pub use relation::FeedRelation;
 

@@ -144,6 +144,11 @@ impl Draft<'_> {
             }
             AlterTableOperation::SetOptionsParens { options } => {
                 let new = self.options(options)?;
+                if new.contains_key("inbox") {
+                    return Err(Error::unsupported("making a table an inbox, or no inbox")
+                        .hint("Create another table WITH (inbox = true).")
+                        .into());
+                }
                 self.edit_table(id, |t| t.options.extend(new))?;
                 Ok(())
             }

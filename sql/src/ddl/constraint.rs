@@ -57,9 +57,9 @@ pub(super) enum Wanted {
 #[derive(Clone, Debug)]
 pub(super) struct WantedKey {
     name: Option<String>,
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     include: Vec<String>,
-    primary: bool,
+    pub(super) primary: bool,
     nulls_not_distinct: bool,
     timing: Timing,
 }
@@ -181,7 +181,29 @@ fn foreign(given: &ast::ForeignKeyConstraint, name: Option<String>) -> Result<Wa
     })
 }
 
+impl WantedKey {
+    /// PRIMARY KEY of these columns.
+    pub(super) fn primary(columns: &[&str]) -> WantedKey {
+        WantedKey {
+            name: None,
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            include: Vec::new(),
+            primary: true,
+            nulls_not_distinct: false,
+            timing: Timing::default(),
+        }
+    }
+}
+
 impl Wanted {
+    /// If it is a primary or unique key.
+    pub(super) fn as_key(&mut self) -> Option<&mut WantedKey> {
+        match self {
+            Wanted::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+
     /// A table constraint.
     pub fn of_table(given: &TableConstraint) -> Result<Wanted> {
         Ok(match given {

@@ -52,12 +52,20 @@ impl Draft<'_> {
         } else {
             self.columns_and_likes(create, &mut table, &mut wanted, &mut serials)?;
         }
+        let inbox = table.is_inbox();
+        if inbox {
+            self.check_inbox(&table, serials.is_empty())?;
+            self.inbox_columns(&mut table)?;
+        }
         self.create_table(table)?;
         for (column, kind) in serials {
             self.add_sequence(id, &column, kind, create)?;
         }
         for constraint in &ast.constraints {
             wanted.push(Wanted::of_table(constraint)?);
+        }
+        if inbox {
+            Wanted::of_inbox(&mut wanted);
         }
         self.add_constraints(id, wanted, true)?;
         self.check_columns(id)?;
@@ -659,7 +667,11 @@ fn check_option(name: &str, value: &str) -> Result<()> {
             Ok(_) => Ok(()),
             Err(_) => invalid("It is a date, as '2027-01-31'."),
         },
-        "inbox" | "event" => match value {
+        "inbox" => match value {
+            "true" | "false" => Ok(()),
+            _ => invalid("It is true or false."),
+        },
+        "event" => match value {
             "true" | "false" | "on" | "off" => {
                 Err(Error::unsupported(format!("table option \"{name}\"")))
             }

@@ -11,6 +11,7 @@ mod drop;
 mod expression;
 mod follow;
 mod grant;
+mod inbox;
 mod index;
 mod misc;
 mod name;

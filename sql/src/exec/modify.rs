@@ -99,6 +99,10 @@ impl Modify {
         for (slot, expr) in &plan.assign {
             row[*slot] = expr.eval(source, &self.frame, cx)?;
         }
+        if plan.sends {
+            crate::outbox::send(writer, &mut row, cx)?;
+            return Ok(Some(row));
+        }
         writer.complete(&mut row, cx)?;
         let arbiters = plan
             .conflict

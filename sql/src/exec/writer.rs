@@ -724,6 +724,17 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Inserts a complete row that was found right before (a command).
+    ///
+    /// # Errors
+    /// A key that is taken; waits for locks.
+    pub fn accept(&mut self, row: &Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        if let Inserted::Done(_) = self.writer.insert(row, None, cx)? {
+            self.after.inserted(&self.writer, row);
+        }
+        Ok(())
+    }
+
     /// Replaces a row whose lock is held.
     ///
     /// # Errors

@@ -102,6 +102,14 @@ pub trait Environment: System {
         None
     }
 
+    /// The statement goes to where the group is led, and runs again there.
+    ///
+    /// # Errors
+    /// If it is not led here.
+    fn go_home(&self, _group: GroupId) -> Result<()> {
+        Ok(())
+    }
+
     /// Whose session this is and with what settings, for one that stands in for it at another
     /// node.
     fn asker(&self) -> Vec<u8> {

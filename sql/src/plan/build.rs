@@ -642,6 +642,7 @@ impl<'a> Builder<'a> {
             old,
             assign,
             conflict,
+            sends: modify.sends,
             returning,
             spool,
         };

@@ -187,6 +187,8 @@ pub struct Planned {
     pub placed: Vec<(GroupId, bool)>,
     /// The owner's group that is written.
     pub writes: Option<GroupId>,
+    /// Commands are sent: the role needs a group of its own.
+    pub sends: bool,
     /// FOR UPDATE and its kin: not read-only.
     pub locks_rows: bool,
     /// A direct get or put by primary key: bounded work, runs inline.
@@ -198,7 +200,7 @@ pub struct Planned {
 impl Planned {
     /// Is it certain that it writes nothing, however often it runs?
     pub fn only_reads(&self) -> bool {
-        self.writes.is_none() && !self.locks_rows && !self.volatile
+        self.writes.is_none() && !self.sends && !self.locks_rows && !self.volatile
     }
 
     /// Are the groups where they were when it was made?
@@ -273,6 +275,7 @@ pub fn plan(
         remote: bound.remote,
         placed: bound.placed,
         writes: bound.writes,
+        sends: bound.sends,
         locks_rows: bound.locks_rows,
         keyed,
         volatile,

@@ -65,6 +65,8 @@ pub struct Modify {
     pub new: Vec<(usize, ColumnRef)>,
     /// ON CONFLICT.
     pub conflict: Option<Conflict>,
+    /// The rows are commands for the table, which is an inbox.
+    pub sends: bool,
     /// RETURNING, over the source's and the new row's columns.
     pub returning: Vec<(RelColumn, Expr)>,
 }

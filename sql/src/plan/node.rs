@@ -178,6 +178,8 @@ pub struct ModifyPlan {
     pub assign: Vec<(usize, Expr)>,
     /// ON CONFLICT.
     pub conflict: Option<ConflictPlan>,
+    /// The rows are sent to the table's owner, not written.
+    pub sends: bool,
     /// RETURNING over source ++ new row (one slot per column of the table).
     pub returning: Vec<Expr>,
     /// The source must be read to its end before anything is written.

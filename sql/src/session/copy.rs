@@ -203,6 +203,11 @@ impl Session {
             };
             return Err(Error::new(state::WRONG_OBJECT_TYPE, message).into());
         }
+        if table.is_inbox() {
+            return Err(Error::unsupported("COPY into an inbox")
+                .hint("INSERT the commands.")
+                .into());
+        }
         let target = Target::new(&table, columns)?;
         catalog.may(
             self.user.current,

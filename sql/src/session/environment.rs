@@ -594,6 +594,13 @@ impl Environment for Surroundings<'_> {
         self.engine.cluster().doubts(groups, None)
     }
 
+    fn go_home(&self, group: GroupId) -> Result<()> {
+        match self.engine.leads(group) {
+            true => Ok(()),
+            false => Err(self.need(Need::Wait(Wait::Leader(group)))),
+        }
+    }
+
     fn asker(&self) -> Vec<u8> {
         super::stand_in::asker(self)
     }

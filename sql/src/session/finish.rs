@@ -14,8 +14,14 @@ use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
 use crate::cluster::{News, Untold};
 use crate::meter::Ended;
+use crate::outbox::Verdict;
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
 use crate::{Error, Result, state};
+
+/// A statement by itself that sends a command waits so long for the verdict, in microseconds.
+const ACCEPTED_WITHIN: u64 = 10_000_000;
+/// It looks again after this time, whatever it was told.
+const LOOK_AGAIN: u64 = 1_000_000;
 
 /// Positions that an answer waits for.
 #[must_use = "an answer that is not held may tell of what is lost"]
@@ -31,6 +37,9 @@ pub(super) struct Holding {
     takes_away: bool,
     told: Option<Asked>,
     untold: Untold,
+    /// Commands whose verdict the answer tells, and until when it waits for it.
+    verdicts: Vec<(GroupId, u64)>,
+    verdicts_until: Option<u64>,
     /// What the client is told besides its answer.
     warning: Option<Error>,
 }
@@ -61,6 +70,12 @@ impl Holding {
             .find(|s| !s.is_set())
     }
 
+    /// What was sent with it is nobody's business here.
+    pub(super) fn without_verdicts(mut self) -> Holding {
+        self.verdicts.clear();
+        self
+    }
+
     /// The client knows already that nothing it was told in the transaction counts: the end of a
     /// failed block waits for nothing, and can't fail.
     pub(super) fn release(&mut self) {
@@ -76,6 +91,10 @@ impl Holding {
         match self.own {
             None => Err(interrupt),
             // It is applied here.
+            Some(_) if self.verdicts_until.is_some() => {
+                self.warning = Some(not_accepted(&format!("{interrupt}.")));
+                Ok(())
+            }
             Some(_) if self.told.is_some() => match interrupt.state() == state::ADMIN_SHUTDOWN {
                 true => Err(interrupt.detail(self.not_everywhere())),
                 false => {
@@ -145,6 +164,14 @@ impl Holding {
     }
 }
 
+/// A commit has sent commands that were not accepted yet.
+fn not_accepted(why: &str) -> Error {
+    let message = "the command is sent, but its receiver has not accepted it yet";
+    Error::new(state::WARNING, message)
+        .detail(format!("The wait for it has ended: {why}"))
+        .hint("It is delivered, once, when the receiver can be reached: do not send it again.")
+}
+
 const ASK: &str = "Ask pg_xact_status for the transaction's id before running it again.";
 
 fn unknown() -> Error {
@@ -205,8 +232,9 @@ impl Session {
         };
         let committed = self
             .write_sequences(&mut tx)
-            .and_then(|()| tx.commit(&identity));
-        let committed = match committed {
+            .and_then(|()| tx.place_sent(&identity.trace))
+            .and_then(|sent| Ok((tx.commit(&identity)?, sent)));
+        let (committed, sent) = match committed {
             Ok(committed) => committed,
             Err(Stop::Error(error)) => {
                 // Nothing was written; whatever it read, it fails.
@@ -220,6 +248,7 @@ impl Session {
         };
         let modes = (tx.isolation(), tx.read_only());
         let acted = self.turn.acted || tx.has_acted();
+        let alone = !self.block;
         drop(tx);
         self.values.end_transaction();
         let Committed {
@@ -234,6 +263,9 @@ impl Session {
         let mut holding = self.hold(hold, entry);
         holding.trees = trees;
         holding.takes_away = takes_away;
+        if alone {
+            holding.verdicts = sent;
+        }
         holding.notifications = std::mem::take(&mut self.notifications);
         holding.listens = std::mem::take(&mut self.listens);
         self.saved.truncate(1);
@@ -365,6 +397,8 @@ impl Session {
             takes_away: false,
             told: None,
             untold: Untold::default(),
+            verdicts: Vec::new(),
+            verdicts_until: None,
             warning: None,
         }
     }
@@ -399,7 +433,42 @@ impl Session {
                 holding.warn("They did not answer in time.");
             }
         }
+        if let Some((group, _)) = holding.own
+            && let Some(waiting) = self.await_verdicts(group, holding)?
+        {
+            return Ok(Some(waiting));
+        }
         self.deliver(holding);
+        Ok(None)
+    }
+
+    /// What became of the commands that a statement by itself has sent.
+    ///
+    /// # Errors
+    /// Why one was not accepted.
+    fn await_verdicts(&self, from: GroupId, holding: &mut Holding) -> Result<Option<Waiting>> {
+        let now = self.engine.clock().unix_micros();
+        while let Some((to, number)) = holding.verdicts.last().copied() {
+            let until = *holding
+                .verdicts_until
+                .get_or_insert(now.saturating_add(ACCEPTED_WITHIN));
+            let waiting = match self.engine.verdict(from, to, number)? {
+                Verdict::Accepted => None,
+                Verdict::Rejected(error) => return Err(error),
+                Verdict::Awaited(signal) => Some(Waiting::signal(signal)),
+            };
+            match waiting {
+                Some(_) if now >= until => {
+                    holding.verdicts.clear();
+                    holding.warning = Some(not_accepted("it may not be reachable."));
+                }
+                Some(waiting) => {
+                    let look = now.saturating_add(LOOK_AGAIN).min(until);
+                    return Ok(Some(waiting.or_at(Some(look))));
+                }
+                None => drop(holding.verdicts.pop()),
+            }
+        }
         Ok(None)
     }
 

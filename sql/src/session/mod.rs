@@ -10,6 +10,7 @@ mod bridge;
 mod contract;
 mod control;
 mod copy;
+mod courier;
 mod cursor;
 mod encode;
 mod environment;
@@ -45,6 +46,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use activity::{Activity, Doing, Shown};
+pub use courier::{Courier, Taking};
 use environment::{Effects, Memory};
 use export::Changed;
 pub use export::Home;

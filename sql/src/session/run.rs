@@ -198,6 +198,13 @@ impl Session {
         self.ensure_transaction(false);
         let catalog = self.fresh_catalog();
         let planned = self.planned(&Arc::clone(&job.prepared), query, &catalog)?;
+        if planned.sends {
+            // Made with the role's first command.
+            self.engine.owner_group(self.user.current)?;
+            if planned.writes.is_none() {
+                return Err(Stop::again());
+            }
+        }
         if self
             .transaction
             .as_ref()

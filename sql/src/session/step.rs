@@ -131,6 +131,10 @@ impl Waiting {
 
     /// The same, but at this time at the latest.
     pub(super) fn or_at(self, until: Option<u64>) -> Waiting {
+        let until = match (self.until, until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
         Waiting { until, ..self }
     }
 

@@ -36,6 +36,7 @@ pub use storage::{EventKind, IndexWrite};
 
 use crate::catalog::{Catalog, Change, RoleId, SchemaId, TableId};
 use crate::engine::{self, Engine};
+use crate::outbox::Outgoing;
 use crate::{Error, remote, state};
 
 /// Bytes of one transaction's events: they are in memory until the commit, and no log takes more
@@ -86,6 +87,7 @@ struct Savepoint {
 pub struct Mark {
     writes: writes::Mark,
     events: usize,
+    sent: usize,
     dropped: usize,
     changes: usize,
     locks: BTreeMap<GroupId, storage::Mark>,
@@ -129,6 +131,8 @@ pub struct Transaction {
     events: Vec<storage::Event>,
     /// What `events` cost.
     event_bytes: u64,
+    /// What it sends to other owners.
+    outgoing: Outgoing,
     dropped_trees: Vec<u32>,
     /// Newest pending positions that were read, by group.
     hold: BTreeMap<GroupId, Position>,
@@ -194,6 +198,7 @@ impl Transaction {
             names: BTreeMap::new(),
             row_ids: 0,
             build: None,
+            outgoing: Outgoing::default(),
             process: 0,
             started: engine.clock().unix_micros(),
             statements: 0,
@@ -542,6 +547,55 @@ impl Transaction {
         )
     }
 
+    /// The newest placed value under a lock, whatever the snapshot: of what is counted on.
+    pub(crate) fn newest(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, Stop> {
+        if self.writing == Some(group)
+            && let Some(own) = self.writes.get(tree, key)?
+        {
+            return Ok(own);
+        }
+        let (held, snapshot) = self.read_at(group)?;
+        let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(group, wait.0));
+        let newest = held.newest().map_err(wait)?.max(snapshot);
+        let value = held.get(tree, key, newest)?;
+        self.seen
+            .insert((tree, Bytes::copy_from_slice(key)), newest);
+        if newest > held.applied() {
+            let hold = self.hold.entry(group).or_insert(newest);
+            *hold = (*hold).max(newest);
+        }
+        Ok(value)
+    }
+
+    /// Writes a row that no table has; what was there is read by [`Transaction::newest`].
+    pub(crate) fn put_hidden(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: Bytes,
+        new: Option<Bytes>,
+    ) -> Result<(), Stop> {
+        let old = self.newest(group, tree, &key)?;
+        let change = RowChange {
+            key,
+            old,
+            new,
+            index: Vec::new(),
+            feed: false,
+        };
+        self.write(group, tree, change)
+    }
+
+    /// What it sends.
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
     /// A key for a new row of a table without a primary key: this transaction's id and a number,
     /// big-endian, 12 bytes. Never given out twice in one group, so nobody has to reserve it.
     pub fn row_id(&mut self, group: GroupId) -> Result<[u8; 12], Stop> {
@@ -649,7 +703,7 @@ impl Transaction {
     }
 
     /// Fixes the group that this transaction writes.
-    fn writes_to(&mut self, group: GroupId) -> Result<(), Stop> {
+    pub(crate) fn writes_to(&mut self, group: GroupId) -> Result<(), Stop> {
         if self.writing == Some(group) {
             return Ok(());
         }
@@ -828,7 +882,10 @@ impl Transaction {
 
     /// Has it written anything (a commit makes an entry)?
     pub fn has_written(&self) -> bool {
-        !self.writes.is_empty() || !self.events.is_empty() || !self.dropped_trees.is_empty()
+        !self.writes.is_empty()
+            || !self.events.is_empty()
+            || !self.dropped_trees.is_empty()
+            || !self.outgoing.is_empty()
     }
 
     /// Above `work_mem`: committing may block the thread until parts are durable.
@@ -846,6 +903,7 @@ impl Transaction {
         Mark {
             writes: self.writes.mark(),
             events: self.events.len(),
+            sent: self.outgoing.len(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: self.lock_marks(),
@@ -858,6 +916,7 @@ impl Transaction {
         Mark {
             writes: self.writes.mark(),
             events: self.events.len(),
+            sent: self.outgoing.len(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: BTreeMap::new(),
@@ -892,6 +951,7 @@ impl Transaction {
         for gone in self.events.drain(mark.events.min(self.events.len())..) {
             self.event_bytes -= event_bytes(&gone.name, &gone.payload);
         }
+        self.outgoing.truncate(mark.sent);
         self.dropped_trees.truncate(mark.dropped);
         if self.changes.len() > mark.changes {
             self.changes.truncate(mark.changes);

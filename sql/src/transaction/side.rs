@@ -364,10 +364,13 @@ impl Engine {
             None => {
                 let held = snapshot::held(self.groups(), group)?;
                 let newest = newest(&held)?;
-                let all = (Bound::Unbounded, Bound::Unbounded);
+                // Outboxes have numbers of their own.
+                let first = storage::system::outbox(GroupId(0)).to_be_bytes();
+                let first = Bytes::copy_from_slice(&first);
+                let tables = (Bound::Unbounded, Bound::Excluded(first));
                 let tree = crate::catalog::TREE_TREES;
                 let last = held
-                    .scan(tree, all, newest, Direction::Backward)?
+                    .scan(tree, tables, newest, Direction::Backward)?
                     .next()
                     .transpose()?;
                 let last = last

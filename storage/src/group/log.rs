@@ -218,6 +218,8 @@ impl Group {
             }
             None => Vec::new(),
         };
+        let sent = |change: &&Change| system::outbox_to(change.tree).is_some();
+        let sent: Vec<Change> = entry.changes.iter().filter(sent).cloned().collect();
         let writes = tree_writes(entry.changes, own);
         let written = writes.iter().map(TreeWrite::bytes).sum();
         self.write(position, writes)?;
@@ -239,6 +241,11 @@ impl Group {
             && !catalog.is_empty()
         {
             observer.system(self.shared.id, position, &catalog);
+        }
+        if let Some(observer) = &self.observer
+            && !sent.is_empty()
+        {
+            observer.sent(self.shared.id, &sent);
         }
         if !entry.close {
             self.content.set(position);

@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod basic;
+mod commands;
 mod copying;
 mod elsewhere;
 mod eras;

@@ -1,0 +1,147 @@
+//! What owners send each other is brought: for each pair of groups of which one is led here a task
+//! takes what the other has sent, and removes what the other has taken (`sql::outbox`). It is woken by
+//! entries, and looks by itself now and then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sql::engine::Engine;
+use sql::session::{Courier, Taking, Waiting};
+use storage::GroupId;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{JoinHandle, block_in_place};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// Between two looks at all pairs: what a start or a new copy has brought rings no bell.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What was taken is removed so often, many at once.
+const CLEAR_EVERY: Duration = Duration::from_millis(100);
+/// After an error.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Entries of a pair that are not known to be there for good.
+const PLACED_MAX: usize = 64;
+
+/// The two groups: that which is led here, and the other.
+type Pair = (GroupId, GroupId);
+
+struct Task {
+    woken: Arc<Notify>,
+    running: JoinHandle<()>,
+}
+
+/// Looks after all pairs, for ever.
+pub async fn keep(engine: Arc<Engine>) {
+    let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
+    let mut looked: Option<Instant> = None;
+    loop {
+        let (rings, rung) = oneshot::channel();
+        let signal = sql::transaction::Signal::default();
+        // Nobody hears it if the time is over.
+        signal.on_set(Box::new(move || rings.send(()).unwrap_or_default()));
+        // From here on nothing is missed.
+        engine.on_sent(&signal);
+        let mut pairs = engine.take_moved();
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            tasks.retain(|_, task| !task.running.is_finished());
+            pairs.extend(engine.sending());
+        }
+        for pair in pairs {
+            if !engine.leads(pair.0) {
+                continue;
+            }
+            let task = tasks.entry(pair).or_insert_with(|| begin(&engine, pair));
+            if task.running.is_finished() {
+                *task = begin(&engine, pair);
+            }
+            task.woken.notify_one();
+        }
+        // An error is a time that is over.
+        let _ = timeout(LOOK_EVERY, rung).await;
+    }
+}
+
+fn begin(engine: &Arc<Engine>, pair: Pair) -> Task {
+    let woken = Arc::new(Notify::new());
+    let running = tokio::spawn(run(engine.clone(), pair, woken.clone()));
+    Task { woken, running }
+}
+
+/// Until the group is led here no more.
+async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
+    let mut courier: Option<Courier> = None;
+    let mut cleared = Instant::now();
+    while engine.leads(home) {
+        let result = match courier.take() {
+            Some(courier) => Ok(courier),
+            None => engine.courier(home, other),
+        };
+        let result = match result {
+            Ok(mut made) => round(&mut made, &mut cleared).await.map(|due| (made, due)),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok((made, due)) => {
+                courier = Some(made);
+                tokio::select! {
+                    () = woken.notified() => {}
+                    () = sleep_until(cleared + CLEAR_EVERY), if due => {}
+                    () = sleep(LOOK_EVERY) => {}
+                }
+            }
+            Err(error) => {
+                // What it has placed is in the log or not: the cursor says so.
+                tracing::debug!(%home, %other, %error, "what was sent is not taken now");
+                sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+/// Takes all there is, and removes what was taken if it is time for that: else it says that it is due.
+async fn round(courier: &mut Courier, cleared: &mut Instant) -> sql::Result<bool> {
+    loop {
+        match block_in_place(|| courier.take())? {
+            Taking::Nothing => break,
+            Taking::Placed => settle(courier, PLACED_MAX).await?,
+            Taking::Wait(waiting) => wait(&waiting).await,
+        }
+    }
+    let due = cleared.elapsed() >= CLEAR_EVERY;
+    if due {
+        clear(courier).await?;
+        *cleared = Instant::now();
+    }
+    settle(courier, 0).await?;
+    Ok(!due)
+}
+
+async fn clear(courier: &mut Courier) -> sql::Result<()> {
+    loop {
+        match block_in_place(|| courier.clear())? {
+            Taking::Nothing => return Ok(()),
+            Taking::Placed => settle(courier, PLACED_MAX).await?,
+            Taking::Wait(waiting) => wait(&waiting).await,
+        }
+    }
+}
+
+/// Until no more than so many entries are open.
+async fn settle(courier: &mut Courier, most: usize) -> sql::Result<()> {
+    while courier.placed() > most {
+        match courier.settle()? {
+            Some(waiting) => wait(&waiting).await,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn wait(waiting: &Waiting) {
+    let (over, woken) = oneshot::channel();
+    // The task may have gone on.
+    waiting.on_ready(Box::new(move || over.send(()).unwrap_or_default()));
+    // It is looked again either way.
+    let _ = timeout(LOOK_EVERY, woken).await;
+}

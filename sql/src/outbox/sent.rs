@@ -1,0 +1,376 @@
+//! The rows of an outbox.
+//!
+//! ```text
+//! key              value
+//! 0                1, next number u64, number of the first that is kept u64
+//! 1, number u64    1, kind: 1 = command | 2 = rejection, then its fields
+//! 2                1, number of the last that was taken of what the other group sends u64
+//! 3, number u64    1, time u64, error, the command: one that was rejected
+//! ```
+//! Parked (`storage::system::PARKED`): id u64 -> 1, time u64, group u32, number u64, error, command;
+//! 0 -> next id, how many there are, both u64 big-endian.
+//! Numbers in keys are big-endian, in values little-endian; they begin with 1.
+
+use bytes::Bytes;
+use storage::TxId;
+
+use crate::catalog::{RoleId, TableId};
+use crate::cluster::{Reader, Writer};
+use crate::error::SqlState;
+use crate::{Error, Result, state};
+
+const VERSION: u8 = 1;
+const COUNTER: u8 = 0;
+const SENT: u8 = 1;
+const TAKEN: u8 = 2;
+const REJECTED_BY: u8 = 3;
+const COMMAND: u8 = 1;
+const REJECTED: u8 = 2;
+
+/// Something that one group sends to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A row for an inbox.
+    Command {
+        /// The inbox.
+        table: TableId,
+        /// The role that sends it.
+        sender: RoleId,
+        /// The sender's transaction.
+        txid: TxId,
+        /// The sender's `traceparent`.
+        trace: String,
+        /// The row, as the sender found it to be right.
+        row: Bytes,
+    },
+    /// A command was not accepted.
+    Rejected {
+        /// Its number among what the other one has sent.
+        number: u64,
+        /// Why.
+        error: Box<Reason>,
+    },
+}
+
+/// An error that travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// SQLSTATE.
+    pub state: SqlState,
+    /// The primary message.
+    pub message: String,
+    /// DETAIL.
+    pub detail: Option<String>,
+    /// HINT.
+    pub hint: Option<String>,
+}
+
+impl Sent {
+    /// Bytes that it takes, about.
+    pub fn size(&self) -> u64 {
+        match self {
+            Sent::Command { trace, row, .. } => (row.len() + trace.len() + 64) as u64,
+            Sent::Rejected { error, .. } => (error.message.len() + 128) as u64,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        match self {
+            Sent::Command {
+                table,
+                sender,
+                txid,
+                trace,
+                row,
+            } => {
+                out.u8(COMMAND);
+                out.u32(table.0);
+                out.u32(sender.0);
+                out.u64(txid.0);
+                out.text(trace);
+                out.bytes(row);
+            }
+            Sent::Rejected { number, error } => {
+                out.u8(REJECTED);
+                out.u64(*number);
+                error.write(&mut out);
+            }
+        }
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Sent> {
+        let mut r = Reader(bytes);
+        let sent = (|| {
+            let sent = match (r.u8()?, r.u8()?) {
+                (VERSION, COMMAND) => Sent::Command {
+                    table: TableId(r.u32()?),
+                    sender: RoleId(r.u32()?),
+                    txid: TxId(r.u64()?),
+                    trace: r.text()?.to_owned(),
+                    row: Bytes::copy_from_slice(r.bytes()?),
+                },
+                (VERSION, REJECTED) => Sent::Rejected {
+                    number: r.u64()?,
+                    error: Box::new(Reason::read(&mut r)?),
+                },
+                _ => return None,
+            };
+            r.is_empty().then_some(sent)
+        })();
+        sent.ok_or_else(damaged)
+    }
+}
+
+impl Reason {
+    /// What of an error travels.
+    pub(super) fn of(error: &Error) -> Reason {
+        Reason {
+            state: error.state(),
+            message: error.0.message.clone(),
+            detail: error.0.detail.clone(),
+            hint: error.0.hint.clone(),
+        }
+    }
+
+    /// The error again.
+    pub(crate) fn error(&self) -> Error {
+        let mut error = Error::new(self.state, self.message.clone());
+        if let Some(detail) = &self.detail {
+            error = error.detail(detail.clone());
+        }
+        if let Some(hint) = &self.hint {
+            error = error.hint(hint.clone());
+        }
+        error
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.text(self.state.as_str());
+        out.text(&self.message);
+        for text in [&self.detail, &self.hint] {
+            out.u8(u8::from(text.is_some()));
+            out.text(text.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Option<Reason> {
+        let state = SqlState(r.text()?.as_bytes().try_into().ok()?);
+        let message = r.text()?.to_owned();
+        let mut text = || {
+            let there = r.flag()?;
+            let text = r.text()?.to_owned();
+            Some(there.then_some(text))
+        };
+        Some(Reason {
+            state,
+            message,
+            detail: text()?,
+            hint: text()?,
+        })
+    }
+}
+
+/// A command that was rejected, as its sender keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// When it was heard, in microseconds since 1970.
+    pub at: u64,
+    pub error: Reason,
+    /// What was sent.
+    pub command: Bytes,
+}
+
+impl Kept {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u64(self.at);
+        self.error.write(&mut out);
+        out.bytes(&self.command);
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Kept> {
+        let mut r = Reader(bytes);
+        let kept = (|| {
+            let at = (r.u8()? == VERSION).then(|| r.u64())??;
+            let error = Reason::read(&mut r)?;
+            let command = Bytes::copy_from_slice(r.bytes()?);
+            r.is_empty().then_some(Kept { at, error, command })
+        })();
+        kept.ok_or_else(damaged)
+    }
+}
+
+/// A command that was set aside, as its receiver keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parked {
+    /// When, in microseconds since 1970.
+    pub at: u64,
+    /// Who has sent it.
+    pub from: u32,
+    /// Its number there.
+    pub number: u64,
+    pub error: Reason,
+    pub command: Bytes,
+}
+
+impl Parked {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u64(self.at);
+        out.u32(self.from);
+        out.u64(self.number);
+        self.error.write(&mut out);
+        out.bytes(&self.command);
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Parked> {
+        let mut r = Reader(bytes);
+        let parked = (|| {
+            let at = (r.u8()? == VERSION).then(|| r.u64())??;
+            let (from, number) = (r.u32()?, r.u64()?);
+            let error = Reason::read(&mut r)?;
+            let command = Bytes::copy_from_slice(r.bytes()?);
+            r.is_empty().then_some(Parked {
+                at,
+                from,
+                number,
+                error,
+                command,
+            })
+        })();
+        parked.ok_or_else(damaged)
+    }
+}
+
+/// The numbers of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counter {
+    /// The next one to be given.
+    pub next: u64,
+    /// The first that was not removed.
+    pub first: u64,
+}
+
+impl Counter {
+    /// Where nothing was ever sent.
+    pub const NEW: Counter = Counter { next: 1, first: 1 };
+
+    pub fn encode(self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u64(self.next);
+        out.u64(self.first);
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Counter> {
+        let mut r = Reader(bytes);
+        let counter = (|| {
+            let version = r.u8()?;
+            let (next, first) = (r.u64()?, r.u64()?);
+            let fits = version == VERSION && r.is_empty() && 1 <= first && first <= next;
+            fits.then_some(Counter { next, first })
+        })();
+        counter.ok_or_else(damaged)
+    }
+}
+
+/// The value that says how far was taken.
+pub(super) fn taken(number: u64) -> Bytes {
+    let mut out = Writer::default();
+    out.u8(VERSION);
+    out.u64(number);
+    out.0.into()
+}
+
+/// # Errors
+/// XX001.
+pub(super) fn read_taken(bytes: &[u8]) -> Result<u64> {
+    let mut r = Reader(bytes);
+    let number = (|| {
+        let number = (r.u8()? == VERSION).then(|| r.u64())??;
+        r.is_empty().then_some(number)
+    })();
+    number.ok_or_else(damaged)
+}
+
+/// The key of the numbers.
+pub(super) const COUNTER_KEY: &[u8] = &[COUNTER];
+/// The key of how far was taken.
+pub(super) const TAKEN_KEY: &[u8] = &[TAKEN];
+
+/// The key of what has a number.
+pub(super) fn key(number: u64) -> Bytes {
+    let mut key = vec![SENT];
+    key.extend_from_slice(&number.to_be_bytes());
+    key.into()
+}
+
+/// The key of a command that was rejected.
+pub(super) fn rejected_key(number: u64) -> Bytes {
+    let mut key = vec![REJECTED_BY];
+    key.extend_from_slice(&number.to_be_bytes());
+    key.into()
+}
+
+/// The number of a key of what was sent.
+pub(super) fn number(key: &[u8]) -> Option<u64> {
+    let (SENT, number) = (*key.first()?, key.get(1..)?) else {
+        return None;
+    };
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
+
+fn damaged() -> Error {
+    Error::new(state::DATA_CORRUPTED, "a row of an outbox can't be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let command = Sent::Command {
+            table: TableId(7),
+            sender: RoleId(8),
+            txid: TxId(9),
+            trace: "00-1".to_owned(),
+            row: Bytes::from_static(b"row"),
+        };
+        let error = Error::new(state::UNIQUE_VIOLATION, "twice").hint("Once.");
+        let rejected = Sent::Rejected {
+            number: 3,
+            error: Box::new(Reason::of(&error)),
+        };
+        for sent in [command, rejected] {
+            let bytes = sent.encode();
+            assert_eq!(Sent::decode(&bytes), Ok(sent));
+            for cut in 0..bytes.len() {
+                assert!(Sent::decode(&bytes[..cut]).is_err());
+            }
+        }
+        let counter = Counter { next: 5, first: 2 };
+        assert_eq!(Counter::decode(&counter.encode()), Ok(counter));
+        assert!(Counter::decode(&Counter { next: 1, first: 2 }.encode()).is_err());
+        assert_eq!(read_taken(&taken(4)), Ok(4));
+        assert_eq!(number(&key(6)), Some(6));
+        assert_eq!(number(COUNTER_KEY), None);
+        assert_eq!(Reason::of(&error).error(), error);
+    }
+}

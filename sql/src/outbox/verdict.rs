@@ -1,0 +1,167 @@
+//! What became of a command, for the statement that has sent it by itself: known where the sender is
+//! once the receiver's copy there says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parking_lot::Mutex;
+use storage::{Change, Group, GroupId, Looked, system};
+
+use super::Sent;
+use super::sent::{self, Kept, TAKEN_KEY, read_taken, rejected_key};
+use crate::engine::Engine;
+use crate::session::signal::{Bell, Signal};
+use crate::{Error, Result};
+
+/// What became of a command.
+pub(crate) enum Verdict {
+    /// It is in the inbox, for good.
+    Accepted,
+    /// It is not, for this reason.
+    Rejected(Error),
+    /// That is not known yet; this is set when it may be.
+    Awaited(Signal),
+}
+
+/// Those who wait for outboxes to move.
+#[derive(Default)]
+pub(crate) struct Verdicts {
+    /// By who takes, and from whom: signals by number.
+    waiting: Mutex<BTreeMap<(GroupId, GroupId), BTreeMap<u64, Vec<Signal>>>>,
+    /// Told by entries that are not shown yet.
+    told: Mutex<Vec<(GroupId, Told)>>,
+    /// Outboxes that have moved: whose, and for whom.
+    moved: Mutex<BTreeSet<(GroupId, GroupId)>>,
+    /// One has.
+    bell: Bell,
+}
+
+/// What an entry does to an outbox.
+struct Told {
+    /// For whom it is.
+    other: GroupId,
+    /// The group has taken what the other sends up to this number.
+    taken: Option<u64>,
+}
+
+impl Verdicts {
+    /// An entry changes outboxes of the group; it is about to be shown.
+    pub fn sent(&self, group: GroupId, changes: &[Change]) {
+        let mut told = self.told.lock();
+        for change in changes {
+            let Some(other) = system::outbox_to(change.tree) else {
+                continue;
+            };
+            let taken = change.new.as_deref().filter(|_| change.key == TAKEN_KEY);
+            let taken = taken.and_then(|bytes| read_taken(bytes).ok());
+            told.push((group, Told { other, taken }));
+        }
+    }
+
+    /// The entry is shown.
+    pub fn published(&self, group: GroupId) {
+        let told: Vec<(GroupId, Told)> = {
+            let mut told = self.told.lock();
+            if told.is_empty() {
+                return;
+            }
+            told.extract_if(.., |(of, _)| *of == group).collect()
+        };
+        if told.is_empty() {
+            return;
+        }
+        let mut woken: Vec<Signal> = Vec::new();
+        let pairs = told.iter().map(|(_, told)| (group, told.other));
+        self.moved.lock().extend(pairs);
+        for (_, Told { other, taken }) in told {
+            let Some(number) = taken else { continue };
+            let mut waiting = self.waiting.lock();
+            let Some(of_pair) = waiting.get_mut(&(group, other)) else {
+                continue;
+            };
+            let later = of_pair.split_off(&(number + 1));
+            woken.extend(std::mem::replace(of_pair, later).into_values().flatten());
+            if of_pair.is_empty() {
+                waiting.remove(&(group, other));
+            }
+        }
+        woken.iter().for_each(Signal::set);
+        self.bell.ring();
+    }
+
+    fn wait(&self, taker: GroupId, sender: GroupId, number: u64) -> Signal {
+        let signal = Signal::default();
+        let mut waiting = self.waiting.lock();
+        let of_pair = waiting.entry((taker, sender)).or_default();
+        of_pair.entry(number).or_default().push(signal.clone());
+        signal
+    }
+}
+
+impl Engine {
+    /// Sets the signal when something is sent or taken next, by any group that is here.
+    pub fn on_sent(&self, signal: &Signal) {
+        self.verdicts().bell.wait(signal);
+    }
+
+    /// Pairs for which there may be something to do, since this was asked last: the group that may
+    /// take or remove something, and the other one.
+    pub fn take_moved(&self) -> BTreeSet<(GroupId, GroupId)> {
+        let moved = std::mem::take(&mut *self.verdicts().moved.lock());
+        moved
+            .into_iter()
+            .map(|(group, other)| (other, group))
+            .collect()
+    }
+
+    /// All pairs of groups of which one has ever sent something to the other.
+    pub fn sending(&self) -> BTreeSet<(GroupId, GroupId)> {
+        let catalog = self.catalog();
+        let mut pairs = BTreeSet::new();
+        for from in self.groups().all().iter().map(|group| group.id()) {
+            for to in catalog.outboxes(from) {
+                pairs.extend([(to, from), (from, to)]);
+            }
+        }
+        pairs
+    }
+
+    /// What became of the command that `from` has sent to `to` under this number.
+    ///
+    /// # Errors
+    /// XX001.
+    pub(crate) fn verdict(&self, from: GroupId, to: GroupId, number: u64) -> Result<Verdict> {
+        // Before it is looked: what comes in between is not missed.
+        let signal = self.verdicts().wait(to, from, number);
+        let held = |id| self.groups().get(id);
+        let (Some(sender), Some(taker)) = (held(from), held(to)) else {
+            return Ok(Verdict::Awaited(signal));
+        };
+        let tree = system::outbox(from);
+        let at = taker.applied();
+        let read = |group: &Group| group.get(tree, TAKEN_KEY, at);
+        let taken = match taker.look(tree, at, read)? {
+            Looked::Found(Some(bytes)) => read_taken(&bytes)?,
+            Looked::Found(None) | Looked::NotHeld | Looked::Later => 0,
+        };
+        if taken < number {
+            return Ok(Verdict::Awaited(signal));
+        }
+        // The answer is in the same entry. If it is there no more, the sender has taken it before.
+        let range = (
+            std::ops::Bound::Included(sent::key(0)),
+            std::ops::Bound::Included(sent::key(u64::MAX)),
+        );
+        for row in taker.scan(tree, range, at, storage::Direction::Forward)? {
+            if let Sent::Rejected { number: of, error } = Sent::decode(&row?.1)?
+                && of == number
+            {
+                return Ok(Verdict::Rejected(error.error()));
+            }
+        }
+        let key = rejected_key(number);
+        match sender.get(system::outbox(to), &key, sender.applied())? {
+            Some(kept) => Ok(Verdict::Rejected(Kept::decode(&kept)?.error.error())),
+            None => Ok(Verdict::Accepted),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Commands: an INSERT into another owner's inbox is part of the sender's own transaction and reaches
+//! the inbox once, in order.
+
+use super::node::{Client, Node};
+use crate::session::{Courier, Taking};
+
+/// `orders` has an inbox, into which `shop` and `web` may send.
+fn node() -> Node {
+    let node = Node::new();
+    let mut root = node.client("postgres");
+    root.ok("create role orders login; create role shop login; create role web login");
+    let mut orders = node.client("orders");
+    orders.ok("create table public.order_commands (id int primary key, \
+               what text not null check (what <> 'bad'), at timestamptz default now()) \
+               with (inbox = true)");
+    orders.ok("grant insert on order_commands to shop, web");
+    node
+}
+
+fn courier(node: &Node, home: &str, other: &str) -> Courier {
+    let (home, other) = (node.group(home), node.group(other));
+    node.engine.courier(home, other).expect("led here")
+}
+
+/// Takes and removes until there is nothing to do; how many entries that made.
+fn bring(courier: &mut Courier) -> usize {
+    let mut entries = 0;
+    for step in [Courier::take, Courier::clear] {
+        loop {
+            match step(courier).expect("nothing speaks against it") {
+                Taking::Nothing => break,
+                Taking::Placed => entries += 1,
+                Taking::Wait(waiting) => assert!(waiting.ready(), "{waiting:?}"),
+            }
+        }
+    }
+    while let Some(waiting) = courier.settle().expect("they stand") {
+        assert!(waiting.ready());
+    }
+    entries
+}
+
+/// One that sends by itself, and is answered.
+fn sent(client: &mut Client, statement: &str, couriers: &mut [Courier]) -> String {
+    let mut answer = client.start(statement);
+    for _ in 0..4 {
+        if answer.is_some() {
+            break;
+        }
+        for courier in couriers.iter_mut() {
+            bring(courier);
+        }
+        answer = client.go_on();
+    }
+    answer.expect("answered")
+}
+
+#[test]
+fn a_command_is_part_of_the_senders_entry_and_comes_once() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("create table cart (id int primary key)");
+    shop.ok("begin; insert into cart values (1); insert into order_commands values (1, 'place')");
+    shop.ok("insert into order_commands (what, id) values ('pay', 2), ('ship', 3)");
+    let mut orders = node.client("orders");
+    let all = "select id, what, sender, number, at is not null from order_commands order by number";
+    shop.ok("savepoint s; insert into order_commands values (9, 'gone'); rollback to s; commit");
+    assert_eq!(orders.rows(all), "");
+    let mut courier = courier(&node, "orders", "shop");
+    assert_eq!(bring(&mut courier), 1, "one transaction, one entry");
+    assert_eq!(
+        orders.rows(all),
+        "1|place|shop|1|t\n2|pay|shop|2|t\n3|ship|shop|3|t"
+    );
+    assert_eq!(bring(&mut courier), 0);
+    let mut back = self::courier(&node, "shop", "orders");
+    assert_eq!(bring(&mut back), 1, "what was taken is removed");
+    assert_eq!(bring(&mut courier), 0);
+    assert_eq!(bring(&mut back), 0);
+    // A transaction that is rolled back has sent nothing.
+    shop.ok("begin; insert into order_commands values (4, 'never'); rollback");
+    assert_eq!(bring(&mut courier), 0);
+    orders.ok("delete from order_commands where number <= 2 returning id");
+    assert_eq!(orders.rows("select id from order_commands"), "3");
+}
+
+#[test]
+fn a_command_by_itself_is_answered_with_the_receivers_verdict() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'first'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    let answer = sent(
+        &mut shop,
+        "insert into order_commands values (2, 'x')",
+        &mut couriers,
+    );
+    assert_eq!(answer, "INSERT 0 1");
+    let twice = "insert into order_commands values (1, 'twice')";
+    let answer = sent(&mut shop, twice, &mut couriers);
+    assert!(answer.starts_with("ERROR 23505"), "{answer}");
+    // It does not stand in the way.
+    let answer = sent(
+        &mut shop,
+        "insert into order_commands values (5, 'x')",
+        &mut couriers,
+    );
+    assert_eq!(answer, "INSERT 0 1");
+    let mut orders = node.client("orders");
+    assert_eq!(
+        orders.rows("select id, number from order_commands order by number"),
+        "1|1\n2|2\n5|4"
+    );
+    // Another sender has keys of his own.
+    let mut web = node.client("web");
+    let mut couriers = Vec::new();
+    web.ok("begin; insert into order_commands values (1, 'mine'); commit");
+    couriers.push(courier(&node, "orders", "web"));
+    bring(&mut couriers[0]);
+    assert_eq!(
+        orders.rows("select sender, number from order_commands where id = 1 order by 1"),
+        "shop|1\nweb|1"
+    );
+}
+
+#[test]
+fn what_was_not_accepted_is_set_aside_and_tried_again() {
+    let node = node();
+    let mut orders = node.client("orders");
+    orders.ok("create table secret (id int primary key)");
+    orders.ok(
+        "create table public.to_secret (id int primary key references secret) \
+               with (inbox = true); grant insert on to_secret to shop",
+    );
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into to_secret values (7); insert into to_secret values (8); commit");
+    let pending = "select sender, receiver, inbox, number, command from freehold.outbox";
+    assert_eq!(
+        shop.rows(pending),
+        "shop|orders|to_secret|1|{\"id\": 7}\nshop|orders|to_secret|2|{\"id\": 8}"
+    );
+    orders.ok("insert into secret values (8)");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    bring(&mut couriers[0]);
+    bring(&mut couriers[1]);
+    assert_eq!(shop.rows(pending), "");
+    assert_eq!(orders.rows("select id, number from to_secret"), "8|2");
+    // The sender learns that it was, and nothing of what the receiver has.
+    let rejected =
+        "select inbox, number, command, sqlstate, message, detail from freehold.rejected";
+    assert_eq!(
+        shop.rows(rejected),
+        "to_secret|1|{\"id\": 7}|23503|insert or update on table \"to_secret\" violates foreign key \
+         constraint \"to_secret_id_fkey\"|NULL"
+    );
+    let parked = "select id, inbox, sender, number, command, sqlstate, detail from freehold.parked";
+    assert_eq!(
+        orders.rows(parked),
+        "1|to_secret|shop|1|{\"id\": 7}|23503|Key (id)=(7) is not present in table \"secret\"."
+    );
+    assert_eq!(shop.rows(parked), "");
+    assert!(
+        orders
+            .run("select * from freehold.retry(1)")
+            .contains("23503")
+    );
+    assert!(
+        shop.run("select * from freehold.retry(1)")
+            .contains("42704")
+    );
+    orders.ok("insert into secret values (7)");
+    assert_eq!(orders.rows("select freehold.retry(1)"), "1");
+    assert_eq!(orders.rows(parked), "");
+    assert_eq!(
+        orders.rows("select id, number from to_secret order by id"),
+        "7|1\n8|2"
+    );
+    assert!(
+        orders
+            .run("select * from freehold.retry(1)")
+            .contains("42704")
+    );
+    shop.ok("begin; insert into to_secret values (9); commit");
+    bring(&mut couriers[0]);
+    assert_eq!(orders.rows("select id from freehold.parked"), "2");
+    orders.ok("begin; select freehold.skip(2); rollback");
+    assert_eq!(orders.rows("select freehold.skip(2)"), "3");
+    assert_eq!(orders.rows(parked), "");
+}
+
+#[test]
+fn what_is_wrong_is_told_at_once() {
+    let node = node();
+    let mut shop = node.client("shop");
+    for (statement, state) in [
+        ("insert into order_commands values (1, null)", "23502"),
+        ("insert into order_commands values (1, 'bad')", "23514"),
+        (
+            "insert into order_commands (id, what, sender) values (1, 'x', 'web')",
+            "428C9",
+        ),
+        (
+            "insert into order_commands (id, what, number) values (1, 'x', 7)",
+            "428C9",
+        ),
+        (
+            "insert into order_commands values (1, 'x') returning id",
+            "0A000",
+        ),
+        (
+            "insert into order_commands values (1, 'x') on conflict do nothing",
+            "0A000",
+        ),
+        ("update order_commands set what = 'x'", "42501"),
+        ("delete from order_commands", "42501"),
+        ("select * from order_commands", "42501"),
+    ] {
+        let error = shop.run(statement);
+        assert!(error.contains(state), "{statement}: {error}");
+    }
+    let mut orders = node.client("orders");
+    for (statement, state) in [
+        ("create table inbox (id int) with (inbox = true)", "42P16"),
+        (
+            "create table public.c (id serial) with (inbox = true)",
+            "0A000",
+        ),
+        (
+            "create table public.c (sender text) with (inbox = true)",
+            "42701",
+        ),
+        ("alter table order_commands set (inbox = false)", "0A000"),
+    ] {
+        let error = orders.run(statement);
+        assert!(error.contains(state), "{statement}: {error}");
+    }
+    orders.ok("revoke insert on order_commands from shop");
+    let error = shop.run("insert into order_commands values (1, 'x')");
+    assert!(error.contains("42P01"), "{error}");
+}
+
+#[test]
+fn numbers_are_in_the_order_of_commits() {
+    let node = node();
+    let (mut a, mut b) = (node.client("shop"), node.client("shop"));
+    a.ok("begin isolation level repeatable read; insert into order_commands values (1, 'a')");
+    b.ok("begin isolation level serializable; insert into order_commands values (2, 'b')");
+    b.ok("commit");
+    a.ok("commit");
+    let mut courier = courier(&node, "orders", "shop");
+    assert_eq!(bring(&mut courier), 2);
+    let mut orders = node.client("orders");
+    assert_eq!(
+        orders.rows("select what from order_commands order by number"),
+        "b\na"
+    );
+}
+
+#[test]
+fn a_courier_that_loses_its_leader_takes_nothing_twice() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'a'); commit");
+    let home = node.group("orders");
+    let mut courier = courier(&node, "orders", "shop");
+    bring(&mut courier);
+    shop.ok("begin; insert into order_commands values (2, 'b'); commit");
+    node.local.hold(home);
+    assert!(matches!(courier.take(), Ok(Taking::Placed)));
+    // It is not there for good, and the next one is based on it.
+    assert!(matches!(courier.take(), Ok(Taking::Nothing)));
+    node.local.refuse(home, 1);
+    node.local.release(home).expect("released");
+    let mut courier = self::courier(&node, "orders", "shop");
+    assert_eq!(bring(&mut courier), 1);
+    let mut orders = node.client("orders");
+    assert_eq!(orders.rows("select count(*) from order_commands"), "2");
+}
