@@ -51,6 +51,16 @@ fn a_command_reaches_an_owner_on_another_node_and_no_third_one() {
     let lines = "SELECT id, sender, number FROM order_commands ORDER BY number";
     let expected = ["1|shop|1", "2|shop|2", "3|shop|3"];
     assert_eq!(cluster.settle(3, "orders", lines), expected);
+    let own = "SELECT id, what FROM order_commands WHERE number > 1 ORDER BY id DESC";
+    assert_eq!(
+        cluster.settle(3, "shop", own),
+        ["3|canary-4711", "2|canary-4711"]
+    );
+    let denied = cluster.ask(3, "audit", own);
+    assert!(
+        denied.as_ref().is_err_and(|e| e.contains("42P01")),
+        "{denied:?}"
+    );
     // What is told of it is told to the two.
     let rejected = "SELECT inbox, number, sqlstate FROM freehold.rejected";
     assert_eq!(

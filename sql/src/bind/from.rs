@@ -9,9 +9,11 @@ use super::{Binder, BoundQuery, Clause};
 use crate::catalog::{Privilege, Table, TableKind, View};
 use crate::error::{Error, Result, state};
 use crate::expr::Expr;
+use crate::outbox::SENDER;
 use crate::parse;
 use crate::plan::{JoinKind, Rel, RelColumn, ScanRel, SystemRel};
 use crate::transaction::TableMode;
+use crate::types::text::quote_identifier;
 use crate::types::{Datum, Type};
 
 /// How deep views may refer to views.
@@ -341,8 +343,16 @@ impl Binder<'_> {
             Some(alias) => fold(&alias.name),
             None => table.name.clone(),
         };
-        let access = self.needs(&table, Privilege::Select);
+        let own = self.catalog.sees_own_commands(self.role, &table);
+        let access = self.needs(
+            &table,
+            match own {
+                true => Privilege::Insert,
+                false => Privilege::Select,
+            },
+        );
         let mut item = match &table.kind {
+            TableKind::Table if own => self.own_commands(&table, &shown)?,
             TableKind::Table => {
                 self.may_come(&table)?;
                 self.uses(&table, TableMode::AccessShare);
@@ -516,10 +526,30 @@ impl Binder<'_> {
                 ),
             ));
         }
-        if let Some(leaf) = self.remote_view(table, alias)? {
+        match self.remote_view(table, alias)? {
+            Some(leaf) => Ok(leaf),
+            None => self.by_owner(table, &view.definition, alias),
+        }
+    }
+
+    /// The commands in an inbox that the role has sent itself.
+    fn own_commands(&mut self, table: &Arc<Table>, alias: &str) -> Result<FromItem> {
+        if let Some(leaf) = self.remote_commands(table, alias) {
             return Ok(leaf);
         }
-        let parsed = parse::parse(&view.definition)?;
+        let schema = quote_identifier(self.catalog.schema_name(table.schema));
+        let (name, sender) = (
+            quote_identifier(&table.name),
+            self.catalog.role_name(self.role),
+        );
+        let sender = sender.replace('\'', "''");
+        let query = format!("SELECT * FROM {schema}.{name} WHERE {SENDER} = '{sender}'");
+        self.by_owner(table, &query, alias)
+    }
+
+    /// A query in the place of a relation, with its owner's rights.
+    fn by_owner(&mut self, table: &Arc<Table>, query: &str, alias: &str) -> Result<FromItem> {
+        let parsed = parse::parse(query)?;
         let Some(parse::Statement::Query(statement)) =
             parsed.into_iter().next().map(|p| p.statement)
         else {

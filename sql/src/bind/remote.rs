@@ -49,6 +49,26 @@ impl Binder<'_> {
         )))
     }
 
+    /// The commands that the role has sent to an inbox, as a leaf if they are on other nodes: copies of
+    /// an inbox are nowhere.
+    pub(super) fn remote_commands(&mut self, inbox: &Arc<Table>, alias: &str) -> Option<FromItem> {
+        let registry = self.cx.registry;
+        let group = inbox.group;
+        let copied = self.placed.entry(group);
+        if !*copied.or_insert_with(|| registry.is_copied(group)) {
+            return None;
+        }
+        self.remote.insert(inbox.id, group);
+        let view = View {
+            table: Arc::clone(inbox),
+            schema: self.catalog.schema_name(inbox.schema).to_owned(),
+            group,
+            reader: self.role,
+            told_by: vec![GroupId::DIRECTORY, group],
+        };
+        Some(self.leaf(view, alias))
+    }
+
     fn leaf(&mut self, view: View, alias: &str) -> FromItem {
         let table = Arc::clone(&view.table);
         let columns: Vec<RelColumn> = table

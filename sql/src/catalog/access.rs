@@ -87,7 +87,16 @@ impl Catalog {
         if table.schema == SchemaId::PUBLIC {
             all |= self.pattern_privileges(role, table);
         }
-        all
+        // The rows of an inbox are between two: who has sent one sees it, by a way of its own.
+        match table.is_inbox() {
+            true => all.without(Privileges::READ),
+            false => all,
+        }
+    }
+
+    /// Does the role see of the table the rows only that it has sent?
+    pub fn sees_own_commands(&self, role: RoleId, table: &Table) -> bool {
+        table.is_inbox() && !self.has_role(role, table.owner)
     }
 
     fn pattern_privileges(&self, role: RoleId, table: &Table) -> Privileges {
@@ -98,13 +107,7 @@ impl Catalog {
                 && pattern.covers(&table.name)
                 && (grantee == RoleId::PUBLIC || self.inherits(role, grantee))
             {
-                // READ never covers inboxes, whose rows are between two: INSERT and REFERENCES do.
-                let reads = if table.is_inbox() {
-                    Privileges::READ
-                } else {
-                    Privileges::NONE
-                };
-                all |= pattern.privileges.without(reads);
+                all |= pattern.privileges;
             }
         }
         all
@@ -112,12 +115,14 @@ impl Catalog {
 
     /// The privileges of a role on one column, beyond those on the table.
     pub fn column_privileges(&self, role: RoleId, table: &Table, column: ColumnId) -> Privileges {
-        table
-            .column_by_id(column)
-            .and_then(|c| c.acl.as_ref())
-            .map_or(Privileges::NONE, |acl| {
-                acl.granted(|grantee| self.inherits(role, grantee))
-            })
+        let acl = table.column_by_id(column).and_then(|c| c.acl.as_ref());
+        let granted = acl.map_or(Privileges::NONE, |acl| {
+            acl.granted(|grantee| self.inherits(role, grantee))
+        });
+        match table.is_inbox() {
+            true => granted.without(Privileges::READ),
+            false => granted,
+        }
     }
 
     /// Does the relation exist for the role? It does for its owner, superusers and everybody who

@@ -170,6 +170,14 @@ impl Draft<'_> {
             _ => Privileges::TABLE,
         };
         let (whole, columns) = table_privileges(grant, &table, all)?;
+        let named = columns.iter().map(|(_, privileges)| *privileges);
+        let reads = named.fold(whole, |all, p| all | p).and(Privileges::READ);
+        if table.is_inbox() && !wish.revoke && grant.privileges.is_some() && !reads.is_empty() {
+            let message = format!("SELECT on inbox \"{}\" is not granted", table.name);
+            return Err(Error::new(state::INVALID_GRANT_OPERATION, message)
+                .hint("Who may INSERT commands into it sees its own.")
+                .into());
+        }
         if !whole.is_empty() {
             let old = table
                 .acl
