@@ -14,7 +14,7 @@ use storage::{
 use crate::catalog::{self, Cache, Catalog};
 use crate::cluster::Cluster;
 use crate::meter::Meter;
-use crate::outbox::Verdicts;
+use crate::outbox::{Calls, Verdicts};
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
 use crate::session::notify::Notifier;
@@ -103,6 +103,7 @@ pub struct Engine {
     watch: Arc<Watch>,
     relations: Vec<Arc<dyn SystemRelation>>,
     functions: Vec<Arc<dyn SystemFunction>>,
+    calls: Calls,
     settings: Settings,
     allocations: Allocations,
     sequences: Arc<Sequences>,
@@ -187,6 +188,7 @@ impl Engine {
                 }),
                 relations,
                 functions,
+                calls: Calls::default(),
                 settings,
                 allocations: Allocations::default(),
                 sequences,
@@ -371,6 +373,11 @@ impl Engine {
             [id] if self.leads(*id) => Some(*id),
             _ => None,
         }
+    }
+
+    /// Calls whose replies are waited for.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Who waits for what was sent to be taken.

@@ -195,6 +195,22 @@ impl Writer {
             .any(|column| self.key_columns.contains(&column))
     }
 
+    /// Gives the columns that have no value their defaults.
+    pub(crate) fn fill(
+        &self,
+        row: &mut Row,
+        given: &[bool],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        let frame = empty_frame();
+        for (slot, expr) in &self.defaults {
+            if !given[*slot] {
+                row[*slot] = expr.eval(&[], &frame, cx)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Fills generated columns and checks NOT NULL and CHECK.
     pub(crate) fn complete(&self, row: &mut Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let frame = empty_frame();
@@ -711,12 +727,7 @@ impl TableWriter {
         given: &[bool],
         cx: &mut ExecCx<'_>,
     ) -> Result<(), Stop> {
-        let frame = empty_frame();
-        for (slot, expr) in &self.writer.defaults {
-            if !given[*slot] {
-                row[*slot] = expr.eval(&[], &frame, cx)?;
-            }
-        }
+        self.writer.fill(row, given, cx)?;
         self.writer.complete(row, cx)?;
         if let Inserted::Done(_) = self.writer.insert(row, None, cx)? {
             self.after.inserted(&self.writer, row);

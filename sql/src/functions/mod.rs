@@ -10,7 +10,7 @@ pub mod evaluation;
 pub mod resolve;
 
 pub mod aggregate;
-mod json;
+pub(crate) mod json;
 pub mod scalar;
 pub mod set;
 pub mod window;

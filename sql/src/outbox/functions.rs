@@ -10,7 +10,7 @@ use crate::transaction::{Locks, Stop};
 use crate::types::{Datum, Type};
 use crate::{Error, state};
 
-/// Both of them.
+/// All functions of commands.
 pub(crate) fn functions() -> Vec<Arc<dyn SystemFunction>> {
     let function = |name, retries| -> Arc<dyn SystemFunction> {
         let id = Argument {
@@ -24,7 +24,9 @@ pub(crate) fn functions() -> Vec<Arc<dyn SystemFunction>> {
             arguments: [id],
         })
     };
-    vec![function("retry", true), function("skip", false)]
+    let mut all = super::call::functions();
+    all.extend([function("retry", true), function("skip", false)]);
+    all
 }
 
 /// The command's number among those of its sender.
@@ -77,8 +79,7 @@ impl SystemFunction for Unpark {
         }
         cx.transaction.unmark();
         let unparked = done?.ok_or_else(missing)?;
-        let number = Datum::Int8(unparked.number as i64);
-        Ok(Box::new(One(Some(vec![number]))))
+        Ok(Box::new(One::new(Datum::Int8(unparked.number as i64))))
     }
 }
 
@@ -100,8 +101,15 @@ impl Unpark {
     }
 }
 
-/// The one row.
-struct One(Option<Vec<Datum>>);
+/// One row of one column.
+pub(super) struct One(Option<Vec<Datum>>);
+
+impl One {
+    /// This value.
+    pub fn new(value: Datum) -> One {
+        One(Some(vec![value]))
+    }
+}
 
 impl RowSource for One {
     fn next(&mut self, _cx: &mut ExecCx<'_>) -> Result<Option<Vec<Datum>>, Stop> {

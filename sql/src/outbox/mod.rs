@@ -14,6 +14,7 @@
 //! what it sets aside, `clear.rs` removes what was taken, `verdict.rs` is who waits for it, `sent.rs` the
 //! bytes; `views.rs` and `functions.rs` are for the owners' eyes and hands. The sessions that do it without a client are `session::Courier`s.
 
+mod call;
 mod clear;
 mod functions;
 mod parked;
@@ -23,6 +24,7 @@ mod take;
 mod verdict;
 mod views;
 
+pub(crate) use call::Calls;
 pub(crate) use clear::clear;
 pub(crate) use functions::functions;
 pub(crate) use place::{Outgoing, send};

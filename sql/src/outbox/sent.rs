@@ -3,9 +3,10 @@
 //! ```text
 //! key              value
 //! 0                1, next number u64, number of the first that is kept u64
-//! 1, number u64    1, kind: 1 = command | 2 = rejection, then its fields
+//! 1, number u64    1, kind: 1 = command | 2 = rejection | 3 = reply, then its fields
 //! 2                1, number of the last that was taken of what the other group sends u64
 //! 3, number u64    1, time u64, error, the command: one that was rejected
+//! 4, number u64    1, time u64, jsonb: the reply to one
 //! ```
 //! Parked (`storage::system::PARKED`): id u64 -> 1, time u64, group u32, number u64, error, command;
 //! 0 -> next id, how many there are, both u64 big-endian.
@@ -24,8 +25,10 @@ const COUNTER: u8 = 0;
 const SENT: u8 = 1;
 const TAKEN: u8 = 2;
 const REJECTED_BY: u8 = 3;
+const REPLIED: u8 = 4;
 const COMMAND: u8 = 1;
 const REJECTED: u8 = 2;
+const REPLY: u8 = 3;
 
 /// Something that one group sends to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,13 @@ pub enum Sent {
         /// Why.
         error: Box<Reason>,
     },
+    /// The receiver's reply to a command.
+    Reply {
+        /// Its number among what the other one has sent.
+        number: u64,
+        /// JSON.
+        payload: String,
+    },
 }
 
 /// An error that travels.
@@ -71,6 +81,7 @@ impl Sent {
         match self {
             Sent::Command { trace, row, .. } => (row.len() + trace.len() + 64) as u64,
             Sent::Rejected { error, .. } => (error.message.len() + 128) as u64,
+            Sent::Reply { payload, .. } => (payload.len() + 64) as u64,
         }
     }
 
@@ -97,6 +108,11 @@ impl Sent {
                 out.u64(*number);
                 error.write(&mut out);
             }
+            Sent::Reply { number, payload } => {
+                out.u8(REPLY);
+                out.u64(*number);
+                out.text(payload);
+            }
         }
         out.0.into()
     }
@@ -117,6 +133,10 @@ impl Sent {
                 (VERSION, REJECTED) => Sent::Rejected {
                     number: r.u64()?,
                     error: Box::new(Reason::read(&mut r)?),
+                },
+                (VERSION, REPLY) => Sent::Reply {
+                    number: r.u64()?,
+                    payload: r.text()?.to_owned(),
                 },
                 _ => return None,
             };
@@ -206,6 +226,37 @@ impl Kept {
             r.is_empty().then_some(Kept { at, error, command })
         })();
         kept.ok_or_else(damaged)
+    }
+}
+
+/// A reply, as the sender of the command keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replied {
+    /// When it came, in microseconds since 1970.
+    pub at: u64,
+    /// JSON.
+    pub payload: String,
+}
+
+impl Replied {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u64(self.at);
+        out.text(&self.payload);
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Replied> {
+        let mut r = Reader(bytes);
+        let replied = (|| {
+            let at = (r.u8()? == VERSION).then(|| r.u64())??;
+            let payload = r.text()?.to_owned();
+            r.is_empty().then_some(Replied { at, payload })
+        })();
+        replied.ok_or_else(damaged)
     }
 }
 
@@ -316,24 +367,38 @@ pub(super) const TAKEN_KEY: &[u8] = &[TAKEN];
 
 /// The key of what has a number.
 pub(super) fn key(number: u64) -> Bytes {
-    let mut key = vec![SENT];
-    key.extend_from_slice(&number.to_be_bytes());
-    key.into()
+    numbered(SENT, number)
 }
 
 /// The key of a command that was rejected.
 pub(super) fn rejected_key(number: u64) -> Bytes {
-    let mut key = vec![REJECTED_BY];
+    numbered(REJECTED_BY, number)
+}
+
+/// The key of the reply to a command.
+pub(super) fn replied_key(number: u64) -> Bytes {
+    numbered(REPLIED, number)
+}
+
+fn numbered(kind: u8, number: u64) -> Bytes {
+    let mut key = vec![kind];
     key.extend_from_slice(&number.to_be_bytes());
     key.into()
 }
 
 /// The number of a key of what was sent.
 pub(super) fn number(key: &[u8]) -> Option<u64> {
-    let (SENT, number) = (*key.first()?, key.get(1..)?) else {
-        return None;
-    };
-    Some(u64::from_be_bytes(number.try_into().ok()?))
+    number_of(SENT, key)
+}
+
+/// The number of a key of a reply.
+pub(super) fn replied_to(key: &[u8]) -> Option<u64> {
+    number_of(REPLIED, key)
+}
+
+fn number_of(kind: u8, key: &[u8]) -> Option<u64> {
+    let (first, number) = key.split_first()?;
+    (*first == kind).then(|| number.try_into().ok().map(u64::from_be_bytes))?
 }
 
 fn damaged() -> Error {
@@ -358,7 +423,11 @@ mod tests {
             number: 3,
             error: Box::new(Reason::of(&error)),
         };
-        for sent in [command, rejected] {
+        let reply = Sent::Reply {
+            number: 4,
+            payload: "{}".to_owned(),
+        };
+        for sent in [command, rejected, reply] {
             let bytes = sent.encode();
             assert_eq!(Sent::decode(&bytes), Ok(sent));
             for cut in 0..bytes.len() {

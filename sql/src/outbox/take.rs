@@ -4,7 +4,7 @@ use bytes::Bytes;
 use storage::{GroupId, TxId, system};
 
 use super::Sent;
-use super::sent::{self, Reason, TAKEN_KEY, rejected_key};
+use super::sent::{self, Reason, Replied, TAKEN_KEY, rejected_key, replied_key};
 use crate::catalog::{RoleId, TableId};
 use crate::exec::{ExecCx, TableWriter};
 use crate::transaction::{Policy, RowMode, Stop, Transaction};
@@ -46,7 +46,12 @@ impl Next {
 pub(super) fn taken(home: GroupId, other: GroupId, tx: &mut Transaction) -> Result<u64, Stop> {
     let tree = system::outbox(other);
     tx.lock_row(home, tree, TAKEN_KEY, RowMode::Update, Policy::Wait)?;
-    match tx.newest(home, tree, TAKEN_KEY)? {
+    read_taken(home, other, tx)
+}
+
+/// The same, as far as it has come by now.
+pub(super) fn read_taken(home: GroupId, other: GroupId, tx: &mut Transaction) -> Result<u64, Stop> {
+    match tx.newest(home, system::outbox(other), TAKEN_KEY)? {
         Some(bytes) => Ok(sent::read_taken(&bytes)?),
         None => Ok(0),
     }
@@ -73,7 +78,7 @@ pub(crate) fn next(
         let one = Sent::decode(&bytes)?;
         let txid = match &one {
             Sent::Command { txid, .. } => Some(*txid),
-            Sent::Rejected { .. } => None,
+            Sent::Rejected { .. } | Sent::Reply { .. } => None,
         };
         if *of.get_or_insert(txid) != txid {
             break;
@@ -95,18 +100,29 @@ pub(crate) fn pass(
     tx.put_hidden(home, system::outbox(other), key, Some(sent::taken(last)))
 }
 
-/// Keeps an answer: a rejection, with the command, for its sender to see.
+/// Keeps an answer for the command's sender to see: a rejection, with the command, or the first reply.
 pub(crate) fn note(
     home: GroupId,
     other: GroupId,
-    _number: u64,
     sent: &Sent,
     tx: &mut Transaction,
 ) -> Result<(), Stop> {
-    let Sent::Rejected { number, error } = sent else {
-        return Ok(());
-    };
     let tree = system::outbox(other);
+    let (number, error) = match sent {
+        Sent::Rejected { number, error } => (number, error),
+        Sent::Reply { number, payload } => {
+            let key = replied_key(*number);
+            if tx.newest(home, tree, &key)?.is_some() {
+                return Ok(());
+            }
+            let replied = Replied {
+                at: tx.started(),
+                payload: payload.clone(),
+            };
+            return tx.put_hidden(home, tree, key, Some(replied.encode()));
+        }
+        Sent::Command { .. } => return Ok(()),
+    };
     let command = tx.newest(home, tree, &sent::key(*number))?;
     let kept = sent::Kept {
         at: tx.started(),

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 use storage::{Change, Group, GroupId, Looked, system};
 
 use super::Sent;
-use super::sent::{self, Kept, TAKEN_KEY, read_taken, rejected_key};
+use super::sent::{
+    self, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key, replied_to,
+};
 use crate::engine::Engine;
 use crate::session::signal::{Bell, Signal};
 use crate::{Error, Result};
@@ -27,6 +29,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Verdicts {
     /// By who takes, and from whom: signals by number.
     waiting: Mutex<BTreeMap<(GroupId, GroupId), BTreeMap<u64, Vec<Signal>>>>,
+    /// By who has sent a command, to whom, and its number: signals for the reply.
+    replies: Mutex<BTreeMap<(GroupId, GroupId, u64), Vec<Signal>>>,
     /// Told by entries that are not shown yet.
     told: Mutex<Vec<(GroupId, Told)>>,
     /// Outboxes that have moved: whose, and for whom.
@@ -41,6 +45,8 @@ struct Told {
     other: GroupId,
     /// The group has taken what the other sends up to this number.
     taken: Option<u64>,
+    /// The other's reply to the command of this number has come.
+    replied: Option<u64>,
 }
 
 impl Verdicts {
@@ -53,7 +59,13 @@ impl Verdicts {
             };
             let taken = change.new.as_deref().filter(|_| change.key == TAKEN_KEY);
             let taken = taken.and_then(|bytes| read_taken(bytes).ok());
-            told.push((group, Told { other, taken }));
+            let replied = change.new.as_ref().and_then(|_| replied_to(&change.key));
+            let what = Told {
+                other,
+                taken,
+                replied,
+            };
+            told.push((group, what));
         }
     }
 
@@ -72,8 +84,13 @@ impl Verdicts {
         let mut woken: Vec<Signal> = Vec::new();
         let pairs = told.iter().map(|(_, told)| (group, told.other));
         self.moved.lock().extend(pairs);
-        for (_, Told { other, taken }) in told {
-            let Some(number) = taken else { continue };
+        for (_, told) in told {
+            let other = told.other;
+            if let Some(number) = told.replied {
+                let of = self.replies.lock().remove(&(group, other, number));
+                woken.extend(of.into_iter().flatten());
+            }
+            let Some(number) = told.taken else { continue };
             let mut waiting = self.waiting.lock();
             let Some(of_pair) = waiting.get_mut(&(group, other)) else {
                 continue;
@@ -98,6 +115,40 @@ impl Verdicts {
 }
 
 impl Engine {
+    /// The reply to the command that `from` has sent to `to` under this number, as JSON; or a signal
+    /// that is set when it may have come.
+    ///
+    /// # Errors
+    /// XX001.
+    pub(super) fn reply(
+        &self,
+        from: GroupId,
+        to: GroupId,
+        number: u64,
+    ) -> Result<std::result::Result<String, Signal>> {
+        let signal = Signal::default();
+        // Before it is looked: what comes in between is not missed.
+        let of = (from, to, number);
+        let mut replies = self.verdicts().replies.lock();
+        replies.entry(of).or_default().push(signal.clone());
+        drop(replies);
+        let Some(sender) = self.groups().get(from) else {
+            return Ok(Err(signal));
+        };
+        match sender.get(system::outbox(to), &replied_key(number), sender.applied())? {
+            None => Ok(Err(signal)),
+            Some(bytes) => {
+                self.verdicts().replies.lock().remove(&of);
+                Ok(Ok(Replied::decode(&bytes)?.payload))
+            }
+        }
+    }
+
+    /// Nobody waits for the reply any more.
+    pub(super) fn forget_reply(&self, from: GroupId, to: GroupId, number: u64) {
+        self.verdicts().replies.lock().remove(&(from, to, number));
+    }
+
     /// Sets the signal when something is sent or taken next, by any group that is here.
     pub fn on_sent(&self, signal: &Signal) {
         self.verdicts().bell.wait(signal);

@@ -1,5 +1,6 @@
 //! What an owner sees of commands: `freehold.outbox`, those that are not taken yet; `freehold.rejected`,
-//! those that were not accepted; `freehold.parked`, what it has set aside itself.
+//! those that were not accepted; `freehold.replies`, what came back; `freehold.parked`, what it has set
+//! aside itself.
 
 use std::ops::Bound;
 use std::sync::{Arc, LazyLock, Weak};
@@ -9,12 +10,12 @@ use storage::{Direction, Group, GroupId, system};
 
 use super::Sent;
 use super::parked;
-use super::sent::{self, Kept, Parked, Reason};
+use super::sent::{self, Kept, Parked, Reason, Replied};
 use crate::Result;
 use crate::catalog::Catalog;
 use crate::engine::{Engine, since_2000};
 use crate::system::{SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows};
-use crate::types::{Datum, Type};
+use crate::types::{Datum, Type, json};
 
 /// Rows of one relation for one group.
 type Fill = fn(&Catalog, &Group) -> Result<Vec<SystemRow>>;
@@ -47,6 +48,16 @@ static REJECTED: LazyLock<Vec<SystemColumn>> = LazyLock::new(|| {
     columns
 });
 
+static REPLIES: LazyLock<Vec<SystemColumn>> = LazyLock::new(|| {
+    vec![
+        column("sender", Type::NAME, true),
+        column("receiver", Type::NAME, true),
+        column("number", Type::INT8, true),
+        column("replied_at", Type::TIMESTAMPTZ, true),
+        column("reply", Type::JSONB, true),
+    ]
+});
+
 static PARKED: LazyLock<Vec<SystemColumn>> = LazyLock::new(|| {
     let mut columns = vec![
         column("id", Type::INT8, true),
@@ -70,9 +81,10 @@ const REASON: [SystemColumn; 4] = [
 
 /// The relations, over an engine that is being made.
 pub(crate) fn relations(engine: &Weak<Engine>) -> Vec<Arc<dyn SystemRelation>> {
-    let all: [(&'static str, &'static [SystemColumn], Fill); 3] = [
+    let all: [(&'static str, &'static [SystemColumn], Fill); 4] = [
         ("outbox", &OUTBOX, outbox),
         ("rejected", &REJECTED, rejected),
+        ("replies", &REPLIES, replies),
         ("parked", &PARKED, parked_rows),
     ];
     let relation = |(name, columns, fill)| {
@@ -190,6 +202,24 @@ fn rejected(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
             out.extend([inbox, Datum::Int8(number as i64), row, at(kept.at)]);
             out.extend(reason(&kept.error));
             rows.push(out);
+        }
+    }
+    Ok(rows)
+}
+
+fn replies(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
+    let mut rows = Vec::new();
+    for to in catalog.outboxes(group.id()) {
+        let (first, last) = (sent::replied_key(0), sent::replied_key(u64::MAX));
+        for (number, bytes) in numbered(group, system::outbox(to), first, last)? {
+            let replied = Replied::decode(&bytes)?;
+            rows.push(vec![
+                owner(catalog, group.id()),
+                owner(catalog, to),
+                Datum::Int8(number as i64),
+                at(replied.at),
+                Datum::jsonb(json::parse(&replied.payload)?),
+            ]);
         }
     }
     Ok(rows)

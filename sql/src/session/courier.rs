@@ -240,7 +240,7 @@ impl Session {
                 self.accept(home, &accepting, job)?;
             } else {
                 let tx = self.transaction.as_mut().expect("one is open");
-                crate::outbox::note(home, other, *number, sent, tx)?;
+                crate::outbox::note(home, other, sent, tx)?;
             }
         }
         let tx = self.transaction.as_mut().expect("one is open");

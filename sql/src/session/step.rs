@@ -87,6 +87,7 @@ impl Waiting {
             Wait::Until(time) => (What::Time, Some(time)),
             Wait::Feed(time) => (What::Entry(Arc::clone(engine), Signal::default()), time),
             Wait::Signal(signal) | Wait::Wish(signal) => (What::Signal(signal), None),
+            Wait::SignalOr(signal, time) => (What::Signal(signal), Some(time)),
             // Looked for before ([`super::Session::meet`]).
             Wait::Again | Wait::Leader(_) | Wait::Table { .. } | Wait::Cut(_) | Wait::Doubt(_) => {
                 (What::Now, None)

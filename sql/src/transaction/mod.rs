@@ -235,6 +235,11 @@ impl Transaction {
         self.block = true;
     }
 
+    /// The session's process id.
+    pub fn process(&self) -> i32 {
+        self.process
+    }
+
     /// Says whose it is.
     pub fn set_process(&mut self, process: i32) {
         self.process = process;

@@ -36,6 +36,8 @@ pub enum Wait {
     Group(GroupId),
     /// Something that comes once.
     Signal(Signal),
+    /// The same, at the latest at this time, in microseconds since 1970.
+    SignalOr(Signal, u64),
     /// The directory's leader has answered, and what it has done is applied here.
     Wish(Signal),
     /// The rows of another owner's table are here. The session asks for them.
@@ -74,6 +76,7 @@ impl std::fmt::Debug for Wait {
             Wait::Again => f.write_str("Again"),
             Wait::Group(group) => write!(f, "Group({group})"),
             Wait::Signal(_) => f.write_str("Signal"),
+            Wait::SignalOr(_, until) => write!(f, "SignalOr({until})"),
             Wait::Wish(_) => f.write_str("Wish"),
             Wait::Table { table, .. } => write!(f, "Table({table})"),
             Wait::Cut(group) => write!(f, "Cut({group})"),

@@ -319,7 +319,7 @@ fn populate(json: &Json, shape: &Arc<Shape>, format: &FormatSettings) -> Result<
 ///
 /// # Errors
 /// What the type's input function raises; 22P02 for a scalar where an array is needed.
-fn from_json(json: &Json, kind: Type, format: &FormatSettings) -> Result<Datum> {
+pub(crate) fn from_json(json: &Json, kind: Type, format: &FormatSettings) -> Result<Datum> {
     match (json, kind.oid) {
         (json, oid::JSONB) => Ok(Datum::jsonb(json.clone())),
         (json, oid::JSON) => Ok(Datum::from(json.to_string())),

@@ -303,3 +303,95 @@ fn a_courier_that_loses_its_leader_takes_nothing_twice() {
     let mut orders = node.client("orders");
     assert_eq!(orders.rows("select count(*) from order_commands"), "2");
 }
+
+#[test]
+fn a_call_waits_for_the_reply() {
+    let node = node();
+    let (mut shop, mut orders) = (node.client("shop"), node.client("orders"));
+    shop.ok("begin; insert into order_commands values (7, 'first'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    let call = "select freehold.call('order_commands', '{\"id\": 1, \"what\": \"place\"}')";
+    assert_eq!(shop.start(call), None);
+    assert_eq!(shop.go_on(), None);
+    bring(&mut couriers[0]);
+    bring(&mut couriers[1]);
+    assert_eq!(shop.go_on(), None, "it is accepted, and not answered");
+    let seen =
+        "select sender, number, id, what, at is not null from order_commands order by number";
+    assert_eq!(orders.rows(seen), "shop|1|7|first|t\nshop|2|1|place|t");
+    assert_eq!(
+        orders.rows("select freehold.reply('shop', 2, '{\"price\": 5}')"),
+        "2"
+    );
+    orders.ok("begin; select freehold.reply('shop', 1, '{}'); rollback");
+    bring(&mut couriers[1]);
+    let answer = shop.go_on();
+    assert_eq!(answer.as_deref(), Some("SELECT 1"));
+    assert_eq!(shop.shown(), "{\"price\": 5}");
+    let replies = "select sender, receiver, number, reply from freehold.replies";
+    assert_eq!(shop.rows(replies), "shop|orders|2|{\"price\": 5}");
+    // The first reply counts.
+    orders.ok("select freehold.reply('shop', 2, '{\"price\": 6}')");
+    bring(&mut couriers[1]);
+    assert_eq!(shop.rows(replies), "shop|orders|2|{\"price\": 5}");
+    bring(&mut couriers[0]);
+    assert_eq!(orders.rows("select count(*) from freehold.outbox"), "0");
+    // Nobody keeps it for ever.
+    assert_eq!(bring(&mut couriers[1]), 0);
+    node.clock.advance(3_700_000_000);
+    assert_eq!(bring(&mut couriers[1]), 1);
+    assert_eq!(shop.rows(replies), "");
+}
+
+#[test]
+fn a_call_ends_with_the_verdict_or_its_time() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (7, 'first'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    let call = |payload: &str, more: &str| {
+        format!("select freehold.call('public.order_commands', '{payload}'{more})")
+    };
+    let twice = call("{\"id\": 7, \"what\": \"x\"}", "");
+    let answer = sent(&mut shop, &twice, &mut couriers);
+    assert!(answer.contains("23505"), "{answer}");
+    let late = call("{\"id\": 8, \"what\": \"x\"}", ", timeout => '2 s'");
+    assert_eq!(shop.start(&late), None);
+    bring(&mut couriers[0]);
+    assert_eq!(shop.go_on(), None);
+    node.clock.advance(3_000_000);
+    let answer = shop.go_on().expect("its time is over");
+    assert!(answer.contains("57014"), "{answer}");
+    for (payload, state) in [
+        ("{\"id\": 1}", "23502"),
+        ("[1]", "22023"),
+        ("{\"number\": 1}", "42703"),
+        ("{\"none\": 1}", "42703"),
+    ] {
+        let answer = shop.run(&call(payload, ""));
+        assert!(answer.contains(state), "{payload}: {answer}");
+    }
+    let block = format!("begin; {}", call("{\"id\": 9, \"what\": \"x\"}", ""));
+    let answer = shop.run(&block);
+    assert!(answer.contains("25001"), "{answer}");
+    shop.ok("rollback");
+    let mut orders = node.client("orders");
+    for wrong in [
+        "('shop', 99, '{}')",
+        "('shop', 0, '{}')",
+        "('web', 1, '{}')",
+    ] {
+        let answer = orders.run(&format!("select freehold.reply{wrong}"));
+        assert!(answer.contains("22023"), "{wrong}: {answer}");
+    }
+    assert_eq!(
+        orders.rows("select id from order_commands order by number"),
+        "7\n8"
+    );
+}
