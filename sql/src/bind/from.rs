@@ -354,6 +354,9 @@ impl Binder<'_> {
         let mut item = match &table.kind {
             TableKind::Table if own => self.own_commands(&table, &shown)?,
             TableKind::Table => {
+                if table.is_filling() {
+                    return Err(unfilled(&table));
+                }
                 self.may_come(&table)?;
                 self.uses(&table, TableMode::AccessShare);
                 let (scan, range) = self.scan(&table, &shown);
@@ -580,6 +583,18 @@ impl Binder<'_> {
         range.table = Some(table.clone());
         Ok(FromItem::single(bound.rel, range))
     }
+}
+
+/// 55000: nobody sees half of a projection.
+fn unfilled(table: &Table) -> Error {
+    Error::new(
+        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "materialized view \"{}\" has not been populated",
+            table.name
+        ),
+    )
+    .hint("It is readable as soon as CREATE MATERIALIZED VIEW has filled it.")
 }
 
 /// Columns that `*` leaves out.

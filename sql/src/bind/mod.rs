@@ -238,6 +238,12 @@ impl<'a> Binder<'a> {
         })
     }
 
+    /// A stored query, whose names are qualified.
+    pub(crate) fn stored_query(&mut self, query: &ast::Query) -> Result<BoundQuery> {
+        self.text = None;
+        self.query(query, &Scope::empty(None), true)
+    }
+
     fn statement(
         &mut self,
         statement: &ast::Statement,

@@ -45,6 +45,12 @@ impl Binder<'_> {
         }
         let table = self.table(name)?;
         match &table.kind {
+            TableKind::Table if table.projection.is_some() => {
+                return Err(Error::new(
+                    state::WRONG_OBJECT_TYPE,
+                    format!("cannot change materialized view \"{}\"", table.name),
+                ));
+            }
             TableKind::Table | TableKind::System => {}
             TableKind::View(_) => {
                 return Err(Error::new(

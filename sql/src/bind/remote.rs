@@ -147,6 +147,12 @@ impl Binder<'_> {
     /// # Errors
     /// 0A000 for a view of another node.
     pub(super) fn may_lock(&self, table: &Table, words: &str) -> Result<()> {
+        if table.projection.is_some() {
+            return Err(Error::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("cannot lock rows in materialized view \"{}\"", table.name),
+            ));
+        }
         let view = matches!(table.kind, TableKind::View(_));
         match view && self.remote.contains_key(&table.id) {
             false => Ok(()),

@@ -324,6 +324,7 @@ impl Catalog {
 pub(crate) fn kind(table: &Table) -> &'static str {
     match table.kind {
         TableKind::System if crate::system::relkind(table) == b'v' => "view",
+        TableKind::Table if table.projection.is_some() => "materialized view",
         TableKind::Table | TableKind::System => "table",
         TableKind::View(_) => "view",
         TableKind::Sequence(_) => "sequence",

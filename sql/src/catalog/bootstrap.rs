@@ -145,6 +145,7 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
         options: BTreeMap::new(),
         comment: None,
         depends_on: Vec::new(),
+        projection: None,
         since: Position::ZERO,
     }
 }

@@ -52,6 +52,9 @@ pub struct Table {
     /// Relations that a view's definition (or a default) reads: (relation, columns; empty = all).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<(TableId, Vec<ColumnId>)>,
+    /// Its rows are made of other tables' rows (CREATE MATERIALIZED VIEW).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<Projection>,
     /// Entries above this position are described by this descriptor; those at or below by the
     /// one before it (history tree).
     #[serde(with = "position")]
@@ -77,6 +80,19 @@ pub enum TableKind {
 pub struct View {
     /// The query, as SQL text with qualified names, without a trailing semicolon.
     pub definition: String,
+}
+
+/// What a table's rows are made of, in the entries that change those: `depends_on` names the tables
+/// that it reads, the one that it is made of first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Projection {
+    /// The query, as SQL text with qualified names; the n-th column of the table is its n-th.
+    pub definition: String,
+    /// The foreign keys (`pg_constraint.oid`) by which it joins, in the order of the joins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<u32>,
+    /// May it be read?
+    pub state: IndexState,
 }
 
 /// How the rows of a table are keyed.
@@ -219,7 +235,7 @@ pub enum IndexKey {
     Expression(String),
 }
 
-/// How far an index is built.
+/// How far an index, or a projection, is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IndexState {
@@ -412,9 +428,26 @@ impl Table {
         self.options.get("inbox").is_some_and(|v| v == "true")
     }
 
-    /// `r`, `v`, `S` of `pg_class.relkind`; system relations say `r`.
+    /// Is it a table that its owner writes: no view, no sequence, no projection?
+    pub fn is_ordinary(&self) -> bool {
+        self.kind == TableKind::Table && self.projection.is_none()
+    }
+
+    /// Is it a projection that is still being filled?
+    pub fn is_filling(&self) -> bool {
+        let state = self.projection.as_ref().map(|p| p.state);
+        state == Some(IndexState::Building)
+    }
+
+    /// Is it a projection of the table's rows, each with the key of the one that it is made of?
+    pub fn projects(&self, base: TableId) -> bool {
+        self.projection.is_some() && self.depends_on.first().is_some_and(|(on, _)| *on == base)
+    }
+
+    /// `r`, `v`, `m`, `S` of `pg_class.relkind`; system relations say `r`.
     pub fn relkind(&self) -> u8 {
         match self.kind {
+            TableKind::Table if self.projection.is_some() => b'm',
             TableKind::Table | TableKind::System => b'r',
             TableKind::View(_) => b'v',
             TableKind::Sequence(_) => b'S',

@@ -74,7 +74,34 @@ fn table() -> Table {
         options: BTreeMap::new(),
         comment: Some("c".to_owned()),
         depends_on: Vec::new(),
+        projection: None,
         since: Position(77),
+    }
+}
+
+/// A projection of the `id`s of `orders`, joined by one foreign key.
+fn projection() -> Table {
+    Table {
+        id: TableId(16_600),
+        schema: SchemaId::PUBLIC,
+        name: "order_v2".to_owned(),
+        tree: 16_600,
+        columns: vec![column(1, "id", Type::INT4)],
+        indexes: Vec::new(),
+        constraints: Vec::new(),
+        referenced_by: Vec::new(),
+        acl: None,
+        comment: None,
+        depends_on: vec![
+            (TableId(16_400), vec![ColumnId(1)]),
+            (TableId(16_500), vec![ColumnId(1)]),
+        ],
+        projection: Some(Projection {
+            definition: "SELECT o.id FROM more.orders o".to_owned(),
+            keys: vec![16_501],
+            state: IndexState::Building,
+        }),
+        ..table()
     }
 }
 
@@ -126,6 +153,7 @@ fn golden_bytes() {
             role: RoleId(16_386),
             at: 9,
         }),
+        Object::Table(Arc::new(projection())),
     ];
     let golden = include_str!("golden.txt");
     for (object, line) in objects.iter().zip(golden.lines()) {

@@ -95,7 +95,9 @@ impl Draft<'_> {
                 column_name,
                 op:
                     op @ (AlterColumnOperation::SetDefault { .. } | AlterColumnOperation::DropDefault),
-            } => return self.alter_column(id, &ident(column_name), op),
+            } if table.projection.is_none() => {
+                return self.alter_column(id, &ident(column_name), op);
+            }
             _ if !is_table => {
                 return Err(Error::new(
                     state::WRONG_OBJECT_TYPE,
@@ -104,6 +106,21 @@ impl Draft<'_> {
                 .into());
             }
             _ => {}
+        }
+        let options = matches!(
+            operation,
+            AlterTableOperation::SetOptionsParens { .. }
+                | AlterTableOperation::ReplicaIdentity { .. }
+        );
+        if table.projection.is_some() && !options {
+            let message = format!(
+                "ALTER action {} cannot be performed on relation \"{}\"",
+                action(operation),
+                table.name
+            );
+            return Err(Error::new(state::WRONG_OBJECT_TYPE, message)
+                .detail("This operation is not supported for materialized views.")
+                .into());
         }
         match operation {
             AlterTableOperation::AddColumn {
@@ -446,7 +463,8 @@ impl Draft<'_> {
             return Err(Error::new(
                 state::FEATURE_NOT_SUPPORTED,
                 format!(
-                    "renaming a column that view \"{}\" uses is not supported",
+                    "renaming a column that {} \"{}\" uses is not supported",
+                    crate::catalog::kind(&view),
                     view.name
                 ),
             )
@@ -649,8 +667,10 @@ impl Draft<'_> {
                 "cannot alter type of a column used by a view or rule",
             )
             .detail(format!(
-                "view {} depends on column \"{}\"",
-                view.name, column.name
+                "{} {} depends on column \"{}\"",
+                crate::catalog::kind(&view),
+                view.name,
+                column.name
             ))
             .into());
         }
@@ -894,8 +914,10 @@ impl Draft<'_> {
             .cloned()
             .collect();
         for view in views {
-            let TableKind::View(old) = &view.kind else {
-                continue;
+            let old = match (&view.kind, &view.projection) {
+                (TableKind::View(old), _) => &old.definition,
+                (_, Some(old)) => &old.definition,
+                _ => continue,
             };
             if view.owner != self.table(id)?.owner {
                 return Err(Error::new(
@@ -907,13 +929,22 @@ impl Draft<'_> {
                 )
                 .into());
             }
-            let definition = expression::rename_relation(&old.definition, from, to)?;
-            self.edit_table(view.id, |t| {
-                t.kind = TableKind::View(crate::catalog::View { definition });
+            let definition = expression::rename_relation(old, from, to)?;
+            self.edit_table(view.id, |t| match &mut t.projection {
+                Some(projection) => projection.definition = definition,
+                None => t.kind = TableKind::View(crate::catalog::View { definition }),
             })?;
         }
         Ok(())
     }
+}
+
+/// What PostgreSQL calls an action of ALTER TABLE: its first words.
+fn action(operation: &AlterTableOperation) -> String {
+    let text = operation.to_string();
+    let words = text.split_whitespace().take(2);
+    let upper = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
+    words.take_while(upper).collect::<Vec<_>>().join(" ")
 }
 
 fn rename_target(name: &ast::RenameTableNameKind) -> Result<String> {

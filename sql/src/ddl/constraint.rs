@@ -15,7 +15,7 @@ use super::name::{clip, compose, ident, no_column};
 use crate::bind::syntax::DELETE_SETS;
 use crate::catalog::{
     ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key,
-    ReferentialAction, Relation, Table, TableId, TableKind,
+    ReferentialAction, Relation, Table, TableId,
 };
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
@@ -293,6 +293,18 @@ impl Wanted {
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// PRIMARY KEY over these columns.
+    pub fn primary_key(columns: Vec<String>) -> Wanted {
+        Wanted::Key(WantedKey {
+            name: None,
+            columns,
+            include: Vec::new(),
+            primary: true,
+            nulls_not_distinct: false,
+            timing: Timing::default(),
+        })
     }
 
     /// An index that LIKE ... INCLUDING INDEXES copies.
@@ -790,7 +802,7 @@ impl Draft<'_> {
                 return Err(not_a_table(&parent.indexes[at].name));
             }
         };
-        if parent.kind != TableKind::Table {
+        if !parent.is_ordinary() {
             return Err(not_a_table(&parent.name));
         }
         let may = crate::catalog::Privilege::References;

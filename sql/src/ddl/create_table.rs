@@ -528,7 +528,11 @@ fn like_constraints(source: &Table, including: Including, wanted: &mut Vec<Wante
 }
 
 /// A relation without columns.
-fn empty_table(target: &Target, id: TableId, options: BTreeMap<String, String>) -> Table {
+pub(super) fn empty_table(
+    target: &Target,
+    id: TableId,
+    options: BTreeMap<String, String>,
+) -> Table {
     Table {
         id,
         owner: target.owner,
@@ -546,6 +550,7 @@ fn empty_table(target: &Target, id: TableId, options: BTreeMap<String, String>) 
         options,
         comment: None,
         depends_on: Vec::new(),
+        projection: None,
         since: Position::ZERO,
     }
 }

@@ -155,6 +155,8 @@ pub(crate) enum Work {
         table: TableId,
         query: Box<sqlparser::ast::Query>,
     },
+    /// Rows of CREATE MATERIALIZED VIEW.
+    FillProjection { table: TableId },
     /// Fill a column that was added with a default that is not one constant.
     FillColumn { table: TableId, column: ColumnId },
 }

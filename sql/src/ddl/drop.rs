@@ -27,9 +27,10 @@ enum Dependent {
 impl Draft<'_> {
     pub fn drop_statement(&mut self, drop: &parse::Drop) -> Done<()> {
         match drop.kind {
-            ObjectKind::Table | ObjectKind::View | ObjectKind::Sequence => {
-                self.drop_relations(drop)
-            }
+            ObjectKind::Table
+            | ObjectKind::View
+            | ObjectKind::MaterializedView
+            | ObjectKind::Sequence => self.drop_relations(drop),
             ObjectKind::Index => self.drop_indexes(drop),
             ObjectKind::Schema => self.drop_schemas(drop),
             ObjectKind::Role => Err(Error::internal("DROP ROLE has its own statement").into()),
@@ -43,18 +44,9 @@ impl Draft<'_> {
     fn drop_nothing(&mut self, kind: ObjectKind, drop: &parse::Drop) -> Done<()> {
         for name in &drop.names {
             let (word, name) = (kind_word(kind), shown(&parts(name)?));
-            let (code, message) = match kind {
-                ObjectKind::MaterializedView => (
-                    state::UNDEFINED_TABLE,
-                    format!("materialized view \"{name}\" does not exist"),
-                ),
-                _ => (
-                    state::UNDEFINED_OBJECT,
-                    format!("{word} \"{name}\" does not exist"),
-                ),
-            };
+            let message = format!("{word} \"{name}\" does not exist");
             if !drop.if_exists {
-                return Err(Error::new(code, message).into());
+                return Err(Error::new(state::UNDEFINED_OBJECT, message).into());
             }
             self.skips(&message);
         }
@@ -145,6 +137,13 @@ impl Draft<'_> {
             }
         };
         let (fits, hint) = match (&table.kind, kind) {
+            (TableKind::Table, ObjectKind::MaterializedView) if table.projection.is_some() => {
+                (true, "")
+            }
+            (TableKind::Table, _) if table.projection.is_some() => (
+                false,
+                "Use DROP MATERIALIZED VIEW to remove a materialized view.",
+            ),
             (TableKind::Table | TableKind::System, ObjectKind::Table)
             | (TableKind::View(_), ObjectKind::View)
             | (TableKind::Sequence(_), ObjectKind::Sequence) => (true, ""),
@@ -184,6 +183,10 @@ impl Draft<'_> {
                 if let Dependent::View(view) = dependent
                     && cascade
                 {
+                    let table = self.table(view)?;
+                    if table.projection.is_some() {
+                        self.ground.lock(&table, TableMode::AccessExclusive)?;
+                    }
                     doomed.push(view);
                 }
                 found.push((dependent, id));
@@ -215,7 +218,10 @@ impl Draft<'_> {
             }
         }
         for id in doomed {
-            self.remove_relation(id)?;
+            // A projection may have gone with its foreign key.
+            if self.catalog.table(id).is_some() {
+                self.remove_relation(id)?;
+            }
         }
         Ok(())
     }
@@ -307,7 +313,8 @@ impl Draft<'_> {
         Ok(match dependent {
             Dependent::View(view) => {
                 let view = self.table(*view)?;
-                (format!("view {}", self.display(&view)), view.owner)
+                let word = crate::catalog::kind(&view);
+                (format!("{word} {}", self.display(&view)), view.owner)
             }
             Dependent::Foreign(table, constraint) => {
                 let table = self.table(*table)?;
@@ -458,6 +465,9 @@ impl Draft<'_> {
                     Relation::Table(t) if matches!(t.kind, TableKind::Sequence(_)) => {
                         "Use DROP SEQUENCE to remove a sequence."
                     }
+                    Relation::Table(t) if t.projection.is_some() => {
+                        "Use DROP MATERIALIZED VIEW to remove a materialized view."
+                    }
                     _ => "Use DROP TABLE to remove a table.",
                 })
                 .into());
@@ -584,6 +594,7 @@ impl Draft<'_> {
             Err(error) => return Err(error.into()),
         };
         let oid = constraint.id();
+        self.drop_projections_of_key(&table, &constraint, cascade)?;
         match &constraint {
             Constraint::Check { .. } => {}
             Constraint::Foreign(key) => {
@@ -639,7 +650,8 @@ impl Draft<'_> {
         let mut lines = Vec::new();
         for view in &views {
             lines.push(if view.owner == table.owner {
-                format!("view {} depends on {subject}", self.display(view))
+                let word = crate::catalog::kind(view);
+                format!("{word} {} depends on {subject}", self.display(view))
             } else {
                 format!(
                     "role \"{}\" reads {subject}",
@@ -665,10 +677,17 @@ impl Draft<'_> {
         for (child, key) in keys {
             self.drop_constraint(child.id, &key, true, true)?;
         }
-        let views: Vec<TableId> = views.iter().map(|v| v.id).collect();
+        let views = views.iter().map(|v| v.id);
+        let views: Vec<TableId> = views
+            .filter(|id| self.catalog.table(*id).is_some())
+            .collect();
         for view in &views {
             let view = self.table(*view)?;
-            let text = format!("drop cascades to view {}", self.display(&view));
+            let word = crate::catalog::kind(&view);
+            if view.projection.is_some() {
+                self.ground.lock(&view, TableMode::AccessExclusive)?;
+            }
+            let text = format!("drop cascades to {word} {}", self.display(&view));
             self.notice(Error::new(state::SUCCESSFUL_COMPLETION, text));
         }
         self.drop_all(&views, true)

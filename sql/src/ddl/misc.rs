@@ -44,7 +44,10 @@ impl Draft<'_> {
     pub fn comment(&mut self, comment: &parse::Comment) -> Done<()> {
         let text = comment.text.clone().filter(|t| !t.is_empty());
         match comment.kind {
-            ObjectKind::Table | ObjectKind::View | ObjectKind::Sequence => {
+            ObjectKind::Table
+            | ObjectKind::View
+            | ObjectKind::MaterializedView
+            | ObjectKind::Sequence => {
                 let table = self.own_relation(&comment.name)?;
                 expect_kind(&table, comment.kind)?;
                 self.ground.lock(&table, TableMode::ShareUpdateExclusive)?;
@@ -228,9 +231,10 @@ impl Draft<'_> {
             }
             ObjectKind::Database => return Ok(()),
             ObjectKind::Index => self.own_index(name)?.0.owner,
-            ObjectKind::Table | ObjectKind::View | ObjectKind::Sequence => {
-                self.own_relation(name)?.owner
-            }
+            ObjectKind::Table
+            | ObjectKind::View
+            | ObjectKind::MaterializedView
+            | ObjectKind::Sequence => self.own_relation(name)?.owner,
             other => {
                 let word = super::drop::kind_word(other);
                 return Err(Error::unsupported(format!("a {word}")).into());
@@ -254,6 +258,9 @@ impl Draft<'_> {
 
 /// ALTER TABLE may name views and sequences too; the others are exact.
 fn expect_kind(table: &Table, kind: ObjectKind) -> Result<()> {
+    if kind == ObjectKind::MaterializedView && table.projection.is_some() {
+        return Ok(());
+    }
     let fits = matches!(
         (&table.kind, kind),
         (_, ObjectKind::Table)

@@ -15,6 +15,7 @@ mod inbox;
 mod index;
 mod misc;
 mod name;
+mod projection;
 mod role;
 mod routine;
 mod rows;
@@ -34,9 +35,9 @@ pub use run::execute;
 pub use script::catalog_of;
 use sqlparser::ast;
 
+use crate::Error;
 use crate::parse::{Ddl, RoutineKind};
 use crate::transaction::TableMode;
-use crate::{Error, state};
 
 impl Draft<'_> {
     /// Decides a statement; answers its command tag.
@@ -85,14 +86,7 @@ impl Draft<'_> {
                 self.move_to_schema(*kind, name, schema, *if_exists)?;
             }
             Ddl::Maintain(_, name) => self.maintain(name.as_ref())?,
-            Ddl::Refresh(name) => {
-                let relation = self.relation(name)?;
-                return Err(Error::new(
-                    state::WRONG_OBJECT_TYPE,
-                    format!("\"{}\" is not a materialized view", relation.name()),
-                )
-                .into());
-            }
+            Ddl::Refresh(name) => self.refresh(name)?,
             Ddl::Drop(drop) => self.drop_statement(drop)?,
             Ddl::DropRoutines(drop) => self.drop_routines(drop)?,
             Ddl::Reassign(..) => return Err(Error::unsupported("REASSIGN OWNED").into()),
@@ -108,6 +102,13 @@ impl Draft<'_> {
             ast::Statement::CreateIndex(create) => {
                 self.create_index(create, TableMode::Share)?;
                 Ok("CREATE INDEX")
+            }
+            ast::Statement::CreateView(create) if create.materialized => {
+                let made = self.create_projection(create)?;
+                if let Some(id) = made {
+                    self.fill_projection(id)?;
+                }
+                Ok(made.map_or("CREATE MATERIALIZED VIEW", |_| "SELECT"))
             }
             ast::Statement::CreateView(create) => {
                 self.create_view(create)?;

@@ -1,6 +1,6 @@
 //! Work on rows that DDL brings: building indexes, rewriting tables, validating constraints,
-//! filling new columns and new tables. Nothing of it is in the feed but the rows of CREATE TABLE
-//! AS.
+//! filling new columns, tables and projections. Nothing of it is in the feed but the rows of CREATE
+//! TABLE AS and CREATE MATERIALIZED VIEW.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ pub(super) fn rewrite(
             }
             (Key::Primary(_), _) => primary_key(&table, &writer, &row, cx)?,
         };
-        put_row(&table, &writer, key, &row, cx)?;
+        put_row(&table, &writer, key, &row, false, cx)?;
     }
     drop(rows);
     let mut trees: Vec<u32> = old.indexes.iter().map(|i| i.tree).collect();
@@ -195,6 +195,7 @@ fn put_row(
     writer: &Writer,
     key: Bytes,
     row: &[Datum],
+    feed: bool,
     cx: &mut ExecCx<'_>,
 ) -> Done<()> {
     let mut entries = Vec::new();
@@ -224,7 +225,7 @@ fn put_row(
         old: None,
         new: Some(writer.encode(row)),
         index: entries,
-        feed: false,
+        feed,
     };
     cx.transaction.write(table.group, table.tree, change)
 }
@@ -518,6 +519,26 @@ impl Numbers {
             _ => Datum::Int8(next),
         })
     }
+}
+
+/// The rows of CREATE MATERIALIZED VIEW; how many. Nobody else knows it yet, and its writers wait.
+pub(super) fn fill_projection(
+    catalog: &Arc<Catalog>,
+    id: TableId,
+    cx: &mut ExecCx<'_>,
+) -> Result<u64, Stop> {
+    let table = table_of(catalog, id)?;
+    let projection = plan::projection(catalog, id)?;
+    let mut rows = scan(projection.base(), cx)?;
+    let mut count = 0;
+    while let Some((key, bytes)) = rows.next().transpose()? {
+        cx.tick()?;
+        if let Some(row) = projection.row_of(&bytes, cx)? {
+            put_row(&table, projection.writer(), key, &row, true, cx)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The rows of CREATE TABLE AS; how many.

@@ -8,6 +8,7 @@ use storage::{GroupId, Position};
 
 use super::draft::{Described, Done, Draft, Ground, Use, Work};
 use super::expression::names_columns;
+use super::projection::written_through;
 use super::{build, rows};
 use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
 use crate::exec::ExecCx;
@@ -99,6 +100,9 @@ fn work_on_rows(
         }
         Work::Fill { table, query } => {
             return rows::fill(catalog, table, &query, bind, cx).map(Some);
+        }
+        Work::FillProjection { table } => {
+            return rows::fill_projection(catalog, table, cx).map(Some);
         }
         Work::SetSequence {
             group,
@@ -213,6 +217,13 @@ impl Ground for Outside<'_, '_, '_> {
 
     fn lock(&mut self, table: &Table, mode: TableMode) -> Done<()> {
         // Views and sequences have no tree: their OID stands in, from the same number space.
+        if table.projection.is_some() && mode >= TableMode::Share {
+            // It is written without a lock of its own.
+            let catalog = Arc::clone(self.cx.transaction.catalog());
+            for source in written_through(&catalog, table) {
+                self.lock(&source, TableMode::Share)?;
+            }
+        }
         let tree = if table.tree == 0 {
             table.id.0
         } else {

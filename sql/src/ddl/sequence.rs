@@ -209,6 +209,7 @@ impl Draft<'_> {
             options: BTreeMap::new(),
             comment: None,
             depends_on: Vec::new(),
+            projection: None,
             since: Position::ZERO,
         };
         let table = self.create_table(table)?;
@@ -235,7 +236,7 @@ impl Draft<'_> {
         }
         let path: Vec<&str> = names.iter().map(String::as_str).collect();
         let table = self.catalog.resolve_table(&path, &self.path, self.role)?;
-        if table.kind != TableKind::Table {
+        if !table.is_ordinary() {
             return Err(Error::new(
                 state::WRONG_OBJECT_TYPE,
                 format!("sequence cannot be owned by relation \"{}\"", shown(&names)),

@@ -25,7 +25,7 @@ impl Draft<'_> {
             };
             let privilege = crate::catalog::Privilege::Truncate;
             self.catalog.may(self.role, &table, privilege, None)?;
-            if table.kind != TableKind::Table {
+            if !table.is_ordinary() {
                 return Err(Error::new(
                     state::WRONG_OBJECT_TYPE,
                     format!("\"{}\" is not a table", table.name),
@@ -41,6 +41,7 @@ impl Draft<'_> {
             let table = self.table(id)?;
             self.ground.lock(&table, TableMode::AccessExclusive)?;
             self.empty(&table)?;
+            self.empty_projections(&table)?;
             if truncate.restart_identity {
                 self.restart_sequences(id)?;
             }
@@ -80,6 +81,17 @@ impl Draft<'_> {
                 ));
                 ids.push(child.id);
             }
+        }
+        Ok(())
+    }
+
+    /// What is made of the table's rows goes with them.
+    fn empty_projections(&mut self, base: &Table) -> Done<()> {
+        let of = |other: &&Arc<Table>| other.projects(base.id);
+        let found: Vec<Arc<Table>> = self.catalog.tables().filter(of).cloned().collect();
+        for projection in found {
+            self.ground.lock(&projection, TableMode::AccessExclusive)?;
+            self.empty(&projection)?;
         }
         Ok(())
     }

@@ -16,9 +16,6 @@ use crate::{Error, Result, state};
 
 impl Draft<'_> {
     pub fn create_view(&mut self, create: &ast::CreateView) -> Done<()> {
-        if create.materialized {
-            return Err(Error::unsupported("a materialized view").into());
-        }
         if create.temporary {
             return Err(Error::unsupported("a temporary view").into());
         }
@@ -135,6 +132,7 @@ fn empty_view(target: &Target, id: TableId, definition: String) -> Table {
         options: BTreeMap::new(),
         comment: None,
         depends_on: Vec::new(),
+        projection: None,
         since: Position::ZERO,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::projection::{Fresh, Projected};
 use super::writer::{Writer, table_of};
 use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table};
 use crate::error::{Error, state};
@@ -96,6 +97,15 @@ pub(super) struct After {
 enum Work {
     Check(DeferredCheck),
     Action(Box<Action>),
+    Project(Box<Project>),
+}
+
+/// Projected rows to make anew, for a row that their projection joins is another one.
+struct Project {
+    projection: Arc<Projected>,
+    source: usize,
+    values: Vec<Datum>,
+    fresh: Fresh,
 }
 
 /// What a foreign key does when a referenced key is gone.
@@ -118,6 +128,10 @@ impl Work {
                 let values = row_bytes(&action.before) + now;
                 (std::mem::size_of::<Work>() + std::mem::size_of::<Action>() + values) as u64
             }
+            Work::Project(project) => {
+                let own = std::mem::size_of::<Work>() + std::mem::size_of::<Project>();
+                (own + row_bytes(&project.values)) as u64
+            }
         }
     }
 }
@@ -128,7 +142,7 @@ const CHECKS_AHEAD: usize = 256;
 /// How deep referential actions may follow one another.
 const ACTIONS_DEPTH_MAX: usize = 200;
 
-fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usize> {
+pub(super) fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usize> {
     ids.iter()
         .filter_map(|id| table.column_index(*id))
         .collect()
@@ -144,6 +158,50 @@ impl After {
         for (key, _) in &writer.foreign {
             let values = pick(row, &slots(writer.table(), &key.columns));
             self.reference(writer.table(), key, values);
+        }
+        for (projection, source) in &writer.joined {
+            if projection.may_precede(*source) {
+                let fresh = projection.fresh(*source, None, row);
+                self.project(writer, (projection, *source), row, fresh);
+            }
+        }
+    }
+
+    /// The rows that are made of this row of a source are to be made anew.
+    fn project(
+        &mut self,
+        writer: &Writer,
+        (projection, source): (&Arc<Projected>, usize),
+        row: &[Datum],
+        fresh: Fresh,
+    ) {
+        let Some(key) = projection.key(source) else {
+            return;
+        };
+        let values = pick(row, &slots(writer.table(), &key.referenced_columns));
+        if !values.iter().any(Datum::is_null) {
+            self.push(Work::Project(Box::new(Project {
+                projection: Arc::clone(projection),
+                source,
+                values,
+                fresh,
+            })));
+        }
+    }
+
+    /// After the actions of foreign keys, which may take such rows away.
+    fn project_changed(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
+        for (projection, source) in &writer.joined {
+            if !projection.reads_change(*source, old, new) {
+                continue;
+            }
+            let fresh = projection.fresh(*source, Some(old), new);
+            self.project(writer, (projection, *source), old, fresh);
+            let key = projection.key(*source);
+            let slots = key.map(|key| slots(writer.table(), &key.referenced_columns));
+            if slots.is_some_and(|slots| pick(old, &slots) != pick(new, &slots)) {
+                self.project(writer, (projection, *source), new, fresh);
+            }
         }
     }
 
@@ -192,6 +250,7 @@ impl After {
                 self.act(writer, reference, action, before, Some(now));
             }
         }
+        self.project_changed(writer, old, new);
     }
 
     /// A row was removed.
@@ -201,6 +260,9 @@ impl After {
             let before = pick(old, &slots);
             let action = reference.key.on_delete;
             self.act(writer, reference, action, before, None);
+        }
+        for (projection, source) in &writer.joined {
+            self.project(writer, (projection, *source), old, Fresh::default());
         }
     }
 
@@ -364,7 +426,9 @@ impl After {
                     self.pop();
                     self.done += 1;
                 }
-                Work::Check(_) | Work::Action(_) => self.left.extend(self.queue.pop_front()),
+                Work::Check(_) | Work::Action(_) | Work::Project(_) => {
+                    self.left.extend(self.queue.pop_front());
+                }
             }
         }
         Ok(())
@@ -384,6 +448,16 @@ impl After {
                 }
                 Work::Check(check) => check.run(cx)?,
                 Work::Action(action) => self.carry_out(action, cx)?,
+                Work::Project(work) => {
+                    let Project {
+                        source,
+                        values,
+                        fresh,
+                        ..
+                    } = &**work;
+                    work.projection
+                        .parent_changed(*source, values, *fresh, cx)?;
+                }
             }
             self.pop();
             self.done += 1;
@@ -493,13 +567,13 @@ fn convert(value: &Datum, target: crate::types::Type, cx: &mut ExecCx<'_>) -> Re
     )?)
 }
 
-/// The key in the referenced index, and the row that has it.
-fn parent_row(
+/// Where the referenced index has a key: its tree, the entry, and whether those are the rows' own.
+pub(super) fn parent_entry(
     parent: &Table,
     key: &ForeignKey,
     values: &[Datum],
     cx: &mut ExecCx<'_>,
-) -> Result<Option<Vec<u8>>, Stop> {
+) -> Result<(u32, Vec<u8>, bool), Stop> {
     let Some(index) = parent.index(key.referenced_index) else {
         return Err(Stop::Error(Error::internal(
             "a foreign key's index is gone",
@@ -530,8 +604,19 @@ fn parent_row(
             &mut entry,
         );
     }
+    Ok((index.tree, entry, parent.is_clustering(index)))
+}
+
+/// The key in the referenced index, and the row that has it.
+fn parent_row(
+    parent: &Table,
+    key: &ForeignKey,
+    values: &[Datum],
+    cx: &mut ExecCx<'_>,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let (index_tree, entry, clustering) = parent_entry(parent, key, values, cx)?;
     let (group, tree) = (parent.group, parent.tree);
-    if parent.is_clustering(index) {
+    if clustering {
         if cx.transaction.current(group, tree, &entry)?.is_none() {
             return Ok(None);
         }
@@ -540,12 +625,12 @@ fn parent_row(
         let there = cx.transaction.current(group, tree, &entry)?.is_some();
         return Ok(there.then_some(entry));
     }
-    let Some(row) = cx.transaction.current(group, index.tree, &entry)? else {
+    let Some(row) = cx.transaction.current(group, index_tree, &entry)? else {
         return Ok(None);
     };
     cx.transaction
         .lock_row(group, tree, &row, RowMode::KeyShare, Policy::Wait)?;
-    let now = cx.transaction.current(group, index.tree, &entry)?;
+    let now = cx.transaction.current(group, index_tree, &entry)?;
     if now.as_ref() != Some(&row) {
         return Err(Stop::Wait(Wait::Again));
     }
@@ -657,7 +742,7 @@ fn shown_key(
 /// The keys of rows that reference these values, newest state, at most `max`. Not as of the
 /// statement's snapshot: the lock on the referenced key keeps new references out, and those that
 /// came in before it count, seen or not.
-fn referencing(
+pub(super) fn referencing(
     child: &Arc<Table>,
     key: &ForeignKey,
     values: &[Datum],

@@ -7,6 +7,7 @@ mod elsewhere;
 mod foreign;
 mod join;
 mod modify;
+mod projection;
 mod reader;
 mod scan;
 mod set;
@@ -34,6 +35,7 @@ use crate::types::Datum;
 pub use cte::CteRows;
 pub use elsewhere::Asked;
 pub use foreign::{Deferred, DeferredCheck};
+pub use projection::Projected;
 pub use reader::RowReader;
 pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
 

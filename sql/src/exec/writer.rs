@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::catalog::{ForeignKey, Index, Key, Table, TableId};
 use crate::error::{Error, Result as SqlResult, state};
-use crate::exec::{ExecCx, Row, RowReader};
+use crate::exec::{ExecCx, Projected, Row, RowReader};
 use crate::expr::{Expr, Frame};
 use crate::transaction::{IndexWrite, Policy, RowChange, RowMode, Stop};
 use crate::types::codec::encode_value;
@@ -58,6 +58,10 @@ pub struct Writer {
     /// Foreign keys of this table with their parents.
     pub(super) foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
     pub(super) referenced: Vec<Referenced>,
+    /// Projections of this table's rows.
+    projections: Vec<Arc<Projected>>,
+    /// Projections that join this table, and as which of their sources.
+    pub(super) joined: Vec<(Arc<Projected>, usize)>,
 }
 
 /// What a write of one row came to.
@@ -84,6 +88,8 @@ pub struct Parts {
     pub parents: Vec<Arc<Table>>,
     /// Foreign keys that reference the table.
     pub referenced: Vec<Referenced>,
+    /// Projections that read the table.
+    pub projections: Vec<Arc<Projected>>,
 }
 
 impl Writer {
@@ -125,6 +131,13 @@ impl Writer {
         }
         let keys = table.foreign_keys().map(|key| Arc::new(key.clone()));
         let foreign = keys.zip(parts.parents).collect();
+        let joined = parts.projections.iter().flat_map(|projection| {
+            let sources = projection.joins(table);
+            sources.map(|source| (Arc::clone(projection), source))
+        });
+        let joined = joined.collect();
+        let mut projections = parts.projections;
+        projections.retain(|projection| projection.base().id == table.id);
         Ok(Writer {
             table: table.clone(),
             schema: parts.schema,
@@ -139,6 +152,8 @@ impl Writer {
             key_columns,
             foreign,
             referenced: parts.referenced,
+            projections,
+            joined,
         })
     }
 
@@ -147,9 +162,24 @@ impl Writer {
         &self.table
     }
 
-    /// No foreign keys either way: a write touches this table alone.
+    /// No foreign keys either way, no projections: a write touches this table alone.
     pub fn is_local(&self) -> bool {
-        self.foreign.is_empty() && self.referenced.is_empty()
+        let alone = self.foreign.is_empty() && self.referenced.is_empty();
+        alone && self.projections.is_empty() && self.joined.is_empty()
+    }
+
+    /// Has the projections of a row made anew that was written.
+    fn project(
+        &self,
+        key: &[u8],
+        old: Option<&[Datum]>,
+        new: Option<&[Datum]>,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        for projection in &self.projections {
+            projection.written(key, old, new, cx)?;
+        }
+        Ok(())
     }
 
     /// How an index (its place in `Table::indexes`) is keyed.
@@ -415,6 +445,7 @@ impl Writer {
                 feed: true,
             },
         )?;
+        self.project(&key, None, Some(row), cx)?;
         Ok(Inserted::Done(key))
     }
 
@@ -532,6 +563,8 @@ impl Writer {
                     feed: true,
                 },
             )?;
+            self.project(key, Some(old), None, cx)?;
+            self.project(&new_key, None, Some(new), cx)?;
         } else {
             removed.extend(added);
             cx.transaction.write(
@@ -545,6 +578,7 @@ impl Writer {
                     feed: true,
                 },
             )?;
+            self.project(key, Some(old), Some(new), cx)?;
         }
         Ok(new_key)
     }
@@ -587,7 +621,8 @@ impl Writer {
                 index,
                 feed: true,
             },
-        )
+        )?;
+        self.project(key, Some(old), None, cx)
     }
 
     /// 23505 with PostgreSQL's words.
@@ -676,7 +711,7 @@ fn columns_read<'e>(exprs: impl Iterator<Item = &'e Expr>) -> Vec<usize> {
 }
 
 /// Whether a value changed in any way that its bytes would show.
-fn differs(old: &Datum, new: &Datum) -> bool {
+pub(super) fn differs(old: &Datum, new: &Datum) -> bool {
     match (old, new) {
         (Datum::Null, Datum::Null) => false,
         (Datum::Null, _) | (_, Datum::Null) => true,

@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::grant::role_name;
-use super::words::Words;
+use super::words::{Words, is_word};
 use super::{
     AlterIdentity, AlterTableParts, Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate,
     control, role, routine, sequence, table,
@@ -98,6 +98,9 @@ pub(super) fn create(words: &mut Words<'_>) -> Result<Statement> {
     }
     if words.is_nth(n, "TABLE") {
         return table::create(words);
+    }
+    if words.is_nth(n, "MATERIALIZED") {
+        table::cut_tail(words);
     }
     let statement = words.sql(|p| p.parse_statement())?;
     ddl(Ddl::Sql(statement))
@@ -264,9 +267,23 @@ fn alter_named(words: &mut Words<'_>, word: &str, kind: Kind) -> Result<Statemen
     if kind == Kind::Sequence {
         return sequence::alter(words, name, if_exists);
     }
+    if kind == Kind::MaterializedView {
+        words.replace(as_table(tokens));
+        return alter_table(words);
+    }
     words.replace(tokens);
     let statement = words.sql(|p| p.parse_statement())?;
     ddl(Ddl::Sql(statement))
+}
+
+/// ALTER MATERIALIZED VIEW has some of the actions of ALTER TABLE.
+fn as_table(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let place = |word: &str| tokens.iter().position(|t| is_word(&t.token, word));
+    if let (Some(first), Some(second)) = (place("MATERIALIZED"), place("VIEW")) {
+        tokens[second].token = Token::make_keyword("TABLE");
+        tokens.remove(first);
+    }
+    tokens
 }
 
 /// DROP ...

@@ -77,7 +77,7 @@ fn solid(tokens: &[TokenWithSpan]) -> Vec<usize> {
 }
 
 /// Cuts WITH [NO] DATA, TABLESPACE x, WITHOUT OIDS and USING heap; returns whether data is wanted.
-fn cut_tail(words: &mut Words<'_>) -> bool {
+pub(super) fn cut_tail(words: &mut Words<'_>) -> bool {
     let mut tokens = words.tokens().to_vec();
     let mut with_data = true;
     let mut changed = false;

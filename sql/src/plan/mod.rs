@@ -5,6 +5,7 @@ mod build;
 mod explain;
 mod modify;
 mod node;
+mod projection;
 mod rel;
 mod writers;
 
@@ -28,10 +29,11 @@ pub use node::{
     Access, ConflictPlan, CtePlan, KeyPart, LockPlan, LowerBound, ModifyPlan, Op, PlanNode,
     RangeAccess, Region, ScanPlan, TablePlan,
 };
+pub use projection::{Shape, Source};
 pub use rel::{
     Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,
 };
-pub use writers::{stored_expression, writer};
+pub use writers::{projection, projection_shape, stored_expression, writer};
 
 /// What binding needs to know of the session. `Planned` may be cached under these and the
 /// catalog's version.

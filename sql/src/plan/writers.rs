@@ -7,12 +7,13 @@ use std::sync::{Arc, LazyLock, Weak};
 use parking_lot::Mutex;
 
 use super::build::Writers;
+use super::projection::Shape;
 use super::{BindCx, Registry, SystemFunction};
 use crate::bind::Binder;
 use crate::bind::scope::Range;
 use crate::catalog::{Catalog, Constraint, Generated, RoleId, SchemaId, Table, TableId};
 use crate::error::{Error, Result};
-use crate::exec::{Parts, Referenced, Writer};
+use crate::exec::{Parts, Projected, Referenced, Writer};
 use crate::expr::{ColumnRef, Expr, Flow};
 use crate::system::SystemRelation;
 use crate::types::{CastContext, FormatSettings};
@@ -224,6 +225,52 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
             })
             .collect::<Result<_>>()?,
         referenced: referenced(catalog, table),
+        projections: catalog
+            .tables()
+            .filter(|t| {
+                t.projection.is_some() && t.depends_on.iter().any(|(on, _)| *on == table.id)
+            })
+            .map(|t| projected(catalog, t))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// A projection as it is kept.
+///
+/// # Errors
+/// XX000 when there is none of this OID; what binding its query raises.
+pub fn projection(catalog: &Arc<Catalog>, id: TableId) -> Result<Arc<Projected>> {
+    let table = catalog.table(id);
+    let table = table.ok_or_else(|| Error::internal(format!("table {} is gone", id.0)))?;
+    projected(catalog, table)
+}
+
+fn projected(catalog: &Arc<Catalog>, table: &Arc<Table>) -> Result<Arc<Projected>> {
+    let Some(projection) = &table.projection else {
+        return Err(Error::internal(format!(
+            "\"{}\" is no projection",
+            table.name
+        )));
+    };
+    let query = crate::ddl::parse_query(&projection.definition)?;
+    let shape = projection_shape(catalog, &query)?;
+    if shape.outputs.len() != table.columns.len() {
+        let message = format!("the query of \"{}\" has other columns", table.name);
+        return Err(Error::internal(message));
+    }
+    let projected = Projected::new(shape, writer(catalog, table.id)?)?;
+    Ok(Arc::new(projected))
+}
+
+/// What a query makes of the rows of a table, if it can be kept as a projection. Its names are
+/// qualified.
+///
+/// # Errors
+/// What binding raises; 0A000 when it can't.
+pub fn projection_shape(catalog: &Arc<Catalog>, query: &sqlparser::ast::Query) -> Result<Shape> {
+    with_binder(catalog, |binder| {
+        let bound = binder.stored_query(query)?;
+        Shape::of(catalog, bound.rel, bound.outputs)
     })
 }
 

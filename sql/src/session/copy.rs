@@ -113,10 +113,14 @@ impl Session {
             CopySource::Query(query) => (Arc::clone(&job.prepared.text), (**query).clone()),
             CopySource::Table(name, columns) => {
                 let table = self.resolve_table(&catalog, name)?;
-                if let TableKind::View(_) = table.kind {
+                if matches!(table.kind, TableKind::View(_)) || table.projection.is_some() {
                     return Err(Error::new(
                         state::WRONG_OBJECT_TYPE,
-                        format!("cannot copy from view \"{}\"", table.name),
+                        format!(
+                            "cannot copy from {} \"{}\"",
+                            crate::catalog::kind(&table),
+                            table.name
+                        ),
                     )
                     .hint("Try the COPY (SELECT ...) TO variant.")
                     .into());
@@ -196,8 +200,9 @@ impl Session {
             return Err(Error::internal("COPY FROM needs a table").into());
         };
         let table = self.resolve_table(&catalog, name)?;
-        if table.kind != TableKind::Table {
+        if !table.is_ordinary() {
             let message = match table.kind {
+                TableKind::Table => format!("cannot copy to materialized view \"{}\"", table.name),
                 TableKind::View(_) => format!("cannot copy to view \"{}\"", table.name),
                 _ => format!("cannot copy to non-table relation \"{}\"", table.name),
             };

@@ -147,10 +147,13 @@ fn name_relations(catalog: &Catalog, path: &[SchemaId], tree: &mut impl VisitMut
     })
 }
 
-/// The query of a view, NULL to who may not see all that it names.
+/// The query of a view, NULL to who may not see all that it names; that of a projection, NULL to all
+/// but its owner.
 pub(crate) fn view(catalog: &Catalog, role: RoleId, view: &Table) -> Option<String> {
-    let TableKind::View(definition) = &view.kind else {
-        return None;
+    let definition = match (&view.kind, &view.projection) {
+        (TableKind::View(view), _) => &view.definition,
+        (_, Some(projection)) if catalog.has_role(role, view.owner) => &projection.definition,
+        _ => return None,
     };
     let sees_all = view
         .depends_on
@@ -159,7 +162,7 @@ pub(crate) fn view(catalog: &Catalog, role: RoleId, view: &Table) -> Option<Stri
     if !sees_all {
         return None;
     }
-    let mut query = parse_query(&definition.definition).ok()?;
+    let mut query = parse_query(definition).ok()?;
     name_relations(catalog, &[], &mut query).ok()?;
     Some(format!(" {query};"))
 }

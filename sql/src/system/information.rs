@@ -53,7 +53,7 @@ fn all<'a>(cx: &SystemCx<'a>) -> Vec<&'a Arc<Table>> {
 
 fn ordinary<'a>(cx: &SystemCx<'a>) -> Vec<&'a Arc<Table>> {
     let mut tables = cx.stored(None);
-    tables.retain(|t| t.kind == TableKind::Table && cx.sees_all(t));
+    tables.retain(|t| t.is_ordinary() && cx.sees_all(t));
     tables
 }
 

@@ -125,7 +125,13 @@ pub(super) fn pg_depend(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 }
             }
             TableKind::View(_) => view_depends(cx, table, out),
-            TableKind::Table | TableKind::System => table_depends(cx, table, out),
+            TableKind::Table | TableKind::System => {
+                // What a projection is made of is its owner's alone.
+                if table.projection.is_some() && cx.acts_for(table.owner) {
+                    view_depends(cx, table, out);
+                }
+                table_depends(cx, table, out);
+            }
         }
     }
 }
@@ -217,6 +223,20 @@ pub(super) fn pg_views(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             cx.catalog.schema_name(view.schema),
             view.name.as_str(),
             cx.catalog.role_name(view.owner),
+            definition::view(cx.catalog, cx.role, view),
+        ]);
+    }
+}
+
+pub(super) fn pg_matviews(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
+    for view in cx.tables(None).into_iter().filter(|t| relkind(t) == b'm') {
+        out.push(row![
+            cx.catalog.schema_name(view.schema),
+            view.name.as_str(),
+            cx.catalog.role_name(view.owner),
+            NULL,
+            !view.indexes.is_empty(),
+            !view.is_filling(),
             definition::view(cx.catalog, cx.role, view),
         ]);
     }

@@ -108,7 +108,7 @@ pub fn call(
         "pg_relation_filepath" => Datum::Null,
         "pg_relation_is_updatable" => {
             let table = seen_table(cx, oid(arguments, 0));
-            Datum::Int4(if table.is_some_and(|t| t.kind == TableKind::Table) {
+            Datum::Int4(if table.is_some_and(|t| t.is_ordinary()) {
                 28
             } else {
                 0
@@ -116,11 +116,11 @@ pub fn call(
         }
         "pg_column_is_updatable" => {
             let table = seen_table(cx, oid(arguments, 0));
-            Datum::Bool(table.is_some_and(|t| t.kind == TableKind::Table))
+            Datum::Bool(table.is_some_and(|t| t.is_ordinary()))
         }
         "pg_relation_is_publishable" => {
             let table = seen_table(cx, oid(arguments, 0));
-            Datum::Bool(table.is_some_and(|t| t.kind == TableKind::Table))
+            Datum::Bool(table.is_some_and(|t| t.is_ordinary()))
         }
         "pg_partition_root" => Datum::Null,
         "pg_describe_object" => {

@@ -125,6 +125,7 @@ fn fill_of(schema: &str, name: &str) -> Option<Fill> {
         "pg_shdescription" => objects::pg_shdescription,
         "pg_depend" => objects::pg_depend,
         "pg_tables" => objects::pg_tables,
+        "pg_matviews" => objects::pg_matviews,
         "pg_views" => objects::pg_views,
         "pg_indexes" => objects::pg_indexes,
         "pg_sequences" => objects::pg_sequences,

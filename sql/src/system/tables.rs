@@ -39,7 +39,7 @@ struct Class<'a> {
 
 fn class(c: Class<'_>) -> SystemRow {
     let t = c.table;
-    let is_table = c.kind == b'r';
+    let is_table = matches!(c.kind, b'r' | b'm');
     let checks = t
         .constraints
         .iter()
@@ -66,12 +66,12 @@ fn class(c: Class<'_>) -> SystemRow {
         c.kind,
         c.columns,
         if is_table { checks } else { 0i16 },
-        c.kind == b'v',
+        matches!(c.kind, b'v' | b'm'),
         foreign,
         false,
         false,
         false,
-        true,
+        !t.is_filling(),
         if is_table { b'd' } else { b'n' },
         false,
         Oid(0),
@@ -105,7 +105,7 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             oid: table.id.0,
             name: &table.name,
             table,
-            access: if kind == b'r' { HEAP } else { 0 },
+            access: if matches!(kind, b'r' | b'm') { HEAP } else { 0 },
             kind,
             columns: table.columns.len() as i16,
             acl: acl(cx.catalog, table.acl.as_ref()),
@@ -215,7 +215,7 @@ pub(super) fn pg_attribute(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 }
 
 fn table_attributes(cx: &SystemCx<'_>, table: &Table, out: &mut Vec<SystemRow>) {
-    if relkind(table) == b'r' {
+    if matches!(relkind(table), b'r' | b'm') {
         for (name, ty, number) in SYSTEM {
             out.push(attribute(Attribute {
                 relation: table.id.0,
@@ -569,7 +569,7 @@ pub(super) fn pg_sequence(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
 
 pub(super) fn pg_rewrite(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
     for view in cx.stored(Some(2)) {
-        if matches!(view.kind, TableKind::View(_)) {
+        if matches!(view.relkind(), b'v' | b'm') {
             out.push(row![
                 Oid(view.id.0),
                 "_RETURN",

@@ -5,7 +5,7 @@ use sqlparser::ast;
 use crate::bind::Binder;
 use crate::bind::scope::{Range, Scope};
 use crate::bind::syntax::LOCK;
-use crate::catalog::{Privilege, TableKind};
+use crate::catalog::Privilege;
 use crate::error::{Error, Result, state};
 use crate::expr::{ColumnRef, Expr};
 use crate::plan::{Rel, RowLock};
@@ -101,7 +101,7 @@ impl Binder<'_> {
         let Some(table) = range.table.clone() else {
             return Ok(None);
         };
-        if table.kind != TableKind::Table {
+        if !table.is_ordinary() {
             self.may_lock(&table, spec.words())?;
             return Ok(None);
         }

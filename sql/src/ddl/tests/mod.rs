@@ -9,4 +9,5 @@ pub(crate) use fixture::Fixture;
 mod grants;
 mod matrix;
 mod matrix_sql;
+mod projection;
 mod tables;
