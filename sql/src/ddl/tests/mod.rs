@@ -9,5 +9,6 @@ pub(crate) use fixture::Fixture;
 mod grants;
 mod matrix;
 mod matrix_sql;
+mod projected;
 mod projection;
 mod tables;
