@@ -23,6 +23,7 @@ use crate::session::sequence::Sequences;
 use crate::session::signal::{Bell, Signal};
 use crate::settings::Settings;
 use crate::system::SystemRelation;
+use crate::system::projections::Fills;
 use crate::transaction::{Allocations, Stop};
 use crate::{Error, Result};
 
@@ -112,6 +113,7 @@ pub struct Engine {
     meter: Meter,
     notifier: Arc<Notifier>,
     creating: Mutex<BTreeMap<GroupId, Signal>>,
+    fills: Fills,
 }
 
 /// Sees entries as they are applied: the catalog's feeder and the waker of those who wait for
@@ -165,6 +167,8 @@ impl Engine {
         relations.extend(parts.relations);
         let mut functions = parts.functions;
         functions.extend(crate::outbox::functions());
+        let fills = Fills::default();
+        relations.push(crate::system::projections::relation(&fills));
         Ok(Arc::new_cyclic(|engine| {
             relations.extend(crate::session::system::relations(engine));
             relations.extend(crate::outbox::relations(engine));
@@ -197,8 +201,14 @@ impl Engine {
                 meter: Meter::default(),
                 notifier: Arc::new(Notifier::default()),
                 creating: Mutex::default(),
+                fills,
             }
         }))
+    }
+
+    /// Projections that are being filled.
+    pub(crate) fn fills(&self) -> &Fills {
+        &self.fills
     }
 
     /// Must see every entry that the groups apply.

@@ -355,7 +355,7 @@ impl Binder<'_> {
             TableKind::Table if own => self.own_commands(&table, &shown)?,
             TableKind::Table => {
                 if table.is_filling() {
-                    return Err(unfilled(&table));
+                    return Err(crate::catalog::unfilled(&table));
                 }
                 self.may_come(&table)?;
                 self.uses(&table, TableMode::AccessShare);
@@ -583,18 +583,6 @@ impl Binder<'_> {
         range.table = Some(table.clone());
         Ok(FromItem::single(bound.rel, range))
     }
-}
-
-/// 55000: nobody sees half of a projection.
-fn unfilled(table: &Table) -> Error {
-    Error::new(
-        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!(
-            "materialized view \"{}\" has not been populated",
-            table.name
-        ),
-    )
-    .hint("It is readable as soon as CREATE MATERIALIZED VIEW has filled it.")
 }
 
 /// Columns that `*` leaves out.

@@ -338,6 +338,18 @@ fn system_catalog(table: &Table) -> Error {
     )
 }
 
+/// 55000: nobody sees half of a projection.
+pub(crate) fn unfilled(table: &Table) -> Error {
+    Error::new(
+        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!(
+            "materialized view \"{}\" has not been populated",
+            table.name
+        ),
+    )
+    .hint("It is readable as soon as CREATE MATERIALIZED VIEW has filled it.")
+}
+
 /// `permission denied for table x` (42501).
 pub(crate) fn denied(table: &Table) -> Error {
     Error::new(

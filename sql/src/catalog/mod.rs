@@ -19,7 +19,7 @@ mod snapshot;
 mod tests;
 
 pub use access::Seen;
-pub(crate) use access::{denied, kind};
+pub(crate) use access::{denied, kind, unfilled};
 pub use acl::{Acl, AclItem, Privilege, Privileges};
 pub use bootstrap::{DATABASE, DATABASE_OID, SUPERUSER, first_rows};
 pub use cache::{Cache, Rows};

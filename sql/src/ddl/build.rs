@@ -1,7 +1,8 @@
-//! CREATE INDEX on a table with many rows, without stopping its writers: announced in state
-//! `Building`, which writers maintain from then on; filled in chunks, each a transaction of its
-//! own; then made `Ready`. If it fails the index is taken out again; with CONCURRENTLY, or when
-//! the session ends half-way, it stays as it is, not valid, and DROP INDEX removes it.
+//! CREATE INDEX and CREATE MATERIALIZED VIEW over a table with many rows, without stopping its
+//! writers: announced in state `Building`, which writers maintain from then on; filled in chunks, each
+//! a transaction of its own; then made `Ready`. If it fails it is taken out again. With CONCURRENTLY,
+//! or when the session ends half-way, an index stays as it is, not valid, and DROP INDEX removes it; a
+//! projection stays not populated, REFRESH MATERIALIZED VIEW fills it and DROP removes it.
 //!
 //! ```text
 //! announce -> applied -> drain (writers that do not know it have ended) -> chunk* -> ready -> applied
@@ -18,12 +19,15 @@ use sqlparser::ast;
 use storage::{Direction, GroupId, Position};
 
 use super::draft::{Done, Draft};
+use super::projection::written_through;
 use super::rows::duplicate;
 use super::run::Outside;
-use crate::catalog::{self, IndexState, Object, Relation, Table, TableId, TableKind};
-use crate::exec::{ExecCx, Writer};
+use crate::catalog::{self, Catalog, IndexState, Object, Relation, Table, TableId, TableKind};
+use crate::exec::{ExecCx, Projected, Writer};
 use crate::functions::Evaluation;
+use crate::parse::Ddl;
 use crate::plan::{self, BindCx};
+use crate::system::projections::{Filled, Showing};
 use crate::transaction::{
     EventKind, Identity, Isolation, Locked, Locks, Policy, RowChange, RowMode, Stop, TableMode,
     Transaction, Wait,
@@ -39,7 +43,9 @@ const CHUNK_ROWS: usize = if cfg!(test) { 64 } else { 2_000 };
 pub(crate) struct Progress {
     group: GroupId,
     table: TableId,
-    index: u32,
+    /// Its index that is built; `None`: the table itself, a projection.
+    index: Option<u32>,
+    tag: &'static str,
     phase: Phase,
     /// The last row that was looked at.
     cursor: Option<Bytes>,
@@ -51,6 +57,50 @@ pub(crate) struct Progress {
     step: Option<Transaction>,
     /// What went wrong.
     error: Option<Error>,
+    filled: Filled,
+    shown: Showing,
+}
+
+/// What is built.
+pub(super) enum Built<'a> {
+    /// By CREATE INDEX.
+    Index(&'a ast::CreateIndex),
+    /// By CREATE MATERIALIZED VIEW.
+    Projection(&'a ast::CreateView),
+    /// By REFRESH MATERIALIZED VIEW: a projection that was left.
+    Left(&'a ast::ObjectName),
+}
+
+impl<'a> Built<'a> {
+    /// By a statement, if it builds something.
+    pub fn by(ddl: &'a Ddl) -> Option<Built<'a>> {
+        match ddl {
+            Ddl::Sql(ast::Statement::CreateIndex(create)) => Some(Built::Index(create)),
+            Ddl::Sql(ast::Statement::CreateView(create)) if create.materialized => {
+                Some(Built::Projection(create))
+            }
+            Ddl::Refresh(name) => Some(Built::Left(name)),
+            _ => None,
+        }
+    }
+
+    /// The table whose rows it is built of.
+    fn over(&self) -> Option<&ast::ObjectName> {
+        match self {
+            Built::Index(create) => Some(&create.table_name),
+            Built::Projection(create) => base_name(&create.query),
+            Built::Left(name) => Some(name),
+        }
+    }
+
+    /// Is it to be left as it is when it fails?
+    fn stays(&self) -> bool {
+        match self {
+            Built::Index(create) => create.concurrently,
+            Built::Projection(_) => false,
+            Built::Left(_) => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +114,8 @@ enum Phase {
     Failed,
 }
 
-/// Should this CREATE INDEX be built beside the writers? Not in a transaction block, nor of few
-/// rows.
-pub(super) fn is_large(
-    create: &ast::CreateIndex,
-    bind: &BindCx<'_>,
-    cx: &mut ExecCx<'_>,
-) -> Done<bool> {
+/// Should it be built beside the writers? Not in a transaction block, nor of few rows.
+pub(super) fn is_large(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Done<bool> {
     let tx = &cx.transaction;
     if tx.build.is_some() {
         return Ok(true);
@@ -83,10 +128,16 @@ pub(super) fn is_large(
     let mut outside = Outside { bind, cx };
     let draft = Draft::new(&catalog, &mut outside, role, login, &path);
     // Errors come from the deciding that follows, either way.
-    let table = match draft.find(&create.table_name)? {
-        Some(Relation::Table(table)) if table.kind == TableKind::Table => table,
+    let Some(over) = built.over() else {
+        return Ok(false);
+    };
+    let table = match draft.find(over) {
+        Ok(Some(Relation::Table(table))) if table.kind == TableKind::Table => table,
         _ => return Ok(false),
     };
+    if let Built::Left(_) = built {
+        return Ok(table.is_filling() && catalog.has_role(role, table.owner));
+    }
     if !catalog.has_role(role, table.owner) {
         return Ok(false);
     }
@@ -94,22 +145,27 @@ pub(super) fn is_large(
     let rows = cx
         .transaction
         .scan(table.group, table.tree, all, Direction::Forward)?;
-    Ok(create.concurrently || rows.take(INLINE_ROWS_MAX + 1).count() > INLINE_ROWS_MAX)
+    let concurrently = matches!(built, Built::Index(create) if create.concurrently);
+    Ok(concurrently || rows.take(INLINE_ROWS_MAX + 1).count() > INLINE_ROWS_MAX)
 }
 
 /// Goes on with the build, from its start if it has none.
 pub(super) fn create(
-    statement: &ast::CreateIndex,
+    built: &Built<'_>,
     bind: &BindCx<'_>,
     cx: &mut ExecCx<'_>,
 ) -> Result<String, Stop> {
     let Some(mut progress) = cx.transaction.build.take() else {
-        return announce(statement, bind, cx);
+        return announce(built, bind, cx);
     };
     let done = advance(&mut progress, cx);
+    if progress.index.is_none() {
+        progress.shown.show(progress.filled);
+    }
     match done {
-        Ok(()) => Ok("CREATE INDEX".to_owned()),
-        Err(Stop::Error(error)) if progress.phase == Phase::Fill && !statement.concurrently => {
+        Ok(()) if progress.tag == "SELECT" => Ok(format!("SELECT {}", progress.filled.made)),
+        Ok(()) => Ok(progress.tag.to_owned()),
+        Err(Stop::Error(error)) if progress.phase == Phase::Fill && !built.stays() => {
             progress.phase = Phase::Abandon;
             progress.step = None;
             progress.error = Some(error);
@@ -145,27 +201,49 @@ fn new_step(group: GroupId, cx: &ExecCx<'_>) -> Done<Transaction> {
     Ok(step)
 }
 
-/// Decides the index as any other and commits its descriptor in state `Building`.
-fn announce(
-    statement: &ast::CreateIndex,
-    bind: &BindCx<'_>,
-    cx: &mut ExecCx<'_>,
-) -> Result<String, Stop> {
+/// Decides it as any other and commits its descriptor in state `Building`.
+fn announce(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<String, Stop> {
     let catalog = Arc::clone(cx.transaction.catalog());
     let (role, login, path) = (cx.role, cx.login, cx.path.to_vec());
     let mut outside = Outside { bind, cx };
     let mut draft = Draft::new(&catalog, &mut outside, role, login, &path);
-    let Some((id, index)) = draft.create_index(statement, TableMode::AccessShare)? else {
+    let decided = match built {
+        Built::Index(create) => draft
+            .create_index(create, TableMode::AccessShare)?
+            .map(|(id, index)| (id, Some(index), "CREATE INDEX")),
+        Built::Projection(create) => {
+            let id = draft.create_projection(create)?;
+            id.map(|id| (id, None, "SELECT"))
+        }
+        Built::Left(name) => {
+            let id = draft.own_relation(name)?.id;
+            Some((id, None, "REFRESH MATERIALIZED VIEW"))
+        }
+    };
+    let Some((id, index, tag)) = decided else {
         let notices = std::mem::take(&mut draft.notices);
         notices.into_iter().for_each(|n| cx.transaction.notice(n));
-        return Ok("CREATE INDEX".to_owned());
+        let there = match built {
+            Built::Index(_) => "CREATE INDEX",
+            Built::Projection(_) | Built::Left(_) => "CREATE MATERIALIZED VIEW",
+        };
+        return Ok(there.to_owned());
     };
-    draft.edit_table(id, |t| {
-        for i in t.indexes.iter_mut().filter(|i| i.id == index) {
-            i.state = IndexState::Building;
+    draft.edit_table(id, |t| match index {
+        Some(index) => {
+            for i in t.indexes.iter_mut().filter(|i| i.id == index) {
+                i.state = IndexState::Building;
+            }
+        }
+        None => {
+            if let Some(projection) = &mut t.projection {
+                projection.state = IndexState::Building;
+            }
         }
     })?;
-    let group = draft.table(id)?.group;
+    let table = draft.table(id)?;
+    let group = table.group;
+    let base = table.depends_on.first().map(|(id, _)| *id);
     let changes = draft.take_changes();
     let names = std::mem::take(&mut draft.reserved);
     let mut step = new_step(group, cx)?;
@@ -177,16 +255,29 @@ fn announce(
             step.write_system(change.group, row.tree, row.key, row.value)?;
         }
     }
+    if index.is_none() && tag == "SELECT" {
+        // Its rows come into the feed from now on.
+        tell(tag, &table, &mut step)?;
+    }
     let position = committed(step, group, cx)?;
+    let engine = cx.transaction.engine();
+    let total = base.and_then(|base| bind.registry.row_estimate(base));
     cx.transaction.build = Some(Box::new(Progress {
         group,
         table: id,
         index,
+        tag,
+        shown: engine.fills().showing(id),
         phase: Phase::Drain,
         cursor: None,
         skipped: VecDeque::new(),
         step: None,
         error: None,
+        filled: Filled {
+            done: 0,
+            made: 0,
+            total: total.map(|rows| rows as u64),
+        },
     }));
     Err(Stop::Wait(Wait::Position(group, position)))
 }
@@ -210,14 +301,14 @@ fn advance(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<()> {
         return Err(error.into());
     }
     if progress.phase == Phase::Drain {
-        let step = match &mut progress.step {
+        let mut step = match progress.step.take() {
             Some(step) => step,
-            none => none.insert(new_step(group, cx)?),
+            None => new_step(group, cx)?,
         };
-        let table = table_of(step, progress.table)?;
-        step.lock_table(group, table.tree, TableMode::Share, Policy::Wait)?;
-        // Held for a moment only: whoever writes from now on knows the index.
-        progress.step = None;
+        if let Err(stop) = drain(progress, &mut step) {
+            progress.step = Some(step);
+            return Err(stop);
+        }
         progress.phase = Phase::Fill;
     }
     if progress.phase == Phase::Fill {
@@ -232,17 +323,32 @@ fn advance(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<()> {
     Ok(())
 }
 
-fn table_of(step: &Transaction, id: TableId) -> Done<Arc<Table>> {
-    step.catalog()
-        .table(id)
-        .cloned()
-        .ok_or_else(|| gone().into())
+/// Waits for writers that do not know it yet. The locks are held for a moment only.
+fn drain(progress: &Progress, step: &mut Transaction) -> Done<()> {
+    let table = table_of(step, progress)?;
+    let written = match table.projection.is_some() {
+        true => written_through(step.catalog(), &table),
+        false => vec![table],
+    };
+    for table in written {
+        step.lock_table(table.group, table.tree, TableMode::Share, Policy::Wait)?;
+    }
+    Ok(())
 }
 
-fn gone() -> Error {
+fn table_of(step: &Transaction, progress: &Progress) -> Done<Arc<Table>> {
+    let table = step.catalog().table(progress.table);
+    table.cloned().ok_or_else(|| gone(progress).into())
+}
+
+fn gone(progress: &Progress) -> Error {
+    let what = match progress.index {
+        Some(_) => "index",
+        None => "materialized view",
+    };
     Error::new(
         state::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "the index was dropped while it was being built",
+        format!("the {what} was dropped while it was being built"),
     )
 }
 
@@ -257,7 +363,7 @@ fn chunk(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<Option<Position>>
         None => new_step(group, cx)?,
     };
     let mark = step.statement_mark();
-    let skipped = progress.skipped.len();
+    let (skipped, filled) = (progress.skipped.len(), progress.filled);
     match fill(progress, &mut step, cx) {
         Ok(false) => Ok(None),
         Ok(true) => {
@@ -268,6 +374,7 @@ fn chunk(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<Option<Position>>
         Err(stop) => {
             // The place in the queue of the one row's lock is kept.
             progress.skipped.truncate(skipped);
+            progress.filled = filled;
             step.undo_to(&mark, Locks::Keep)?;
             step.unmark();
             progress.step = Some(step);
@@ -280,40 +387,25 @@ fn chunk(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<Option<Position>>
 /// when nothing is left.
 fn fill(progress: &mut Progress, step: &mut Transaction, cx: &mut ExecCx<'_>) -> Done<bool> {
     let catalog = Arc::clone(step.catalog());
-    let table = table_of(step, progress.table)?;
-    let at = table
-        .indexes
-        .iter()
-        .position(|i| i.id == progress.index)
-        .ok_or_else(gone)?;
-    let writer = plan::writer(&catalog, table.id)?;
-    step.lock_table(
-        table.group,
-        table.tree,
-        TableMode::RowExclusive,
-        Policy::Wait,
-    )?;
+    let part = Part::of(&catalog, progress)?;
+    let over = Arc::clone(part.over());
+    let mode = TableMode::RowExclusive;
+    step.lock_table(over.group, over.tree, mode, Policy::Wait)?;
     if let Some(key) = progress.skipped.front().cloned() {
-        row(&table, at, &writer, &key, Policy::Wait, step, &catalog, cx)?;
+        let made = part.add(&key, Policy::Wait, step, &catalog, cx)?;
+        progress.filled.made += u64::from(made == Some(true));
         progress.skipped.pop_front();
         return Ok(true);
     }
-    let keys = next_keys(&table, progress.cursor.as_ref(), step)?;
+    let keys = next_keys(&over, progress.cursor.as_ref(), step)?;
     let Some(last) = keys.last().cloned() else {
         return Ok(false);
     };
     for key in keys {
-        if !row(
-            &table,
-            at,
-            &writer,
-            &key,
-            Policy::SkipLocked,
-            step,
-            &catalog,
-            cx,
-        )? {
-            progress.skipped.push_back(key);
+        progress.filled.done += 1;
+        match part.add(&key, Policy::SkipLocked, step, &catalog, cx)? {
+            Some(made) => progress.filled.made += u64::from(made),
+            None => progress.skipped.push_back(key),
         }
     }
     progress.cursor = Some(last);
@@ -329,76 +421,107 @@ fn next_keys(table: &Table, cursor: Option<&Bytes>, step: &mut Transaction) -> D
         .collect()
 }
 
-/// Adds the entry of one row; false if somebody has the row (or its unique key) locked.
-#[allow(clippy::too_many_arguments)]
+/// What the rows of a table are put into.
+enum Part {
+    /// An index of the table, by its place.
+    Index(Arc<Table>, usize, Arc<Writer>),
+    /// A projection of it.
+    Projection(Arc<Projected>),
+}
+
+impl Part {
+    fn of(catalog: &Arc<Catalog>, progress: &Progress) -> Done<Part> {
+        let table = catalog
+            .table(progress.table)
+            .ok_or_else(|| gone(progress))?;
+        let Some(index) = progress.index else {
+            return Ok(Part::Projection(plan::projection(catalog, table.id)?));
+        };
+        let at = table.indexes.iter().position(|i| i.id == index);
+        let at = at.ok_or_else(|| gone(progress))?;
+        let writer = plan::writer(catalog, table.id)?;
+        Ok(Part::Index(Arc::clone(table), at, writer))
+    }
+
+    /// The table.
+    fn over(&self) -> &Arc<Table> {
+        match self {
+            Part::Index(table, ..) => table,
+            Part::Projection(projected) => projected.base(),
+        }
+    }
+
+    /// Adds one row; has it an entry or row now? `None`: somebody has locked what it takes.
+    fn add(
+        &self,
+        key: &Bytes,
+        policy: Policy,
+        step: &mut Transaction,
+        catalog: &Arc<Catalog>,
+        cx: &mut ExecCx<'_>,
+    ) -> Done<Option<bool>> {
+        let evaluation = &cx.evaluation;
+        let mut own = ExecCx {
+            transaction: step,
+            catalog,
+            role: cx.role,
+            login: cx.login,
+            path: cx.path,
+            cancel: cx.cancel,
+            work_mem: cx.work_mem,
+            evaluation: Evaluation::new(
+                evaluation.format,
+                evaluation.statement_start,
+                evaluation.environment,
+            ),
+            locals: Vec::new(),
+            deferred: &mut *cx.deferred,
+            ticks: 0,
+        };
+        match self {
+            Part::Index(table, at, writer) => row(table, *at, writer, key, policy, &mut own),
+            Part::Projection(projected) => projected.refresh(key, policy, &mut own),
+        }
+    }
+}
+
+/// Adds the entry of one row to an index; `None` if somebody has the row (or its unique key) locked.
 fn row(
     table: &Arc<Table>,
     at: usize,
     writer: &Writer,
     key: &Bytes,
     policy: Policy,
-    step: &mut Transaction,
-    catalog: &Arc<catalog::Catalog>,
-    cx: &mut ExecCx<'_>,
-) -> Done<bool> {
+    own: &mut ExecCx<'_>,
+) -> Done<Option<bool>> {
     // Under its lock the row is what it will be until the step is committed; whoever changes it
     // afterwards maintains the index.
-    if step.lock_row(table.group, table.tree, key, RowMode::Share, policy)? == Locked::Skipped {
-        return Ok(false);
+    let (group, tree) = (table.group, table.tree);
+    let locked = own
+        .transaction
+        .lock_row(group, tree, key, RowMode::Share, policy)?;
+    if locked == Locked::Skipped {
+        return Ok(None);
     }
-    match step.current(table.group, table.tree, key)? {
-        Some(bytes) => entry(table, at, writer, key, &bytes, policy, step, catalog, cx),
-        None => Ok(true),
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn entry(
-    table: &Arc<Table>,
-    at: usize,
-    writer: &Writer,
-    key: &Bytes,
-    bytes: &Bytes,
-    policy: Policy,
-    step: &mut Transaction,
-    catalog: &Arc<catalog::Catalog>,
-    cx: &mut ExecCx<'_>,
-) -> Done<bool> {
-    let index = &table.indexes[at];
-    let row = writer.read(bytes)?;
-    let evaluation = &cx.evaluation;
-    let mut own = ExecCx {
-        transaction: step,
-        catalog,
-        role: cx.role,
-        login: cx.login,
-        path: cx.path,
-        cancel: cx.cancel,
-        work_mem: cx.work_mem,
-        evaluation: Evaluation::new(
-            evaluation.format,
-            evaluation.statement_start,
-            evaluation.environment,
-        ),
-        locals: Vec::new(),
-        deferred: &mut *cx.deferred,
-        ticks: 0,
+    let Some(bytes) = own.transaction.current(group, tree, key)? else {
+        return Ok(Some(false));
     };
-    let Some((entry, unique)) = writer.index_entry(at, &row, key, &mut own)? else {
-        return Ok(true);
+    let index = &table.indexes[at];
+    let row = writer.read(&bytes)?;
+    let Some((entry, unique)) = writer.index_entry(at, &row, key, own)? else {
+        return Ok(Some(false));
     };
     if unique {
-        let (group, mode) = (table.group, RowMode::Update);
-        let locked = own
-            .transaction
-            .lock_row(group, index.tree, &entry, mode, policy)?;
+        let locked =
+            own.transaction
+                .lock_row(group, index.tree, &entry, RowMode::Update, policy)?;
         if locked == Locked::Skipped {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    match own.transaction.current(table.group, index.tree, &entry)? {
-        Some(other) if other == *key => return Ok(true),
-        Some(_) if unique => return Err(duplicate(table, index, &row, &own).into()),
+    match own.transaction.current(group, index.tree, &entry)? {
+        Some(other) if other == *key => return Ok(Some(true)),
+        Some(_) if unique => return Err(duplicate(table, index, &row, own).into()),
         _ => {}
     }
     let change = RowChange {
@@ -408,53 +531,92 @@ fn entry(
         index: Vec::new(),
         feed: false,
     };
-    own.transaction.write(table.group, index.tree, change)?;
-    Ok(true)
+    own.transaction.write(group, index.tree, change)?;
+    Ok(Some(true))
 }
 
-/// Takes the index out again.
+/// Takes it out again.
 fn abandon(progress: &Progress, cx: &mut ExecCx<'_>) -> Done<Position> {
     let group = progress.group;
     let mut step = new_step(group, cx)?;
-    let Ok(old) = table_of(&step, progress.table) else {
+    let Some(old) = step.catalog().table(progress.table).cloned() else {
         return step.position(group);
     };
-    let Some(index) = old.index(progress.index) else {
+    let Some(id) = progress.index else {
+        let trees = old.trees();
+        if old.is_filling() {
+            put(catalog::Change::drop(group, Object::Table(old)), &mut step)?;
+            for tree in trees {
+                step.drop_tree(group, tree)?;
+            }
+        }
+        return committed(step, group, cx);
+    };
+    let Some(index) = old.index(id) else {
         return step.position(group);
     };
     let tree = index.tree;
     let mut new = Table::clone(&old);
-    new.indexes.retain(|i| i.id != progress.index);
-    new.since = step.position(group)?;
-    let (old, new) = (Object::Table(old), Object::Table(Arc::new(new)));
-    for row in catalog::rows(&catalog::Change::replace(group, old, new)) {
-        step.write_system(group, row.tree, row.key, row.value)?;
-    }
+    new.indexes.retain(|i| i.id != id);
+    replace(old, new, group, &mut step)?;
     step.drop_tree(group, tree)?;
     committed(step, group, cx)
 }
 
-/// Commits the index as `Ready`.
+/// Commits it as `Ready`.
 fn ready(progress: &Progress, cx: &mut ExecCx<'_>) -> Done<Position> {
     let group = progress.group;
     let mut step = new_step(group, cx)?;
-    let old = table_of(&step, progress.table)?;
+    let old = step.catalog().table(progress.table).cloned();
+    let old = old.ok_or_else(|| gone(progress))?;
     let mut new = Table::clone(&old);
-    let index = new
-        .indexes
-        .iter_mut()
-        .find(|i| i.id == progress.index)
-        .ok_or_else(gone)?;
-    index.state = IndexState::Ready;
-    new.since = step.position(group)?;
-    let name = format!("{}.{}", step.catalog().schema_name(new.schema), new.name);
-    let (tree, new) = (new.tree, Arc::new(new));
-    let change = catalog::Change::replace(group, Object::Table(old), Object::Table(new));
-    for row in catalog::rows(&change) {
-        step.write_system(group, row.tree, row.key, row.value)?;
+    let state = match progress.index {
+        Some(id) => {
+            let index = new.indexes.iter_mut().find(|i| i.id == id);
+            index.map(|index| &mut index.state)
+        }
+        None => new.projection.as_mut().map(|p| &mut p.state),
+    };
+    *state.ok_or_else(|| gone(progress))? = IndexState::Ready;
+    replace(Arc::clone(&old), new, group, &mut step)?;
+    if progress.index.is_some() {
+        tell(progress.tag, &old, &mut step)?;
     }
-    let tag = "CREATE INDEX";
-    let payload = serde_json::json!({ "command": tag, "object": name }).to_string();
-    step.event(group, EventKind::Ddl, tag, Some(tree), Bytes::from(payload))?;
     committed(step, group, cx)
+}
+
+fn replace(old: Arc<Table>, mut new: Table, group: GroupId, step: &mut Transaction) -> Done<()> {
+    new.since = step.position(group)?;
+    let (old, new) = (Object::Table(old), Object::Table(Arc::new(new)));
+    put(catalog::Change::replace(group, old, new), step)
+}
+
+fn put(change: catalog::Change, step: &mut Transaction) -> Done<()> {
+    for row in catalog::rows(&change) {
+        step.write_system(change.group, row.tree, row.key, row.value)?;
+    }
+    Ok(())
+}
+
+/// The event of DDL.
+fn tell(tag: &str, table: &Table, step: &mut Transaction) -> Done<()> {
+    let name = format!(
+        "{}.{}",
+        step.catalog().schema_name(table.schema),
+        table.name
+    );
+    let payload = serde_json::json!({ "command": tag, "object": name }).to_string();
+    let payload = Bytes::from(payload);
+    step.event(table.group, EventKind::Ddl, tag, Some(table.tree), payload)
+}
+
+/// The base table of a projection as its query names it.
+fn base_name(query: &ast::Query) -> Option<&ast::ObjectName> {
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
+    match &select.from.first()?.relation {
+        ast::TableFactor::Table { name, .. } => Some(name),
+        _ => None,
+    }
 }

@@ -95,7 +95,8 @@ impl Draft<'_> {
             return Ok(());
         }
         let message = format!(
-            "cannot drop table {} because it is in use",
+            "cannot drop {} {} because it is in use",
+            crate::catalog::kind(table),
             self.display(table)
         );
         let state = state::DEPENDENT_OBJECTS_STILL_EXIST;

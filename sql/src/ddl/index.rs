@@ -23,6 +23,9 @@ impl Draft<'_> {
         lock: TableMode,
     ) -> Done<Option<(TableId, u32)>> {
         let table = self.own_table(&create.table_name)?;
+        if table.is_filling() {
+            return Err(crate::catalog::unfilled(&table).into());
+        }
         self.ground.lock(&table, lock)?;
         let method = method(create.using.as_ref())?;
         if create.columns.len() + create.include.len() > INDEX_COLUMNS_MAX {

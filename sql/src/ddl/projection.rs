@@ -155,6 +155,12 @@ impl Draft<'_> {
         let relation = self.relation(name)?;
         self.catalog.must_own(self.role, relation.table())?;
         match &relation {
+            crate::catalog::Relation::Table(table) if table.is_filling() => Err(Error::new(
+                state::ACTIVE_SQL_TRANSACTION,
+                "REFRESH MATERIALIZED VIEW of one that has not been populated cannot run inside a \
+                 transaction block",
+            )
+            .into()),
             crate::catalog::Relation::Table(table) if table.projection.is_some() => Ok(()),
             other => Err(Error::new(
                 state::WRONG_OBJECT_TYPE,

@@ -24,10 +24,10 @@ use crate::{Error, state};
 /// # Errors
 /// PostgreSQL's. A wait runs the whole statement again.
 pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<String, Stop> {
-    if let Ddl::Sql(sqlparser::ast::Statement::CreateIndex(create)) = ddl
-        && build::is_large(create, bind, cx)?
+    if let Some(built) = build::Built::by(ddl)
+        && build::is_large(&built, bind, cx)?
     {
-        return build::create(create, bind, cx);
+        return build::create(&built, bind, cx);
     }
     let catalog = Arc::clone(cx.transaction.catalog());
     let (role, login, path) = (cx.role, cx.login, cx.path.to_vec());

@@ -92,24 +92,28 @@ impl Projected {
             self.hold(joined.clone(), self.fresh(0, old, new), cx)?;
         }
         self.lock(key, Policy::Wait, cx)?;
-        self.put(key, joined, cx)
+        self.put(key, joined, cx).map(drop)
     }
 
-    /// Makes the row of a base row anew, if there is one still. False: somebody has it locked.
+    /// Makes the row of a base row anew. Is there one now? `None`: somebody has it locked.
     ///
     /// # Errors
     /// Those of the query's expressions and of the projection's indexes.
-    pub fn refresh(&self, key: &[u8], policy: Policy, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    pub fn refresh(
+        &self,
+        key: &[u8],
+        policy: Policy,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<Option<bool>, Stop> {
         if self.lock(key, policy, cx)? == Locked::Skipped {
-            return Ok(false);
+            return Ok(None);
         }
         let base = self.base();
         let joined = match cx.transaction.current(base.group, base.tree, key)? {
             Some(bytes) => Some(self.beside(0, &bytes, self.empty())?),
             None => None,
         };
-        self.put(key, joined, cx)?;
-        Ok(true)
+        self.put(key, joined, cx).map(Some)
     }
 
     /// The projected row of a base row.
@@ -330,38 +334,41 @@ impl Projected {
             .lock_row(table.group, table.tree, key, mode, policy)
     }
 
-    /// Writes what has become of the projected row, if it is another one. Its key is locked.
-    fn put(&self, key: &[u8], joined: Option<Row>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    /// Writes what has become of the projected row, if it is another one; is there one? Its key is
+    /// locked.
+    fn put(&self, key: &[u8], joined: Option<Row>, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
         self.replace(key, joined, cx)
             .map_err(|stop| self.told(stop, cx))
     }
 
-    fn replace(&self, key: &[u8], joined: Option<Row>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    fn replace(&self, key: &[u8], joined: Option<Row>, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
         let table = Arc::clone(self.writer.table());
         let new = match joined {
             Some(joined) => self.project(joined, cx)?,
             None => None,
         };
         let old = cx.transaction.current(table.group, table.tree, key)?;
+        let there = new.is_some();
         match (old, new) {
-            (None, None) => Ok(()),
+            (None, None) => {}
             (None, Some(new)) => match self.writer.insert(&new, None, cx)? {
-                Inserted::Done(_) => Ok(()),
+                Inserted::Done(_) => {}
                 Inserted::Conflict(_) => {
-                    Err(Error::internal("a conflict without ON CONFLICT").into())
+                    return Err(Error::internal("a conflict without ON CONFLICT").into());
                 }
             },
             (Some(bytes), None) => {
                 let old = self.writer.read(&bytes)?;
-                self.writer.delete(key, &bytes, &old, cx)
+                self.writer.delete(key, &bytes, &old, cx)?;
             }
             // The feed does not show what has not changed.
-            (Some(bytes), Some(new)) if self.writer.encode(&new) == bytes => Ok(()),
+            (Some(bytes), Some(new)) if self.writer.encode(&new) == bytes => {}
             (Some(bytes), Some(new)) => {
                 let old = self.writer.read(&bytes)?;
-                self.writer.update(key, &bytes, &old, &new, cx).map(drop)
+                self.writer.update(key, &bytes, &old, &new, cx)?;
             }
         }
+        Ok(there)
     }
 
     /// Says of which projection an error is; nothing of what it holds to who may not see it.

@@ -13,6 +13,7 @@ mod objects;
 mod own;
 mod privileges;
 mod procs;
+pub(crate) mod projections;
 mod query;
 mod relation;
 mod roles;

@@ -424,3 +424,59 @@ pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Register
         ],
     }
 }
+
+/// A reader of the feed gets every row of a projection that is filled meanwhile, each in the entry of
+/// what it is made of, and nothing when nothing of it changes.
+#[test]
+fn projections_are_in_the_feed_as_tables() {
+    let (node, _) = node();
+    let mut a = node.client("a");
+    node.client("postgres").ok("CREATE ROLE b LOGIN");
+    a.ok("CREATE TABLE own (id int PRIMARY KEY, n int, secret text)");
+    a.ok("INSERT INTO own SELECT i, i, 's' FROM generate_series(1, 300) i");
+    a.ok("GRANT READ ON t_* TO b");
+    let mut b = node.client("b");
+    let read = |b: &mut super::Client, after: &str| {
+        b.rows(&format!(
+            "SELECT op, key->>'id', new, old FROM freehold.feed WHERE position > '{after}' \
+             AND table_name = 't_v2' AND op <> 'progress' ORDER BY position, seq"
+        ))
+    };
+    let newest = |a: &mut super::Client| a.rows("SELECT max(position) FROM freehold.feed");
+    let start = newest(&mut a);
+    a.ok("CREATE MATERIALIZED VIEW public.t_v2 AS SELECT id, n * 2 AS m FROM own WHERE n < 290");
+    let filled = read(&mut b, &start);
+    let lines: Vec<&str> = filled.lines().collect();
+    assert!(lines[0].starts_with("ddl|"), "{}", lines[0]);
+    let inserts: Vec<String> = (1..290)
+        .map(|i| format!("insert|{i}|{{\"m\": {}, \"id\": {i}}}|NULL", 2 * i))
+        .collect();
+    assert_eq!(lines[1..], inserts);
+    let filled = newest(&mut a);
+    a.ok("UPDATE own SET secret = 't'");
+    assert_eq!(read(&mut b, &filled), "");
+    a.ok("UPDATE own SET n = 7 WHERE id = 1");
+    a.ok("UPDATE own SET n = 1 WHERE id = 299");
+    a.ok("UPDATE own SET id = 1000 WHERE id = 2");
+    a.ok("DELETE FROM own WHERE id >= 3 AND id <= 4");
+    a.ok("DELETE FROM own WHERE id = 298");
+    a.ok("BEGIN; INSERT INTO own VALUES (5000, 1); DELETE FROM own WHERE id = 5000; COMMIT");
+    assert_eq!(
+        read(&mut b, &filled),
+        "update|1|{\"m\": 14, \"id\": 1}|{\"m\": 2, \"id\": 1}\n\
+         insert|299|{\"m\": 2, \"id\": 299}|NULL\n\
+         delete|2|NULL|{\"m\": 4, \"id\": 2}\n\
+         insert|1000|{\"m\": 4, \"id\": 1000}|NULL\n\
+         delete|3|NULL|{\"m\": 6, \"id\": 3}\n\
+         delete|4|NULL|{\"m\": 8, \"id\": 4}"
+    );
+    // Each is in the entry of the row that it is made of.
+    assert_eq!(
+        a.rows(&format!(
+            "SELECT count(*) FROM freehold.feed v WHERE position > '{filled}' AND table_name = \
+             't_v2' AND NOT EXISTS (SELECT 1 FROM freehold.feed o WHERE o.position = \
+             v.position AND o.table_name = 'own')"
+        )),
+        "0"
+    );
+}

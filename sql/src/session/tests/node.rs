@@ -215,6 +215,26 @@ impl Client {
 
     /// Goes on if what was waited for has come.
     pub fn go_on(&mut self) -> Option<String> {
+        self.go(usize::MAX)
+    }
+
+    /// As `start`, up to the first time that it waits for anything.
+    pub fn begin(&mut self, sql: &str) -> Option<String> {
+        self.answer = Answer::default();
+        self.result.clear();
+        if let Err(error) = self.session.query(sql) {
+            return Some(told(&error));
+        }
+        self.go(1)
+    }
+
+    /// Goes on up to the next time that it waits for anything.
+    pub fn go_a_bit(&mut self) -> Option<String> {
+        self.go(1)
+    }
+
+    fn go(&mut self, waits_max: usize) -> Option<String> {
+        let mut waits = 0;
         loop {
             if let Some(waiting) = self.waiting.take() {
                 let now = storage::Clock::unix_micros(self.clock.as_ref());
@@ -234,6 +254,10 @@ impl Client {
                         waiting.on_ready(Box::new(|| ()));
                     }
                     self.waiting = Some(waiting);
+                    waits += 1;
+                    if waits >= waits_max {
+                        return None;
+                    }
                 }
                 Ok(Step::More | Step::Heavy) => {}
                 Ok(Step::CopyOut { .. }) => self.answer.copying = true,
