@@ -12,7 +12,7 @@ use tests::{
 };
 
 /// Folders with scripts, from the workspace's. A script runs as an owner of its own name. A
-/// statement ends with a semicolon at the end of a line; what stands on one line before it is sent
+/// statement ends with a semicolon at the end of a line that is in no `$$`; what stands on one line before it is sent
 /// as one query. `\c ROLE` goes on in a session of that role, data of a COPY follows it up to `\.`.
 const FOLDERS: [&str; 2] = ["tests/compare", "sql/tests/golden/scripts"];
 /// Single scripts elsewhere.
@@ -129,7 +129,8 @@ fn steps(script: &str) -> Vec<Step> {
         }
         text.push_str(line);
         text.push('\n');
-        if line.trim_end().ends_with(';') {
+        let quoted = text.matches("$$").count() % 2 == 1;
+        if line.trim_end().ends_with(';') && !quoted {
             let query = std::mem::take(&mut text).trim_end().to_owned();
             let copies = query.to_lowercase();
             let data = (copies.starts_with("copy ") && copies.contains("from stdin"))

@@ -15,6 +15,7 @@ pub mod meter;
 pub mod outbox;
 pub mod parse;
 pub mod plan;
+pub mod plpgsql;
 pub mod remote;
 pub mod rules;
 pub mod session;

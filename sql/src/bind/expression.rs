@@ -329,7 +329,8 @@ impl Binder<'_> {
         let number: Option<usize> = name
             .strip_prefix('$')
             .and_then(|digits| digits.parse().ok());
-        let Some(number @ 1..=PARAMETERS_MAX) = number else {
+        let known = self.cx.variables.map_or(PARAMETERS_MAX, |v| v.arguments);
+        let Some(number @ 1..=PARAMETERS_MAX) = number.filter(|number| *number <= known) else {
             let error = Error::new(
                 state::UNDEFINED_PARAMETER,
                 format!("there is no parameter {name}"),
@@ -359,7 +360,8 @@ impl Binder<'_> {
                 if let Some((access, column)) = access {
                     self.touch(access, column);
                 }
-                Ok(expr)
+                self.or_variable(&name, expr, scope)
+                    .map_err(|error| self.at(error, ident.span))
             }
             Some(Found::Row(range)) => {
                 let range = range.clone();
@@ -381,6 +383,7 @@ impl Binder<'_> {
                 {
                     return Ok(expr);
                 }
+                self.check_assigned(&name)?;
                 let error = Error::new(
                     state::UNDEFINED_COLUMN,
                     format!("column \"{name}\" does not exist"),
@@ -436,6 +439,7 @@ impl Binder<'_> {
                 }
                 return self.field(input, column);
             }
+            self.check_assigned(table)?;
             return Err(self.at(missing_table(table, scope), span));
         };
         let found = range
@@ -444,6 +448,9 @@ impl Binder<'_> {
             .cloned();
         let range = range.clone();
         let Some(found) = found else {
+            if let Some(error) = self.no_field(&range, column) {
+                return Err(error);
+            }
             if let Some(call) = self.functional_notation(&range, column)? {
                 return Ok(call);
             }

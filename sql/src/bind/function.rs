@@ -19,11 +19,11 @@ use crate::plan::{FunctionRel, Rel, RelColumn, SystemFunction, TableCall};
 use crate::types::{Datum, Shape, Type};
 
 /// The arguments of a call as they were bound.
-struct Given {
-    names: Vec<Option<String>>,
-    exprs: Vec<Expr>,
+pub(super) struct Given {
+    pub(super) names: Vec<Option<String>>,
+    pub(super) exprs: Vec<Expr>,
     variadic: bool,
-    star: bool,
+    pub(super) star: bool,
 }
 
 impl Binder<'_> {
@@ -105,6 +105,11 @@ impl Binder<'_> {
     ) -> Result<Expr> {
         if let Some(system) = self.cx.registry.function(schema, name) {
             return self.system_scalar(system, given);
+        }
+        if is_own(schema, name, &given)
+            && let Some(expr) = self.user_function(schema, name, &given, clause)?
+        {
+            return not_aggregate(expr, name, function);
         }
         if !matches!(schema, None | Some("pg_catalog" | "information_schema")) {
             return Err(unknown_function(schema, name, &given));
@@ -596,6 +601,13 @@ impl Binder<'_> {
             let args = self.system_arguments(&*system, given)?;
             return Ok((TableCall::System(system, args), columns, false));
         }
+        if is_own(schema, name, &given)
+            && let Some(expr) = self.user_function(schema, name, &given, Clause::From)?
+        {
+            let label = alias.map_or_else(|| name.to_owned(), |alias| fold(&alias.name));
+            let columns = vec![(label, expr.ty())];
+            return Ok((TableCall::Scalar(expr), columns, true));
+        }
         if !matches!(schema, None | Some("pg_catalog" | "information_schema")) {
             return Err(unknown_function(schema, name, &given));
         }
@@ -724,6 +736,36 @@ fn resolve(schema: Option<&str>, name: &str, exprs: &[Expr], given: &Given) -> R
     let functions = functions_in(schema.unwrap_or("pg_catalog"), name);
     let shown = qualified(schema, name);
     resolve_among(functions, &shown, &arguments, given.variadic)
+}
+
+/// May a user's function be meant first? Among the built-in ones there is none that fits exactly.
+fn is_own(schema: Option<&str>, name: &str, given: &Given) -> bool {
+    match schema {
+        None => {
+            let types = || given.exprs.iter().map(|expr| expr.ty().oid);
+            let mut built_in = functions_in("pg_catalog", name);
+            !built_in.any(|function| types().eq(function.arguments.iter().copied()))
+        }
+        Some(schema) => !["pg_catalog", "information_schema"].contains(&schema),
+    }
+}
+
+/// What only aggregates may have is refused.
+fn not_aggregate(expr: Expr, name: &str, function: &ast::Function) -> Result<Expr> {
+    let what = match &function.args {
+        _ if function.over.is_some() => {
+            let message = format!(
+                "OVER specified, but {name} is not a window function nor an aggregate function"
+            );
+            return Err(Error::new(state::WRONG_OBJECT_TYPE, message));
+        }
+        _ if function.filter.is_some() => "FILTER",
+        _ if !function.within_group.is_empty() => "WITHIN GROUP",
+        ast::FunctionArguments::List(list) if list.duplicate_treatment.is_some() => "DISTINCT",
+        _ => return Ok(expr),
+    };
+    let message = format!("{what} specified, but {name} is not an aggregate function");
+    Err(Error::new(state::WRONG_OBJECT_TYPE, message))
 }
 
 /// A function's name as errors show it: with the schema if the call has one.

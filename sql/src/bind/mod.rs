@@ -10,11 +10,13 @@ mod modify;
 mod output;
 mod remote;
 pub mod restore;
+mod routine;
 pub mod scope;
 mod select;
 mod subquery;
 pub mod syntax;
 mod types;
+mod variables;
 mod window;
 mod with;
 
@@ -35,6 +37,8 @@ use crate::types::Type;
 use expression::composite_fields;
 use scope::{Output, Scope};
 pub use select::row_lock_name;
+pub(crate) use variables::not_assigned;
+pub use variables::{Conflict, Variables};
 
 /// How deep expressions and queries may nest (54001 above).
 pub const DEPTH_MAX: usize = 5000;
@@ -217,7 +221,8 @@ impl<'a> Binder<'a> {
 
     /// Binds a statement.
     pub fn bind(mut self, statement: &ast::Statement) -> Result<Bound> {
-        let root = Scope::empty(None);
+        let variables = self.cx.variables.map(Variables::scope);
+        let root = variables.unwrap_or_else(|| Scope::empty(None));
         let (query, tag) = self.statement(statement, &root)?;
         let parameters = self.finish_parameters()?;
         self.check_access()?;

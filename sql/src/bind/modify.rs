@@ -385,6 +385,32 @@ impl Binder<'_> {
         bound
     }
 
+    /// Binds stored text over several rows (WHEN of a trigger).
+    pub(crate) fn stored_over(
+        &mut self,
+        text: &str,
+        ranges: &[Range],
+        place: &'static str,
+    ) -> Result<Expr> {
+        let parsed = crate::parse::parse_expression(text)?;
+        let saved = self.text.take();
+        let mut scope = Scope::empty(None);
+        scope.ranges = ranges.to_vec();
+        let bound = self.expr(&parsed, &scope, Clause::Stored(place));
+        self.text = saved;
+        bound
+    }
+
+    /// A range over a row of a table under another name.
+    pub(crate) fn named_range(&mut self, table: &Arc<Table>, alias: &str) -> Range {
+        self.row_range(table, alias).1
+    }
+
+    /// A condition; `what` is what errors call it.
+    pub(crate) fn condition_of(&mut self, expr: Expr, what: &str) -> Result<Expr> {
+        self.boolean(expr, what)
+    }
+
     /// Fresh columns for a row of the table, and the range that names them.
     pub(super) fn row_range(
         &mut self,

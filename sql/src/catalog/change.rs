@@ -7,7 +7,7 @@ use storage::GroupId;
 
 use super::{
     Acl, Follow, LastRead, Membership, Node, Owner, PatternGrant, Placement, Reservation, Role,
-    Schema, SchemaId, Table, TableKind,
+    Routine, Schema, SchemaId, Table, TableKind, Trigger,
 };
 
 /// Anything that has a descriptor.
@@ -35,6 +35,10 @@ pub enum Object {
     Follow(Arc<Follow>),
     /// A role has read a contract (directory).
     LastRead(LastRead),
+    /// A function.
+    Routine(Arc<Routine>),
+    /// A trigger.
+    Trigger(Arc<Trigger>),
 }
 
 /// `old` becomes `new`; created when there is no old, dropped when there is no new.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tree   group      key                          value
-//!    1   any        OID                          descriptor: table, schema or pattern grant
+//!    1   any        OID                          descriptor: table, schema, pattern grant, function or trigger
 //!    2   any        OID, !since                  descriptor valid for entries in (since, next since]
 //!    4   any        OID of a sequence            last number reserved (sequence.rs)
 //!    5   any        tree number                  OID of the table whose rows or entries it holds
@@ -89,6 +89,8 @@ const KIND_NODE: u8 = 8;
 const KIND_PLACEMENT: u8 = 9;
 const KIND_FOLLOW: u8 = 10;
 const KIND_LAST_READ: u8 = 11;
+const KIND_ROUTINE: u8 = 20;
+const KIND_TRIGGER: u8 = 21;
 
 /// One row of a system tree; no value = deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +180,8 @@ fn place(object: &Object) -> (u32, Bytes) {
         Object::Placement(p) => (TREE_PLACEMENTS, number(p.group)),
         Object::Follow(f) => (TREE_FOLLOWS, follow_key(f)),
         Object::LastRead(r) => (TREE_READS, pair(r.table.0, r.role.0)),
+        Object::Routine(r) => (TREE_DESCRIPTORS, number(r.id)),
+        Object::Trigger(t) => (TREE_DESCRIPTORS, number(t.id)),
     }
 }
 
@@ -234,6 +238,8 @@ pub fn encode(object: &Object) -> Bytes {
         Object::Placement(p) => value(KIND_PLACEMENT, &**p),
         Object::Follow(f) => value(KIND_FOLLOW, &**f),
         Object::LastRead(r) => value(KIND_LAST_READ, r),
+        Object::Routine(r) => value(KIND_ROUTINE, &**r),
+        Object::Trigger(t) => value(KIND_TRIGGER, &**t),
     }
 }
 
@@ -266,6 +272,8 @@ pub fn decode(bytes: &[u8]) -> Result<Object> {
         KIND_PLACEMENT => Object::Placement(Arc::new(json(body)?)),
         KIND_FOLLOW => Object::Follow(Arc::new(json(body)?)),
         KIND_LAST_READ => Object::LastRead(json(body)?),
+        KIND_ROUTINE => Object::Routine(Arc::new(json(body)?)),
+        KIND_TRIGGER => Object::Trigger(Arc::new(json(body)?)),
         kind => return Err(corrupt(&format!("kind {kind} is unknown"))),
     })
 }
@@ -357,6 +365,12 @@ pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BT
             for table in tables.filter(|t| t.kind != TableKind::System) {
                 add(Object::Table(Arc::clone(table)));
             }
+            for routine in catalog.routines().filter(|r| r.group == group) {
+                add(Object::Routine(Arc::clone(routine)));
+            }
+            for trigger in catalog.triggers().filter(|t| t.group == group) {
+                add(Object::Trigger(Arc::clone(trigger)));
+            }
             let Some(owner) = catalog.owner_of_group(group) else {
                 return keys;
             };
@@ -422,6 +436,12 @@ pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BT
 fn descriptor_at(catalog: &super::Catalog, group: GroupId, oid: u32) -> Option<Object> {
     if let Some(table) = catalog.table(TableId(oid)) {
         return (table.group == group).then(|| Object::Table(Arc::clone(table)));
+    }
+    if let Some(routine) = catalog.routine(oid) {
+        return Some(Object::Routine(Arc::clone(routine)));
+    }
+    if let Some(trigger) = catalog.trigger(oid) {
+        return Some(Object::Trigger(Arc::clone(trigger)));
     }
     if let Some(pattern) = catalog.patterns.get(&oid) {
         return Some(Object::Pattern(Arc::clone(pattern)));

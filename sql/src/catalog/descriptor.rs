@@ -542,7 +542,7 @@ fn btree() -> String {
     "btree".to_owned()
 }
 
-mod ty {
+pub(super) mod ty {
     use super::Type;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -555,7 +555,7 @@ mod ty {
     }
 }
 
-mod group {
+pub(super) mod group {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use storage::GroupId;
 

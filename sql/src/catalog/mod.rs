@@ -14,6 +14,7 @@ mod follow;
 mod history;
 mod id;
 mod object;
+mod routine;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use object::{
     Follow, Followed, LastRead, Membership, Node, NodeState, Owner, PatternGrant, Placement,
     Reservation, Role, Schema,
 };
+pub use routine::{Argument, Enabled, Events, Language, Routine, Timing, Trigger, Volatility};
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
 
 /// The columns that every stored table has besides its own (`pg_attribute.attnum` below 0).

@@ -8,7 +8,7 @@ use storage::{GroupId, Position};
 
 use super::{
     Change, Follow, Followed, Index, LastRead, Membership, Node, Object, PatternGrant, Placement,
-    Reservation, Role, RoleId, Schema, SchemaId, Table, TableId,
+    Reservation, Role, RoleId, Routine, Schema, SchemaId, Table, TableId, Trigger,
 };
 use crate::{Error, Result, state};
 
@@ -43,6 +43,11 @@ pub struct Catalog {
     pub(super) placements: Map<GroupId, Arc<Placement>>,
     pub(super) follows: Map<(RoleId, Followed), Arc<Follow>>,
     pub(super) last_reads: Map<(TableId, RoleId), LastRead>,
+    pub(super) routines: Map<u32, Arc<Routine>>,
+    /// Functions by (schema, name).
+    pub(super) routine_names: Map<(SchemaId, String), Vec<u32>>,
+    pub(super) triggers: Map<u32, Arc<Trigger>>,
+    pub(super) table_triggers: Map<TableId, Vec<u32>>,
 }
 
 /// What a name in `pg_class` stands for.
@@ -156,6 +161,8 @@ impl Catalog {
             Object::LastRead(read) => {
                 self.last_reads.remove_mut(&(read.table, read.role));
             }
+            Object::Routine(routine) => self.remove_routine(routine, for_good),
+            Object::Trigger(trigger) => self.remove_trigger(trigger),
         }
     }
 
@@ -215,6 +222,8 @@ impl Catalog {
             Object::LastRead(read) => {
                 self.last_reads.insert_mut((read.table, read.role), *read);
             }
+            Object::Routine(routine) => self.insert_routine(routine),
+            Object::Trigger(trigger) => self.insert_trigger(trigger),
         }
     }
 

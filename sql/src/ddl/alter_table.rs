@@ -473,6 +473,7 @@ impl Draft<'_> {
         }
         let mut next = Table::clone(&table);
         expression::rename_in_table(&mut next, old, &new)?;
+        self.rename_in_triggers(&table, old, &new)?;
         if let Some(c) = next.columns.iter_mut().find(|c| c.id == column.id) {
             c.name = new;
         }
@@ -661,6 +662,7 @@ impl Draft<'_> {
             ))
             .into());
         }
+        self.no_trigger_over(table, column)?;
         if let Some(view) = self.view_using(table.id, column.id) {
             return Err(Error::new(
                 state::FEATURE_NOT_SUPPORTED,

@@ -477,6 +477,7 @@ impl Part {
             locals: Vec::new(),
             deferred: &mut *cx.deferred,
             ticks: 0,
+            calls: cx.calls,
         };
         match self {
             Part::Index(table, at, writer) => row(table, *at, writer, key, policy, &mut own),

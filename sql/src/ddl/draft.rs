@@ -321,5 +321,7 @@ fn identity(object: &Object) -> (u8, u32, u32, &str) {
             Followed::Pattern(pattern) => (10, f.role.0, 0, pattern),
         },
         Object::LastRead(r) => (11, r.table.0, r.role.0, ""),
+        Object::Routine(r) => (12, r.id, 0, ""),
+        Object::Trigger(t) => (13, t.id, 0, ""),
     }
 }

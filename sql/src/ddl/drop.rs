@@ -412,6 +412,7 @@ impl Draft<'_> {
         }
         let table = self.table(id)?;
         self.touch(&table);
+        self.remove_triggers_of(id);
         match &table.kind {
             TableKind::Table => {
                 let group = table.group;
@@ -643,11 +644,19 @@ impl Draft<'_> {
                 keys.push((child.clone(), key.name.clone()));
             }
         }
-        if views.is_empty() && keys.is_empty() {
+        let triggers = self.triggers_over(table, column);
+        if views.is_empty() && keys.is_empty() && triggers.is_empty() {
             return Ok(());
         }
         let subject = format!("column {} of table {}", column.name, self.display(table));
         let mut lines = Vec::new();
+        for trigger in &triggers {
+            lines.push(format!(
+                "trigger {} on table {} depends on {subject}",
+                trigger.name,
+                self.display(table)
+            ));
+        }
         for view in &views {
             lines.push(if view.owner == table.owner {
                 let word = crate::catalog::kind(view);
@@ -673,6 +682,15 @@ impl Draft<'_> {
             .detail(lines.join("\n"))
             .hint("Use DROP ... CASCADE to drop the dependent objects too.")
             .into());
+        }
+        for trigger in triggers {
+            let text = format!(
+                "drop cascades to trigger {} on table {}",
+                trigger.name,
+                self.display(table)
+            );
+            self.notice(Error::new(state::SUCCESSFUL_COMPLETION, text));
+            self.remove_trigger(trigger);
         }
         for (child, key) in keys {
             self.drop_constraint(child.id, &key, true, true)?;
@@ -731,7 +749,12 @@ impl Draft<'_> {
             .collect();
         let schema = self.catalog.schema(id).cloned();
         let schema = schema.ok_or_else(|| Error::internal("the schema is not in the catalog"))?;
-        if !inside.is_empty() && !cascade {
+        let functions = self.catalog.routines().filter(|r| r.schema == id);
+        let functions = functions.map(|r| format!("function {}", self.display_routine(r)));
+        let functions: Vec<String> = functions.collect();
+        let is_empty = inside.is_empty() && functions.is_empty();
+        if !is_empty && !cascade {
+            let depends = |what: &String| format!("{what} depends on schema {}", schema.name);
             let lines: Vec<String> = inside
                 .iter()
                 .map(|t| {
@@ -742,6 +765,7 @@ impl Draft<'_> {
                         schema.name
                     )
                 })
+                .chain(functions.iter().map(depends))
                 .collect();
             return Err(Error::new(
                 state::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -767,6 +791,7 @@ impl Draft<'_> {
                     self.display(t)
                 )
             })
+            .chain(functions.iter().map(|f| format!("drop cascades to {f}")))
             .collect();
         match lines.as_slice() {
             [] => {}
@@ -780,6 +805,7 @@ impl Draft<'_> {
             ),
         }
         self.drop_all(&ids, true)?;
+        self.drop_routines_in(id)?;
         let group = self.ground.group_for(schema.owner)?;
         self.change(Change::drop(group, Object::Schema(schema)));
         Ok(())

@@ -127,6 +127,7 @@ impl Draft<'_> {
                 ));
             }
             ObjectKind::Database | ObjectKind::Extension => {}
+            ObjectKind::Trigger => self.comment_trigger(comment, text)?,
             other => {
                 let (word, name) = (super::drop::kind_word(other), shown(&parts(&comment.name)?));
                 return Err(Error::new(

@@ -10,6 +10,7 @@ mod draft;
 mod drop;
 mod expression;
 mod follow;
+mod function;
 mod grant;
 mod inbox;
 mod index;
@@ -25,6 +26,7 @@ mod script;
 mod sequence;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trigger;
 mod truncate;
 mod view;
 
@@ -88,7 +90,12 @@ impl Draft<'_> {
             Ddl::Maintain(_, name) => self.maintain(name.as_ref())?,
             Ddl::Refresh(name) => self.refresh(name)?,
             Ddl::Drop(drop) => self.drop_statement(drop)?,
+            Ddl::CreateRoutine(create) => self.create_routine(create)?,
             Ddl::DropRoutines(drop) => self.drop_routines(drop)?,
+            Ddl::CreateTrigger(create) => self.create_trigger(create)?,
+            Ddl::DropTrigger(drop) => self.drop_trigger(drop)?,
+            Ddl::RenameTrigger(old, table, new) => self.rename_trigger(old, table, new)?,
+            Ddl::EnableTrigger(enable) => self.enable_trigger(enable)?,
             Ddl::Reassign(..) => return Err(Error::unsupported("REASSIGN OWNED").into()),
             Ddl::DropOwned(..) => return Err(Error::unsupported("DROP OWNED").into()),
             Ddl::Truncate(truncate) => self.truncate(truncate)?,
@@ -146,8 +153,6 @@ impl Draft<'_> {
             ast::Statement::CreateDomain(_) => Err(Error::unsupported("CREATE DOMAIN")
                 .hint("Use the base type with a CHECK constraint.")
                 .into()),
-            ast::Statement::CreateFunction(_) => Err(Error::unsupported("CREATE FUNCTION").into()),
-            ast::Statement::CreateTrigger(_) => Err(Error::unsupported("CREATE TRIGGER").into()),
             other => {
                 let text = other.to_string();
                 let words: Vec<&str> = text.split_whitespace().take(2).collect();
@@ -209,6 +214,11 @@ fn tag(ddl: &Ddl) -> &'static str {
             ObjectKind::Policy => "DROP POLICY",
             _ => "DROP",
         },
+        Ddl::CreateRoutine(_) => "CREATE FUNCTION",
+        Ddl::CreateTrigger(_) => "CREATE TRIGGER",
+        Ddl::DropTrigger(_) => "DROP TRIGGER",
+        Ddl::RenameTrigger(..) => "ALTER TRIGGER",
+        Ddl::EnableTrigger(_) => "ALTER TABLE",
         Ddl::DropRoutines(drop) => match drop.kind {
             RoutineKind::Function => "DROP FUNCTION",
             RoutineKind::Procedure => "DROP PROCEDURE",

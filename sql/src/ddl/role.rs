@@ -244,6 +244,10 @@ impl Draft<'_> {
                 Error::unsupported("renaming a role whose private schema has tables").into(),
             );
         }
+        if self.catalog.routines().any(|r| r.schema == role.schema) {
+            let what = "renaming a role whose private schema has functions";
+            return Err(Error::unsupported(what).into());
+        }
         let renamed = Role {
             name: new,
             ..Role::clone(&role)
@@ -335,6 +339,18 @@ impl Draft<'_> {
                 lines.push(format!("owner of {word} {}", self.display(table)));
             } else if mentions(&table.acl) || table.columns.iter().any(|c| mentions(&c.acl)) {
                 lines.push(format!("privileges for {word} {}", self.display(table)));
+            }
+        }
+        for routine in self.catalog.routines() {
+            let acl = routine.acl.as_ref();
+            if routine.owner == role.id {
+                lines.push(format!(
+                    "owner of function {}",
+                    self.display_routine(routine)
+                ));
+            } else if acl.is_some_and(|acl| acl.mentions(role.id)) {
+                let function = self.display_routine(routine);
+                lines.push(format!("privileges for function {function}"));
             }
         }
         for schema in self.catalog.schemas() {

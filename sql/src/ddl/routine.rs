@@ -1,17 +1,28 @@
-//! DROP FUNCTION and its kin. There are no routines but the built-in ones, which cannot be dropped:
-//! what is left are PostgreSQL's ways to say so.
+//! DROP FUNCTION and its kin. The built-in routines cannot be dropped: PostgreSQL's ways to say so
+//! are here, too.
+
+use std::sync::Arc;
 
 use super::draft::{Done, Draft};
 use super::name::{parts, shown};
+use crate::catalog::{self, Change, Object, SchemaId};
 use crate::functions::{Function, functions_in};
 use crate::parse::{DropRoutines, Routine, RoutineArgument, RoutineKind};
 use crate::types::Type;
 use crate::{Error, Result, state};
 
 impl Draft<'_> {
-    /// Drops nothing: IF EXISTS is satisfied, the rest is an error.
+    /// Drops users' functions; IF EXISTS is satisfied by what is not there.
     pub fn drop_routines(&mut self, drop: &DropRoutines) -> Done<()> {
+        let mut doomed: Vec<Arc<catalog::Routine>> = Vec::new();
         for routine in &drop.routines {
+            if let Some(found) = self.own_routine_named(drop.kind, routine)? {
+                self.own_routine(&found)?;
+                if !doomed.iter().any(|other| other.id == found.id) {
+                    doomed.push(found);
+                }
+                continue;
+            }
             let missing = self.missing_routine(drop.kind, routine)?;
             if !drop.if_exists {
                 return Err(missing.into());
@@ -22,7 +33,121 @@ impl Draft<'_> {
             };
             self.skips(&signature.unwrap_or(missing.0.message));
         }
+        self.drop_all_routines(&doomed, drop.cascade)
+    }
+
+    /// The user's function that is meant, if there is one.
+    ///
+    /// # Errors
+    /// 42725 if several are.
+    fn own_routine_named(
+        &self,
+        kind: RoutineKind,
+        routine: &Routine,
+    ) -> Result<Option<Arc<catalog::Routine>>> {
+        if !kind.fits(b'f') {
+            return Ok(None);
+        }
+        let names = parts(&routine.name)?;
+        let schemas: Vec<SchemaId> = match names.as_slice() {
+            [.., schema, _] => match self.schema_named(schema) {
+                Ok(schema) => vec![schema.id],
+                Err(_) => return Ok(None),
+            },
+            _ => self.path.clone(),
+        };
+        let Some(name) = names.last() else {
+            return Ok(None);
+        };
+        let types: Option<Result<Vec<Type>>> = routine.arguments.as_ref().map(|arguments| {
+            let types = arguments.iter().map(|argument| Type::parse(&argument.text));
+            types.collect()
+        });
+        let types = match types {
+            Some(Err(_)) => return Ok(None),
+            Some(Ok(types)) => Some(types),
+            None => None,
+        };
+        for schema in schemas {
+            let named = self.catalog.routines_named(schema, name);
+            let mut found = named
+                .filter(|r| self.catalog.sees_routine(self.role, r))
+                .filter(|r| types.as_ref().is_none_or(|types| r.takes(types)));
+            let Some(one) = found.next() else { continue };
+            if found.next().is_none() {
+                return Ok(Some(Arc::clone(one)));
+            }
+            let word = kind.lookup();
+            let message = format!("{word} name \"{}\" is not unique", shown(&names));
+            return Err(Error::new(state::AMBIGUOUS_FUNCTION, message).hint(format!(
+                "Specify the argument list to select the {word} unambiguously."
+            )));
+        }
+        Ok(None)
+    }
+
+    /// Drops functions and, with CASCADE, the triggers that run them.
+    fn drop_all_routines(&mut self, doomed: &[Arc<catalog::Routine>], cascade: bool) -> Done<()> {
+        let mut triggers = Vec::new();
+        let mut lines = Vec::new();
+        let mut cascades = Vec::new();
+        for routine in doomed {
+            let using = self.catalog.triggers().filter(|t| t.routine == routine.id);
+            for trigger in using.cloned().collect::<Vec<_>>() {
+                let table = self.table(trigger.table)?;
+                let text = format!("trigger {} on table {}", trigger.name, self.display(&table));
+                let function = self.display_routine(routine);
+                lines.push(format!("{text} depends on function {function}"));
+                cascades.push(format!("drop cascades to {text}"));
+                triggers.push(trigger);
+            }
+        }
+        if !triggers.is_empty() && !cascade {
+            let subject = match doomed {
+                [one] => format!("function {}", self.display_routine(one)),
+                _ => "desired object(s)".to_owned(),
+            };
+            return Err(Error::new(
+                state::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("cannot drop {subject} because other objects depend on it"),
+            )
+            .detail(lines.join("\n"))
+            .hint("Use DROP ... CASCADE to drop the dependent objects too.")
+            .into());
+        }
+        let success = state::SUCCESSFUL_COMPLETION;
+        match cascades.as_slice() {
+            [] => {}
+            [one] => self.notice(Error::new(success, one.clone())),
+            many => {
+                let message = format!("drop cascades to {} other objects", many.len());
+                self.notice(Error::new(success, message).detail(many.join("\n")));
+            }
+        }
+        for trigger in triggers {
+            self.remove_trigger(trigger);
+        }
+        for routine in doomed {
+            let object = Object::Routine(Arc::clone(routine));
+            self.change(Change::drop(routine.group, object));
+        }
         Ok(())
+    }
+
+    /// A function as errors show it: qualified unless it is found unqualified.
+    pub fn display_routine(&self, routine: &catalog::Routine) -> String {
+        let signature = routine.signature_with(",");
+        match self.path.contains(&routine.schema) {
+            true => signature,
+            false => format!("{}.{signature}", self.catalog.schema_name(routine.schema)),
+        }
+    }
+
+    /// The functions of a schema that is dropped.
+    pub fn drop_routines_in(&mut self, schema: SchemaId) -> Done<()> {
+        let inside = self.catalog.routines().filter(|r| r.schema == schema);
+        let inside: Vec<Arc<catalog::Routine>> = inside.cloned().collect();
+        self.drop_all_routines(&inside, true)
     }
 
     /// Why there is no such routine. An error if there is one.

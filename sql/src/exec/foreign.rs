@@ -9,10 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::projection::{Fresh, Projected};
+use super::trigger::{Change, Event, Rank};
 use super::writer::{Writer, table_of};
-use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table};
+use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table, Timing};
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Row, row_bytes};
+use crate::plpgsql::Operation;
 use crate::transaction::{Policy, RowMode, Stop, Wait};
 use crate::types::key::encode_key;
 use crate::types::{CastContext, Datum, cast};
@@ -88,9 +90,8 @@ pub(super) struct After {
     left: VecDeque<Work>,
     /// Bytes that both keep.
     bytes: u64,
-    /// Checks and actions that are done.
+    /// Checks, actions and triggers that are done.
     done: u64,
-    depth: usize,
 }
 
 /// One thing to do, in the order of rows and constraints.
@@ -98,6 +99,7 @@ enum Work {
     Check(DeferredCheck),
     Action(Box<Action>),
     Project(Box<Project>),
+    Trigger(Box<Event>),
 }
 
 /// Projected rows to make anew, for a row that their projection joins is another one.
@@ -132,15 +134,13 @@ impl Work {
                 let own = std::mem::size_of::<Work>() + std::mem::size_of::<Project>();
                 (own + row_bytes(&project.values)) as u64
             }
+            Work::Trigger(event) => std::mem::size_of::<Work>() as u64 + event.bytes(),
         }
     }
 }
 
 /// Checks that come together before they are made on the way.
 const CHECKS_AHEAD: usize = 256;
-
-/// How deep referential actions may follow one another.
-const ACTIONS_DEPTH_MAX: usize = 200;
 
 pub(super) fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usize> {
     ids.iter()
@@ -154,7 +154,15 @@ fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
 
 impl After {
     /// A row was inserted.
-    pub(super) fn inserted(&mut self, writer: &Writer, row: &[Datum]) {
+    pub(super) fn inserted(
+        &mut self,
+        writer: &Writer,
+        row: &Row,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        if writer.has_triggers() {
+            self.queue_triggers(writer, Change::insert(row), Rank::BeforeKeys, cx)?;
+        }
         for (key, _) in &writer.foreign {
             let values = pick(row, &slots(writer.table(), &key.columns));
             self.reference(writer.table(), key, values);
@@ -164,6 +172,10 @@ impl After {
                 let fresh = projection.fresh(*source, None, row);
                 self.project(writer, (projection, *source), row, fresh);
             }
+        }
+        match writer.has_triggers() {
+            true => self.queue_triggers(writer, Change::insert(row), Rank::BehindKeys, cx),
+            false => Ok(()),
         }
     }
 
@@ -205,6 +217,11 @@ impl After {
         }
     }
 
+    /// An AFTER trigger is to fire.
+    pub(super) fn push_event(&mut self, event: Event) {
+        self.push(Work::Trigger(Box::new(event)));
+    }
+
     fn push(&mut self, work: Work) {
         self.bytes += work.bytes();
         self.queue.push_back(work);
@@ -234,8 +251,26 @@ impl After {
         }));
     }
 
-    /// A row was replaced.
-    pub(super) fn updated(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
+    /// A row was replaced; `set` are the columns that the statement sets.
+    pub(super) fn updated(
+        &mut self,
+        writer: &Writer,
+        old: &Row,
+        new: &Row,
+        set: &[usize],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        if !writer.has_triggers() {
+            self.updated_keys(writer, old, new);
+            return Ok(());
+        }
+        let change = Change::update(old, new, set);
+        self.queue_triggers(writer, change, Rank::BeforeKeys, cx)?;
+        self.updated_keys(writer, old, new);
+        self.queue_triggers(writer, change, Rank::BehindKeys, cx)
+    }
+
+    fn updated_keys(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
         for (key, _) in &writer.foreign {
             let slots = slots(writer.table(), &key.columns);
             if slots.iter().any(|slot| old[*slot] != new[*slot]) {
@@ -254,7 +289,22 @@ impl After {
     }
 
     /// A row was removed.
-    pub(super) fn deleted(&mut self, writer: &Writer, old: &[Datum]) {
+    pub(super) fn deleted(
+        &mut self,
+        writer: &Writer,
+        old: &Row,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        if !writer.has_triggers() {
+            self.deleted_keys(writer, old);
+            return Ok(());
+        }
+        self.queue_triggers(writer, Change::delete(old), Rank::BeforeKeys, cx)?;
+        self.deleted_keys(writer, old);
+        self.queue_triggers(writer, Change::delete(old), Rank::BehindKeys, cx)
+    }
+
+    fn deleted_keys(&mut self, writer: &Writer, old: &[Datum]) {
         for reference in &writer.referenced {
             let slots = slots(writer.table(), &reference.key.referenced_columns);
             let before = pick(old, &slots);
@@ -300,7 +350,8 @@ impl After {
         });
     }
 
-    fn carry_out(&self, action: &Action, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    /// What follows from it goes to the end of the queue, as in PostgreSQL.
+    fn carry_out(&mut self, action: &Action, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let (child, key, before) = (&action.child, &action.key, &action.before);
         if action.action == ReferentialAction::Restrict {
             if !referencing(child, key, before, 1, cx)?.is_empty() {
@@ -309,28 +360,29 @@ impl After {
             }
             return Ok(());
         }
-        if self.depth >= ACTIONS_DEPTH_MAX {
-            return Err(Stop::Error(crate::bind::too_deep()));
+        let writer = crate::plan::writer(cx.catalog, child.id)?;
+        self.follow(&writer, action, cx)?;
+        if writer.has_before_triggers() {
+            // They may have kept rows from being changed.
+            self.push(Work::Check(DeferredCheck::Children {
+                parent: action.parent.clone(),
+                child: child.clone(),
+                key: key.clone(),
+                values: before.clone(),
+            }));
         }
-        let mut below = After {
-            depth: self.depth + 1,
-            ..After::default()
-        };
-        below.follow(child, key, action.action, before, action.now.as_deref(), cx)?;
-        crate::expr::deep(|| below.run(cx))
+        Ok(())
     }
 
     /// CASCADE, SET NULL, SET DEFAULT on the referencing rows.
     fn follow(
         &mut self,
-        child: &Arc<Table>,
-        key: &ForeignKey,
-        action: ReferentialAction,
-        before: &[Datum],
-        now: Option<&[Datum]>,
+        writer: &Writer,
+        action: &Action,
         cx: &mut ExecCx<'_>,
     ) -> Result<(), Stop> {
-        let writer = crate::plan::writer(cx.catalog, child.id)?;
+        let (child, key, before) = (&action.child, &action.key, &action.before);
+        let (action, now) = (action.action, action.now.as_deref());
         let columns = slots(child, &key.columns);
         for row_key in referencing(child, key, before, usize::MAX, cx)? {
             cx.tick()?;
@@ -343,15 +395,12 @@ impl After {
             };
             let old = writer.read(&bytes)?;
             if action == ReferentialAction::Cascade && now.is_none() {
-                writer.delete(&row_key, &bytes, &old, cx)?;
-                self.deleted(&writer, &old);
+                self.delete(writer, &row_key, &bytes, &old, cx)?;
                 continue;
             }
             let mut new = old.clone();
-            self.referenced_values(&writer, key, action, &columns, now, &mut new, cx)?;
-            writer.complete(&mut new, cx)?;
-            writer.update(&row_key, &bytes, &old, &new, cx)?;
-            self.updated(&writer, &old, &new);
+            self.referenced_values(writer, key, action, &columns, now, &mut new, cx)?;
+            self.update(writer, &row_key, &bytes, &old, new, &columns, cx)?;
         }
         Ok(())
     }
@@ -426,7 +475,7 @@ impl After {
                     self.pop();
                     self.done += 1;
                 }
-                Work::Check(_) | Work::Action(_) | Work::Project(_) => {
+                Work::Check(_) | Work::Action(_) | Work::Project(_) | Work::Trigger(_) => {
                     self.left.extend(self.queue.pop_front());
                 }
             }
@@ -438,31 +487,82 @@ impl After {
     pub(super) fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         self.left.append(&mut self.queue);
         std::mem::swap(&mut self.left, &mut self.queue);
-        // What has to wait stays in the queue: COPY calls again when the waiting is over.
         while let Some(work) = self.queue.front() {
             cx.tick()?;
-            match work {
-                Work::Check(check) if is_deferred(check.key(), cx) => {
-                    self.defer(cx)?;
-                    continue;
-                }
-                Work::Check(check) => check.run(cx)?,
-                Work::Action(action) => self.carry_out(action, cx)?,
-                Work::Project(work) => {
-                    let Project {
-                        source,
-                        values,
-                        fresh,
-                        ..
-                    } = &**work;
-                    work.projection
-                        .parent_changed(*source, values, *fresh, cx)?;
-                }
+            if matches!(work, Work::Check(check) if is_deferred(check.key(), cx)) {
+                self.defer(cx)?;
+                continue;
             }
-            self.pop();
+            let Some(work) = self.pop() else { break };
+            let done = match &work {
+                Work::Check(check) => check.run(cx),
+                Work::Action(action) => self.carry_out(action, cx),
+                Work::Project(work) => {
+                    let (source, values) = (work.source, &work.values);
+                    work.projection
+                        .parent_changed(source, values, work.fresh, cx)
+                }
+                Work::Trigger(event) => event.fire(cx),
+            };
+            if let Err(stop) = done {
+                // What has to wait stays in the queue: COPY calls again when the waiting is over.
+                self.bytes += work.bytes();
+                self.queue.push_front(work);
+                return Err(stop);
+            }
+            self.fits(cx)?;
             self.done += 1;
         }
         Ok(())
+    }
+
+    /// Replaces a row whose lock is held, with its BEFORE triggers; the row as it is then, or
+    /// `None` if one of them keeps it from being changed.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn update(
+        &mut self,
+        writer: &Writer,
+        key: &[u8],
+        bytes: &Bytes,
+        old: &Row,
+        mut new: Row,
+        set: &[usize],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<Option<Row>, Stop> {
+        if writer.has_before_triggers() {
+            let change = Change::update(old, &new, set);
+            let Some(given) = writer.fire_first(Timing::Before, change, cx)? else {
+                return Ok(None);
+            };
+            new = given;
+            writer.check_untouched(key, bytes, Operation::Update, cx)?;
+            writer.lock_if_key_changes(key, old, &new, cx)?;
+        }
+        writer.complete(&mut new, cx)?;
+        writer.update(key, bytes, old, &new, cx)?;
+        self.updated(writer, old, &new, set, cx)?;
+        Ok(Some(new))
+    }
+
+    /// Removes a row whose lock is held, with its BEFORE triggers; false if one of them keeps it.
+    pub(super) fn delete(
+        &mut self,
+        writer: &Writer,
+        key: &[u8],
+        bytes: &Bytes,
+        old: &Row,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<bool, Stop> {
+        if writer.has_before_triggers() {
+            let change = Change::delete(old);
+            if writer.fire_first(Timing::Before, change, cx)?.is_none() {
+                return Ok(false);
+            }
+            writer.check_untouched(key, bytes, Operation::Delete, cx)?;
+        }
+        writer.delete(key, bytes, old, cx)?;
+        self.deleted(writer, old, cx)?;
+        Ok(true)
     }
 }
 

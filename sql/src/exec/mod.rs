@@ -16,6 +16,7 @@ mod sort;
 mod subplan;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod window;
 mod writer;
 
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::catalog::{Catalog, RoleId, SchemaId};
+use crate::catalog::{Catalog, RoleId, Routine, SchemaId};
 use crate::error::{Error, state};
 use crate::expr::{Context, Frame, Measured, Shared, SubPlan};
 use crate::functions::Evaluation;
@@ -70,6 +71,8 @@ pub struct ExecCx<'a> {
     pub deferred: &'a mut Deferred,
     /// Counts rows between two looks at the cancel flag; begins at 0.
     pub ticks: u32,
+    /// The functions that are being called.
+    pub calls: crate::plpgsql::Calls,
 }
 
 impl ExecCx<'_> {
@@ -106,6 +109,10 @@ impl<'a> Context<'a> for ExecCx<'a> {
 
     fn subplan(&mut self, plan: &SubPlan, row: &[Datum], frame: &Frame) -> Result<Datum, Stop> {
         subplan::run(plan, row, frame, self)
+    }
+
+    fn routine(&mut self, routine: &Arc<Routine>, arguments: Vec<Datum>) -> Result<Datum, Stop> {
+        crate::plpgsql::call(routine, arguments, self)
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::foreign::After;
+use super::trigger::{Change, already_modified};
 use super::writer::{Inserted, Writer};
+use crate::catalog::Timing;
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Operator, Row, simple};
-use crate::expr::{Frame, eval_row};
+use crate::expr::{Expr, Frame, eval_row};
 use crate::plan::{ConflictPlan, ModifyKind, ModifyPlan, Op, PlanNode};
 use crate::transaction::{Policy, RowMode, Stop, Wait};
 use crate::types::Datum;
@@ -63,7 +65,10 @@ impl Modify {
         // Rows that are replaced may have actions that satisfy what was written before them.
         let only_inserts = plan.kind == ModifyKind::Insert
             && plan.conflict.as_ref().is_none_or(|c| c.update.is_none());
-        while let Some(row) = self.next_source(plan.spool, cx)? {
+        // Rows are read before their triggers change what they come from.
+        let spool =
+            plan.spool || (plan.kind != ModifyKind::Insert && plan.writer.has_before_triggers());
+        while let Some(row) = self.next_source(spool, cx)? {
             cx.tick()?;
             let written = match plan.kind {
                 ModifyKind::Insert => self.insert(plan, &row, cx)?,
@@ -103,6 +108,13 @@ impl Modify {
             crate::outbox::send(writer, &mut row, cx)?;
             return Ok(Some(row));
         }
+        if writer.has_before_triggers() {
+            let change = Change::insert(&row);
+            let Some(given) = writer.fire_first(Timing::Before, change, cx)? else {
+                return Ok(None);
+            };
+            row = given;
+        }
         writer.complete(&mut row, cx)?;
         let arbiters = plan
             .conflict
@@ -113,7 +125,7 @@ impl Modify {
                 if plan.conflict.is_some() {
                     self.touched.insert(key);
                 }
-                self.after.inserted(writer, &row);
+                self.after.inserted(writer, &row, cx)?;
                 Ok(Some(row))
             }
             Inserted::Conflict(key) => match &plan.conflict {
@@ -174,22 +186,26 @@ impl Modify {
             new[*slot] = expr.eval(&both, &self.frame, cx)?;
         }
         self.touched.insert(key.clone());
-        self.replace(writer, &key, &bytes, &old, new, cx).map(Some)
+        self.replace(writer, &key, &bytes, &old, new, assign, cx)
     }
 
+    /// The row as it is then; `None` if a trigger keeps it from being changed.
+    #[allow(clippy::too_many_arguments)]
     fn replace(
         &mut self,
         writer: &Writer,
         key: &[u8],
         bytes: &Bytes,
         old: &Row,
-        mut new: Row,
+        new: Row,
+        assign: &[(usize, Expr)],
         cx: &mut ExecCx<'_>,
-    ) -> Result<Row, Stop> {
-        writer.complete(&mut new, cx)?;
-        writer.update(key, bytes, old, &new, cx)?;
-        self.after.updated(writer, old, &new);
-        Ok(new)
+    ) -> Result<Option<Row>, Stop> {
+        let set: Vec<usize> = match writer.has_triggers() {
+            true => assign.iter().map(|(slot, _)| *slot).collect(),
+            false => Vec::new(),
+        };
+        self.after.update(writer, key, bytes, old, new, &set, cx)
     }
 
     /// Locks the source row's target and gives its key, bytes and values; `None` when it was
@@ -222,6 +238,10 @@ impl Modify {
         for (column, slot) in &plan.old {
             old[*column] = source[*slot].clone();
         }
+        if plan.writer.has_triggers() && plan.writer.read(&bytes)? != old {
+            // A trigger of this statement was here first.
+            return Err(already_modified(plan.kind.operation()).into());
+        }
         Ok(Some((key.to_vec(), bytes, old)))
     }
 
@@ -245,7 +265,7 @@ impl Modify {
         for (slot, expr) in &plan.assign {
             new[*slot] = expr.eval(source, &self.frame, cx)?;
         }
-        self.replace(writer, &key, &bytes, &old, new, cx).map(Some)
+        self.replace(writer, &key, &bytes, &old, new, &plan.assign, cx)
     }
 
     fn delete(
@@ -257,9 +277,8 @@ impl Modify {
         let Some((key, bytes, old)) = self.target(plan, source, RowMode::Update, cx)? else {
             return Ok(None);
         };
-        plan.writer.delete(&key, &bytes, &old, cx)?;
-        self.after.deleted(&plan.writer, &old);
-        Ok(Some(vec![Datum::Null; plan.table.columns.len()]))
+        let deleted = self.after.delete(&plan.writer, &key, &bytes, &old, cx)?;
+        Ok(deleted.then(|| vec![Datum::Null; plan.table.columns.len()]))
     }
 }
 

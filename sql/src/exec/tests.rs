@@ -129,6 +129,7 @@ impl Bench {
                 parameter_types: &[],
                 format: &format,
                 registry: &*self.engine,
+                variables: None,
             },
         )
     }
@@ -185,6 +186,7 @@ impl Bench {
             locals: Vec::new(),
             deferred: &mut deferred,
             ticks: 0,
+            calls: crate::plpgsql::Calls::default(),
         };
         let mut operator = open(planned, parameters.into(), &mut cx)?;
         let mut rows = Vec::new();

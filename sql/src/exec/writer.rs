@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::catalog::{ForeignKey, Index, Key, Table, TableId};
+use super::trigger::Change;
+use crate::catalog::{ForeignKey, Index, Key, Table, TableId, Timing};
 use crate::error::{Error, Result as SqlResult, state};
 use crate::exec::{ExecCx, Projected, Row, RowReader};
 use crate::expr::{Expr, Frame};
+use crate::plpgsql::RowTrigger;
 use crate::transaction::{IndexWrite, Policy, RowChange, RowMode, Stop};
 use crate::types::codec::encode_value;
 use crate::types::key::encode_key;
@@ -62,6 +64,8 @@ pub struct Writer {
     projections: Vec<Arc<Projected>>,
     /// Projections that join this table, and as which of their sources.
     pub(super) joined: Vec<(Arc<Projected>, usize)>,
+    /// Those that fire, by name.
+    pub(super) triggers: Vec<RowTrigger>,
 }
 
 /// What a write of one row came to.
@@ -90,6 +94,8 @@ pub struct Parts {
     pub referenced: Vec<Referenced>,
     /// Projections that read the table.
     pub projections: Vec<Arc<Projected>>,
+    /// The triggers that fire, by name.
+    pub triggers: Vec<RowTrigger>,
 }
 
 impl Writer {
@@ -154,6 +160,7 @@ impl Writer {
             referenced: parts.referenced,
             projections,
             joined,
+            triggers: parts.triggers,
         })
     }
 
@@ -162,10 +169,10 @@ impl Writer {
         &self.table
     }
 
-    /// No foreign keys either way, no projections: a write touches this table alone.
+    /// No foreign keys either way, no projections and no triggers: a write touches this table alone.
     pub fn is_local(&self) -> bool {
         let alone = self.foreign.is_empty() && self.referenced.is_empty();
-        alone && self.projections.is_empty() && self.joined.is_empty()
+        alone && self.projections.is_empty() && self.joined.is_empty() && self.triggers.is_empty()
     }
 
     /// Has the projections of a row made anew that was written.
@@ -178,6 +185,24 @@ impl Writer {
     ) -> Result<(), Stop> {
         for projection in &self.projections {
             projection.written(key, old, new, cx)?;
+        }
+        Ok(())
+    }
+
+    /// A key that a trigger changes needs the stronger lock.
+    pub(super) fn lock_if_key_changes(
+        &self,
+        key: &[u8],
+        old: &[Datum],
+        new: &[Datum],
+        cx: &mut ExecCx<'_>,
+    ) -> Result<(), Stop> {
+        let mut keys = self.key_columns.iter();
+        if keys.any(|slot| differs(&old[*slot], &new[*slot])) {
+            let (group, tree) = (self.table.group, self.table.tree);
+            let mode = RowMode::Update;
+            cx.transaction
+                .lock_row(group, tree, key, mode, Policy::Wait)?;
         }
         Ok(())
     }
@@ -752,7 +777,7 @@ impl TableWriter {
     }
 
     /// Inserts a row (one slot per column of the table) whose `given` columns have their values;
-    /// the others get their defaults.
+    /// the others get their defaults. False if a trigger keeps it from being inserted.
     ///
     /// # Errors
     /// Constraint violations; waits for locks.
@@ -761,22 +786,37 @@ impl TableWriter {
         row: &mut Row,
         given: &[bool],
         cx: &mut ExecCx<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         self.writer.fill(row, given, cx)?;
+        if self.writer.has_before_triggers() {
+            let change = Change::insert(row);
+            match self.writer.fire_first(Timing::Before, change, cx)? {
+                Some(given) => *row = given,
+                None => return Ok(false),
+            }
+        }
         self.writer.complete(row, cx)?;
         if let Inserted::Done(_) = self.writer.insert(row, None, cx)? {
-            self.after.inserted(&self.writer, row);
+            self.after.inserted(&self.writer, row, cx)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Inserts a complete row that was found right before (a command).
     ///
     /// # Errors
     /// A key that is taken; waits for locks.
-    pub fn accept(&mut self, row: &Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-        if let Inserted::Done(_) = self.writer.insert(row, None, cx)? {
-            self.after.inserted(&self.writer, row);
+    pub fn accept(&mut self, mut row: Row, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        if self.writer.has_before_triggers() {
+            let change = Change::insert(&row);
+            match self.writer.fire_first(Timing::Before, change, cx)? {
+                Some(given) => row = given,
+                None => return Ok(()),
+            }
+            self.writer.complete(&mut row, cx)?;
+        }
+        if let Inserted::Done(_) = self.writer.insert(&row, None, cx)? {
+            self.after.inserted(&self.writer, &row, cx)?;
         }
         Ok(())
     }
@@ -795,8 +835,7 @@ impl TableWriter {
         let before = self.writer.read(old)?;
         self.writer.complete(new, cx)?;
         self.writer.update(key, old, &before, new, cx)?;
-        self.after.updated(&self.writer, &before, new);
-        Ok(())
+        self.after.updated(&self.writer, &before, new, &[], cx)
     }
 
     /// Removes a row whose lock is held.
@@ -806,8 +845,7 @@ impl TableWriter {
     pub fn delete(&mut self, key: &[u8], old: &Bytes, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let before = self.writer.read(old)?;
         self.writer.delete(key, old, &before, cx)?;
-        self.after.deleted(&self.writer, &before);
-        Ok(())
+        self.after.deleted(&self.writer, &before, cx)
     }
 
     /// Between two rows: runs the checks that have come together, if they are many, but for those

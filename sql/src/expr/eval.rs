@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use crate::catalog::Routine;
 use crate::error::{Error, Result, state};
 use crate::expr::subplan::Shared;
 use crate::expr::{AnyArray, Case, Expr, RowCompare, RowOp, SubPlan, deep};
@@ -56,6 +57,13 @@ pub trait Context<'e> {
         row: &[Datum],
         frame: &Frame,
     ) -> std::result::Result<Datum, Stop>;
+
+    /// Calls a user's function.
+    fn routine(
+        &mut self,
+        routine: &Arc<Routine>,
+        arguments: Vec<Datum>,
+    ) -> std::result::Result<Datum, Stop>;
 }
 
 /// Evaluation without an execution: constants, defaults of DDL.
@@ -90,6 +98,13 @@ impl<'e> Context<'e> for Alone<'e> {
         _frame: &Frame,
     ) -> std::result::Result<Datum, Stop> {
         Err(Stop::Error(Error::internal("a subquery cannot be folded")))
+    }
+
+    fn routine(&mut self, routine: &Arc<Routine>, _arguments: Vec<Datum>) -> Value {
+        Err(Stop::Error(Error::unsupported(format!(
+            "function {} here",
+            routine.signature()
+        ))))
     }
 }
 
@@ -162,6 +177,10 @@ impl Expr {
                     Ok(call.resolved.call(cx.evaluation(), &args)?)
                 }
             },
+            Expr::Routine(call) => {
+                let arguments = eval_row(&call.args, row, frame, cx)?;
+                cx.routine(&call.routine, arguments)
+            }
             Expr::Cast(node) => {
                 let value = node.input.eval(row, frame, cx)?;
                 if node.keeps || value.is_null() {

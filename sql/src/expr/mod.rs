@@ -8,6 +8,7 @@ mod walk;
 
 use std::sync::Arc;
 
+use crate::catalog::Routine;
 use crate::functions::{Resolved, Window};
 use crate::plan::Rel;
 use crate::types::{CastContext, Datum, Shape, Type};
@@ -55,6 +56,8 @@ pub enum Expr {
     },
     /// A function or operator.
     Call(Box<Call>),
+    /// A function of a user.
+    Routine(Box<RoutineCall>),
     /// A cast; evaluated by `types::cast`.
     Cast(Box<Cast>),
     /// Three-valued AND of two or more.
@@ -185,6 +188,15 @@ pub struct Call {
     pub args: Vec<Expr>,
     /// The operator's symbol when it was written as one.
     pub operator: Option<&'static str>,
+}
+
+/// A call of a user's function.
+#[derive(Clone, Debug)]
+pub struct RoutineCall {
+    /// The function, as the statement's catalog describes it.
+    pub routine: Arc<Routine>,
+    /// One argument for each of its own, of their types.
+    pub args: Vec<Expr>,
 }
 
 /// A cast to another type.
@@ -438,6 +450,7 @@ impl Expr {
             | Expr::Slice { ty, .. }
             | Expr::Field { ty, .. } => *ty,
             Expr::Call(call) | Expr::SetReturning(call) => call.resolved.result,
+            Expr::Routine(call) => call.routine.returns,
             Expr::Cast(cast) => cast.ty,
             Expr::And(_)
             | Expr::Or(_)

@@ -54,6 +54,9 @@ fn show_inner(expr: &Expr, names: &Names<'_>, locals: &mut Vec<String>) -> Strin
                 }
             }
         }
+        Expr::Routine(call) => {
+            format!("{}({})", call.routine.name, list(&call.args, names, locals))
+        }
         Expr::Cast(cast) => {
             format!(
                 "({})::{}",

@@ -77,6 +77,7 @@ impl Expr {
             | Expr::Local { .. }
             | Expr::Default => {}
             Expr::Call(call) | Expr::SetReturning(call) => call.args.iter().for_each(f),
+            Expr::Routine(call) => call.args.iter().for_each(f),
             Expr::Cast(cast) => f(&cast.input),
             Expr::And(items)
             | Expr::Or(items)
@@ -145,6 +146,7 @@ impl Expr {
             | Expr::SubPlan(_)
             | Expr::Default => {}
             Expr::Call(call) | Expr::SetReturning(call) => call.args.iter_mut().for_each(f),
+            Expr::Routine(call) => call.args.iter_mut().for_each(f),
             Expr::Cast(cast) => f(&mut cast.input),
             Expr::And(items)
             | Expr::Or(items)
@@ -264,6 +266,7 @@ impl Expr {
             Expr::Call(call) | Expr::SetReturning(call) => {
                 call.resolved.function.volatility == Volatility::Volatile
             }
+            Expr::Routine(_) => true,
             _ => false,
         })
     }
@@ -284,6 +287,7 @@ impl Expr {
                 call.resolved.function.volatility != Volatility::Immutable
             }
             Expr::Cast(cast) => !is_fixed_cast(cast.input.ty(), cast.ty),
+            Expr::Routine(_) => true,
             _ => false,
         })
     }

@@ -151,6 +151,36 @@ pub trait Environment: System {
         Ok(())
     }
 
+    /// Tells the client something when the statement is over (RAISE).
+    ///
+    /// # Errors
+    /// 54000 when that becomes too much.
+    fn raise(&self, severity: &'static str, notice: Error) -> Result<()> {
+        let _ = (severity, notice);
+        Ok(())
+    }
+
+    /// How much is to be told so far.
+    fn raised(&self) -> usize {
+        0
+    }
+
+    /// Forgets what came later: it will be told again.
+    fn forget_raised(&self, raised: usize) {
+        let _ = raised;
+    }
+
+    /// Is the error under way no error, but a function's way to say that the statement must stop
+    /// and run again?
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
+    /// A trigger's function begins (1) or is over (-1): `pg_trigger_depth`.
+    fn trigger_depth(&self, change: i32) {
+        let _ = change;
+    }
+
     /// The same for who goes on without the session.
     fn interrupt(&self) -> crate::changes::Interrupt {
         Arc::new(|| Ok(()))

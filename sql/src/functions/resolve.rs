@@ -256,6 +256,21 @@ fn split_defaults(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).collect()
 }
 
+/// Which of several parameter lists fits given types best, exact ones first; `Err` if several do.
+pub(crate) fn choose(
+    given: &[u32],
+    candidates: &[&[u32]],
+) -> std::result::Result<Option<usize>, ()> {
+    if let Some(exact) = candidates.iter().position(|types| *types == given) {
+        return Ok(Some(exact));
+    }
+    match select(given, candidates) {
+        Selection::One(at) => Ok(Some(at)),
+        Selection::None => Ok(None),
+        Selection::Several => Err(()),
+    }
+}
+
 enum Selection {
     None,
     One(usize),
@@ -647,7 +662,8 @@ pub fn no_function(name: &str, arguments: &[Argument<'_>]) -> Error {
     )
 }
 
-fn several_functions(name: &str, arguments: &[Argument<'_>]) -> Error {
+/// 42725.
+pub fn several_functions(name: &str, arguments: &[Argument<'_>]) -> Error {
     Error::new(
         state::AMBIGUOUS_FUNCTION,
         format!("function {name}({}) is not unique", type_list(arguments)),

@@ -190,7 +190,7 @@ impl<'a> Accepting<'a> {
         set(SENDER, Datum::Text(sender.into()));
         set(NUMBER, Datum::Int8(self.number as i64));
         let mut writer = TableWriter::new(writer);
-        writer.accept(&row, cx)?;
+        writer.accept(row, cx)?;
         writer.finish(cx)
     }
 

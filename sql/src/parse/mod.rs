@@ -16,6 +16,7 @@ mod statement;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod walk;
 mod words;
 
@@ -86,6 +87,20 @@ pub fn parse_expression(sql: &str) -> Result<sqlparser::ast::Expr> {
     Ok(expression)
 }
 
+/// Reads a name with its qualifiers, folded: of `name%TYPE`.
+pub(crate) fn name_parts(sql: &str) -> Result<Vec<String>> {
+    let text = Text::new(sql);
+    let tokens = lex::split(&text)?
+        .into_iter()
+        .next()
+        .map(|p| p.tokens)
+        .unwrap_or_default();
+    let mut words = Words::new(&text, tokens);
+    let name = words.object()?;
+    words.end()?;
+    fold_name(&name)
+}
+
 /// Reads one type name, e.g. of `format_type` or `::regtype`.
 pub fn parse_type(sql: &str) -> Result<sqlparser::ast::DataType> {
     let text = Text::new(sql);
@@ -135,6 +150,7 @@ fn statement(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
         "DROP" => object::drop(words),
         "COMMENT" => object::comment(words),
         "TRUNCATE" => object::truncate(words),
+        "DO" => routine::block(words),
         "REINDEX" | "CLUSTER" | "REFRESH" | "REASSIGN" => object::maintain(words),
         _ => control::unsupported(words),
     }

@@ -6,7 +6,7 @@ use super::grant::role_name;
 use super::words::{Words, is_word};
 use super::{
     AlterIdentity, AlterTableParts, Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate,
-    control, role, routine, sequence, table,
+    control, role, routine, sequence, table, trigger,
 };
 use crate::Result;
 
@@ -81,6 +81,9 @@ pub(super) fn create(words: &mut Words<'_>) -> Result<Statement> {
             return role::create(words, user);
         }
     }
+    if let Some(answer) = routine::create(words).or_else(|| trigger::create(words)) {
+        return answer;
+    }
     let mut n = 1;
     let mut temporary = false;
     while ["TEMP", "TEMPORARY", "UNLOGGED", "LOCAL", "GLOBAL"]
@@ -137,6 +140,9 @@ pub(super) fn alter(words: &mut Words<'_>) -> Result<Statement> {
     if words.is_nth(1, "TABLE") {
         return alter_table(words);
     }
+    if words.is_nth(1, "TRIGGER") {
+        return trigger::alter(words);
+    }
     for (word, kind) in KINDS {
         let named = matches!(
             kind,
@@ -171,6 +177,9 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
     }
     if words.eat("RENAME TO") {
         return ddl(Ddl::Rename(Kind::Table, name, words.name()?, if_exists));
+    }
+    if let Some(answer) = trigger::enable(words, &name, if_exists) {
+        return answer;
     }
     if words.eat("CLUSTER ON") {
         words.name()?;
@@ -293,6 +302,9 @@ pub(super) fn drop(words: &mut Words<'_>) -> Result<Statement> {
         let roles = words.list(role_name)?;
         let cascade = cascade(words);
         return ddl(Ddl::DropOwned(roles, cascade));
+    }
+    if words.is_nth(1, "TRIGGER") {
+        return trigger::drop(words);
     }
     if let Some(answer) = routine::drop(words).or_else(|| absent(words)) {
         return answer;

@@ -46,6 +46,8 @@ pub enum Statement {
     Checkpoint,
     /// WAIT FOR LSN.
     WaitForLsn(WaitForLsn),
+    /// DO.
+    Do(Block),
     /// A statement of PostgreSQL or of a later Freehold that this version has not: its name and a
     /// hint; always 0A000 when run.
     Unsupported(&'static str, Option<&'static str>),
@@ -94,8 +96,18 @@ pub enum Ddl {
     Refresh(ast::ObjectName),
     /// DROP SCHEMA, TABLE, VIEW, INDEX, SEQUENCE...
     Drop(Drop),
+    /// CREATE FUNCTION.
+    CreateRoutine(CreateRoutine),
     /// DROP FUNCTION and its kin.
     DropRoutines(DropRoutines),
+    /// CREATE TRIGGER.
+    CreateTrigger(CreateTrigger),
+    /// DROP TRIGGER.
+    DropTrigger(DropTrigger),
+    /// ALTER TRIGGER a ON t RENAME TO b: a, t, b.
+    RenameTrigger(String, ast::ObjectName, String),
+    /// ALTER TABLE ... ENABLE and DISABLE TRIGGER.
+    EnableTrigger(EnableTrigger),
     /// REASSIGN OWNED BY a TO b.
     Reassign(Vec<RoleName>, RoleName),
     /// DROP OWNED BY a [CASCADE].
@@ -408,6 +420,82 @@ pub struct DropRoutines {
     pub kind: RoutineKind,
     pub routines: Vec<Routine>,
     pub if_exists: bool,
+    pub cascade: bool,
+}
+
+/// CREATE FUNCTION.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct CreateRoutine {
+    pub name: ast::ObjectName,
+    pub or_replace: bool,
+    pub arguments: Vec<NewArgument>,
+    /// The type behind RETURNS, as text.
+    pub returns: Option<String>,
+    pub language: Option<String>,
+    pub body: Option<String>,
+    pub volatility: crate::catalog::Volatility,
+    pub strict: bool,
+    /// What of it is not supported.
+    pub unsupported: Option<&'static str>,
+}
+
+/// An argument of CREATE FUNCTION.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct NewArgument {
+    pub name: Option<String>,
+    /// The type, as text.
+    pub ty: String,
+    /// DEFAULT, as SQL text.
+    pub default: Option<String>,
+}
+
+/// CREATE TRIGGER.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct CreateTrigger {
+    pub name: String,
+    pub or_replace: bool,
+    pub timing: crate::catalog::Timing,
+    pub events: crate::catalog::Events,
+    /// UPDATE OF.
+    pub columns: Vec<String>,
+    pub table: ast::ObjectName,
+    /// WHEN, as SQL text.
+    pub when: Option<String>,
+    pub routine: ast::ObjectName,
+    pub arguments: Vec<String>,
+    /// What of it is not supported.
+    pub unsupported: Option<&'static str>,
+}
+
+/// DROP TRIGGER.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct DropTrigger {
+    pub name: String,
+    pub table: ast::ObjectName,
+    pub if_exists: bool,
+}
+
+/// ALTER TABLE ... ENABLE and DISABLE TRIGGER.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct EnableTrigger {
+    pub table: ast::ObjectName,
+    pub if_exists: bool,
+    /// `None` = ALL or USER.
+    pub name: Option<String>,
+    pub enabled: crate::catalog::Enabled,
+}
+
+/// DO: code without a name.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Block {
+    pub language: Option<String>,
+    pub body: String,
 }
 
 /// A routine by name; its arguments' types if they were given.

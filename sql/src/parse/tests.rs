@@ -308,10 +308,7 @@ fn small_commands() {
         if e.options.analyze && !e.options.costs && e.options.format == ExplainFormat::Json)
     );
     assert!(matches!(one("explain (select 1)"), Statement::Explain(_)));
-    assert!(matches!(
-        one("do $$ begin end $$"),
-        Statement::Unsupported("DO", _)
-    ));
+    assert!(matches!(one("do $$ begin end $$"), Statement::Do(_)));
     assert!(
         matches!(ddl("follow public.order_*, a, \"B\".c"), Ddl::Follow(f)
         if !f.ends && f.what.len() == 3 && matches!(&f.what[0], FollowName::Pattern(p) if p == "order_*"))

@@ -803,9 +803,22 @@ pub(super) fn is_volatile(rel: &Rel) -> bool {
     rel.visit(&mut |expr| {
         volatile |= matches!(expr, Expr::Call(call)
             if call.resolved.function.volatility == crate::functions::Volatility::Volatile);
+        // One that writes nothing says so.
+        volatile |= matches!(expr, Expr::Routine(call)
+            if call.routine.volatility == crate::catalog::Volatility::Volatile);
         crate::expr::Flow::Enter
     });
     volatile
+}
+
+/// Whether functions of users are called.
+pub(super) fn calls_routines(rel: &Rel) -> bool {
+    let mut calls = false;
+    rel.visit(&mut |expr| {
+        calls |= matches!(expr, Expr::Routine(_));
+        crate::expr::Flow::Enter
+    });
+    calls
 }
 
 /// Whether a subquery reads rows of a CTE that may change between its runs.

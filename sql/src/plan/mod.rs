@@ -33,7 +33,9 @@ pub use projection::{Shape, Source};
 pub use rel::{
     Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,
 };
-pub use writers::{projection, projection_shape, stored_expression, writer};
+pub use writers::{
+    check_trigger_condition, projection, projection_shape, stored_expression, writer,
+};
 
 /// What binding needs to know of the session. `Planned` may be cached under these and the
 /// catalog's version.
@@ -52,6 +54,8 @@ pub struct BindCx<'a> {
     pub format: &'a FormatSettings,
     /// System relations and functions.
     pub registry: &'a dyn Registry,
+    /// The variables of the function that the statement stands in.
+    pub variables: Option<&'a crate::bind::Variables>,
 }
 
 /// The system relations and table functions of this server.
@@ -197,12 +201,19 @@ pub struct Planned {
     pub keyed: bool,
     /// It calls volatile functions.
     pub volatile: bool,
+    /// It calls functions of users, which may do anything.
+    pub routines: bool,
 }
 
 impl Planned {
     /// Is it certain that it writes nothing, however often it runs?
     pub fn only_reads(&self) -> bool {
         self.writes.is_none() && !self.sends && !self.locks_rows && !self.volatile
+    }
+
+    /// May it have to begin again, so that its rows are kept until it is over?
+    pub fn is_buffered(&self) -> bool {
+        self.writes.is_some() || self.locks_rows || self.routines
     }
 
     /// Are the groups where they were when it was made?
@@ -242,6 +253,7 @@ pub fn plan(
     let statistics: &dyn Statistics = &cx.registry;
     let rel = rules::place(rel, statistics);
     let volatile = build::is_volatile(&rel);
+    let routines = build::calls_routines(&rel);
     let outputs: Vec<(ColumnRef, Type)> = bound
         .outputs
         .iter()
@@ -265,7 +277,7 @@ pub fn plan(
         })
         .collect();
     // Who asks another node waits on a thread that others don't need.
-    let keyed = bound.remote.is_empty() && is_keyed(&plan);
+    let keyed = bound.remote.is_empty() && !routines && is_keyed(&plan);
     Ok(Arc::new(Planned {
         plan: Arc::new(plan),
         returns_rows: bound.tag == Tag::Select || !columns.is_empty(),
@@ -281,6 +293,7 @@ pub fn plan(
         locks_rows: bound.locks_rows,
         keyed,
         volatile,
+        routines,
     }))
 }
 

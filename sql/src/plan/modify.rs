@@ -17,6 +17,17 @@ pub enum ModifyKind {
     Delete,
 }
 
+impl ModifyKind {
+    /// As triggers know it.
+    pub fn operation(self) -> crate::plpgsql::Operation {
+        match self {
+            ModifyKind::Insert => crate::plpgsql::Operation::Insert,
+            ModifyKind::Update => crate::plpgsql::Operation::Update,
+            ModifyKind::Delete => crate::plpgsql::Operation::Delete,
+        }
+    }
+}
+
 /// What happens to a row that conflicts.
 #[derive(Clone, Debug)]
 pub enum ConflictAction {

@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, Constraint, Generated, RoleId, SchemaId, Table, Ta
 use crate::error::{Error, Result};
 use crate::exec::{Parts, Projected, Referenced, Writer};
 use crate::expr::{ColumnRef, Expr, Flow};
+use crate::plpgsql::RowTrigger;
 use crate::system::SystemRelation;
 use crate::types::{CastContext, FormatSettings};
 
@@ -103,6 +104,7 @@ fn with_binder<R>(
         parameter_types: &[],
         format: &format,
         registry: &Nothing,
+        variables: None,
     };
     f(&mut Binder::new(catalog, &cx))
 }
@@ -232,6 +234,7 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
             })
             .map(|t| projected(catalog, t))
             .collect::<Result<_>>()?,
+        triggers: triggers(binder, catalog, table)?,
     })
 }
 
@@ -272,6 +275,80 @@ pub fn projection_shape(catalog: &Arc<Catalog>, query: &sqlparser::ast::Query) -
         let bound = binder.stored_query(query)?;
         Shape::of(catalog, bound.rel, bound.outputs)
     })
+}
+
+/// The triggers of a table that fire.
+fn triggers(
+    binder: &mut Binder<'_>,
+    catalog: &Arc<Catalog>,
+    table: &Arc<Table>,
+) -> Result<Vec<RowTrigger>> {
+    let mut all = Vec::new();
+    for trigger in catalog.triggers_of(table.id) {
+        // Those of others are run where the table is followed.
+        if !trigger.enabled.fires() || trigger.group != table.group {
+            continue;
+        }
+        let routine = catalog.routine(trigger.routine).cloned().ok_or_else(|| {
+            Error::internal(format!(
+                "the function of trigger \"{}\" is gone",
+                trigger.name
+            ))
+        })?;
+        let when = match &trigger.when {
+            Some(text) => Some(trigger_condition(binder, text, table)?),
+            None => None,
+        };
+        let places = trigger.columns.iter();
+        all.push(RowTrigger {
+            columns: places.filter_map(|id| table.column_index(*id)).collect(),
+            trigger,
+            routine,
+            when,
+        });
+    }
+    Ok(all)
+}
+
+/// A WHEN over the old row's columns and then the new one's.
+fn trigger_condition(binder: &mut Binder<'_>, text: &str, table: &Arc<Table>) -> Result<Expr> {
+    let [old, new] = ["old", "new"].map(|alias| binder.named_range(table, alias));
+    let ranges = [old, new];
+    let expr = binder.stored_over(text, &ranges, "trigger WHEN conditions")?;
+    let mut expr = binder.condition_of(expr, "WHEN")?;
+    let width = table.columns.len();
+    expr.visit_mut(&mut |node| {
+        if let Expr::Column { column, .. } = node {
+            for (at, range) in ranges.iter().enumerate() {
+                let own = range.columns.iter().find(|own| own.id() == Some(*column));
+                if let Some(place) = own.and_then(|own| own.origin) {
+                    *column = ColumnRef(u32::try_from(place + at * width).unwrap_or(u32::MAX));
+                    break;
+                }
+            }
+        }
+        Flow::Enter
+    });
+    Ok(expr)
+}
+
+/// Binds the WHEN of a trigger that is being created.
+///
+/// # Errors
+/// What binding raises; 0A000 for a subquery.
+pub fn check_trigger_condition(
+    catalog: &Arc<Catalog>,
+    table: &Arc<Table>,
+    text: &str,
+) -> Result<()> {
+    let expr = with_binder(catalog, |binder| trigger_condition(binder, text, table))?;
+    match expr.has_subquery() {
+        false => Ok(()),
+        true => Err(Error::new(
+            crate::error::state::FEATURE_NOT_SUPPORTED,
+            "cannot use subquery in trigger WHEN condition",
+        )),
+    }
 }
 
 /// The foreign keys that reference a table.

@@ -166,7 +166,7 @@ impl Session {
         self.lock_and_read(&planned)?;
         let writer = Writer::new(format, names, types);
         let (binary, columns) = (writer.is_binary(), writer.columns() as u16);
-        let buffered = planned.writes.is_some() || planned.locks_rows;
+        let buffered = planned.is_buffered();
         let tx = self
             .transaction
             .as_mut()
@@ -373,6 +373,10 @@ impl Session {
                     return waiting.map(Step::Wait);
                 }
             }
+            if let Err(Stop::Error(error)) = self.carry_out_effects(out) {
+                self.fail_now();
+                return Err(error);
+            }
             copy.finishing = true;
             job.phase = Phase::Made(format!("COPY {}", copy.count));
         }
@@ -435,11 +439,16 @@ impl Session {
                         }
                     }
                     let mark = cx.transaction.statement_mark();
+                    let raised = cx.evaluation.environment.raised();
                     let mut full = row.clone();
                     let written = copy.writer.insert(&mut full, &copy.given, cx);
                     match written {
-                        Ok(()) => cx.transaction.unmark(),
+                        Ok(inserted) => {
+                            cx.transaction.unmark();
+                            copy.count += u64::from(inserted);
+                        }
                         Err(stop) => {
+                            cx.evaluation.environment.forget_raised(raised);
                             cx.transaction
                                 .undo_to(&mark, crate::transaction::Locks::Keep)?;
                             cx.transaction.unmark();
@@ -452,7 +461,6 @@ impl Session {
                             });
                         }
                     }
-                    copy.count += 1;
                     copy.since_snapshot += 1;
                 }
                 Ok(true)
@@ -460,7 +468,8 @@ impl Session {
             match more {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(Stop::Wait(Wait::Again)) => {}
+                // What its functions have turned out to read is in the next snapshot.
+                Err(Stop::Wait(Wait::Again)) => copy.since_snapshot = ROWS_PER_SNAPSHOT,
                 Err(stop) => return Err(stop),
             }
         }

@@ -25,6 +25,10 @@ use crate::types::Datum;
 use crate::types::datetime::compute::timestamptz_plus;
 use crate::{Error, Result, state};
 
+/// Bytes of notices that one statement may raise: they are kept until it is over.
+const RAISED_BYTES_MAX: usize = 16 << 20;
+/// What a notice costs beside its texts.
+const NOTICE_OVERHEAD: usize = 256;
 /// Calls with effects remembered per statement.
 const MEMOS_MAX: usize = 100_000;
 
@@ -47,6 +51,11 @@ pub(super) struct Effects {
     pub txid: Option<TxId>,
     /// Warnings.
     pub notices: Vec<Error>,
+    /// What functions have raised, with its severity.
+    pub raised: Vec<(&'static str, Error)>,
+    raised_bytes: usize,
+    /// Triggers' functions under way.
+    trigger_depth: i32,
     /// Eras in which the transaction has taken advisory locks.
     pub stands_on: Vec<(GroupId, storage::Position)>,
     /// Proofs for `pg_xact_status`.
@@ -89,6 +98,9 @@ impl Effects {
         self.messages.clear();
         self.message_bytes = 0;
         self.notices.clear();
+        self.raised.clear();
+        self.raised_bytes = 0;
+        self.trigger_depth = 0;
         self.stands_on.clear();
     }
 
@@ -478,7 +490,7 @@ impl System for Surroundings<'_> {
             }
             "version" => Ok(Datum::from(crate::settings::version())),
             "current_query" => Ok(Datum::Text(self.text.into())),
-            "pg_trigger_depth" => Ok(Datum::Int4(0)),
+            "pg_trigger_depth" => Ok(Datum::Int4(self.effects.borrow().trigger_depth)),
             "pg_jit_available" => Ok(Datum::Bool(false)),
             // No replay, and as over a Unix socket: the wire is none of SQL's business.
             "pg_last_xact_replay_timestamp"
@@ -698,6 +710,40 @@ impl Environment for Surroundings<'_> {
 
     fn check_interrupt(&self) -> Result<()> {
         self.activity.check_interrupt()
+    }
+
+    fn raise(&self, severity: &'static str, notice: Error) -> Result<()> {
+        let mut effects = self.effects.borrow_mut();
+        let report = &notice.0;
+        let texts = [&report.detail, &report.hint, &report.context];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        effects.raised_bytes += report.message.len() + texts + NOTICE_OVERHEAD;
+        if effects.raised_bytes > RAISED_BYTES_MAX {
+            let message = "too many messages raised in one statement";
+            return Err(
+                Error::new(state::PROGRAM_LIMIT_EXCEEDED, message).detail(format!(
+                    "They are kept until the statement is over, at most {RAISED_BYTES_MAX} bytes."
+                )),
+            );
+        }
+        effects.raised.push((severity, notice));
+        Ok(())
+    }
+
+    fn raised(&self) -> usize {
+        self.effects.borrow().raised.len()
+    }
+
+    fn forget_raised(&self, raised: usize) {
+        self.effects.borrow_mut().raised.truncate(raised);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.effects.borrow().need.is_some()
+    }
+
+    fn trigger_depth(&self, change: i32) {
+        self.effects.borrow_mut().trigger_depth += change;
     }
 
     fn interrupt(&self) -> crate::changes::Interrupt {

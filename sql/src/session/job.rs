@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub returns_rows: bool,
     /// The tag of a utility statement that returns rows.
     pub utility_tag: Option<String>,
+    /// What functions had raised before the statement failed.
+    pub raised: Vec<(&'static str, Error)>,
     /// A cursor's rows that were fetched by an attempt that had to wait.
     pub stash: Vec<crate::exec::Row>,
 }
@@ -99,6 +101,7 @@ impl Job {
             announce: false,
             returns_rows: false,
             utility_tag: None,
+            raised: Vec::new(),
             stash: Vec::new(),
         }
     }
@@ -121,6 +124,7 @@ impl Job {
                     | Statement::Declare(_)
                     | Statement::Fetch(_)
                     | Statement::Vacuum(_)
+                    | Statement::Do(_)
             ),
             Phase::Rows(_) => !self.planned.as_ref().is_some_and(|planned| planned.keyed),
             Phase::Made(_)

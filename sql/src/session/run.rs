@@ -95,7 +95,10 @@ impl Session {
                                 job.phase = Phase::Flush(tag);
                                 None
                             }
-                            Err(error) => Some(Err(error)),
+                            Err(error) => {
+                                self.tell(std::mem::take(&mut job.raised), out);
+                                Some(Err(error))
+                            }
                         }
                     }
                 },
@@ -216,7 +219,7 @@ impl Session {
         job.returns_rows = planned.returns_rows;
         job.columns = planned.columns.clone().into();
         self.lock_and_read(&planned)?;
-        let buffered = planned.writes.is_some() || planned.locks_rows;
+        let buffered = planned.is_buffered();
         let tx = self
             .transaction
             .as_mut()
@@ -264,7 +267,6 @@ impl Session {
     /// Locks the tables that a plan uses, then takes the snapshot that belongs to the catalog.
     pub(super) fn lock_and_read(&mut self, planned: &Planned) -> std::result::Result<(), Stop> {
         let (autocommit, role) = (!self.block, self.user.current);
-        let own = self.own_role();
         let tx = self
             .transaction
             .as_mut()
@@ -304,10 +306,34 @@ impl Session {
             true => groups.first().copied(),
             false => None,
         });
+        self.take_snapshot(groups, writes, &planned.tables)?;
+        self.note_reads(planned);
+        self.tell_sunsets(planned);
+        Ok(())
+    }
+
+    /// Takes the snapshot of a statement that reads these groups, writes (or locks rows of) one, and
+    /// uses these tables; with what its functions were found to use.
+    pub(super) fn take_snapshot(
+        &mut self,
+        mut groups: Vec<GroupId>,
+        writes: Option<GroupId>,
+        tables: &[plan::TableUse],
+    ) -> std::result::Result<(), Stop> {
+        let own = self.own_role();
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
+        let (also, also_writes) = tx.also_used();
+        let also = also.iter().filter(|id| !groups.contains(id));
+        let also: Vec<GroupId> = also.copied().collect();
+        groups.extend(also);
+        let writes = writes.or(also_writes);
         let fresh = !tx.keeps_snapshot();
         tx.begin_statement(own, &groups, writes)?;
         if !fresh {
-            for table in &planned.tables {
+            for table in tables {
                 tx.check_unchanged(table.group, table.table)?;
             }
         }
@@ -316,8 +342,6 @@ impl Session {
             false => self.prove_kept(&groups, writes)?,
         }
         self.has_read(&groups);
-        self.note_reads(planned);
-        self.tell_sunsets(planned);
         Ok(())
     }
 
@@ -400,6 +424,7 @@ impl Session {
             parameter_types: types,
             format: &format,
             registry: self.engine.as_ref(),
+            variables: None,
         };
         let planned = plan::plan(query, catalog, &cx)?;
         if !own_ddl {
@@ -461,6 +486,7 @@ impl Session {
                 locals: Vec::new(),
                 deferred: &mut self.deferred,
                 ticks: 0,
+                calls: crate::plpgsql::Calls::new(self.effective.format_key),
             };
             run(&mut cx)
         };
@@ -690,6 +716,7 @@ impl Session {
             }
         }
         let (settings, notifications, notices) = {
+            self.send_raised(out);
             let mut effects = self.effects.borrow_mut();
             (
                 std::mem::take(&mut effects.settings),
@@ -715,6 +742,35 @@ impl Session {
         };
         for notice in tx.take_notices() {
             self.send_notice(&notice, out);
+        }
+    }
+
+    /// What functions have raised.
+    fn send_raised(&mut self, out: &mut dyn Output) {
+        let raised = std::mem::take(&mut self.effects.borrow_mut().raised);
+        self.tell(raised, out);
+    }
+
+    /// Tells what functions have raised, as far as the client wants it.
+    fn tell(&self, raised: Vec<(&'static str, Error)>, out: &mut dyn Output) {
+        let grave = |severity: &str| match severity {
+            "DEBUG" => 1,
+            "LOG" => 2,
+            "NOTICE" => 3,
+            "WARNING" => 4,
+            _ => 5,
+        };
+        let least = match self.effective.min_messages.as_str() {
+            "error" => 5,
+            "warning" => 4,
+            "notice" => 3,
+            "log" => 2,
+            _ => 1,
+        };
+        for (severity, notice) in raised {
+            if severity == "INFO" || grave(severity) >= least {
+                out.notice(severity, &notice);
+            }
         }
     }
 
@@ -898,6 +954,7 @@ impl Session {
         if let Some(group) = self.begin_anew(&error) {
             return Some(Ok(Step::Elsewhere(group)));
         }
+        job.raised = std::mem::take(&mut self.effects.borrow_mut().raised);
         let holding = self.fail_transaction();
         job.buffer.clear();
         job.phase = Phase::Holding(holding, Err(error));

@@ -117,6 +117,7 @@ impl Session {
                 made("CHECKPOINT")
             }
             Statement::WaitForLsn(wait) => self.wait_for_lsn(job, wait),
+            Statement::Do(block) => self.run_block(job, block, out),
             Statement::Unsupported(what, hint) => {
                 let error = Error::unsupported(what);
                 Err(match hint {
@@ -240,6 +241,7 @@ impl Session {
             parameter_types: &[],
             format: &format,
             registry: engine.as_ref(),
+            variables: None,
         };
         let done = self.exec(job, |cx| crate::ddl::execute(ddl, &bind, cx));
         match done {
@@ -249,6 +251,36 @@ impl Session {
                     tx.unmark();
                 }
                 Ok(Phase::Made(tag))
+            }
+            Err(stop) => {
+                self.undo(Some(mark))?;
+                Err(stop)
+            }
+        }
+    }
+
+    /// DO: what it reads and writes shows while it runs, and then it begins again with that.
+    fn run_block(
+        &mut self,
+        job: &mut Job,
+        block: &crate::parse::Block,
+        out: &mut dyn Output,
+    ) -> std::result::Result<Phase, Stop> {
+        self.ensure_transaction(false);
+        self.fresh_catalog();
+        self.take_snapshot(Vec::new(), None, &[])?;
+        let tx = self
+            .transaction
+            .as_mut()
+            .expect("a transaction was ensured");
+        let mark = tx.statement_mark();
+        match self.exec(job, |cx| crate::plpgsql::run_block(block, cx)) {
+            Ok(()) => {
+                self.carry_out_effects(out)?;
+                if let Some(tx) = self.transaction.as_mut() {
+                    tx.unmark();
+                }
+                Ok(Phase::Made("DO".to_owned()))
             }
             Err(stop) => {
                 self.undo(Some(mark))?;

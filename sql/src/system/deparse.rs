@@ -164,6 +164,7 @@ impl Deparse<'_> {
             | Expr::Aggregate(_)
             | Expr::Window(_)
             | Expr::SetReturning(_)
+            | Expr::Routine(_)
             | Expr::Grouping(_)
             | Expr::Default => return None,
         }

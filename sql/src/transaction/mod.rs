@@ -4,6 +4,7 @@
 //! Invariants: a transaction writes one group; what it has read of pending entries it waits for
 //! before it ends; nothing here blocks a thread, reads a clock or draws a random number.
 
+mod also;
 mod commit;
 mod held;
 mod locks;
@@ -162,6 +163,7 @@ pub struct Transaction {
     read_by: BTreeMap<TableId, RoleId>,
     /// Its snapshot's positions that other nodes keep readable.
     holds: remote::Holds,
+    also: also::Also,
 }
 
 impl Transaction {
@@ -207,6 +209,7 @@ impl Transaction {
             positioned: None,
             read_by: BTreeMap::new(),
             holds: remote::Holds::default(),
+            also: also::Also::default(),
         }
     }
 
@@ -294,6 +297,7 @@ impl Transaction {
     /// What begins from now on is another statement.
     pub fn next_statement(&mut self) {
         self.begun = false;
+        self.also = also::Also::default();
     }
 
     /// Begins a statement of a role that uses these groups and writes (or locks rows of) `writes`.
@@ -309,6 +313,14 @@ impl Transaction {
         writes: Option<GroupId>,
     ) -> Result<(), Stop> {
         self.check_alive()?;
+        let with;
+        let (groups, writes) = match self.also.is_empty() {
+            true => (groups, writes),
+            false => {
+                with = self.with_also(groups, writes);
+                (&with.0[..], with.1)
+            }
+        };
         self.reader = reader;
         self.check_vouched(groups)?;
         // One that waits begins again, and again.
@@ -335,6 +347,7 @@ impl Transaction {
             (false, true) => writes.or(self.writing).or_else(|| engine.home(groups)),
             (false, false) => writes.or(self.writing),
         };
+        self.also.home = home;
         // The old pins go only when the new ones are there.
         let snapshot = match home {
             Some(home) => Snapshot::newest(engine.groups(), home, groups)?,

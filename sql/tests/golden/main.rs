@@ -12,7 +12,7 @@ fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scripts")
 }
 
-/// The statements of a script: each ends with a semicolon at the end of a line.
+/// The statements of a script: each ends with a semicolon at the end of a line that is in no `$$`.
 fn statements(script: &str) -> Vec<String> {
     let mut out = Vec::new();
     let mut current = String::new();
@@ -22,7 +22,8 @@ fn statements(script: &str) -> Vec<String> {
         }
         current.push_str(line);
         current.push('\n');
-        if line.trim_end().ends_with(';') {
+        let quoted = current.matches("$$").count() % 2 == 1;
+        if line.trim_end().ends_with(';') && !quoted {
             out.push(std::mem::take(&mut current));
         }
     }
@@ -114,8 +115,10 @@ golden! {
     grouping,
     indexes,
     joins,
+    plpgsql,
     select,
     set_operations,
     subqueries,
+    triggers,
     windows,
 }
