@@ -62,12 +62,22 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     (
         "sequences",
         "create materialized view mv as select 1 as a;",
-        "no materialized views",
+        "a materialized view is made of a table",
     ),
     (
         "sequences",
         "insert into vv values (1, 2);",
         "views are read-only",
+    ),
+    (
+        "projections",
+        "create materialized view empty_one as select * from country with no data;",
+        "nothing else would fill it",
+    ),
+    (
+        "projections",
+        "refresh materialized view concurrently wide;",
+        "it is fresh",
     ),
     ("copies", "copy v from stdin;", "views are read-only"),
     (

@@ -943,6 +943,20 @@ impl Draft<'_> {
 
 /// What PostgreSQL calls an action of ALTER TABLE: its first words.
 fn action(operation: &AlterTableOperation) -> String {
+    if let AlterTableOperation::AlterColumn { op, .. } = operation {
+        let what = match op {
+            AlterColumnOperation::SetNotNull => "SET NOT NULL",
+            AlterColumnOperation::DropNotNull => "DROP NOT NULL",
+            AlterColumnOperation::SetDefault { .. } => "SET DEFAULT",
+            AlterColumnOperation::DropDefault => "DROP DEFAULT",
+            AlterColumnOperation::SetDataType { .. } => "SET DATA TYPE",
+            AlterColumnOperation::AddGenerated { .. } => "ADD IDENTITY",
+        };
+        return format!("ALTER COLUMN ... {what}");
+    }
+    if let AlterTableOperation::AddConstraint { .. } = operation {
+        return "ADD CONSTRAINT".to_owned();
+    }
     let text = operation.to_string();
     let words = text.split_whitespace().take(2);
     let upper = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());

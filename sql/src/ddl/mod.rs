@@ -89,6 +89,10 @@ impl Draft<'_> {
             }
             Ddl::Maintain(_, name) => self.maintain(name.as_ref())?,
             Ddl::Refresh(name) => self.refresh(name)?,
+            Ddl::AlterMaterializedView(name, alter) => {
+                self.is_projection(name)?;
+                self.decide_part(alter)?;
+            }
             Ddl::Drop(drop) => self.drop_statement(drop)?,
             Ddl::CreateRoutine(create) => self.create_routine(create)?,
             Ddl::DropRoutines(drop) => self.drop_routines(drop)?,
@@ -197,6 +201,7 @@ fn tag(ddl: &Ddl) -> &'static str {
             }
         }
         Ddl::Maintain(tag, _) => tag,
+        Ddl::AlterMaterializedView(..) => "ALTER MATERIALIZED VIEW",
         Ddl::Refresh(_) => "REFRESH MATERIALIZED VIEW",
         Ddl::Drop(drop) => match drop.kind {
             ObjectKind::Table => "DROP TABLE",

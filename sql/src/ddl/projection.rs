@@ -150,6 +150,19 @@ impl Draft<'_> {
         self.drop_all(&ids, true)
     }
 
+    /// 42809 unless the name, if it is one, is a projection's.
+    pub fn is_projection(&self, name: &ast::ObjectName) -> Done<()> {
+        let found = self.find(name)?;
+        match found.filter(|found| found.table().projection.is_none()) {
+            Some(other) => Err(Error::new(
+                state::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is not a materialized view", other.name()),
+            )
+            .into()),
+            None => Ok(()),
+        }
+    }
+
     /// REFRESH MATERIALIZED VIEW: it is as its tables are, always.
     pub fn refresh(&mut self, name: &ast::ObjectName) -> Done<()> {
         let relation = self.relation(name)?;
@@ -163,7 +176,7 @@ impl Draft<'_> {
             .into()),
             crate::catalog::Relation::Table(table) if table.projection.is_some() => Ok(()),
             other => Err(Error::new(
-                state::WRONG_OBJECT_TYPE,
+                state::FEATURE_NOT_SUPPORTED,
                 format!("\"{}\" is not a materialized view", other.name()),
             )
             .into()),

@@ -278,7 +278,10 @@ fn alter_named(words: &mut Words<'_>, word: &str, kind: Kind) -> Result<Statemen
     }
     if kind == Kind::MaterializedView {
         words.replace(as_table(tokens));
-        return alter_table(words);
+        return match alter_table(words)? {
+            Statement::Ddl(alter) => ddl(Ddl::AlterMaterializedView(name, alter)),
+            other => Ok(other),
+        };
     }
     words.replace(tokens);
     let statement = words.sql(|p| p.parse_statement())?;

@@ -92,6 +92,8 @@ pub enum Ddl {
     SetSchema(ObjectKind, ast::ObjectName, String, bool),
     /// REINDEX, CLUSTER: nothing to do on this storage, but the object must exist.
     Maintain(&'static str, Option<ast::ObjectName>),
+    /// ALTER MATERIALIZED VIEW, for what ALTER TABLE does as well.
+    AlterMaterializedView(ast::ObjectName, Box<Ddl>),
     /// REFRESH MATERIALIZED VIEW.
     Refresh(ast::ObjectName),
     /// DROP SCHEMA, TABLE, VIEW, INDEX, SEQUENCE...

@@ -116,7 +116,7 @@ fn nobody_writes_a_projection() {
         ),
         (
             "REFRESH MATERIALIZED VIEW orders",
-            "ERROR 42809: \"orders\" is not a materialized view",
+            "ERROR 0A000: \"orders\" is not a materialized view",
         ),
         (
             "DROP MATERIALIZED VIEW orders",
