@@ -519,7 +519,12 @@ impl Binder<'_> {
     }
 
     /// Expands a view with its owner's rights, unless another node does.
-    fn view(&mut self, table: &Arc<Table>, view: &View, alias: &str) -> Result<FromItem> {
+    pub(super) fn view(
+        &mut self,
+        table: &Arc<Table>,
+        view: &View,
+        alias: &str,
+    ) -> Result<FromItem> {
         if self.views.contains(&table.id) || self.views.len() >= VIEWS_MAX {
             return Err(Error::new(
                 state::INVALID_OBJECT_DEFINITION,

@@ -10,7 +10,9 @@ use super::scope::{FromItem, Output, Range, RangeColumn, Scope, fold};
 use super::select::Target;
 use super::syntax::{ARBITER, OVERRIDING_SYSTEM, OVERRIDING_USER};
 use super::{Binder, BoundQuery, Clause};
-use crate::catalog::{Column, Constraint, Generated, Index, IndexKey, Privilege, Table, TableKind};
+use crate::catalog::{
+    Column, Constraint, Generated, Index, IndexKey, Privilege, Table, TableKind, Timing,
+};
 use crate::error::{Error, Result, SqlState, state};
 use crate::expr::{ColumnRef, Expr, same};
 use crate::outbox::{NUMBER, SENDER};
@@ -52,6 +54,7 @@ impl Binder<'_> {
                 ));
             }
             TableKind::Table | TableKind::System => {}
+            TableKind::View(_) if self.is_written_by_trigger(&table, verb) => {}
             TableKind::View(_) => {
                 return Err(Error::new(
                     state::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -70,8 +73,23 @@ impl Binder<'_> {
         Ok(table)
     }
 
+    /// Has a view an INSTEAD OF trigger for this?
+    fn is_written_by_trigger(&self, view: &Table, verb: &str) -> bool {
+        let mut all = self.catalog.triggers_of(view.id).into_iter();
+        all.any(|trigger| {
+            let meant = match verb {
+                "insert into" => trigger.events.insert,
+                "update" => trigger.events.update,
+                _ => trigger.events.delete,
+            };
+            meant && trigger.timing == Timing::InsteadOf && trigger.enabled.fires()
+        })
+    }
+
     fn writes_to(&mut self, table: &Arc<Table>) {
-        self.uses(table, TableMode::RowExclusive);
+        if table.kind == TableKind::Table {
+            self.uses(table, TableMode::RowExclusive);
+        }
         self.writes = Some(table.group);
     }
 
@@ -111,6 +129,9 @@ impl Binder<'_> {
         let (new, mut range) = self.row_range(&table, &shown);
         let conflict = match &insert.on {
             None => None,
+            Some(_) if table.kind != TableKind::Table => {
+                return Err(Error::unsupported("ON CONFLICT for a view"));
+            }
             Some(ast::OnInsert::OnConflict(on)) => Some(self.conflict(on, &table, &shown, outer)?),
             Some(ast::OnInsert::DuplicateKeyUpdate(_)) => {
                 return Err(Error::new(
@@ -779,7 +800,7 @@ impl Binder<'_> {
             table,
             alias: shown,
             source: rel,
-            key: Some(source.key),
+            key: source.key,
             old: source.old,
             assign,
             new,
@@ -831,7 +852,7 @@ impl Binder<'_> {
             table,
             alias: shown,
             source: rel,
-            key: Some(source.key),
+            key: source.key,
             old: source.old,
             assign: Vec::new(),
             new: Vec::new(),
@@ -857,20 +878,13 @@ impl Binder<'_> {
         let table = self.target_table(name, verb)?;
         self.writes_to(&table);
         let shown = alias.map_or_else(|| table.name.clone(), |alias| fold(&alias.name));
-        let (mut scan, mut range) = self.scan(&table, &shown);
-        let key = self.column("ctid", Type::BYTEA).id;
-        scan.key = Some(key);
-        scan.target = true;
-        let old = scan
-            .columns
-            .iter()
-            .map(|(index, column)| (*index, column.id))
-            .collect();
-        range.access = Some(self.needs(&table, Privilege::Select));
+        let access = self.needs(&table, Privilege::Select);
+        let (key, old, mut item) = self.target_rows(&table, &shown)?;
+        let range = &mut item.ranges[0];
+        range.access = Some(access);
         if alias.is_none() {
             range.schema = Some(self.catalog.schema_name(table.schema).to_owned());
         }
-        let mut item = FromItem::single(Rel::Scan(Box::new(scan)), range);
         if !from.is_empty() {
             let lateral = Scope::of(&item, Some(outer));
             let mut others: Option<FromItem> = None;
@@ -903,6 +917,29 @@ impl Binder<'_> {
         Ok((table, shown, WriteSource { item, key, old }))
     }
 
+    /// The rows of a target, with their keys if they are a table's, and their columns.
+    #[allow(clippy::type_complexity)]
+    fn target_rows(
+        &mut self,
+        table: &Arc<Table>,
+        alias: &str,
+    ) -> Result<(Option<ColumnRef>, Vec<(usize, ColumnRef)>, FromItem)> {
+        if let TableKind::View(view) = &table.kind {
+            let item = self.view(table, view, alias)?;
+            let columns = item.ranges[0].columns.iter();
+            let old = columns.filter_map(|column| Some((column.origin?, column.id()?)));
+            return Ok((None, old.collect(), item));
+        }
+        let (mut scan, range) = self.scan(table, alias);
+        let key = self.column("ctid", Type::BYTEA).id;
+        scan.key = Some(key);
+        scan.target = true;
+        let columns = scan.columns.iter();
+        let old = columns.map(|(index, column)| (*index, column.id)).collect();
+        let item = FromItem::single(Rel::Scan(Box::new(scan)), range);
+        Ok((Some(key), old, item))
+    }
+
     fn filtered(
         &mut self,
         source: &WriteSource,
@@ -927,7 +964,7 @@ impl Binder<'_> {
 /// The rows that UPDATE or DELETE goes over.
 struct WriteSource {
     item: FromItem,
-    key: ColumnRef,
+    key: Option<ColumnRef>,
     old: Vec<(usize, ColumnRef)>,
 }
 

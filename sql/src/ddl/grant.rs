@@ -6,8 +6,8 @@ use sqlparser::ast::ObjectName;
 
 use super::draft::{Done, Draft};
 use crate::catalog::{
-    Acl, Change, ColumnId, Object, PatternGrant, Privilege, Privileges, RoleId, Schema, SchemaId,
-    Table, TableId, TableKind,
+    Acl, Change, ColumnId, Object, PatternGrant, Privilege, Privileges, RoleId, Routine, Schema,
+    SchemaId, Table, TableId, TableKind,
 };
 use crate::parse::{self, GrantObjects, PrivilegeName};
 use crate::transaction::TableMode;
@@ -86,8 +86,28 @@ impl Draft<'_> {
                 self.no_effect("the database");
                 Ok(())
             }
-            GrantObjects::AllFunctionsIn(_) => {
-                self.no_effect("functions");
+            GrantObjects::Routines(routines) => {
+                for routine in routines {
+                    match self.routine_to_change(routine) {
+                        Ok(found) => self.grant_routine(grant, &wish, &found)?,
+                        Err(error) if error.state() == state::UNDEFINED_FUNCTION => {
+                            return Err(error.into());
+                        }
+                        Err(_) => self.no_effect("a function"),
+                    }
+                }
+                Ok(())
+            }
+            GrantObjects::AllFunctionsIn(schemas) => {
+                for name in schemas {
+                    let schema = self.schema_named(name)?.id;
+                    let all = self.catalog.routines().filter(|r| r.schema == schema);
+                    for routine in all.cloned().collect::<Vec<_>>() {
+                        if self.catalog.has_role(self.role, routine.owner) {
+                            self.grant_routine(grant, &wish, &routine)?;
+                        }
+                    }
+                }
                 Ok(())
             }
             GrantObjects::Other(kind, _) => {
@@ -95,6 +115,29 @@ impl Draft<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn grant_routine(
+        &mut self,
+        grant: &parse::Grant,
+        wish: &Wish<'_>,
+        routine: &Arc<Routine>,
+    ) -> Done<()> {
+        for privilege in grant.privileges.iter().flatten() {
+            if privilege.name != "EXECUTE" {
+                return Err(invalid_privilege(&privilege.name, "function").into());
+            }
+        }
+        let all = Privileges::from(Privilege::Execute);
+        let old = routine.acl.clone();
+        let old = old.unwrap_or_else(|| Acl::of_owner(routine.owner, all));
+        let explicit = grant.privileges.is_some();
+        let object = ("function", routine.name.as_str());
+        let acl = self.changed_acl(wish, (&old, routine.owner), all, explicit, object)?;
+        let mut changed = Routine::clone(routine);
+        changed.acl = Some(acl);
+        self.replace_routine(Arc::clone(routine), changed);
+        Ok(())
     }
 
     fn no_effect(&mut self, what: &str) {

@@ -7,7 +7,7 @@ use super::alter_table::find_constraint;
 use super::constraint::column_named;
 use super::draft::{Done, Draft};
 use super::name::{parts, shown};
-use crate::catalog::{Change, Object, Relation, Role, Table, TableKind};
+use crate::catalog::{Change, Object, Relation, Role, Routine, Table, TableKind};
 use crate::parse::{self, ObjectKind, RoleName};
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
@@ -128,6 +128,13 @@ impl Draft<'_> {
             }
             ObjectKind::Database | ObjectKind::Extension => {}
             ObjectKind::Trigger => self.comment_trigger(comment, text)?,
+            ObjectKind::Function if let Some(routine) = &comment.routine => {
+                let found = self.routine_to_change(routine)?;
+                self.own_routine(&found)?;
+                let mut changed = Routine::clone(&found);
+                changed.comment = text;
+                self.replace_routine(found, changed);
+            }
             other => {
                 let (word, name) = (super::drop::kind_word(other), shown(&parts(&comment.name)?));
                 return Err(Error::new(

@@ -86,6 +86,25 @@ impl Draft<'_> {
         Ok(None)
     }
 
+    /// A user's function that a statement other than DROP names.
+    ///
+    /// # Errors
+    /// 42883; 42501 for a built-in one.
+    pub fn routine_to_change(&self, routine: &Routine) -> Result<Arc<catalog::Routine>> {
+        let kind = RoutineKind::Function;
+        match self.own_routine_named(kind, routine)? {
+            Some(found) => Ok(found),
+            None => Err(self.missing_routine(kind, routine)?),
+        }
+    }
+
+    /// Puts another descriptor in a function's place.
+    pub fn replace_routine(&mut self, old: Arc<catalog::Routine>, new: catalog::Routine) {
+        let group = old.group;
+        let new = Object::Routine(Arc::new(new));
+        self.change(Change::replace(group, Object::Routine(old), new));
+    }
+
     /// Drops functions and, with CASCADE, the triggers that run them.
     fn drop_all_routines(&mut self, doomed: &[Arc<catalog::Routine>], cascade: bool) -> Done<()> {
         let mut triggers = Vec::new();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::foreign::After;
 use super::trigger::{Change, already_modified};
 use super::writer::{Inserted, Writer};
-use crate::catalog::Timing;
+use crate::catalog::{TableKind, Timing};
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Operator, Row, simple};
 use crate::expr::{Expr, Frame, eval_row};
@@ -66,11 +66,13 @@ impl Modify {
         let only_inserts = plan.kind == ModifyKind::Insert
             && plan.conflict.as_ref().is_none_or(|c| c.update.is_none());
         // Rows are read before their triggers change what they come from.
-        let spool =
-            plan.spool || (plan.kind != ModifyKind::Insert && plan.writer.has_before_triggers());
+        let is_view = matches!(plan.table.kind, TableKind::View(_));
+        let before = plan.kind != ModifyKind::Insert && plan.writer.has_before_triggers();
+        let spool = plan.spool || is_view || before;
         while let Some(row) = self.next_source(spool, cx)? {
             cx.tick()?;
             let written = match plan.kind {
+                _ if is_view => self.instead(plan, &row, cx)?,
                 ModifyKind::Insert => self.insert(plan, &row, cx)?,
                 ModifyKind::Update => self.update(plan, &row, cx)?,
                 ModifyKind::Delete => self.delete(plan, &row, cx)?,
@@ -91,6 +93,29 @@ impl Modify {
             }
         }
         self.after.run(cx)
+    }
+
+    /// A write into a view is what its INSTEAD OF triggers do; the row that they give back counts.
+    fn instead(
+        &mut self,
+        plan: &ModifyPlan,
+        source: &Row,
+        cx: &mut ExecCx<'_>,
+    ) -> Result<Option<Row>, Stop> {
+        let mut old = vec![Datum::Null; plan.table.columns.len()];
+        for (column, slot) in &plan.old {
+            old[*column] = source[*slot].clone();
+        }
+        let mut new = old.clone();
+        for (slot, expr) in &plan.assign {
+            new[*slot] = expr.eval(source, &self.frame, cx)?;
+        }
+        let change = match plan.kind {
+            ModifyKind::Insert => Change::insert(&new),
+            ModifyKind::Update => Change::update(&old, &new, &[]),
+            ModifyKind::Delete => Change::delete(&old),
+        };
+        plan.writer.fire_first(Timing::InsteadOf, change, cx)
     }
 
     fn insert(

@@ -202,10 +202,14 @@ fn objects(words: &mut Words<'_>) -> Result<GrantObjects> {
         if words.eat("SEQUENCE") {
             return words.list(Words::object).map(GrantObjects::Sequences);
         }
+        if words
+            .eat_one(&["FUNCTION", "PROCEDURE", "ROUTINE"])
+            .is_some()
+        {
+            let routines = words.list(super::routine::named)?;
+            return Ok(GrantObjects::Routines(routines));
+        }
         for (word, kind) in [
-            ("FUNCTION", ObjectKind::Function),
-            ("PROCEDURE", ObjectKind::Function),
-            ("ROUTINE", ObjectKind::Function),
             ("LANGUAGE", ObjectKind::Language),
             ("TYPE", ObjectKind::Type),
             ("DOMAIN", ObjectKind::Domain),

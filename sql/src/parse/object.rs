@@ -362,12 +362,14 @@ pub(super) fn comment(words: &mut Words<'_>) -> Result<Statement> {
     let Some(kind) = found else {
         return control::skip(words, "COMMENT ON this kind of object", None);
     };
-    let name = words.object()?;
-    if *words.peek() == Token::LParen {
-        while !words.is("IS") && !words.at_end() {
-            words.advance();
-        }
-    }
+    let routine = match kind {
+        Kind::Function => Some(routine::named(words)?),
+        _ => None,
+    };
+    let name = match &routine {
+        Some(routine) => routine.name.clone(),
+        None => words.object()?,
+    };
     let on = if words.eat("ON") {
         words.eat("DOMAIN");
         Some(words.object()?)
@@ -383,6 +385,7 @@ pub(super) fn comment(words: &mut Words<'_>) -> Result<Statement> {
     ddl(Ddl::Comment(Comment {
         kind,
         name,
+        routine,
         on,
         text,
     }))

@@ -64,6 +64,11 @@ fn behind(words: &mut Words<'_>, kind: RoutineKind) -> Result<Statement> {
     Ok(Statement::Ddl(Box::new(Ddl::DropRoutines(drop))))
 }
 
+/// A function's name, with the types of its arguments or without.
+pub(super) fn named(words: &mut Words<'_>) -> Result<Routine> {
+    routine(words, RoutineKind::Function)
+}
+
 fn routine(words: &mut Words<'_>, kind: RoutineKind) -> Result<Routine> {
     let name = words.object()?;
     let mut arguments = None;

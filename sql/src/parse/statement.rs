@@ -374,7 +374,8 @@ pub enum GrantObjects {
     AllFunctionsIn(Vec<String>),
     Schemas(Vec<String>),
     Databases(Vec<String>),
-    /// FUNCTION, LANGUAGE, TYPE, ...: accepted words whose objects nobody owns here.
+    Routines(Vec<Routine>),
+    /// LANGUAGE, TYPE, ...: accepted words whose objects nobody owns here.
     Other(ObjectKind, Vec<ast::ObjectName>),
 }
 
@@ -398,6 +399,8 @@ pub struct Comment {
     pub kind: ObjectKind,
     /// For a column: table and column; for a constraint or trigger: its name alone.
     pub name: ast::ObjectName,
+    /// The arguments' types of a function.
+    pub routine: Option<Routine>,
     /// `CONSTRAINT x ON table`, `TRIGGER x ON table`.
     pub on: Option<ast::ObjectName>,
     /// `None` = NULL.

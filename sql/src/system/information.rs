@@ -32,6 +32,8 @@ pub(super) fn fill_of(name: &str) -> Option<Fill> {
         "enabled_roles" => enabled_roles,
         "view_table_usage" => view_table_usage,
         "character_sets" => character_sets,
+        "triggers" => super::routines::triggers,
+        "routines" => super::routines::routines,
         _ => return None,
     })
 }

@@ -17,6 +17,7 @@ pub(crate) mod projections;
 mod query;
 mod relation;
 mod roles;
+mod routines;
 mod seen;
 mod shape;
 mod tables;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::definition::relation_name;
 use crate::Result;
-use crate::catalog::{Catalog, RoleId, SchemaId};
+use crate::catalog::{Catalog, RoleId, Routine, SchemaId};
 use crate::ddl::{quote, split_name};
 use crate::functions::{Function, Operator, function, functions_named, operator, operators_named};
 use crate::types::{Names, RegKind, Type};
@@ -37,6 +37,32 @@ fn operator_signature(o: &Operator) -> String {
     format!("{}({left},{})", o.name, Type::new(o.right).name())
 }
 
+impl CatalogNames {
+    /// A user's function, if it exists for the role.
+    fn routine(&self, oid: u32) -> Option<&Arc<Routine>> {
+        let found = self.catalog.routine(oid)?;
+        self.catalog.sees_routine(self.role, found).then_some(found)
+    }
+
+    /// The users' functions that a name may mean.
+    fn routines_named(&self, name: &str) -> Result<Vec<Arc<Routine>>> {
+        let parts = split_name(name.trim())?;
+        let (schemas, name) = match parts.as_slice() {
+            [.., schema, name] => {
+                let found = self.catalog.schema_by_name(schema);
+                (found.map(|s| s.id).into_iter().collect(), name)
+            }
+            [name] => (self.path.clone(), name),
+            [] => return Ok(Vec::new()),
+        };
+        let all = schemas
+            .iter()
+            .flat_map(|schema| self.catalog.routines_named(*schema, name));
+        let seen = all.filter(|routine| self.catalog.sees_routine(self.role, routine));
+        Ok(seen.cloned().collect())
+    }
+}
+
 impl Names for CatalogNames {
     fn name_of(&self, kind: RegKind, oid: u32) -> Option<String> {
         match kind {
@@ -47,6 +73,20 @@ impl Names for CatalogNames {
                     .then(|| relation_name(&self.catalog, &self.path, &relation))
             }
             RegKind::Type => Type::new(oid).row().map(|_| Type::new(oid).name()),
+            RegKind::Proc | RegKind::Procedure if let Some(routine) = self.routine(oid) => {
+                let name = match self.path.contains(&routine.schema) {
+                    true => quote(&routine.name),
+                    false => {
+                        let schema = self.catalog.schema_name(routine.schema);
+                        format!("{}.{}", quote(schema), quote(&routine.name))
+                    }
+                };
+                let types: Vec<u32> = routine.arguments.iter().map(|a| a.ty.oid).collect();
+                Some(match kind {
+                    RegKind::Proc => name,
+                    _ => format!("{name}({})", argument_types(&types)),
+                })
+            }
             RegKind::Proc => {
                 let f = function(oid)?;
                 let unique = functions_named(f.name).nth(1).is_none();
@@ -90,8 +130,10 @@ impl Names for CatalogNames {
             }
             RegKind::Type => Ok(Type::parse(name).ok().map(|t| t.oid)),
             RegKind::Proc => {
+                let own = self.routines_named(name)?;
                 let name = last(name)?;
-                let mut found = functions_named(&name);
+                let own = own.iter().map(|routine| routine.id);
+                let mut found = functions_named(&name).map(|f| f.oid).chain(own);
                 let first = found.next();
                 if found.next().is_some() {
                     return Err(Error::new(
@@ -99,13 +141,20 @@ impl Names for CatalogNames {
                         format!("more than one function named \"{name}\""),
                     ));
                 }
-                Ok(first.map(|f| f.oid))
+                Ok(first)
             }
             RegKind::Procedure => {
+                let whole = name.split_once('(').map_or(name, |(name, _)| name);
+                let own = self.routines_named(whole)?;
                 let (name, types) = with_types(name)?;
-                Ok(functions_named(&name)
-                    .find(|f| f.arguments == types)
-                    .map(|f| f.oid))
+                let takes = |r: &&Arc<Routine>| {
+                    let given = r.arguments.iter().map(|a| a.ty.oid);
+                    given.eq(types.iter().copied())
+                };
+                let own = own.iter().find(takes).map(|routine| routine.id);
+                let mut built_in = functions_named(&name);
+                let built_in = built_in.find(|f| f.arguments == types).map(|f| f.oid);
+                Ok(built_in.or(own))
             }
             RegKind::Oper => {
                 let name = name.rsplit('.').next().unwrap_or(name).trim();

@@ -1,9 +1,12 @@
 //! Schemas, comments, dependencies, and the views that list tables by name.
 
+use std::sync::Arc;
+
 use super::cell::{NULL, Oid, row};
+use super::routines::{CLASS_PG_PROC, CLASS_PG_TRIGGER};
 use super::tables::{acl, relkind};
 use super::{SystemCx, SystemRow, definition};
-use crate::catalog::{Constraint, IndexKey, SchemaId, Table, TableKind};
+use crate::catalog::{Constraint, IndexKey, Routine, SchemaId, Table, TableKind, Trigger};
 use crate::functions::{Evaluation, Resolved, functions_named};
 use crate::types::{Datum, FormatSettings, Type};
 
@@ -49,6 +52,7 @@ pub(super) fn pg_description(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             schema.comment.as_deref(),
         );
     }
+    routine_comments(cx, &mut put);
     for table in cx.stored(None) {
         put(table.id.0, CLASS_PG_CLASS, 0, table.comment.as_deref());
         for column in cx.columns(table) {
@@ -74,6 +78,18 @@ pub(super) fn pg_description(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 constraint.comment(),
             );
         }
+    }
+}
+
+/// Comments on functions and triggers.
+fn routine_comments(cx: &SystemCx<'_>, put: &mut dyn FnMut(u32, u32, i32, Option<&str>)) {
+    let seen = |r: &&Arc<Routine>| cx.catalog.sees_routine(cx.role, r);
+    for routine in cx.catalog.routines().filter(seen) {
+        put(routine.id, CLASS_PG_PROC, 0, routine.comment.as_deref());
+    }
+    let seen = |t: &&Arc<Trigger>| cx.catalog.sees_trigger(cx.role, t);
+    for trigger in cx.catalog.triggers().filter(seen) {
+        put(trigger.id, CLASS_PG_TRIGGER, 0, trigger.comment.as_deref());
     }
 }
 

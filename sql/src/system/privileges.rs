@@ -119,6 +119,16 @@ pub(super) fn call(
             "TEMPORARY" | "TEMP" => Ok(false),
             _ => Err(invalid(name)),
         })?,
+        "has_function_privilege"
+            if let Some(Datum::Oid(oid)) = rest.first()
+                && let Some(routine) = cx.catalog.routine(*oid) =>
+        {
+            any(&wanted, |name, option| match name {
+                "EXECUTE" if option => Ok(cx.catalog.has_role(who, routine.owner)),
+                "EXECUTE" => Ok(cx.catalog.sees_routine(who, routine)),
+                _ => Err(invalid(name)),
+            })?
+        }
         "has_function_privilege" => any(&wanted, |name, option| match name {
             "EXECUTE" => Ok(!option),
             _ => Err(invalid(name)),

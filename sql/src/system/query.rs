@@ -300,17 +300,31 @@ fn get(cx: &SystemCx<'_>, function: &Function, arguments: &[Datum]) -> Result<Op
         "pg_get_serial_sequence" => {
             serial_sequence(cx, string(arguments, 0), string(arguments, 1))?
         }
+        "pg_get_function_result" if let Some(routine) = super::routines::routine(cx, id) => {
+            Datum::text(routine.returns.name())
+        }
+        "pg_get_function_arguments" if let Some(routine) = super::routines::routine(cx, id) => {
+            Datum::text(super::routines::arguments(routine, true))
+        }
+        "pg_get_function_identity_arguments"
+            if let Some(routine) = super::routines::routine(cx, id) =>
+        {
+            Datum::text(super::routines::arguments(routine, false))
+        }
         "pg_get_function_result" => text(function_of(id).map(function_result)),
         "pg_get_function_arguments" => text(function_of(id).map(|f| function_arguments(f, true))),
         "pg_get_function_identity_arguments" => {
             text(function_of(id).map(|f| function_arguments(f, false)))
         }
-        "pg_get_functiondef" => Datum::Null,
+        "pg_get_functiondef" => text(super::routines::function_definition(cx, id)),
+        "pg_get_triggerdef" => {
+            let pretty = matches!(arguments.get(1), Some(Datum::Bool(true)));
+            text(super::routines::trigger_definition(cx, id, pretty))
+        }
         "pg_get_function_sqlbody"
         | "pg_get_function_arg_default"
         | "pg_get_partkeydef"
         | "pg_get_partition_constraintdef"
-        | "pg_get_triggerdef"
         | "pg_get_statisticsobjdef"
         | "pg_get_statisticsobjdef_columns"
         | "pg_get_replica_identity_index" => Datum::Null,
@@ -477,6 +491,9 @@ fn visible(cx: &SystemCx<'_>, kind: &str, oid: u32) -> Option<Datum> {
         "type" => Type::new(oid)
             .row()
             .map_or(Datum::Null, |_| Datum::Bool(true)),
+        "function" if let Some(routine) = super::routines::routine(cx, oid) => {
+            Datum::Bool(cx.path.contains(&routine.schema))
+        }
         "function" => function(oid).map_or(Datum::Null, |f| {
             let schema = super::procs::schema_of(f);
             // PostgreSQL looks into its catalog whether the path names it or not.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::shape::{Shape, shapes, static_rows};
 use super::{
     SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows, database, information, objects,
-    own, procs, roles, tables, usage,
+    own, procs, roles, routines, tables, usage,
 };
 use crate::Result;
 
@@ -139,7 +139,8 @@ fn fill_of(schema: &str, name: &str) -> Option<Fill> {
         "pg_database" => database::pg_database,
         "pg_available_extensions" => database::pg_available_extensions,
         "pg_type" => procs::pg_type,
-        "pg_proc" => procs::pg_proc,
+        "pg_proc" => routines::pg_proc,
+        "pg_trigger" => routines::pg_trigger,
         "pg_operator" => procs::pg_operator,
         "pg_cast" => procs::pg_cast,
         "pg_aggregate" => procs::pg_aggregate,

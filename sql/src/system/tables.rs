@@ -33,6 +33,7 @@ struct Class<'a> {
     access: u32,
     kind: u8,
     columns: i16,
+    triggers: bool,
     acl: Datum,
     options: Datum,
 }
@@ -67,7 +68,7 @@ fn class(c: Class<'_>) -> SystemRow {
         c.columns,
         if is_table { checks } else { 0i16 },
         matches!(c.kind, b'v' | b'm'),
-        foreign,
+        foreign || c.triggers,
         false,
         false,
         false,
@@ -108,6 +109,7 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
             access: if matches!(kind, b'r' | b'm') { HEAP } else { 0 },
             kind,
             columns: table.columns.len() as i16,
+            triggers: super::routines::has_triggers(cx, table),
             acl: acl(cx.catalog, table.acl.as_ref()),
             options: options(&table.options),
         }));
@@ -122,6 +124,7 @@ pub(super) fn pg_class(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                 access: if index.method == "hash" { HASH } else { BTREE },
                 kind: b'i',
                 columns: (index.columns.len() + index.include.len()) as i16,
+                triggers: false,
                 acl: Datum::Null,
                 options: options(&index.options),
             }));

@@ -124,7 +124,7 @@ impl Binder<'_> {
     }
 
     /// `ROW(...)`, `(a, b)`.
-    pub(super) fn row(
+    pub(in crate::bind) fn row(
         &mut self,
         items: &[ast::Expr],
         scope: &Scope<'_>,

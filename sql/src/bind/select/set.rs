@@ -204,11 +204,9 @@ impl Binder<'_> {
         let own = Scope::empty(Some(scope));
         let mut rows: Vec<Vec<Expr>> = Vec::with_capacity(values.rows.len());
         for row in &values.rows {
-            let row: Vec<Expr> = row
-                .content
-                .iter()
-                .map(|expr| self.expr(expr, &own, Clause::Values))
-                .collect::<Result<_>>()?;
+            let Expr::Row { items: row, .. } = self.row(&row.content, &own, Clause::Values)? else {
+                return Err(Error::internal("a row of VALUES is no row"));
+            };
             if rows.first().is_some_and(|first| first.len() != row.len()) {
                 return Err(Error::new(
                     state::SYNTAX_ERROR,

@@ -226,3 +226,103 @@ create trigger seen after insert on t for each row execute function seen();
 insert into t values (400), (401);
 drop table t;
 drop function seen();
+create table base (id int primary key, a text, b int);
+create view v as select id, a as name, b * 2 as twice from base;
+create function instead() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'INSERT' then
+    if new.id < 0 then return null; end if;
+    insert into base values (new.id, new.name, new.twice / 2);
+    new.name := new.name || '!';
+    return new;
+  elsif tg_op = 'UPDATE' then
+    update base set id = new.id, a = new.name, b = new.twice / 2 where id = old.id;
+    return new;
+  else
+    delete from base where id = old.id;
+    return old;
+  end if;
+end $$;
+create trigger vt instead of insert on v for each row execute function instead();
+insert into v values (1, 'x', 2), (-1, 'skipped', 0), (2, 'y', 8) returning *;
+create or replace trigger vt instead of insert or update or delete on v for each row execute function instead();
+update v set name = name || 'z', twice = twice + 2 where id > 0 returning *;
+update v set name = 'one' from base where base.id = v.id and base.id = 1 returning v.name, base.a;
+select * from base order by id;
+delete from v where twice > 8 returning id, name;
+select * from base order by id;
+create trigger vb before insert on v for each row execute function instead();
+create trigger vw instead of insert on v for each row when (new.id > 0) execute function instead();
+create trigger vc instead of update of name on v for each row execute function instead();
+drop view v;
+create table up (id int primary key, ref int references up on delete cascade deferrable initially deferred, n int);
+create function upf() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into up values (old.id + 100, null, 0);
+    return old;
+  end if;
+  if exists (select 1 from up where n > 100) then raise exception 'limit'; end if;
+  return new;
+end $$;
+create trigger upt before delete on up for each row when (old.id < 100) execute function upf();
+insert into up values (1, null, 1), (2, 1, 1), (3, 2, 1);
+delete from up where id = 1;
+select * from up order by id;
+create trigger upa after insert or update on up for each row execute function upf();
+begin;
+insert into up values (7, 8, 1);
+insert into up values (8, 7, 101);
+rollback;
+begin;
+savepoint a;
+insert into up values (9, null, 101);
+rollback to a;
+insert into up values (9, null, 1);
+commit;
+select * from up order by id;
+drop table up;
+create table keep (id int primary key);
+create table kept (id int primary key, k int references keep on delete cascade);
+create function keepf() returns trigger language plpgsql as $$ begin insert into kept values (old.id + 10, 1); return old; end $$;
+insert into keep values (1);
+insert into kept values (1, 1), (2, 1);
+create trigger kd after delete on kept for each row execute function keepf();
+delete from keep;
+select count(*) from keep, kept;
+create table acc (id int primary key, v int, updated timestamptz, version int default 0);
+create function stamp() returns trigger language plpgsql as $$
+begin
+  new.version := old.version + 1;
+  new.updated := now();
+  return new;
+end $$;
+create trigger stamp before update on acc for each row when (old.* is distinct from new.*) execute function stamp();
+insert into acc (id, v) values (1, 1), (2, 2);
+update acc set v = v;
+update acc set v = 5 where id = 1;
+select id, v, version, updated is not null from acc order by id;
+create function whole() returns trigger language plpgsql as $$
+declare r record; j jsonb;
+begin
+  r := new;
+  j := to_jsonb(new);
+  if new is distinct from old then
+    r.v := r.v + (j ->> 'v')::int;
+  end if;
+  new := r;
+  return new;
+end $$;
+create or replace trigger stamp before update on acc for each row execute function whole();
+update acc set v = 7 where id = 1 returning id, v;
+insert into log (what) select 'x' where false;
+create function audit() returns trigger language plpgsql as $$
+begin
+  insert into acc_log values (new.*);
+  insert into acc_log select old.*;
+  return null;
+end $$;
+create table acc_log (id int, v int, updated timestamptz, version int);
+create trigger audit after update on acc for each row execute function audit();
+update acc set v = 9 where id = 2;
+select id, v, version from acc_log order by v;
