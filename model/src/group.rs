@@ -43,7 +43,8 @@ pub enum Constraint {
     /// There is none, or it is dropped.
     #[default]
     None,
-    /// The parent is asked to register it; nothing may be referenced yet.
+    /// The parent is asked to register it; nothing may be referenced under it yet. Also what is left
+    /// of a transaction that wanted it and is gone, until that is dropped.
     Wished,
     /// New rows are checked.
     Enforced,

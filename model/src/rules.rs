@@ -15,8 +15,10 @@ pub enum Rule {
     ValidationDepends,
     /// The entry with which a parent asks no more depends on the drop that it has seen.
     ForgettingDepends,
-    /// What is not wished at a cut below the one where it was: neither side acts below its floor.
+    /// A home acts on another group only at a cut that is not below what its group has acted on.
     Floor,
+    /// What rests on an ask that was seen raises the floor, not only what ends it.
+    WorkRaisesTheFloor,
     /// A fence is made from the ask in the cut, never from a message.
     MessagesCarryNothing,
     /// References are checked again when their entry gets its position: fences and floor.
@@ -51,13 +53,14 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 22] = [
         Rule::RegisteredFirst,
         Rule::RegistrationsLookedAtAgain,
         Rule::NewcomerFencesDecided,
         Rule::ValidationDepends,
         Rule::ForgettingDepends,
         Rule::Floor,
+        Rule::WorkRaisesTheFloor,
         Rule::MessagesCarryNothing,
         Rule::CheckedAtPosition,
         Rule::ChecksReadTheCut,

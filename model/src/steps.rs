@@ -127,8 +127,7 @@ impl<'a> Looking<'a> {
                 let what = What::Wish;
                 steps.push(alone(home, what));
             }
-            let enforced = [Constraint::Enforced, Constraint::Valid].contains(&own.constraint);
-            if budget.drops[home] > 0 && enforced {
+            if budget.drops[home] > 0 && own.constraint != Constraint::None {
                 steps.push(alone(home, What::Drop));
             }
             if budget.falls > 0 && self.scenario.plays(home) {
@@ -466,12 +465,16 @@ impl<'a> Looking<'a> {
             false => has(intent.asked, home),
         };
         let asks = cut.intents.iter().filter(told);
+        let work = match self.rule(Rule::WorkRaisesTheFloor) {
+            true => seen,
+            false => 0,
+        };
         let mut all_answered = true;
         for ask in asks {
             let Some(fence) = own.fence(ask.name) else {
                 all_answered = false;
                 let unasked = !has(ask.asked, home);
-                if let Some((what, deps)) = self.respond(home, ask.name, ask.key, seen, unasked) {
+                if let Some((what, deps)) = self.respond(home, ask.name, ask.key, work, unasked) {
                     steps.push(place(home, what, deps));
                 }
                 continue;
