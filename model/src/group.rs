@@ -76,6 +76,8 @@ pub struct Intent {
     pub told: Set,
     /// It goes on, whoever leads.
     pub decided: bool,
+    /// Its cause was answered with yes: from here on it goes on if that does.
+    pub promised: bool,
     /// The intent of the parent that this one follows from.
     pub cause: Option<Name>,
     /// The entry that last touched it.
@@ -156,6 +158,8 @@ pub enum What {
         key: u8,
         /// What is to be committed after the decision.
         prepared: Option<Prepared>,
+        /// The name of the group's own intent to remove the row, if nobody was asked for it.
+        own: Option<Name>,
         /// The parent's position at which it was made.
         seen: Position,
     },
@@ -294,6 +298,7 @@ impl View {
                     asked,
                     told: asked,
                     decided: false,
+                    promised: false,
                     cause: cause.map(|(cause, _)| cause),
                     at,
                 });
@@ -313,9 +318,11 @@ impl View {
                 name,
                 key,
                 prepared,
+                own,
                 seen,
             } => {
                 self.raise(parent, seen);
+                self.promise(at, name, prepared, own);
                 self.fences.push(Fence {
                     name,
                     key,
@@ -347,7 +354,8 @@ impl View {
             What::Register { child, seen } => {
                 self.raise(child as usize, seen);
                 self.registered |= only(child as usize);
-                for intent in self.intents.iter_mut().filter(|intent| intent.decided) {
+                let bound = |intent: &&mut Intent| intent.decided || intent.promised;
+                for intent in self.intents.iter_mut().filter(bound) {
                     intent.told |= only(child as usize);
                 }
             }
@@ -371,6 +379,9 @@ impl View {
                 self.fences
                     .iter_mut()
                     .for_each(|fence| fence.prepared = None);
+                let caused = self.intents.iter().filter_map(|intent| intent.cause);
+                let causes: Vec<Name> = caused.collect();
+                causes.into_iter().for_each(|cause| self.end_cause(cause));
             }
             What::Unregister { child, seen } => {
                 self.raise(child as usize, seen);
@@ -381,6 +392,35 @@ impl View {
 
     fn raise(&mut self, group: usize, seen: Position) {
         self.floor[group] = self.floor[group].max(seen);
+    }
+
+    /// With a yes that lets a row go the intent to remove it is promised; there is one even if
+    /// nobody was asked, for those who register later.
+    fn promise(
+        &mut self,
+        at: Position,
+        cause: Name,
+        prepared: Option<Prepared>,
+        own: Option<Name>,
+    ) {
+        if let (Some(name), Some(Prepared { version, to: None })) = (own, prepared) {
+            self.intents.push(Intent {
+                name,
+                key: 0,
+                version,
+                asked: 0,
+                told: 0,
+                decided: false,
+                promised: false,
+                cause: Some(cause),
+                at,
+            });
+        }
+        let cause = Some(cause);
+        let intents = self.intents.iter_mut();
+        for intent in intents.filter(|intent| intent.cause == cause) {
+            intent.promised = true;
+        }
     }
 
     fn take(&mut self, row: u8, version: Position) {

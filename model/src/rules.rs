@@ -11,10 +11,14 @@ pub enum Rule {
     RegistrationsLookedAtAgain,
     /// A registration names what is decided already to the newcomer, who fences it before it enforces.
     NewcomerFencesDecided,
+    /// The same for what a yes has promised to a parent, though nothing is decided.
+    NewcomerFencesPromised,
     /// The entry that makes a constraint valid depends on the parents of the rows that it found.
     ValidationDepends,
     /// The entry with which a parent asks no more depends on the drop that it has seen.
     ForgettingDepends,
+    /// A constraint is not dropped while what is decided because of it is under way.
+    DropAwaitsDecisions,
     /// A home acts on another group only at a cut that is not below what its group has acted on.
     Floor,
     /// What rests on an ask that was seen raises the floor, not only what ends it.
@@ -53,12 +57,14 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 22] = [
+    pub const ALL: [Rule; 24] = [
         Rule::RegisteredFirst,
         Rule::RegistrationsLookedAtAgain,
         Rule::NewcomerFencesDecided,
+        Rule::NewcomerFencesPromised,
         Rule::ValidationDepends,
         Rule::ForgettingDepends,
+        Rule::DropAwaitsDecisions,
         Rule::Floor,
         Rule::WorkRaisesTheFloor,
         Rule::MessagesCarryNothing,

@@ -127,7 +127,10 @@ impl<'a> Looking<'a> {
                 let what = What::Wish;
                 steps.push(alone(home, what));
             }
-            if budget.drops[home] > 0 && own.constraint != Constraint::None {
+            // What is decided because of the constraint goes first.
+            let bound = |intent: &Intent| intent.decided && intent.cause.is_some();
+            let free = !own.intents.iter().any(bound) || !self.rule(Rule::DropAwaitsDecisions);
+            if budget.drops[home] > 0 && own.constraint != Constraint::None && free {
                 steps.push(alone(home, What::Drop));
             }
             if budget.falls > 0 && self.scenario.plays(home) {
@@ -428,8 +431,7 @@ impl<'a> Looking<'a> {
                 continue;
             }
             let seen = self.state.follow[home][child];
-            let of = child;
-            let child = child as u8;
+            let (of, child) = (child, child as u8);
             match (view.constraint, has(own.registered, of)) {
                 (Constraint::None, true) => {
                     let mut deps = NO_DEPS;
@@ -460,9 +462,12 @@ impl<'a> Looking<'a> {
         let Some(cut) = &self.views.cut[home][parent] else {
             return;
         };
-        let told = |intent: &&Intent| match self.rule(Rule::NewcomerFencesDecided) {
-            true => has(intent.told, home),
-            false => has(intent.asked, home),
+        let told = |intent: &&Intent| {
+            let rule = match intent.decided {
+                true => Rule::NewcomerFencesDecided,
+                false => Rule::NewcomerFencesPromised,
+            };
+            has(intent.asked, home) || (has(intent.told, home) && self.rule(rule))
         };
         let asks = cut.intents.iter().filter(told);
         let work = match self.rule(Rule::WorkRaisesTheFloor) {
@@ -560,6 +565,7 @@ impl<'a> Looking<'a> {
             name,
             key,
             prepared,
+            own: None,
             seen,
         };
         let no = What::Refuse { name, key, seen };
@@ -596,9 +602,20 @@ impl<'a> Looking<'a> {
                 return Some((no, NO_DEPS));
             }
         }
-        let prepared = yes(Some(Prepared { version, to }));
+        let prepared = Some(Prepared { version, to });
         if to.is_some() || (own.registered == 0 && following.is_none()) {
-            return Some((prepared, NO_DEPS));
+            let what = What::Fence {
+                name,
+                key,
+                prepared,
+                own: self
+                    .scenario
+                    .children(home)
+                    .next()
+                    .map(|_| self.state.next_name(home)),
+                seen,
+            };
+            return Some((what, NO_DEPS));
         }
         let Some(intent) = following else {
             let what = What::Ask {
@@ -617,8 +634,11 @@ impl<'a> Looking<'a> {
         if answers.iter().flatten().any(|f| f.answer == Answer::No) {
             return Some((no, NO_DEPS));
         }
+        if own.registered & !intent.asked != 0 && self.rule(Rule::RegistrationsLookedAtAgain) {
+            return Some((no, NO_DEPS));
+        }
         let all = answers.iter().all(Option::is_some);
-        (all || !self.rule(Rule::AllYes)).then_some((prepared, NO_DEPS))
+        (all || !self.rule(Rule::AllYes)).then_some((yes(prepared), NO_DEPS))
     }
 
     /// Has a row lock of the child's row been given to an open transaction or something prepared?
@@ -687,7 +707,9 @@ fn next(scenario: &Scenario, state: &State, home: usize, of: usize) -> Option<Po
         What::Refuse { .. } | What::Commit(_) => true,
         // It may end what it has asked of its own children.
         What::Lift { .. } => scenario.parent[home] == Some(of),
-        What::Wish | What::Drop => scenario.parent[of] == Some(home),
+        What::Wish => scenario.parent[of] == Some(home),
+        // It ends what it has asked of its own children.
+        What::Drop => true,
         What::Enforce { .. } | What::Valid | What::Unregister { .. } => false,
     };
     let mut rest = log.iter().zip(1..).skip(from as usize);

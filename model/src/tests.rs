@@ -127,7 +127,48 @@ fn validation() -> Scenario {
     }
 }
 
-const SCENARIOS: [fn() -> Scenario; 6] = [star, pair, defaults, chain, registration, validation];
+/// A constraint is declared on a row that goes because its parent does.
+fn newcomer() -> Scenario {
+    Scenario {
+        name: "newcomer",
+        action: [Action::Restrict, Action::Cascade, Action::Restrict],
+        unconstrained: only(D),
+        budget: Budget {
+            puts: [0, 0, 1],
+            deletes: [1, 0, 1],
+            wishes: [0, 0, 1],
+            falls: 1,
+            ..Budget::default()
+        },
+        ..chain()
+    }
+}
+
+/// The middle of a chain drops its constraint while it is asked.
+fn retreat() -> Scenario {
+    Scenario {
+        name: "retreat",
+        budget: Budget {
+            puts: [0, 0, 1],
+            deletes: [1, 0, 1],
+            drops: [0, 1, 0],
+            falls: 1,
+            ..Budget::default()
+        },
+        ..chain()
+    }
+}
+
+const SCENARIOS: [fn() -> Scenario; 8] = [
+    star,
+    pair,
+    defaults,
+    chain,
+    registration,
+    validation,
+    newcomer,
+    retreat,
+];
 
 /// A scenario in which a rule is missed.
 fn where_missed(rule: Rule) -> Scenario {
@@ -137,6 +178,8 @@ fn where_missed(rule: Rule) -> Scenario {
         | Rule::NewcomerFencesDecided
         | Rule::ForgettingDepends => registration(),
         Rule::ValidationDepends => validation(),
+        Rule::NewcomerFencesPromised => newcomer(),
+        Rule::DropAwaitsDecisions => retreat(),
         Rule::PreparedCounts | Rule::LocksAreRebuilt => defaults(),
         Rule::Floor
         | Rule::WorkRaisesTheFloor
