@@ -21,7 +21,7 @@ fn star() -> Scenario {
         rows: [[Some(None), None], [Some(Some(0)), None], [None; 2]],
         unconstrained: 0,
         budget: Budget {
-            puts: [1, 0, 1],
+            puts: [0, 0, 1],
             deletes: [2, 0, 0],
             falls: 1,
             ..Budget::default()
