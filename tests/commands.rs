@@ -67,7 +67,7 @@ fn a_command_reaches_an_owner_on_another_node_and_no_third_one() {
         cluster.settle(3, "shop", rejected),
         ["order_commands|4|23505"]
     );
-    let parked = "SELECT id, inbox, sender, number, sqlstate FROM freehold.parked";
+    let parked = "SELECT id, table_name, sender, number, sqlstate FROM freehold.parked";
     assert_eq!(
         cluster.settle(3, "orders", parked),
         ["1|order_commands|shop|4|23505"]

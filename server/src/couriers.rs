@@ -1,12 +1,15 @@
-//! What owners send each other is brought: for each pair of groups of which one is led here a task
-//! takes what the other has sent, and removes what the other has taken (`sql::outbox`). It is woken by
-//! entries, and looks by itself now and then.
+//! What owners do for each other without a client: for each pair of groups of which one is led here a
+//! task takes what the other has sent, and removes what the other has taken (`sql::outbox`); another one
+//! runs the triggers that its owner has on tables of the other (`sql::fired`). They are woken by
+//! entries, and look by themselves now and then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sql::changes::Log;
 use sql::engine::Engine;
+use sql::fired::{Batch, Entries};
 use sql::session::{Courier, Taking, Waiting};
 use storage::GroupId;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +20,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What was taken is removed so often, many at once.
 const CLEAR_EVERY: Duration = Duration::from_millis(100);
+/// Where triggers have nothing to run on, it is written so often how far the feed was read.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// After an error.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Entries of a pair that are not known to be there for good.
@@ -31,8 +36,9 @@ struct Task {
 }
 
 /// Looks after all pairs, for ever.
-pub async fn keep(engine: Arc<Engine>) {
+pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
     let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
+    let mut firing: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
     let mut looked: Option<Instant> = None;
     loop {
         let (rings, rung) = oneshot::channel();
@@ -46,6 +52,11 @@ pub async fn keep(engine: Arc<Engine>) {
             looked = Some(Instant::now());
             tasks.retain(|_, task| !task.running.is_finished());
             pairs.extend(engine.sending());
+            firing.retain(|_, running| !running.is_finished());
+            for pair in engine.firing() {
+                let begin = || tokio::spawn(fire(engine.clone(), log.clone(), pair));
+                firing.entry(pair).or_insert_with(begin);
+            }
         }
         for pair in pairs {
             if !engine.leads(pair.0) {
@@ -78,12 +89,16 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
             None => engine.courier(home, other),
         };
         let result = match result {
-            Ok(mut made) => round(&mut made, &mut cleared).await.map(|due| (made, due)),
+            Ok(mut made) => {
+                let due = round(&mut made, &mut cleared).await;
+                // It counts its failures, unless what it has placed is lost.
+                courier = Some(made).filter(|made| due.is_ok() || made.placed() == 0);
+                due
+            }
             Err(error) => Err(error),
         };
         match result {
-            Ok((made, due)) => {
-                courier = Some(made);
+            Ok(due) => {
                 tokio::select! {
                     () = woken.notified() => {}
                     () = sleep_until(cleared + CLEAR_EVERY), if due => {}
@@ -99,6 +114,64 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
     }
 }
 
+/// Runs triggers until the group is led here no more, or there are none.
+async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
+    while engine.firing().contains(&pair) {
+        if let Err(error) = fire_on(&engine, &log, pair).await {
+            let (home, source) = pair;
+            tracing::debug!(%home, %source, %error, "triggers are not run now");
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+}
+
+async fn fire_on(
+    engine: &Arc<Engine>,
+    log: &Arc<dyn Log>,
+    (home, source): Pair,
+) -> sql::Result<()> {
+    let mut courier = engine.courier(home, source)?;
+    let interrupt = courier.interrupt();
+    let mut entries = Entries::new(log.clone(), home, source);
+    let mut looked = Instant::now();
+    while engine.leads(home) {
+        let (rings, rung) = oneshot::channel();
+        let signal = sql::transaction::Signal::default();
+        signal.on_set(Box::new(move || rings.send(()).unwrap_or_default()));
+        // From here on nothing is missed.
+        engine.on_entry(&signal);
+        let held = engine.groups().get(source);
+        let new = held.is_some_and(|group| group.content() > entries.read());
+        if new || looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            loop {
+                match block_in_place(|| entries.next(engine, &interrupt)) {
+                    Ok(Some(batch)) => fire_batch(&mut courier, &batch).await?,
+                    Ok(None) => break,
+                    Err(stop) => wait(&courier.await_reading(stop)?).await,
+                }
+            }
+            if let Some(passed) = entries.passed(TELL_EVERY.as_micros() as u64) {
+                fire_batch(&mut courier, &passed).await?;
+            }
+            settle(&mut courier, 0).await?;
+            if !engine.firing().contains(&(home, source)) {
+                return Ok(());
+            }
+        }
+        // An error is a time that is over.
+        let _ = timeout(LOOK_EVERY, rung).await;
+    }
+    Ok(())
+}
+
+async fn fire_batch(courier: &mut Courier, batch: &Batch) -> sql::Result<()> {
+    while let Taking::Wait(waiting) = block_in_place(|| courier.fire(batch))? {
+        wait(&waiting).await;
+    }
+    settle(courier, PLACED_MAX).await
+}
+
 /// Takes all there is, and removes what was taken if it is time for that: else it says that it is due.
 async fn round(courier: &mut Courier, cleared: &mut Instant) -> sql::Result<bool> {
     loop {
@@ -106,6 +179,11 @@ async fn round(courier: &mut Courier, cleared: &mut Instant) -> sql::Result<bool
             Taking::Nothing => break,
             Taking::Placed => settle(courier, PLACED_MAX).await?,
             Taking::Wait(waiting) => wait(&waiting).await,
+        }
+        // However much there is to take.
+        if cleared.elapsed() >= CLEAR_EVERY {
+            clear(courier).await?;
+            *cleared = Instant::now();
         }
     }
     let due = cleared.elapsed() >= CLEAR_EVERY;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use journal::{GroupId, Journal};
 use rand::Rng as _;
+use sql::changes::Log;
 use sql::engine::{Engine, Limits, Parts};
 use sql::meter::Latencies;
 use storage::{Groups, StoreOptions};
@@ -181,7 +182,7 @@ impl Node {
         groups.number_node(u64::from(cluster.me()));
         let raft = open_raft(settings, &journal, &groups, &cluster, &runtime);
         let feed: Arc<FeedMeter> = Arc::default();
-        let engine = engine(settings, &journal, &groups, &raft, &feed, &cluster)?;
+        let (engine, log) = engine(settings, &journal, &groups, &raft, &feed, &cluster)?;
         groups.observe(Arc::new(cluster::Watcher::new(&cluster, engine.observer())));
         cluster.attach(raft.clone(), engine.clone(), journal.clone());
         raft.open(cluster.is_founding()).await?;
@@ -216,7 +217,7 @@ impl Node {
             }
         })];
         runtime.spawn(forget_outcomes(groups));
-        tasks.push(runtime.spawn(couriers::keep(engine.clone())));
+        tasks.push(runtime.spawn(couriers::keep(engine.clone(), log)));
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
@@ -573,7 +574,7 @@ fn engine(
     raft: &Arc<raft::Node>,
     meter: &Arc<FeedMeter>,
     cluster: &Arc<Cluster>,
-) -> Result<Arc<Engine>, Failure> {
+) -> Result<(Arc<Engine>, Arc<dyn Log>), Failure> {
     // At least one place is for everybody.
     let reserved = SUPERUSER_CONNECTIONS.min(settings.connections_max - 1);
     let feed = MeteredFeed {
@@ -585,7 +586,7 @@ fn engine(
     relations.extend(views::relations(raft, journal, cluster));
     let mut functions = changes::functions(&log, groups);
     functions.extend(cluster::functions(cluster));
-    Ok(Engine::new(Parts {
+    let engine = Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
         cluster: cluster::fellows(cluster, groups),
@@ -598,7 +599,8 @@ fn engine(
             sessions_max: (settings.connections_max - reserved) as usize,
             ..Limits::default()
         },
-    })?)
+    })?;
+    Ok((engine, log))
 }
 
 /// What `SHOW` tells of the settings that this node was started with.

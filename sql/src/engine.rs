@@ -396,7 +396,7 @@ impl Engine {
     }
 
     /// Sets the signal when the next entry of any group is applied.
-    pub(crate) fn on_entry(&self, signal: &Signal) {
+    pub fn on_entry(&self, signal: &Signal) {
         self.watch.entries.wait(signal);
     }
 

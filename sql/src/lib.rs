@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod exec;
 pub mod expr;
+pub mod fired;
 pub mod functions;
 pub mod meter;
 pub mod outbox;

@@ -15,6 +15,8 @@ pub const OUTCOMES: u32 = 3;
 pub const SEQUENCES: u32 = 4;
 /// What was set aside after an error.
 pub const PARKED: u32 = 6;
+/// How far triggers have run on other groups' entries.
+pub const TRIGGER_CURSORS: u32 = 7;
 /// Trees that are dropped: number u32 -> position u64, big-endian. Written by apply.
 pub const DROPPED_TREES: u32 = 999;
 
@@ -35,7 +37,8 @@ pub fn outbox_to(tree: u32) -> Option<GroupId> {
 /// Does a change of this tree change what statements mean? Nobody reads behind such an entry
 /// before it is applied.
 pub(crate) fn is_catalog(tree: u32) -> bool {
-    is_system(tree) && ![OUTCOMES, SEQUENCES, PARKED, DROPPED_TREES].contains(&tree)
+    is_system(tree)
+        && ![OUTCOMES, SEQUENCES, PARKED, TRIGGER_CURSORS, DROPPED_TREES].contains(&tree)
 }
 
 /// Is it a system tree?

@@ -497,6 +497,7 @@ impl Binder<'_> {
             ));
         }
         let ty = system.columns()[0].ty;
+        self.calls_writing |= system.writes();
         let args = self.system_arguments(&*system, given)?;
         let column = self.column(system.name().1.to_owned(), ty);
         let outputs = vec![(column.id, ty)];
@@ -593,6 +594,7 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
     ) -> Result<(TableCall, Vec<(String, Type)>, bool)> {
         if let Some(system) = self.cx.registry.function(schema, name) {
+            self.calls_writing |= system.writes();
             let columns: Vec<(String, Type)> = system
                 .columns()
                 .iter()

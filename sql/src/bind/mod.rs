@@ -65,6 +65,8 @@ pub struct Bound {
     pub writes: Option<GroupId>,
     /// Commands are sent: the role needs a group of its own.
     pub sends: bool,
+    /// A function of the system is called that writes.
+    pub calls_writing: bool,
     /// FOR UPDATE and the like are in it.
     pub locks_rows: bool,
     /// One more than the greatest column id.
@@ -176,6 +178,7 @@ pub struct Binder<'a> {
     tables: Vec<TableUse>,
     writes: Option<GroupId>,
     sends: bool,
+    calls_writing: bool,
     locks_rows: bool,
     depth: usize,
     views: Vec<TableId>,
@@ -210,6 +213,7 @@ impl<'a> Binder<'a> {
             tables: Vec::new(),
             writes: None,
             sends: false,
+            calls_writing: false,
             locks_rows: false,
             depth: 0,
             views: Vec::new(),
@@ -237,6 +241,7 @@ impl<'a> Binder<'a> {
             placed: self.placed.into_iter().collect(),
             writes: self.writes,
             sends: self.sends,
+            calls_writing: self.calls_writing,
             locks_rows: self.locks_rows,
             next_column: self.next_column,
             ctes: self.ctes,

@@ -122,6 +122,16 @@ pub struct Trigger {
     /// `COMMENT ON TRIGGER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// On a followed table: the position from which on its entries fire it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+impl Trigger {
+    /// Does it fire for rows of other owners' entries, rather than of its own one's?
+    pub fn is_on_followed(&self) -> bool {
+        self.after.is_some()
+    }
 }
 
 /// When a trigger fires.
@@ -290,6 +300,13 @@ impl Catalog {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// The triggers of a group's owner on tables that it follows, by the group of the table.
+    pub fn triggers_on_followed(&self, group: GroupId) -> Vec<(GroupId, Arc<Trigger>)> {
+        let mine = |t: &&Arc<Trigger>| t.group == group && t.is_on_followed();
+        let of = |t: &Arc<Trigger>| Some((self.table(t.table)?.group, Arc::clone(t)));
+        self.triggers.values().filter(mine).filter_map(of).collect()
     }
 
     /// Does the trigger exist for the role? It is its owner's alone.

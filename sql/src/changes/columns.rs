@@ -45,7 +45,7 @@ const OPS: [&str; 6] = ["insert", "update", "delete", "event", "ddl", "progress"
 /// ```text
 /// position u64 | tx: 0, or 1 and u64 | seq u32 | op u8 | owner, table: 0, or 1 and text
 /// key, new, old: the storage form of a jsonb | event: 0, or 1 and two texts
-/// meta: 0, or 1 and login, application_name, trace
+/// meta: 0, or 1 and login, application_name, trace, hops u32 | OID of the table u32
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedRow {
@@ -60,6 +60,8 @@ pub struct FeedRow {
     pub(super) old: Datum,
     pub(super) event: Option<(String, String)>,
     pub(super) meta: Option<storage::Meta>,
+    /// The table's OID; 0: none.
+    pub(super) table_id: u32,
 }
 
 impl FeedRow {
@@ -101,7 +103,9 @@ impl FeedRow {
             to.text(&meta.login);
             to.text(&meta.application_name);
             to.text(&meta.trace);
+            to.u32(u32::from(meta.hops));
         }
+        to.u32(self.table_id);
         *out = to.0;
     }
 
@@ -138,10 +142,12 @@ impl FeedRow {
                     login: from.text()?.to_owned(),
                     application_name: from.text()?.to_owned(),
                     trace: from.text()?.to_owned(),
+                    hops: u16::try_from(from.u32()?).ok()?,
                     ..storage::Meta::default()
                 }),
                 false => None,
             },
+            table_id: from.u32()?,
         };
         from.is_empty().then_some(row)
     }
@@ -160,7 +166,25 @@ impl FeedRow {
             old: Datum::Null,
             event: None,
             meta: None,
+            table_id: 0,
         }
+    }
+
+    /// A change of a row: the table's OID, the row before and after as jsonb objects.
+    pub(crate) fn change(&self) -> Option<(crate::catalog::TableId, &Datum, &Datum)> {
+        let changed = ["insert", "update", "delete"].contains(&self.op);
+        let id = crate::catalog::TableId(self.table_id);
+        changed.then_some((id, &self.old, &self.new))
+    }
+
+    /// Who made the entry.
+    pub(crate) fn meta(&self) -> Option<&storage::Meta> {
+        self.meta.as_ref()
+    }
+
+    /// The primary key's columns as a jsonb object; NULL for a table without one.
+    pub(crate) fn key(&self) -> &Datum {
+        &self.key
     }
 
     /// The values in the order of [`COLUMNS`]; `last_in_tx` is false.
@@ -218,8 +242,10 @@ mod tests {
             meta: Some(storage::Meta {
                 login: "orders".into(),
                 trace: "00-1".into(),
+                hops: 3,
                 ..storage::Meta::default()
             }),
+            table_id: 17_000,
             ..bare.clone()
         };
         for row in [bare, full] {

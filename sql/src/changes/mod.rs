@@ -32,6 +32,7 @@ pub use filter::Filter;
 pub use function::Changes;
 pub use given::{Given, Piece};
 pub(crate) use json::command;
+pub(crate) use page::Page;
 pub use position::{PositionAt, SnapshotPosition};
 pub use relation::FeedRelation;
 

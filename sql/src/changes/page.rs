@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use storage::{GroupId, Groups, Position};
 
-use super::columns::LAST_IN_TX;
+use super::columns::{FeedRow, LAST_IN_TX};
 use super::filter::Filter;
 use super::rows::Reading;
 use super::walk::Walk;
@@ -18,7 +18,7 @@ use crate::{Error, Result, state};
 const LOOKS_MAX: usize = 8;
 
 /// Rows in order from a position on, unit by unit.
-pub(super) struct Page {
+pub(crate) struct Page {
     walk: Walk,
     /// How far each owner is closed, if one of them holds the page up.
     held_up: Vec<(GroupId, Position)>,
@@ -117,6 +117,18 @@ impl Page {
                 return Ok(None);
             }
             between(&self.ids)?;
+            if !self.walk.next_unit()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next row as it is, and whether it is the last one of its entry.
+    pub fn next_plain(&mut self) -> Result<Option<(FeedRow, bool)>> {
+        loop {
+            if let Some(walked) = self.walk.next_row()? {
+                return Ok(Some((walked.row, walked.last)));
+            }
             if !self.walk.next_unit()? {
                 return Ok(None);
             }

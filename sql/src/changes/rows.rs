@@ -121,6 +121,7 @@ impl EntryRows {
         let key = of_key.map(|bytes| json::key(&table, bytes)).transpose()?;
         Ok(Some(FeedRow {
             table: Some(table.name.clone()),
+            table_id: table.id.0,
             key: key.unwrap_or(crate::types::Datum::Null),
             new: image(&change.new)?,
             old: image(&change.old)?,

@@ -34,6 +34,7 @@ impl Draft<'_> {
             if let (Some(Object::Table(old)), Some(Object::Table(new))) = (&change.old, &change.new)
             {
                 self.check_contract(old, new)?;
+                super::inbox::check_changed(old, new)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 use super::constraint::{Wanted, WantedKey};
 use super::create_table::new_column;
 use super::draft::{Done, Draft};
-use crate::catalog::{SchemaId, Table};
+use crate::catalog::{Column, IndexKey, SchemaId, Table};
 use crate::outbox::{NUMBER, SENDER};
 use crate::types::Type;
 use crate::{Error, Result, state};
@@ -54,4 +54,50 @@ impl Wanted {
             wanted.push(Wanted::Key(WantedKey::primary(&[SENDER, NUMBER])));
         }
     }
+}
+
+/// What an ALTER or an index may not make of an inbox.
+///
+/// # Errors
+/// 0A000.
+pub(super) fn check_changed(old: &Table, new: &Table) -> Result<()> {
+    if !old.is_inbox() {
+        return Ok(());
+    }
+    let refuse = |what: &str| {
+        Err(Error::unsupported(what)
+            .detail(format!("\"{}\" is an inbox.", old.name))
+            .hint("Create another inbox, and drop this one when nothing comes any more."))
+    };
+    if new.schema != SchemaId::PUBLIC {
+        return refuse("an inbox outside of public");
+    }
+    for name in [SENDER, NUMBER] {
+        let same = old.column(name).map(|column| column.id);
+        if new.column(name).map(|column| column.id) != same {
+            return refuse("taking away a column that the database fills");
+        }
+    }
+    for column in new.live_columns() {
+        // Commands that are under way have the type of the day.
+        let before = old.column_by_id(column.id);
+        if before.is_some_and(|before| before.ty != column.ty) {
+            return refuse("another type of a column of an inbox");
+        }
+        let numbered = |column: &Column| column.identity.is_some();
+        if numbered(column) && !before.is_some_and(numbered) {
+            return refuse("a serial or identity column in an inbox");
+        }
+    }
+    let sender = new.column(SENDER).map(|column| IndexKey::Column(column.id));
+    for index in new.indexes.iter().filter(|index| index.unique) {
+        let of_sender = index
+            .columns
+            .iter()
+            .any(|key| Some(&key.what) == sender.as_ref());
+        if !of_sender {
+            return refuse("a key of an inbox without its sender");
+        }
+    }
+    Ok(())
 }

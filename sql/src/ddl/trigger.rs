@@ -4,11 +4,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use storage::GroupId;
+
 use super::constraint::column_named;
 use super::draft::{Done, Draft};
 use super::name::{parts, shown};
 use crate::catalog::{
-    Change, Column, Object, Relation, Routine, Table, TableId, TableKind, Timing, Trigger,
+    Change, Column, Object, Relation, RoleId, Routine, Table, TableId, TableKind, Timing, Trigger,
 };
 use crate::parse::{self, CreateTrigger, DropTrigger, EnableTrigger};
 use crate::transaction::TableMode;
@@ -20,6 +22,7 @@ impl Draft<'_> {
             return Err(Error::unsupported(what).into());
         }
         let table = self.trigger_table(create)?;
+        let place = self.trigger_place(&table, create.timing)?;
         let mut columns = Vec::with_capacity(create.columns.len());
         for name in &create.columns {
             let column = column_named(&table, name)?.id;
@@ -36,7 +39,7 @@ impl Draft<'_> {
         let routine = self.trigger_function(create)?;
         let named = self.catalog.triggers_of(table.id).into_iter();
         let old = named
-            .filter(|t| t.group == table.group)
+            .filter(|t| t.group == place.group)
             .find(|t| t.name == create.name);
         if old.is_some() && !create.or_replace {
             let message = format!(
@@ -45,14 +48,14 @@ impl Draft<'_> {
             );
             return Err(Error::new(state::DUPLICATE_OBJECT, message).into());
         }
-        self.ground.lock(&table, TableMode::ShareRowExclusive)?;
+        place.lock(&table, TableMode::ShareRowExclusive, self)?;
         let trigger = Trigger {
             id: match &old {
                 Some(old) => old.id,
-                None => self.oid(table.group)?,
+                None => self.oid(place.group)?,
             },
-            owner: table.owner,
-            group: table.group,
+            owner: place.owner,
+            group: place.group,
             table: table.id,
             name: create.name.clone(),
             routine: routine.id,
@@ -63,10 +66,66 @@ impl Draft<'_> {
             arguments: create.arguments.clone(),
             enabled: crate::catalog::Enabled::Origin,
             comment: None,
+            after: place.after,
         };
-        self.touch(&table);
         self.put_trigger(old, trigger);
         Ok(())
+    }
+
+    /// Where a trigger on the table belongs: with the table, or with the role that follows it.
+    fn trigger_place(&mut self, table: &Table, timing: Timing) -> Done<TriggerPlace> {
+        if self.catalog.has_role(self.role, table.owner) {
+            return Ok(TriggerPlace {
+                owner: table.owner,
+                group: table.group,
+                after: None,
+            });
+        }
+        if timing != Timing::After {
+            return Err(Error::unsupported("a BEFORE trigger on a followed table")
+                .hint("Its rows are there already: create an AFTER trigger.")
+                .into());
+        }
+        let mut follows = self.catalog.follows_of(self.role);
+        if !follows.any(|follow| follow.covers(table)) {
+            let message = format!("table \"{}\" is not followed", table.name);
+            let state = state::OBJECT_NOT_IN_PREREQUISITE_STATE;
+            return Err(Error::new(state, message)
+                .hint(format!("FOLLOW {} first.", table.name))
+                .into());
+        }
+        let group = self.ground.group_for(self.role)?;
+        Ok(TriggerPlace {
+            owner: self.role,
+            group,
+            after: Some(self.ground.position(table.group)?.0),
+        })
+    }
+
+    /// The table, and where a trigger of this role on it is.
+    fn placed_relation(
+        &mut self,
+        name: &sqlparser::ast::ObjectName,
+    ) -> Done<(Arc<Table>, TriggerPlace)> {
+        if let Relation::Table(table) = self.relation(name)?
+            && !self.catalog.has_role(self.role, table.owner)
+            && self.catalog.reads_table(self.role, &table)
+            && let Some(group) = self.catalog.group_of(self.role)
+        {
+            let place = TriggerPlace {
+                owner: self.role,
+                group,
+                after: Some(0),
+            };
+            return Ok((table, place));
+        }
+        let table = self.own_relation(name)?;
+        let place = TriggerPlace {
+            owner: table.owner,
+            group: table.group,
+            after: None,
+        };
+        Ok((table, place))
     }
 
     /// The table or view of a new trigger: the role's own.
@@ -79,7 +138,10 @@ impl Draft<'_> {
                 return Err(Error::new(state::WRONG_OBJECT_TYPE, message));
             }
         };
-        self.catalog.must_own(self.role, &table)?;
+        let followed = table.kind == TableKind::Table && !table.is_inbox();
+        if !followed || !self.catalog.reads_table(self.role, &table) {
+            self.catalog.must_own(self.role, &table)?;
+        }
         let wrong = |message: String, detail: &str| {
             Err(Error::new(state::WRONG_OBJECT_TYPE, message).detail(detail))
         };
@@ -149,8 +211,12 @@ impl Draft<'_> {
 
     /// A trigger by name; 42704 if there is none.
     pub fn trigger_named(&self, table: &Table, name: &str) -> Result<Arc<Trigger>> {
+        self.trigger_in(table, table.group, name)
+    }
+
+    fn trigger_in(&self, table: &Table, group: GroupId, name: &str) -> Result<Arc<Trigger>> {
         let mut all = self.catalog.triggers_of(table.id).into_iter();
-        let found = all.find(|t| t.name == name && t.group == table.group);
+        let found = all.find(|t| t.name == name && t.group == group);
         found.ok_or_else(|| {
             let message = format!(
                 "trigger \"{name}\" for table \"{}\" does not exist",
@@ -166,8 +232,8 @@ impl Draft<'_> {
             self.skips(&format!("relation \"{name}\" does not exist"));
             return Ok(());
         }
-        let table = self.own_relation(&drop.table)?;
-        let trigger = match self.trigger_named(&table, &drop.name) {
+        let (table, place) = self.placed_relation(&drop.table)?;
+        let trigger = match self.trigger_in(&table, place.group, &drop.name) {
             Ok(trigger) => trigger,
             Err(error) if drop.if_exists => {
                 let message = error.0.message.replacen("for table", "for relation", 1);
@@ -176,8 +242,7 @@ impl Draft<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.ground.lock(&table, TableMode::AccessExclusive)?;
-        self.touch(&table);
+        place.lock(&table, TableMode::AccessExclusive, self)?;
         self.remove_trigger(trigger);
         Ok(())
     }
@@ -188,7 +253,10 @@ impl Draft<'_> {
 
     /// The triggers of a relation that is dropped.
     pub fn remove_triggers_of(&mut self, table: TableId) {
-        for trigger in self.catalog.triggers_of(table) {
+        // Those of its readers are none of its owner's entries.
+        let mut own = self.catalog.triggers_of(table);
+        own.retain(|trigger| !trigger.is_on_followed());
+        for trigger in own {
             self.remove_trigger(trigger);
         }
     }
@@ -199,19 +267,18 @@ impl Draft<'_> {
         table: &sqlparser::ast::ObjectName,
         new: &str,
     ) -> Done<()> {
-        let table = self.own_relation(table)?;
-        let trigger = self.trigger_named(&table, old)?;
-        if self.trigger_named(&table, new).is_ok() {
+        let (table, place) = self.placed_relation(table)?;
+        let trigger = self.trigger_in(&table, place.group, old)?;
+        if self.trigger_in(&table, place.group, new).is_ok() {
             let message = format!(
                 "trigger \"{new}\" for relation \"{}\" already exists",
                 table.name
             );
             return Err(Error::new(state::DUPLICATE_OBJECT, message).into());
         }
-        self.ground.lock(&table, TableMode::AccessExclusive)?;
+        place.lock(&table, TableMode::AccessExclusive, self)?;
         let mut renamed = Trigger::clone(&trigger);
         renamed.name = new.to_owned();
-        self.touch(&table);
         self.put_trigger(Some(trigger), renamed);
         Ok(())
     }
@@ -220,15 +287,14 @@ impl Draft<'_> {
         if enable.if_exists && !self.is_there(&enable.table)? {
             return Ok(());
         }
-        let table = self.own_relation(&enable.table)?;
+        let (table, place) = self.placed_relation(&enable.table)?;
         let all = match &enable.name {
-            Some(name) => vec![self.trigger_named(&table, name)?],
+            Some(name) => vec![self.trigger_in(&table, place.group, name)?],
             None => self.catalog.triggers_of(table.id),
         };
-        self.ground.lock(&table, TableMode::ShareRowExclusive)?;
-        self.touch(&table);
+        place.lock(&table, TableMode::ShareRowExclusive, self)?;
         for trigger in all {
-            if trigger.enabled == enable.enabled || trigger.group != table.group {
+            if trigger.enabled == enable.enabled || trigger.group != place.group {
                 continue;
             }
             let mut changed = Trigger::clone(&trigger);
@@ -266,7 +332,9 @@ impl Draft<'_> {
     /// A column gets another name: WHEN conditions name it so.
     pub fn rename_in_triggers(&mut self, table: &Table, old: &str, new: &str) -> Done<()> {
         for trigger in self.catalog.triggers_of(table.id) {
-            let Some(when) = &trigger.when else { continue };
+            let Some(when) = trigger.when.as_ref().filter(|_| !trigger.is_on_followed()) else {
+                continue;
+            };
             if !names_column(when, old) {
                 continue;
             }
@@ -292,6 +360,25 @@ impl Draft<'_> {
                 column.name
             ))),
         }
+    }
+}
+
+/// Whose a trigger is.
+struct TriggerPlace {
+    owner: RoleId,
+    group: GroupId,
+    /// On a followed table: the position from which on it fires.
+    after: Option<u64>,
+}
+
+impl TriggerPlace {
+    /// Locks the table and says in the feed that it changes, where that is its owner's doing.
+    fn lock(&self, table: &Table, mode: TableMode, draft: &mut Draft<'_>) -> Done<()> {
+        if self.after.is_none() {
+            draft.ground.lock(table, mode)?;
+            draft.touch(table);
+        }
+        Ok(())
     }
 }
 

@@ -38,6 +38,7 @@ pub use elsewhere::Asked;
 pub use foreign::{Deferred, DeferredCheck};
 pub use projection::Projected;
 pub use reader::RowReader;
+pub(crate) use trigger::fires;
 pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
 
 /// A row: one value per column.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::foreign::After;
-use super::writer::{Writer, empty_frame};
+use super::writer::{Writer, differs, empty_frame};
 use super::{ExecCx, Row, row_bytes};
 use crate::catalog::{Table, Timing};
 use crate::error::{Error, state};
@@ -129,6 +129,31 @@ impl RowTrigger {
         both.extend(change.new.cloned().unwrap_or_else(nothing));
         Ok(when.eval(&both, &empty_frame(), cx)?.is_true())
     }
+}
+
+/// Is a trigger on a followed table meant by a row's change? What was set is not known there: a column
+/// counts if its value is another one.
+///
+/// # Errors
+/// Those of WHEN.
+pub(crate) fn fires(
+    trigger: &RowTrigger,
+    operation: Operation,
+    old: Option<&Row>,
+    new: Option<&Row>,
+    cx: &mut ExecCx<'_>,
+) -> Result<bool, Stop> {
+    let mut set = Vec::new();
+    if let (Some(old), Some(new)) = (old, new) {
+        set.extend((0..new.len()).filter(|slot| differs(&old[*slot], &new[*slot])));
+    }
+    let change = Change {
+        operation,
+        old,
+        new,
+        set: &set,
+    };
+    Ok(trigger.is_meant(Timing::After, &change) && trigger.holds(&change, cx)?)
 }
 
 impl Writer {

@@ -176,6 +176,12 @@ pub trait Environment: System {
         false
     }
 
+    /// Which call of a function that must not be called twice this is, in the present attempt of the
+    /// statement: from 0 on.
+    fn next_call(&self) -> u32 {
+        0
+    }
+
     /// A trigger's function begins (1) or is over (-1): `pg_trigger_depth`.
     fn trigger_depth(&self, change: i32) {
         let _ = change;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use storage::{GroupId, Outcome, Position};
 
 use super::functions::One;
-use super::{NUMBER, SENDER, Sent, Verdict};
+use super::{Commands, NUMBER, SENDER, Sent, Verdict};
 use crate::catalog::{Privilege, Table, TableId};
 use crate::exec::{ExecCx, Row};
 use crate::functions::json::from_json;
@@ -22,6 +22,8 @@ use crate::{Error, state};
 
 /// It looks again after this time, whatever it was told, in microseconds.
 const LOOK_AGAIN: u64 = 1_000_000;
+/// The longest wait for a reply, in microseconds.
+const DAY: i64 = 86_400_000_000;
 /// A call that nobody comes back to is forgotten so long after its end, in microseconds.
 const FORGET_AFTER: u64 = 60_000_000;
 
@@ -29,8 +31,8 @@ const FORGET_AFTER: u64 = 60_000_000;
 #[derive(Default)]
 pub(crate) struct Calls(Mutex<HashMap<Key, Calling>>);
 
-/// The session's process id, the statement's begin, the inbox, what is sent.
-type Key = (i32, i64, TableId, String);
+/// The session's process id, the statement's begin, which of its calls it is, and what it sends where.
+type Key = (i32, i64, u32, TableId, String);
 
 #[derive(Clone)]
 struct Calling {
@@ -39,6 +41,8 @@ struct Calling {
     number: u64,
     entry: Signal,
     until: u64,
+    /// Kept until the statement is over: it may have to begin again for something else.
+    answer: Option<String>,
 }
 
 /// Both functions.
@@ -73,6 +77,10 @@ impl SystemFunction for Call {
         &self.0
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &[SystemColumn] {
         const COLUMNS: &[SystemColumn] = &[SystemColumn {
             name: "reply",
@@ -91,6 +99,10 @@ impl SystemFunction for Call {
         else {
             return Err(null("an argument of freehold.call()").into());
         };
+        if cx.transaction.read_only() {
+            let message = "cannot execute freehold.call() in a read-only transaction";
+            return Err(Error::new(state::READ_ONLY_SQL_TRANSACTION, message).into());
+        }
         if cx.transaction.in_block() {
             let message = "freehold.call() cannot run inside a transaction block";
             return Err(Error::new(state::ACTIVE_SQL_TRANSACTION, message)
@@ -100,30 +112,42 @@ impl SystemFunction for Call {
         }
         let table = inbox_of(inbox, cx)?;
         let begun = cx.evaluation.statement_start;
-        let key = (
-            cx.transaction.process(),
-            begun,
-            table.id,
-            payload.to_string(),
-        );
+        let which = cx.evaluation.environment.next_call();
+        let process = cx.transaction.process();
+        let key = (process, begun, which, table.id, payload.to_string());
         let engine = Arc::clone(cx.transaction.engine());
         let known = engine.calls().0.lock().get(&key).cloned();
         let Some(calling) = known else {
             let calling = begin(&table, payload, timeout, cx)?;
             let now = engine.clock().unix_micros();
             let mut calls = engine.calls().0.lock();
-            calls.retain(|_, calling| calling.until.saturating_add(FORGET_AFTER) > now);
+            calls.retain(|(process, of, ..), calling| {
+                let over = *process == key.0 && *of != key.1;
+                !over && calling.until.saturating_add(FORGET_AFTER) > now
+            });
             calls.insert(key, calling.clone());
             // Sent once more it would be another command.
             cx.transaction.act();
             return Err(Stop::Wait(Wait::Signal(calling.entry)));
         };
-        let answer = look(&calling, cx);
-        if !matches!(answer, Err(Stop::Wait(_))) {
-            engine.calls().0.lock().remove(&key);
-            engine.forget_reply(calling.from, calling.to, calling.number);
-        }
-        let reply = json::parse(&answer?)?;
+        let answer = match &calling.answer {
+            Some(answer) => answer.clone(),
+            None => {
+                let answer = look(&calling, cx);
+                if !matches!(answer, Err(Stop::Wait(_))) {
+                    engine.forget_reply(calling.from, calling.to, calling.number);
+                }
+                if let Err(Stop::Error(_)) = answer {
+                    engine.calls().0.lock().remove(&key);
+                }
+                let answer = answer?;
+                if let Some(kept) = engine.calls().0.lock().get_mut(&key) {
+                    kept.answer = Some(answer.clone());
+                }
+                answer
+            }
+        };
+        let reply = json::parse(&answer)?;
         Ok(Box::new(One::new(Datum::jsonb(reply))))
     }
 }
@@ -165,14 +189,17 @@ fn begin(
         trace: setting("freehold.traceparent"),
     };
     let placed = own.place_sent(&identity.trace)?;
-    let (Some((to, number)), Some((_, position))) =
+    let (Some(commands), Some((_, position))) =
         (placed.first().copied(), own.commit(&identity)?.entry)
     else {
         return Err(Error::internal("a call sends nothing").into());
     };
-    let wait = timeout.months as i64 * 30 * 86_400_000_000
-        + i64::from(timeout.days) * 86_400_000_000
-        + timeout.microseconds;
+    let (to, number) = (commands.to, commands.last);
+    let days = i64::from(timeout.months) * 30 + i64::from(timeout.days);
+    let wait = days
+        .saturating_mul(DAY)
+        .saturating_add(timeout.microseconds)
+        .min(DAY);
     let now = engine.clock().unix_micros();
     Ok(Calling {
         from,
@@ -180,6 +207,7 @@ fn begin(
         number,
         entry: entry(&engine, from, position),
         until: now.saturating_add(u64::try_from(wait).unwrap_or(0)),
+        answer: None,
     })
 }
 
@@ -243,7 +271,8 @@ fn look(calling: &Calling, cx: &ExecCx<'_>) -> Result<String, Stop> {
     let Calling {
         from, to, number, ..
     } = *calling;
-    let verdict = engine.verdict(from, to, number)?;
+    let (first, last) = (number, number);
+    let verdict = engine.verdict(from, Commands { to, first, last })?;
     let signal = match verdict {
         Verdict::Rejected(error) => return Err(error.into()),
         Verdict::Awaited(signal) => signal,
@@ -274,6 +303,10 @@ impl SystemFunction for Reply {
 
     fn arguments(&self) -> &[Argument] {
         &self.0
+    }
+
+    fn writes(&self) -> bool {
+        true
     }
 
     fn columns(&self) -> &[SystemColumn] {

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use storage::{Direction, GroupId, system};
 
+use super::Sent;
 use super::sent::{
     self, COUNTER_KEY, Counter, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key,
 };
@@ -42,7 +43,12 @@ fn clear_taken(home: GroupId, other: GroupId, tx: &mut Transaction) -> Result<bo
     };
     // A rejection takes its command from here: they are taken first.
     let own = super::take::taken(home, other, tx)?;
-    if !tx.sent_after(other, home, own, 1)?.is_empty() {
+    let untaken = tx.sent_after(other, home, own, CLEARED_MAX)?;
+    let mut answers = false;
+    for (_, bytes) in &untaken {
+        answers |= !matches!(Sent::decode(bytes)?, Sent::Command { .. });
+    }
+    if answers || untaken.len() == CLEARED_MAX {
         return Ok(false);
     }
     let rows = tx.sent_after(home, other, 0, CLEARED_MAX)?;

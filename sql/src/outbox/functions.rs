@@ -1,8 +1,9 @@
-//! `freehold.retry(id)` and `freehold.skip(id)`: what becomes of a command that was set aside.
+//! `freehold.retry(id)` and `freehold.skip(id)`: what becomes of a command or a trigger that was set
+//! aside.
 
 use std::sync::Arc;
 
-use super::parked::{self, Unparked};
+use super::parked::{self, What};
 use crate::exec::ExecCx;
 use crate::plan::{Argument, RowSource, SystemFunction};
 use crate::system::SystemColumn;
@@ -29,7 +30,7 @@ pub(crate) fn functions() -> Vec<Arc<dyn SystemFunction>> {
     all
 }
 
-/// The command's number among those of its sender.
+/// The command's number among those of its sender, or the row's in its entry.
 const COLUMNS: &[SystemColumn] = &[SystemColumn {
     name: "number",
     ty: Type::INT8,
@@ -53,6 +54,10 @@ impl SystemFunction for Unpark {
         &self.arguments
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &[SystemColumn] {
         COLUMNS
     }
@@ -65,7 +70,7 @@ impl SystemFunction for Unpark {
         let missing = || {
             Error::new(
                 state::UNDEFINED_OBJECT,
-                format!("no command is parked as {id}"),
+                format!("nothing is parked as {id}"),
             )
             .hint("Look at freehold.parked.")
         };
@@ -79,7 +84,12 @@ impl SystemFunction for Unpark {
         }
         cx.transaction.unmark();
         let unparked = done?.ok_or_else(missing)?;
-        Ok(Box::new(One::new(Datum::Int8(unparked.number as i64))))
+        // Of a command its number, of a row its number in the entry.
+        let number = match unparked {
+            What::Command { number, .. } => number as i64,
+            What::Trigger(row) => i64::from(row.seq),
+        };
+        Ok(Box::new(One::new(Datum::Int8(number))))
     }
 }
 
@@ -89,15 +99,15 @@ impl Unpark {
         home: storage::GroupId,
         id: u64,
         cx: &mut ExecCx<'_>,
-    ) -> Result<Option<Unparked>, Stop> {
+    ) -> Result<Option<What>, Stop> {
         cx.transaction.writes_to(home)?;
-        let Some(unparked) = parked::unpark(home, id, cx.transaction)? else {
+        let Some(what) = parked::unpark(home, id, cx.transaction)? else {
             return Ok(None);
         };
         if self.retries {
-            unparked.accept(cx)?;
+            what.again(home, id, cx)?;
         }
-        Ok(Some(unparked))
+        Ok(Some(what))
     }
 }
 

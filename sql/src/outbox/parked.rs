@@ -1,28 +1,111 @@
-//! What was set aside after an error: never lost, never in the way of others.
+//! What was set aside after an error: commands, and triggers on followed tables. Never lost, never in
+//! the way of others.
+//!
+//! ```text
+//! storage::system::PARKED
+//! id u64                   1, kind: 1 = command | 2 = trigger, time u64, error, then
+//!                          group u32, number u64, the command | the trigger and its row (`fired`)
+//! 0                        next id, how many there are, both u64 big-endian
+//! 1, trigger u32, key      how many of the trigger and the row's key, u64 big-endian
+//! ```
 
 use bytes::Bytes;
 use storage::{GroupId, system};
 
-use super::sent::{Parked, Reason};
+use super::sent::{Reason, damaged};
 use super::{Accepting, Sent};
+use crate::cluster::{Reader, Writer};
 use crate::exec::ExecCx;
 use crate::transaction::{Policy, RowMode, Stop, Transaction};
-use crate::{Error, state};
+use crate::{Error, Result as SqlResult, fired, state};
 
 /// The key of the next id; all ids are longer.
 const NEXT_KEY: &[u8] = &[0];
+/// Ids are below this: their keys begin with 0.
+pub(super) const ID_MAX: u64 = (1 << 56) - 1;
 /// What an owner may have parked.
 const PARKED_MAX: u64 = 1_000_000;
+const VERSION: u8 = 1;
+const COMMAND: u8 = 1;
+const TRIGGER: u8 = 2;
 
-/// Sets a command aside.
+/// What was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A command, by who has sent it and its number there.
+    Command {
+        from: u32,
+        number: u64,
+        command: Bytes,
+    },
+    /// A trigger on a followed table.
+    Trigger(fired::Parked),
+}
+
+/// The same with why and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parked {
+    /// In microseconds since 1970.
+    pub at: u64,
+    pub error: Reason,
+    pub what: What,
+}
+
+impl Parked {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u8(match &self.what {
+            What::Command { .. } => COMMAND,
+            What::Trigger(_) => TRIGGER,
+        });
+        out.u64(self.at);
+        self.error.write(&mut out);
+        match &self.what {
+            What::Command {
+                from,
+                number,
+                command,
+            } => {
+                out.u32(*from);
+                out.u64(*number);
+                out.bytes(command);
+            }
+            What::Trigger(row) => row.write(&mut out),
+        }
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> SqlResult<Parked> {
+        let mut r = Reader(bytes);
+        let parked = (|| {
+            let kind = (r.u8()? == VERSION).then(|| r.u8())??;
+            let at = r.u64()?;
+            let error = Reason::read(&mut r)?;
+            let what = match kind {
+                COMMAND => What::Command {
+                    from: r.u32()?,
+                    number: r.u64()?,
+                    command: Bytes::copy_from_slice(r.bytes()?),
+                },
+                TRIGGER => What::Trigger(fired::Parked::read(&mut r)?),
+                _ => return None,
+            };
+            r.is_empty().then_some(Parked { at, error, what })
+        })();
+        parked.ok_or_else(damaged)
+    }
+}
+
+/// Sets something aside.
 ///
 /// # Errors
 /// 53100 when there is too much of it: nothing more is taken then.
-pub(super) fn park(
+pub(crate) fn park(
     home: GroupId,
-    from: GroupId,
-    number: u64,
-    sent: &Sent,
+    what: What,
     error: &Error,
     tx: &mut Transaction,
 ) -> Result<(), Stop> {
@@ -35,49 +118,93 @@ pub(super) fn park(
     )?;
     let (id, count) = counts(home, tx)?;
     if count >= PARKED_MAX {
-        let message = "too many commands are parked";
+        let message = "too much is parked";
         return Err(Error::new(state::DISK_FULL, message).into());
+    }
+    if let What::Trigger(row) = &what {
+        row.add(home, 1, tx)?;
     }
     let parked = Parked {
         at: tx.started(),
-        from: from.0,
-        number,
         error: Reason::of(error),
-        command: sent.encode(),
+        what,
     };
-    let value = Some(parked.encode());
-    tx.put_hidden(home, system::PARKED, key(id), value)?;
+    tx.put_hidden(home, system::PARKED, key(id), Some(parked.encode()))?;
     set_counts(home, (id + 1, count + 1), tx)
 }
 
-/// A command that is set aside no more.
-pub(super) struct Unparked {
-    /// Who has sent it.
-    pub from: GroupId,
-    /// Its number there.
-    pub number: u64,
-    sent: Sent,
+/// A command, as it is set aside.
+pub(super) fn command(from: GroupId, number: u64, sent: &Sent) -> What {
+    What::Command {
+        from: from.0,
+        number,
+        command: sent.encode(),
+    }
 }
 
-impl Unparked {
-    /// Puts it into its inbox.
+impl What {
+    /// Does it after all.
     ///
     /// # Errors
-    /// What speaks against it.
-    pub fn accept(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-        match Accepting::of(self.from, self.number, &self.sent) {
-            Some(accepting) => accepting.insert(cx),
-            None => Ok(()),
+    /// What speaks against it; 55000 if others of the row's key come first.
+    pub fn again(&self, home: GroupId, id: u64, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        match self {
+            What::Command {
+                from,
+                number,
+                command,
+            } => {
+                let sent = Sent::decode(command)?;
+                match Accepting::of(GroupId(*from), *number, &sent) {
+                    Some(accepting) => accepting.insert(cx),
+                    None => Ok(()),
+                }
+            }
+            What::Trigger(row) => {
+                if let Some(first) = earlier(home, id, row, cx.transaction)? {
+                    let message = "other rows of the same key come first";
+                    let state = state::OBJECT_NOT_IN_PREREQUISITE_STATE;
+                    return Err(Error::new(state, message)
+                        .hint(format!("Begin with freehold.retry({first})."))
+                        .into());
+                }
+                row.run(home, cx)
+            }
         }
     }
 }
 
-/// Takes out what is set aside under an id; `None`: there is nothing.
-pub(super) fn unpark(
+/// The first of the same trigger and key that was set aside before.
+fn earlier(
     home: GroupId,
     id: u64,
+    row: &fired::Parked,
     tx: &mut Transaction,
-) -> Result<Option<Unparked>, Stop> {
+) -> Result<Option<u64>, Stop> {
+    // The one itself is taken out already.
+    if row.count(home, tx)? == 0 {
+        return Ok(None);
+    }
+    let range = (
+        std::ops::Bound::Included(key(1)),
+        std::ops::Bound::Excluded(key(id)),
+    );
+    for found in tx.scan(home, system::PARKED, range, storage::Direction::Forward)? {
+        let (found, bytes) = found?;
+        if let What::Trigger(other) = Parked::decode(&bytes)?.what
+            && (other.trigger, &other.key) == (row.trigger, &row.key)
+        {
+            return Ok(be(&found));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes out what is set aside under an id; `None`: there is nothing.
+pub(super) fn unpark(home: GroupId, id: u64, tx: &mut Transaction) -> Result<Option<What>, Stop> {
+    if id == 0 || id > ID_MAX {
+        return Ok(None);
+    }
     tx.lock_row(
         home,
         system::PARKED,
@@ -92,11 +219,10 @@ pub(super) fn unpark(
     tx.put_hidden(home, system::PARKED, key(id), None)?;
     let (next, count) = counts(home, tx)?;
     set_counts(home, (next, count.saturating_sub(1)), tx)?;
-    Ok(Some(Unparked {
-        from: GroupId(parked.from),
-        number: parked.number,
-        sent: Sent::decode(&parked.command)?,
-    }))
+    if let What::Trigger(row) = &parked.what {
+        row.add(home, -1, tx)?;
+    }
+    Ok(Some(parked.what))
 }
 
 /// The next id, and how many are parked.

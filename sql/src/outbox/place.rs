@@ -20,13 +20,23 @@ const SENT_BYTES_MAX: u64 = 64 << 20;
 /// What one group has sent to another and that one has not taken (`freehold.outbox_max`).
 const OUTBOX_MAX: u64 = 1_000_000;
 
+/// The numbers of one transaction's commands for one receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commands {
+    pub to: GroupId,
+    pub first: u64,
+    pub last: u64,
+}
+
 /// What an open transaction sends.
 #[derive(Default)]
 pub(crate) struct Outgoing {
     sent: Vec<(GroupId, Sent)>,
+    /// The numbers from which on they are given, once those are locked.
+    counters: BTreeMap<GroupId, Counter>,
     bytes: u64,
-    /// The last number of a command for each receiver, once they are numbered.
-    placed: Vec<(GroupId, u64)>,
+    /// The commands for each receiver, once they are numbered.
+    placed: Vec<Commands>,
 }
 
 impl Outgoing {
@@ -44,6 +54,13 @@ impl Outgoing {
             self.bytes -= sent.size();
         }
         self.placed.clear();
+        self.counters.clear();
+    }
+
+    /// Is there nothing but commands, one or more?
+    pub fn is_commands(&self) -> bool {
+        let command = |(_, sent): &(GroupId, Sent)| matches!(sent, Sent::Command { .. });
+        !self.sent.is_empty() && self.sent.iter().all(command)
     }
 }
 
@@ -73,12 +90,12 @@ impl Transaction {
         Ok(self.fits(bytes)?)
     }
 
-    /// Numbers what the transaction sends and writes it: by receiver the last number of a command. May
-    /// be called again after it had to wait.
+    /// Numbers what the transaction sends and writes it: the commands by receiver. May be called again
+    /// after it had to wait, whatever was written then.
     ///
     /// # Errors
     /// 53100 when a receiver has not taken too much already; waits for who numbers just now.
-    pub(crate) fn place_sent(&mut self, trace: &str) -> Result<Vec<(GroupId, u64)>, Stop> {
+    pub(crate) fn place_sent(&mut self, trace: &str) -> Result<Vec<Commands>, Stop> {
         if self.outgoing().sent.is_empty() {
             return Ok(self.outgoing().placed.clone());
         }
@@ -97,6 +114,9 @@ impl Transaction {
                 Some(bytes) => Counter::decode(&bytes)?,
                 None => Counter::NEW,
             };
+            let known = self.outgoing().counters.entry(to).or_insert(counter);
+            // Under the lock nobody else moves it; an attempt that had to wait may have.
+            let counter = *known;
             if counter.next - counter.first + count > OUTBOX_MAX {
                 return Err(full(counter).into());
             }
@@ -106,29 +126,42 @@ impl Transaction {
         for to in new.map(|(to, _)| *to).collect::<Vec<_>>() {
             self.open_outbox(from, to)?;
         }
-        let outgoing = std::mem::take(self.outgoing());
-        let mut placed = BTreeMap::new();
+        let mut placed: BTreeMap<GroupId, Commands> = BTreeMap::new();
         let own = self.id_if_any().unwrap_or_default();
-        for (to, mut sent) in outgoing.sent {
-            let counter = counters.get_mut(&to).expect("all are counted");
-            if let Sent::Command {
-                txid, trace: of, ..
-            } = &mut sent
-            {
-                *txid = own;
-                trace.clone_into(of);
-                placed.insert(to, counter.next);
+        // It stays in memory until all is written: one row may have to wait, and all come again.
+        let mut sending = std::mem::take(&mut self.outgoing().sent);
+        let mut number = |tx: &mut Transaction| -> Result<(), Stop> {
+            for (to, sent) in &mut sending {
+                let (to, counter) = (*to, counters.get_mut(to).expect("all are counted"));
+                if let Sent::Command {
+                    txid, trace: of, ..
+                } = sent
+                {
+                    *txid = own;
+                    trace.clone_into(of);
+                    let (first, last) = (counter.next, counter.next);
+                    let commands = placed.entry(to).or_insert(Commands { to, first, last });
+                    commands.last = last;
+                }
+                let (key, value) = (sent::key(counter.next), sent.encode());
+                tx.put_hidden(from, system::outbox(to), key, Some(value))?;
+                counter.next += 1;
             }
-            let (key, value) = (sent::key(counter.next), sent.encode());
-            self.put_hidden(from, system::outbox(to), key, Some(value))?;
-            counter.next += 1;
+            for (to, counter) in &counters {
+                let key = Bytes::from_static(COUNTER_KEY);
+                let value = Some(counter.encode());
+                tx.put_hidden(from, system::outbox(*to), key, value)?;
+            }
+            Ok(())
+        };
+        let numbered = number(self);
+        if let Err(stop) = numbered {
+            self.outgoing().sent = sending;
+            return Err(stop);
         }
-        for (to, counter) in &counters {
-            let key = Bytes::from_static(COUNTER_KEY);
-            let value = Some(counter.encode());
-            self.put_hidden(from, system::outbox(*to), key, value)?;
-        }
-        self.outgoing().placed = placed.into_iter().collect();
+        let outgoing = self.outgoing();
+        outgoing.bytes = 0;
+        outgoing.placed = placed.into_values().collect();
         Ok(self.outgoing().placed.clone())
     }
 
@@ -136,6 +169,7 @@ impl Transaction {
     /// are copies of the outbox where the other group is.
     pub(super) fn open_outbox(&mut self, from: GroupId, to: GroupId) -> Result<(), Stop> {
         let tree = Bytes::copy_from_slice(&system::outbox(to).to_be_bytes());
+        self.lock_row(from, TREE_TREES, &tree, RowMode::Update, Policy::Wait)?;
         if self.newest(from, TREE_TREES, &tree)?.is_some() {
             return Ok(());
         }

@@ -8,8 +8,7 @@
 //! 3, number u64    1, time u64, error, the command: one that was rejected
 //! 4, number u64    1, time u64, jsonb: the reply to one
 //! ```
-//! Parked (`storage::system::PARKED`): id u64 -> 1, time u64, group u32, number u64, error, command;
-//! 0 -> next id, how many there are, both u64 big-endian.
+//! What is set aside is drawn in `parked.rs`.
 //! Numbers in keys are big-endian, in values little-endian; they begin with 1.
 
 use bytes::Bytes;
@@ -169,7 +168,7 @@ impl Reason {
         error
     }
 
-    fn write(&self, out: &mut Writer) {
+    pub(super) fn write(&self, out: &mut Writer) {
         out.text(self.state.as_str());
         out.text(&self.message);
         for text in [&self.detail, &self.hint] {
@@ -178,7 +177,7 @@ impl Reason {
         }
     }
 
-    fn read(r: &mut Reader<'_>) -> Option<Reason> {
+    pub(super) fn read(r: &mut Reader<'_>) -> Option<Reason> {
         let state = SqlState(r.text()?.as_bytes().try_into().ok()?);
         let message = r.text()?.to_owned();
         let mut text = || {
@@ -257,52 +256,6 @@ impl Replied {
             r.is_empty().then_some(Replied { at, payload })
         })();
         replied.ok_or_else(damaged)
-    }
-}
-
-/// A command that was set aside, as its receiver keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Parked {
-    /// When, in microseconds since 1970.
-    pub at: u64,
-    /// Who has sent it.
-    pub from: u32,
-    /// Its number there.
-    pub number: u64,
-    pub error: Reason,
-    pub command: Bytes,
-}
-
-impl Parked {
-    pub fn encode(&self) -> Bytes {
-        let mut out = Writer::default();
-        out.u8(VERSION);
-        out.u64(self.at);
-        out.u32(self.from);
-        out.u64(self.number);
-        self.error.write(&mut out);
-        out.bytes(&self.command);
-        out.0.into()
-    }
-
-    /// # Errors
-    /// XX001.
-    pub fn decode(bytes: &[u8]) -> Result<Parked> {
-        let mut r = Reader(bytes);
-        let parked = (|| {
-            let at = (r.u8()? == VERSION).then(|| r.u64())??;
-            let (from, number) = (r.u32()?, r.u64()?);
-            let error = Reason::read(&mut r)?;
-            let command = Bytes::copy_from_slice(r.bytes()?);
-            r.is_empty().then_some(Parked {
-                at,
-                from,
-                number,
-                error,
-                command,
-            })
-        })();
-        parked.ok_or_else(damaged)
     }
 }
 
@@ -401,7 +354,7 @@ fn number_of(kind: u8, key: &[u8]) -> Option<u64> {
     (*first == kind).then(|| number.try_into().ok().map(u64::from_be_bytes))?
 }
 
-fn damaged() -> Error {
+pub(super) fn damaged() -> Error {
     Error::new(state::DATA_CORRUPTED, "a row of an outbox can't be read")
 }
 

@@ -7,7 +7,7 @@ use super::Sent;
 use super::sent::{self, Reason, Replied, TAKEN_KEY, rejected_key, replied_key};
 use crate::catalog::{RoleId, TableId};
 use crate::exec::{ExecCx, TableWriter};
-use crate::transaction::{Policy, RowMode, Stop, Transaction};
+use crate::transaction::{Policy, RowMode, Stop, TableMode, Transaction};
 use crate::types::Datum;
 use crate::{Error, state};
 
@@ -19,6 +19,8 @@ const TAKEN_MAX: usize = 1000;
 pub(crate) struct Step {
     /// The sender's `traceparent`.
     pub trace: String,
+    /// Errors that may pass by themselves are waited for.
+    pub patient: bool,
 }
 
 /// What comes next.
@@ -175,6 +177,10 @@ impl<'a> Accepting<'a> {
             Error::new(state::UNDEFINED_TABLE, "the inbox was dropped")
                 .hint("Ask its owner where commands go now.")
         })?;
+        // Like a statement: no change of the table passes it by.
+        let (group, tree) = (table.group, table.tree);
+        cx.transaction
+            .lock_table(group, tree, TableMode::RowExclusive, Policy::Wait)?;
         let writer = crate::plan::writer(cx.catalog, table.id)?;
         let mut row = writer.read(self.row)?;
         let mut set = |name: &str, value: Datum| {
@@ -196,7 +202,8 @@ impl<'a> Accepting<'a> {
 
     /// Sets it aside with the error, and tells the sender.
     pub fn refuse(&self, home: GroupId, error: &Error, tx: &mut Transaction) -> Result<(), Stop> {
-        super::parked::park(home, self.from, self.number, self.sent, error, tx)?;
+        let what = super::parked::command(self.from, self.number, self.sent);
+        super::park(home, what, error, tx)?;
         let name = tx.catalog().table(self.table).map(|t| t.name.clone());
         let error = told(error, name.as_deref());
         let rejected = Sent::Rejected {
@@ -216,11 +223,13 @@ pub(crate) const NUMBER: &str = "number";
 /// on purpose (RAISE). The receiver's own tables are nobody's business.
 fn told(error: &Error, inbox: Option<&str>) -> Reason {
     let raised = error.state().as_str() == "P0001";
-    let of_inbox = error
-        .0
-        .table
-        .as_deref()
-        .is_some_and(|table| Some(table) == inbox);
+    let public = error.0.schema.as_deref() == Some("public");
+    let of_inbox = public
+        && error
+            .0
+            .table
+            .as_deref()
+            .is_some_and(|table| Some(table) == inbox);
     let mut reason = Reason::of(error);
     if raised || inbox.is_none() {
         return reason;

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parking_lot::Mutex;
-use storage::{Change, Group, GroupId, Looked, system};
+use std::ops::Bound;
 
-use super::Sent;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use storage::{Change, Direction, Group, GroupId, Looked, Position, system};
+
 use super::sent::{
     self, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key, replied_to,
 };
+use super::{Commands, Sent};
 use crate::engine::Engine;
 use crate::session::signal::{Bell, Signal};
 use crate::{Error, Result};
@@ -176,43 +179,55 @@ impl Engine {
         pairs
     }
 
-    /// What became of the command that `from` has sent to `to` under this number.
+    /// What became of commands that `from` has sent: accepted if all are, rejected if one is.
     ///
     /// # Errors
     /// XX001.
-    pub(crate) fn verdict(&self, from: GroupId, to: GroupId, number: u64) -> Result<Verdict> {
-        // Before it is looked: what comes in between is not missed.
-        let signal = self.verdicts().wait(to, from, number);
+    pub(crate) fn verdict(&self, from: GroupId, commands: Commands) -> Result<Verdict> {
+        if let Some(verdict) = self.look(from, commands)? {
+            return Ok(verdict);
+        }
+        let signal = self.verdicts().wait(commands.to, from, commands.last);
+        // What has come in between is not missed.
+        match self.look(from, commands)? {
+            Some(verdict) => Ok(verdict),
+            None => Ok(Verdict::Awaited(signal)),
+        }
+    }
+
+    fn look(&self, from: GroupId, commands: Commands) -> Result<Option<Verdict>> {
+        let Commands { to, first, last } = commands;
         let held = |id| self.groups().get(id);
         let (Some(sender), Some(taker)) = (held(from), held(to)) else {
-            return Ok(Verdict::Awaited(signal));
+            return Ok(None);
+        };
+        // One cut: a rejection that the sender has taken is at the sender if it is gone here.
+        let cut: BTreeMap<GroupId, Position> = self.groups().cut(&[from, to]).into_iter().collect();
+        let (Some(own), Some(at)) = (cut.get(&from).copied(), cut.get(&to).copied()) else {
+            return Ok(None);
         };
         let tree = system::outbox(from);
-        let at = taker.applied();
-        let read = |group: &Group| group.get(tree, TAKEN_KEY, at);
-        let taken = match taker.look(tree, at, read)? {
+        let taken = match taker.look(tree, at, |group: &Group| group.get(tree, TAKEN_KEY, at))? {
             Looked::Found(Some(bytes)) => read_taken(&bytes)?,
             Looked::Found(None) | Looked::NotHeld | Looked::Later => 0,
         };
-        if taken < number {
-            return Ok(Verdict::Awaited(signal));
+        if taken < last {
+            return Ok(None);
         }
-        // The answer is in the same entry. If it is there no more, the sender has taken it before.
-        let range = (
-            std::ops::Bound::Included(sent::key(0)),
-            std::ops::Bound::Included(sent::key(u64::MAX)),
-        );
-        for row in taker.scan(tree, range, at, storage::Direction::Forward)? {
-            if let Sent::Rejected { number: of, error } = Sent::decode(&row?.1)?
-                && of == number
+        let range = |from: Bytes, to: Bytes| (Bound::Included(from), Bound::Included(to));
+        let sent = range(sent::key(0), sent::key(u64::MAX));
+        for row in taker.scan(tree, sent, at, Direction::Forward)? {
+            if let Sent::Rejected { number, error } = Sent::decode(&row?.1)?
+                && (first..=last).contains(&number)
             {
-                return Ok(Verdict::Rejected(error.error()));
+                return Ok(Some(Verdict::Rejected(error.error())));
             }
         }
-        let key = rejected_key(number);
-        match sender.get(system::outbox(to), &key, sender.applied())? {
-            Some(kept) => Ok(Verdict::Rejected(Kept::decode(&kept)?.error.error())),
-            None => Ok(Verdict::Accepted),
-        }
+        let noted = range(rejected_key(first), rejected_key(last));
+        let mut noted = sender.scan(system::outbox(to), noted, own, Direction::Forward)?;
+        Ok(Some(match noted.next().transpose()? {
+            Some((_, kept)) => Verdict::Rejected(Kept::decode(&kept)?.error.error()),
+            None => Verdict::Accepted,
+        }))
     }
 }

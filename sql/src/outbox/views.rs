@@ -9,10 +9,10 @@ use bytes::Bytes;
 use storage::{Direction, Group, GroupId, system};
 
 use super::Sent;
-use super::parked;
-use super::sent::{self, Kept, Parked, Reason, Replied};
+use super::parked::{self, ID_MAX, Parked, What};
+use super::sent::{self, Kept, Reason, Replied};
 use crate::Result;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TableId};
 use crate::engine::{Engine, since_2000};
 use crate::system::{SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows};
 use crate::types::{Datum, Type, json};
@@ -63,10 +63,16 @@ static PARKED: LazyLock<Vec<SystemColumn>> = LazyLock::new(|| {
         column("id", Type::INT8, true),
         column("owner", Type::NAME, true),
         column("parked_at", Type::TIMESTAMPTZ, true),
-        column("inbox", Type::NAME, false),
+        column("table_name", Type::NAME, false),
         column("sender", Type::NAME, true),
         column("number", Type::INT8, true),
         column("command", Type::JSONB, false),
+        column("trigger", Type::NAME, false),
+        column("position", Type::PG_LSN, false),
+        column("op", Type::TEXT, false),
+        column("key", Type::JSONB, false),
+        column("old", Type::JSONB, false),
+        column("new", Type::JSONB, false),
     ];
     columns.extend(REASON);
     columns
@@ -156,7 +162,11 @@ fn command(catalog: &Catalog, bytes: &[u8]) -> Result<[Datum; 2]> {
         return Ok([Datum::Null, Datum::Null]);
     };
     Ok(match catalog.table(table) {
-        Some(table) => [name(&table.name), crate::changes::command(table, &row)?],
+        // A row that its table does not take any more is shown without its content.
+        Some(table) => {
+            let row = crate::changes::command(table, &row).unwrap_or(Datum::Null);
+            [name(&table.name), row]
+        }
         None => [Datum::Null, Datum::Null],
     })
 }
@@ -227,21 +237,49 @@ fn replies(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
 
 fn parked_rows(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
     let mut rows = Vec::new();
-    let (first, last) = (parked::key(1), parked::key(u64::MAX));
-    for (id, bytes) in numbered(group, system::PARKED, first, last)? {
+    for (id, bytes) in numbered(group, system::PARKED, parked::key(1), parked::key(ID_MAX))? {
         let parked = Parked::decode(&bytes)?;
-        let [inbox, row] = command(catalog, &parked.command)?;
         let mut out = vec![
             Datum::Int8(id as i64),
             owner(catalog, group.id()),
             at(parked.at),
-            inbox,
-            owner(catalog, GroupId(parked.from)),
-            Datum::Int8(parked.number as i64),
-            row,
         ];
+        match &parked.what {
+            What::Command {
+                from,
+                number,
+                command: bytes,
+            } => {
+                let [inbox, row] = command(catalog, bytes)?;
+                let sender = owner(catalog, GroupId(*from));
+                out.extend([inbox, sender, Datum::Int8(*number as i64), row]);
+                out.extend([const { Datum::Null }; 6]);
+            }
+            What::Trigger(row) => out.extend(fired_row(catalog, row)?),
+        }
         out.extend(reason(&parked.error));
         rows.push(out);
     }
     Ok(rows)
+}
+
+fn fired_row(catalog: &Catalog, row: &crate::fired::Parked) -> Result<Vec<Datum>> {
+    let shown = |text: Option<&String>| -> Result<Datum> {
+        let parsed = text.map(|text| json::parse(text)).transpose()?;
+        Ok(parsed.map_or(Datum::Null, Datum::jsonb))
+    };
+    let table = catalog.table(TableId(row.table));
+    let trigger = catalog.trigger(row.trigger);
+    Ok(vec![
+        table.map_or(Datum::Null, |table| name(&table.name)),
+        owner(catalog, GroupId(row.source)),
+        Datum::Int8(i64::from(row.seq)),
+        Datum::Null,
+        trigger.map_or(Datum::Null, |trigger| name(&trigger.name)),
+        Datum::Lsn(row.position),
+        name(row.op()),
+        shown(Some(&row.key))?,
+        shown(row.old.as_ref())?,
+        shown(row.new.as_ref())?,
+    ])
 }

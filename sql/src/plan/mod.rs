@@ -34,7 +34,8 @@ pub use rel::{
     Cte, FunctionRel, JoinKind, Rel, RelColumn, RowLock, ScanRel, SetKind, SystemRel, TableCall,
 };
 pub use writers::{
-    check_trigger_condition, projection, projection_shape, stored_expression, writer,
+    check_trigger_condition, followed_triggers, projection, projection_shape, stored_expression,
+    writer,
 };
 
 /// What binding needs to know of the session. `Planned` may be cached under these and the
@@ -113,6 +114,12 @@ pub trait SystemFunction: Send + Sync {
 
     /// Columns of a row.
     fn columns(&self) -> &[crate::system::SystemColumn];
+
+    /// Does a call write, so that it is no read, and its statement goes back to where it began when it
+    /// has to begin again?
+    fn writes(&self) -> bool {
+        false
+    }
 
     /// Starts the call.
     fn open(
@@ -252,8 +259,8 @@ pub fn plan(
     rules::fold(&mut rel, cx.format);
     let statistics: &dyn Statistics = &cx.registry;
     let rel = rules::place(rel, statistics);
-    let volatile = build::is_volatile(&rel);
-    let routines = build::calls_routines(&rel);
+    let volatile = bound.calls_writing || build::is_volatile(&rel);
+    let routines = bound.calls_writing || build::calls_routines(&rel);
     let outputs: Vec<(ColumnRef, Type)> = bound
         .outputs
         .iter()

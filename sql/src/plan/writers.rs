@@ -286,28 +286,54 @@ fn triggers(
     let mut all = Vec::new();
     for trigger in catalog.triggers_of(table.id) {
         // Those of others are run where the table is followed.
-        if !trigger.enabled.fires() || trigger.group != table.group {
+        if !trigger.enabled.fires() || trigger.is_on_followed() {
             continue;
         }
-        let routine = catalog.routine(trigger.routine).cloned().ok_or_else(|| {
-            Error::internal(format!(
-                "the function of trigger \"{}\" is gone",
-                trigger.name
-            ))
-        })?;
-        let when = match &trigger.when {
-            Some(text) => Some(trigger_condition(binder, text, table)?),
-            None => None,
-        };
-        let places = trigger.columns.iter();
-        all.push(RowTrigger {
-            columns: places.filter_map(|id| table.column_index(*id)).collect(),
-            trigger,
-            routine,
-            when,
-        });
+        all.push(compiled(binder, catalog, table, trigger)?);
     }
     Ok(all)
+}
+
+/// The triggers of a group's owner on a table that it follows, by name.
+///
+/// # Errors
+/// What binding their conditions raises; XX000 if a function is gone.
+pub fn followed_triggers(
+    catalog: &Arc<Catalog>,
+    table: &Arc<Table>,
+    group: storage::GroupId,
+) -> Result<Vec<RowTrigger>> {
+    with_binder(catalog, |binder| {
+        let all = catalog.triggers_of(table.id).into_iter();
+        all.filter(|t| t.is_on_followed() && t.group == group && t.enabled.fires())
+            .map(|trigger| compiled(binder, catalog, table, trigger))
+            .collect()
+    })
+}
+
+fn compiled(
+    binder: &mut Binder<'_>,
+    catalog: &Arc<Catalog>,
+    table: &Arc<Table>,
+    trigger: Arc<crate::catalog::Trigger>,
+) -> Result<RowTrigger> {
+    let routine = catalog.routine(trigger.routine).cloned().ok_or_else(|| {
+        Error::internal(format!(
+            "the function of trigger \"{}\" is gone",
+            trigger.name
+        ))
+    })?;
+    let when = match &trigger.when {
+        Some(text) => Some(trigger_condition(binder, text, table)?),
+        None => None,
+    };
+    let places = trigger.columns.iter();
+    Ok(RowTrigger {
+        columns: places.filter_map(|id| table.column_index(*id)).collect(),
+        trigger,
+        routine,
+        when,
+    })
 }
 
 /// A WHEN over the old row's columns and then the new one's.

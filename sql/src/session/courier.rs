@@ -11,14 +11,19 @@ use super::job::Job;
 use super::output::{Field, Output};
 use super::step::Waiting;
 use super::{Session, User};
+use crate::changes::Interrupt;
 use crate::engine::Engine;
-use crate::outbox::{Accepting, Step};
+use crate::exec::ExecCx;
+use crate::fired::{Batch, Cursor, Fires};
+use crate::outbox::{Accepting, Step, What, park};
 use crate::settings::{Place, Values};
-use crate::transaction::{Isolation, Locks, Mark, Stop, Wait, leader_changed};
+use crate::transaction::{Isolation, Locks, Mark, Stop, Wait, leader_changed, readable};
 use crate::{Error, Result, state};
 
 /// Attempts without a wait between them before it says so.
 const ATTEMPTS_MAX: u32 = 16;
+/// Errors that may pass by themselves, one after the other, before what they are about is set aside.
+const FAILURES_MAX: u32 = 50;
 /// It is called again after this time even if what it waits for did not come, in microseconds.
 const AGAIN_AFTER: u64 = 1_000_000;
 
@@ -43,6 +48,8 @@ pub struct Courier {
     home: GroupId,
     other: GroupId,
     attempts: u32,
+    /// Errors since something was done: what may pass by itself is not waited for without an end.
+    failures: u32,
 }
 
 impl Engine {
@@ -70,6 +77,7 @@ impl Engine {
             home,
             other,
             attempts: 0,
+            failures: 0,
         })
     }
 }
@@ -94,6 +102,32 @@ impl Courier {
             let tx = session.transaction.as_mut().expect("one is open");
             crate::outbox::clear(home, other, tx)
         })
+    }
+
+    /// Runs triggers for rows of one entry of the other group, which `home` follows.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn fire(&mut self, batch: &Batch) -> Result<Taking> {
+        let (home, source) = (self.home, self.other);
+        self.run(&mut |session, step, job| session.fire_batch(home, source, batch, step, job))
+    }
+
+    /// Who interrupts it.
+    pub fn interrupt(&self) -> Interrupt {
+        let activity = Arc::clone(&self.session.activity);
+        Arc::new(move || activity.check_interrupt())
+    }
+
+    /// What a wait of reading is.
+    ///
+    /// # Errors
+    /// It can't be waited for here.
+    pub fn await_reading(&mut self, stop: Stop) -> Result<Waiting> {
+        match stop {
+            Stop::Error(error) => Err(error),
+            Stop::Wait(wait) | Stop::Pause(wait) => self.session.waiting_here(wait),
+        }
     }
 
     /// Entries that are not known to be there for good.
@@ -125,10 +159,12 @@ impl Courier {
                 Ok(taking) => {
                     self.step = Step::default();
                     self.attempts = 0;
+                    self.failures = 0;
                     return Ok(taking);
                 }
                 Err(Stop::Error(error)) => {
                     self.give_up();
+                    self.failures = self.failures.saturating_add(1);
                     return Err(error);
                 }
                 Err(Stop::Wait(wait) | Stop::Pause(wait)) => wait,
@@ -173,6 +209,8 @@ impl Courier {
         }
         session.fresh_catalog();
         let mark = session.mark_statement();
+        let deferred = session.deferred.len();
+        self.step.patient = self.failures < FAILURES_MAX;
         let done = session.one(home, self.other, &mut self.step, &self.job, what);
         match done {
             Ok(true) => {}
@@ -181,6 +219,7 @@ impl Courier {
                 return Ok(Taking::Nothing);
             }
             Err(stop) => {
+                session.deferred.truncate(deferred);
                 session.undo(Some(mark))?;
                 return Err(stop);
             }
@@ -235,17 +274,98 @@ impl Session {
             return Ok(false);
         };
         step.trace = next.trace().to_owned();
+        // First, for a trigger may reply.
+        crate::outbox::pass(home, other, next.last(), tx)?;
         for (number, sent) in &next.sent {
             if let Some(accepting) = Accepting::of(other, *number, sent) {
-                self.accept(home, &accepting, job)?;
+                self.accept(home, &accepting, step.patient, job)?;
             } else {
                 let tx = self.transaction.as_mut().expect("one is open");
                 crate::outbox::note(home, other, sent, tx)?;
             }
         }
-        let tx = self.transaction.as_mut().expect("one is open");
-        crate::outbox::pass(home, other, next.last(), tx)?;
         Ok(true)
+    }
+
+    /// The triggers on the rows of a batch, each in a savepoint of its own, and the cursor behind them.
+    fn fire_batch(
+        &mut self,
+        home: GroupId,
+        source: GroupId,
+        batch: &Batch,
+        step: &mut Step,
+        job: &Job,
+    ) -> std::result::Result<bool, Stop> {
+        let tx = self.transaction.as_mut().expect("one is open");
+        let stored = Cursor::lock(home, source, tx)?;
+        if stored.is_some_and(|stored| stored >= batch.cursor) {
+            return Ok(false);
+        }
+        let groups = self.engine.groups();
+        let held = groups.get(source);
+        if held.is_some_and(|held| readable(groups, &held) < batch.position) {
+            return Err(Stop::Wait(self.until_readable(source, batch.position)));
+        }
+        let mut fires = Fires::new(home);
+        for row in &batch.rows {
+            let hops = row.meta().map_or(0, |meta| meta.hops).saturating_add(1);
+            if let Some(meta) = row.meta() {
+                step.trace.clone_from(&meta.trace);
+            }
+            let tx = self.transaction.as_mut().expect("one is open");
+            tx.follows_from(source, batch.position, hops);
+            let all = self.exec(job, |cx| fires.of(row, cx))?;
+            for fire in all {
+                let parked = fire.parked(row, source, hops);
+                let tx = self.transaction.as_mut().expect("one is open");
+                let error = match parked.count(home, tx)? {
+                    0 => self.in_savepoint(step.patient, job, |cx| fire.run(hops, cx))?,
+                    _ => Some(Error::new(
+                        state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        "a row of the same key is set aside",
+                    )),
+                };
+                if let Some(error) = error {
+                    let tx = self.transaction.as_mut().expect("one is open");
+                    park(home, What::Trigger(parked), &error, tx)?;
+                }
+            }
+        }
+        let tx = self.transaction.as_mut().expect("one is open");
+        batch.cursor.put(home, source, tx)?;
+        Ok(true)
+    }
+
+    /// Runs something in a savepoint: the error for which it was taken back.
+    fn in_savepoint(
+        &mut self,
+        patient: bool,
+        job: &Job,
+        run: impl FnOnce(&mut ExecCx<'_>) -> std::result::Result<(), Stop>,
+    ) -> std::result::Result<Option<Error>, Stop> {
+        let tx = self.transaction.as_mut().expect("one is open");
+        let mark = tx.mark();
+        let deferred = self.deferred.len();
+        let effects = self.effects.borrow().mark();
+        let done = self.exec(job, run).and_then(|()| self.run_deferred(true));
+        let tx = self.transaction.as_mut().expect("one is open");
+        match done {
+            Ok(()) => {
+                tx.unmark();
+                Ok(None)
+            }
+            Err(Stop::Error(error)) if !is_passing(&error, patient) => {
+                tx.undo_to(&mark, Locks::Release)?;
+                tx.unmark();
+                self.deferred.truncate(deferred);
+                self.effects.borrow_mut().truncate(&effects);
+                Ok(Some(error))
+            }
+            Err(stop) => {
+                tx.unmark();
+                Err(stop)
+            }
+        }
     }
 
     /// One command, in a savepoint of its own: what fails is parked, and its sender told.
@@ -253,40 +373,26 @@ impl Session {
         &mut self,
         home: GroupId,
         accepting: &Accepting<'_>,
+        patient: bool,
         job: &Job,
     ) -> std::result::Result<(), Stop> {
-        let tx = self.transaction.as_mut().expect("one is open");
-        let mark = tx.mark();
-        let deferred = self.deferred.len();
-        let inserted = self
-            .exec(job, |cx| accepting.insert(cx))
-            .and_then(|()| self.run_deferred(true));
-        let error = match inserted {
-            Ok(()) => {
-                let tx = self.transaction.as_mut().expect("one is open");
-                tx.unmark();
-                return Ok(());
-            }
-            Err(Stop::Error(error)) if !is_passing(&error) => error,
-            Err(stop) => {
-                let tx = self.transaction.as_mut().expect("one is open");
-                tx.unmark();
-                return Err(stop);
-            }
+        let error = self.in_savepoint(patient, job, |cx| accepting.insert(cx))?;
+        let Some(error) = error else {
+            return Ok(());
         };
-        self.deferred.truncate(deferred);
         let tx = self.transaction.as_mut().expect("one is open");
-        tx.undo_to(&mark, Locks::Release)?;
-        tx.unmark();
         accepting.refuse(home, &error, tx)
     }
 }
 
 /// Will it be gone before long, whatever the command says?
-fn is_passing(error: &Error) -> bool {
+fn is_passing(error: &Error, patient: bool) -> bool {
     let state = error.state();
     let class = &state.as_str()[..2];
-    ["40", "53", "57", "58", "XX", "OW"].contains(&class) || state == state::LOCK_NOT_AVAILABLE
+    let passes = ["40", "53", "57", "58", "OW"].contains(&class);
+    // The node's own: nothing can be set aside either.
+    let whole = error.0.begins_anew || state == state::ADMIN_SHUTDOWN;
+    whole || (patient && (passes || state == state::LOCK_NOT_AVAILABLE))
 }
 
 /// Nobody hears it.

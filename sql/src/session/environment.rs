@@ -56,6 +56,8 @@ pub(super) struct Effects {
     raised_bytes: usize,
     /// Triggers' functions under way.
     trigger_depth: i32,
+    /// Calls of functions that must not be called twice.
+    calls: u32,
     /// Eras in which the transaction has taken advisory locks.
     pub stands_on: Vec<(GroupId, storage::Position)>,
     /// Proofs for `pg_xact_status`.
@@ -68,6 +70,15 @@ pub(super) struct Effects {
     pub lasting: bool,
     /// Positions that the answer waits for (ranges of sequences).
     pub hold: Vec<(GroupId, storage::Position)>,
+}
+
+/// What functions had left at a moment.
+pub(super) struct EffectsMark {
+    settings: usize,
+    notifications: usize,
+    messages: usize,
+    notices: usize,
+    raised: usize,
 }
 
 /// What the session does before the statement runs again.
@@ -101,7 +112,28 @@ impl Effects {
         self.raised.clear();
         self.raised_bytes = 0;
         self.trigger_depth = 0;
+        self.calls = 0;
         self.stands_on.clear();
+    }
+
+    /// What functions have left so far.
+    pub fn mark(&self) -> EffectsMark {
+        EffectsMark {
+            settings: self.settings.len(),
+            notifications: self.notifications.len(),
+            messages: self.messages.len(),
+            notices: self.notices.len(),
+            raised: self.raised.len(),
+        }
+    }
+
+    /// Takes back what was left since.
+    pub fn truncate(&mut self, mark: &EffectsMark) {
+        self.settings.truncate(mark.settings);
+        self.notifications.truncate(mark.notifications);
+        self.messages.truncate(mark.messages);
+        self.notices.truncate(mark.notices);
+        self.raised.truncate(mark.raised);
     }
 
     /// Another statement begins.
@@ -740,6 +772,12 @@ impl Environment for Surroundings<'_> {
 
     fn is_stopping(&self) -> bool {
         self.effects.borrow().need.is_some()
+    }
+
+    fn next_call(&self) -> u32 {
+        let mut effects = self.effects.borrow_mut();
+        effects.calls += 1;
+        effects.calls - 1
     }
 
     fn trigger_depth(&self, change: i32) {

@@ -14,7 +14,7 @@ use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
 use crate::cluster::{News, Untold};
 use crate::meter::Ended;
-use crate::outbox::Verdict;
+use crate::outbox::{Commands, Verdict};
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
 use crate::{Error, Result, state};
 
@@ -38,7 +38,7 @@ pub(super) struct Holding {
     told: Option<Asked>,
     untold: Untold,
     /// Commands whose verdict the answer tells, and until when it waits for it.
-    verdicts: Vec<(GroupId, u64)>,
+    verdicts: Vec<Commands>,
     verdicts_until: Option<u64>,
     /// What the client is told besides its answer.
     warning: Option<Error>,
@@ -230,6 +230,8 @@ impl Session {
         let Some(mut tx) = self.transaction.take() else {
             return Ok(self.hold(Vec::new(), None));
         };
+        // Alone: a single statement that does nothing else.
+        let alone = !self.block && tx.only_sends();
         let committed = self
             .write_sequences(&mut tx)
             .and_then(|()| tx.place_sent(&identity.trace))
@@ -248,7 +250,6 @@ impl Session {
         };
         let modes = (tx.isolation(), tx.read_only());
         let acted = self.turn.acted || tx.has_acted();
-        let alone = !self.block;
         drop(tx);
         self.values.end_transaction();
         let Committed {
@@ -433,13 +434,11 @@ impl Session {
                 holding.warn("They did not answer in time.");
             }
         }
-        if let Some((group, _)) = holding.own
-            && let Some(waiting) = self.await_verdicts(group, holding)?
-        {
-            return Ok(Some(waiting));
-        }
         self.deliver(holding);
-        Ok(None)
+        match holding.own {
+            Some((group, _)) => self.await_verdicts(group, holding),
+            None => Ok(None),
+        }
     }
 
     /// What became of the commands that a statement by itself has sent.
@@ -448,11 +447,11 @@ impl Session {
     /// Why one was not accepted.
     fn await_verdicts(&self, from: GroupId, holding: &mut Holding) -> Result<Option<Waiting>> {
         let now = self.engine.clock().unix_micros();
-        while let Some((to, number)) = holding.verdicts.last().copied() {
+        while let Some(commands) = holding.verdicts.last().copied() {
             let until = *holding
                 .verdicts_until
                 .get_or_insert(now.saturating_add(ACCEPTED_WITHIN));
-            let waiting = match self.engine.verdict(from, to, number)? {
+            let waiting = match self.engine.verdict(from, commands)? {
                 Verdict::Accepted => None,
                 Verdict::Rejected(error) => return Err(error),
                 Verdict::Awaited(signal) => Some(Waiting::signal(signal)),

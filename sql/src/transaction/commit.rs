@@ -137,7 +137,7 @@ impl Transaction {
             login: identity.login.clone(),
             application_name: identity.application_name.clone(),
             trace: identity.trace.clone(),
-            hops: 0,
+            hops: self.hops,
         }
     }
 

@@ -134,6 +134,8 @@ pub struct Transaction {
     event_bytes: u64,
     /// What it sends to other owners.
     outgoing: Outgoing,
+    /// Triggers on followed tables that have led to it.
+    hops: u16,
     dropped_trees: Vec<u32>,
     /// Newest pending positions that were read, by group.
     hold: BTreeMap<GroupId, Position>,
@@ -201,6 +203,7 @@ impl Transaction {
             row_ids: 0,
             build: None,
             outgoing: Outgoing::default(),
+            hops: 0,
             process: 0,
             started: engine.clock().unix_micros(),
             statements: 0,
@@ -607,6 +610,19 @@ impl Transaction {
             feed: false,
         };
         self.write(group, tree, change)
+    }
+
+    /// It is an effect of another group's entry, through so many triggers.
+    pub(crate) fn follows_from(&mut self, group: GroupId, position: Position, hops: u16) {
+        let dep = self.deps.entry(group).or_insert(position);
+        *dep = (*dep).max(position);
+        self.hops = hops;
+    }
+
+    /// Does it send commands, and nothing else?
+    pub(crate) fn only_sends(&self) -> bool {
+        let writes = !self.writes.is_empty() || !self.events.is_empty();
+        self.outgoing.is_commands() && !writes && self.dropped_trees.is_empty()
     }
 
     /// What it sends.

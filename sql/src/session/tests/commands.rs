@@ -181,7 +181,8 @@ fn what_was_not_accepted_is_set_aside_and_tried_again() {
         "to_secret|1|{\"id\": 7}|23503|insert or update on table \"to_secret\" violates foreign key \
          constraint \"to_secret_id_fkey\"|NULL"
     );
-    let parked = "select id, inbox, sender, number, command, sqlstate, detail from freehold.parked";
+    let parked =
+        "select id, table_name, sender, number, command, sqlstate, detail from freehold.parked";
     assert_eq!(
         orders.rows(parked),
         "1|to_secret|shop|1|{\"id\": 7}|23503|Key (id)=(7) is not present in table \"secret\"."
@@ -257,6 +258,15 @@ fn what_is_wrong_is_told_at_once() {
             "42701",
         ),
         ("alter table order_commands set (inbox = false)", "0A000"),
+        ("alter table order_commands rename sender to who", "0A000"),
+        ("alter table order_commands drop column number", "0A000"),
+        (
+            "alter table order_commands alter what type varchar",
+            "0A000",
+        ),
+        ("alter table order_commands set schema orders", "0A000"),
+        ("alter table order_commands add unique (what)", "0A000"),
+        ("create unique index on order_commands (what)", "0A000"),
     ] {
         let error = orders.run(statement);
         assert!(error.contains(state), "{statement}: {error}");
@@ -394,4 +404,163 @@ fn a_call_ends_with_the_verdict_or_its_time() {
         orders.rows("select id from order_commands order by number"),
         "7\n8"
     );
+}
+
+#[test]
+fn a_commit_that_waits_loses_no_command() {
+    let node = node();
+    let (mut a, mut b) = (node.client("shop"), node.client("shop"));
+    a.ok("begin; insert into order_commands values (1, 'a'), (2, 'b')");
+    let home = node.group("shop");
+    node.local.hold(home);
+    // Nobody reads behind a change of the schema.
+    assert_eq!(b.start("create table t (id int)"), None);
+    assert_eq!(a.start("commit"), None);
+    node.local.release(home).expect("released");
+    assert_eq!(a.go_on().as_deref(), Some("COMMIT"));
+    assert_eq!(b.go_on().as_deref(), Some("CREATE TABLE"));
+    let mut courier = courier(&node, "orders", "shop");
+    assert_eq!(bring(&mut courier), 1);
+    let mut orders = node.client("orders");
+    let all = "select id, number from order_commands order by number";
+    assert_eq!(orders.rows(all), "1|1\n2|2");
+}
+
+#[test]
+fn what_is_not_alone_is_answered_when_it_is_committed() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("create table own (id int primary key)");
+    let many = "with c as (insert into order_commands values (1, 'x')) insert into own values (1)";
+    assert_eq!(shop.ok(many), "INSERT 0 1");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    // Of several commands in one statement each counts.
+    let several = "insert into order_commands values (1, 'twice'), (2, 'y')";
+    let answer = sent(&mut shop, several, &mut couriers);
+    assert!(answer.contains("23505"), "{answer}");
+    let mut orders = node.client("orders");
+    let all = "select id, number from order_commands order by number";
+    assert_eq!(orders.rows(all), "1|1\n2|3");
+}
+
+#[test]
+fn who_reads_its_own_commands_meets_no_others() {
+    let node = node();
+    let (mut shop, mut web) = (node.client("shop"), node.client("web"));
+    web.ok("begin; insert into order_commands values (1, 'canary'); commit");
+    shop.ok("begin; insert into order_commands values (2, '7'); commit");
+    bring(&mut courier(&node, "orders", "web"));
+    bring(&mut courier(&node, "orders", "shop"));
+    let cast = "select id from order_commands where what::int > 0";
+    assert_eq!(shop.rows(cast), "2");
+    let of_web = "select id from order_commands where sender = 'web' and what::int > 0";
+    assert_eq!(shop.rows(of_web), "");
+}
+
+#[test]
+fn what_does_not_pass_by_itself_is_set_aside_in_the_end() {
+    let node = node();
+    let mut orders = node.client("orders");
+    orders.ok(
+        "create function refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'not now' using errcode = '40001';
+        end $$",
+    );
+    orders.ok(
+        "create trigger r before insert on order_commands for each row when (new.id = 1) \
+               execute function refuse()",
+    );
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'x'), (2, 'y'); commit");
+    let mut courier = courier(&node, "orders", "shop");
+    let mut failures = 0;
+    while courier.take().is_err() {
+        failures += 1;
+        assert!(failures < 100);
+    }
+    assert!(failures > 10, "it may have passed");
+    assert_eq!(orders.rows("select id from order_commands"), "2");
+    let parked = "select sqlstate, message from freehold.parked";
+    assert_eq!(orders.rows(parked), "40001|not now");
+}
+
+#[test]
+fn commands_fire_the_inboxs_triggers_and_effects_of_what_is_refused_go() {
+    let node = node();
+    let mut orders = node.client("orders");
+    orders.ok("create table done (id int primary key, who text)");
+    orders.ok(
+        "create function take() returns trigger language plpgsql as $$
+        begin
+            perform pg_logical_emit_message(true, 'taken', new.what);
+            if new.what = 'bad luck' then
+                raise exception 'no luck for %', new.id;
+            end if;
+            insert into done values (new.id, new.sender);
+            perform freehold.reply(new.sender, new.number, jsonb_build_object('id', new.id));
+            return null;
+        end $$",
+    );
+    orders.ok(
+        "create trigger take before insert on order_commands for each row execute function take()",
+    );
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'a'), (2, 'bad luck'), (3, 'c'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    bring(&mut couriers[0]);
+    bring(&mut couriers[1]);
+    assert_eq!(
+        orders.rows("select id, who from done order by id"),
+        "1|shop\n3|shop"
+    );
+    assert_eq!(orders.rows("select count(*) from order_commands"), "0");
+    assert_eq!(
+        shop.rows("select number, message from freehold.rejected"),
+        "2|no luck for 2"
+    );
+    let replies = "select number, reply from freehold.replies order by number";
+    assert_eq!(shop.rows(replies), "1|{\"id\": 1}\n3|{\"id\": 3}");
+}
+
+#[test]
+fn calls_of_one_statement_are_sent_once_each() {
+    let node = node();
+    let mut orders = node.client("orders");
+    orders.ok(
+        "create function answer() returns trigger language plpgsql as $$
+        begin
+            perform freehold.reply(new.sender, new.number, to_jsonb(new.id));
+            return new;
+        end $$",
+    );
+    orders.ok("create trigger answer after insert on order_commands for each row execute function answer()");
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (7, 'first'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    let call =
+        |id: u32| format!("freehold.call('order_commands', '{{\"id\": {id}, \"what\": \"x\"}}')");
+    let mut answer = shop.start(&format!("select {}, {}", call(1), call(2)));
+    for _ in 0..20 {
+        if answer.is_some() {
+            break;
+        }
+        for courier in &mut couriers {
+            bring(courier);
+        }
+        answer = shop.go_on();
+    }
+    assert_eq!(answer.as_deref(), Some("SELECT 1"));
+    assert_eq!(shop.shown(), "1|2");
+    let all = "select id, number from order_commands order by number";
+    assert_eq!(orders.rows(all), "7|1\n1|2\n2|3");
 }

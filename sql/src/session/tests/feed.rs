@@ -409,6 +409,14 @@ fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
 }
 
 /// What the server plugs for the feed.
+/// The log of a node.
+pub(super) fn log(node: &Node) -> Arc<dyn Log> {
+    Arc::new(Counted {
+        local: node.local.clone(),
+        read: Arc::default(),
+    })
+}
+
 pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Registered {
     let log: Arc<dyn Log> = Arc::new(Counted {
         local: local.clone(),

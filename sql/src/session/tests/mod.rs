@@ -9,6 +9,7 @@ mod eras;
 mod export;
 mod far;
 mod feed;
+mod fired;
 mod follow;
 mod held;
 mod locks;

@@ -1,0 +1,215 @@
+//! The rows of followed tables with triggers, as they come in the feed, an entry at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use storage::{GroupId, Position};
+
+use super::Cursor;
+use crate::Result;
+use crate::catalog::{RoleId, SchemaId, TableId};
+use crate::changes::{FeedRow, Filter, Interrupt, Log, Page};
+use crate::engine::Engine;
+use crate::transaction::Stop;
+
+/// Rows of an entry that are run together: a larger entry comes in portions.
+const ROWS_MAX: usize = 500;
+
+/// Rows of one entry.
+pub struct Batch {
+    /// The entry.
+    pub(crate) position: Position,
+    pub(crate) rows: Vec<FeedRow>,
+    /// Behind them.
+    pub(crate) cursor: Cursor,
+}
+
+impl Batch {
+    /// No rows: the feed has nothing for the triggers up to there.
+    pub(crate) fn passed(position: Position) -> Batch {
+        Batch {
+            position,
+            rows: Vec::new(),
+            cursor: Cursor::behind(position),
+        }
+    }
+}
+
+/// What triggers of one group's owner have to run on of another group.
+pub struct Entries {
+    log: Arc<dyn Log>,
+    home: GroupId,
+    source: GroupId,
+    /// Behind what was given.
+    cursor: Option<Cursor>,
+    page: Option<Page>,
+    /// A row that was read and does not belong to the batch before it.
+    ahead: Option<(FeedRow, bool)>,
+    /// How far it is known to have read.
+    told: Option<Position>,
+    tables: BTreeSet<TableId>,
+}
+
+impl Engine {
+    /// The groups that are led here and whose owners have triggers on followed tables, each with the
+    /// group of the tables.
+    pub fn firing(&self) -> BTreeSet<(GroupId, GroupId)> {
+        let catalog = self.catalog();
+        let mut pairs = BTreeSet::new();
+        for home in self.groups().all().iter().map(|group| group.id()) {
+            let triggers = catalog.triggers_on_followed(home).into_iter();
+            pairs.extend(triggers.map(|(source, _)| (home, source)));
+        }
+        pairs.retain(|(home, _)| self.leads(*home));
+        pairs
+    }
+}
+
+impl Entries {
+    /// Of `source`, for the owner of `home`.
+    pub fn new(log: Arc<dyn Log>, home: GroupId, source: GroupId) -> Entries {
+        Entries {
+            log,
+            home,
+            source,
+            cursor: None,
+            page: None,
+            ahead: None,
+            told: None,
+            tables: BTreeSet::new(),
+        }
+    }
+
+    /// How far it has read, if it has begun.
+    pub fn read(&self) -> Position {
+        self.cursor.map_or(Position::ZERO, |cursor| cursor.position)
+    }
+
+    /// Nothing but a cursor, if there was nothing to run for so long (in microseconds) that it is time
+    /// to say how far the feed was read.
+    pub fn passed(&mut self, micros: u64) -> Option<Batch> {
+        let read = self.read();
+        let told = self.told.get_or_insert(read);
+        let due = read.unix_micros().saturating_sub(told.unix_micros()) >= micros;
+        due.then(|| {
+            *told = read;
+            Batch::passed(read)
+        })
+    }
+
+    /// The next rows of one entry; `None`: there are none now. May wait for disks and other nodes.
+    ///
+    /// # Errors
+    /// OW001 behind retention; `Wait` while something is in doubt.
+    pub fn next(
+        &mut self,
+        engine: &Arc<Engine>,
+        interrupt: &Interrupt,
+    ) -> std::result::Result<Option<Batch>, Stop> {
+        let Some(cursor) = self.begin(engine)? else {
+            return Ok(None);
+        };
+        if self.page.is_none() {
+            self.page = Some(self.open(engine, cursor, interrupt)?);
+        }
+        let Some(page) = &mut self.page else {
+            return Ok(None);
+        };
+        let mut batch: Option<Batch> = None;
+        while let Some((row, last)) = match self.ahead.take() {
+            Some(ahead) => Some(ahead),
+            None => page.next_plain()?,
+        } {
+            let at = Cursor {
+                position: row.position(),
+                seq: row.seq(),
+            };
+            if at <= cursor || row.change().is_none() {
+                match (&mut batch, last) {
+                    (Some(batch), true) if batch.position == at.position => break,
+                    _ => continue,
+                }
+            }
+            if let Some(batch) = &batch
+                && (batch.position != at.position || batch.rows.len() >= ROWS_MAX)
+            {
+                self.ahead = Some((row, last));
+                break;
+            }
+            let batch = batch.get_or_insert_with(|| Batch::passed(at.position));
+            batch.rows.push(row);
+            batch.cursor = at;
+            if last {
+                break;
+            }
+        }
+        match batch {
+            Some(batch) => {
+                self.cursor = Some(batch.cursor);
+                Ok(Some(batch))
+            }
+            None => {
+                let reached = Cursor::behind(page.reached(u64::MAX));
+                self.page = None;
+                self.cursor = Some(cursor.max(reached));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where to go on; `None`: there is no trigger.
+    fn begin(&mut self, engine: &Engine) -> Result<Option<Cursor>> {
+        let catalog = engine.catalog();
+        let triggers = catalog.triggers_on_followed(self.home).into_iter();
+        let mut triggers = triggers.filter(|(source, _)| *source == self.source);
+        let mut tables = BTreeSet::new();
+        let mut first = None;
+        for (_, trigger) in &mut triggers {
+            tables.insert(trigger.table);
+            let after = Position(trigger.after.unwrap_or_default());
+            first = Some(first.map_or(after, |first: Position| first.min(after)));
+        }
+        if tables != self.tables {
+            self.tables = tables;
+            self.page = None;
+            self.ahead = None;
+        }
+        let Some(first) = first else {
+            return Ok(None);
+        };
+        if self.cursor.is_none() {
+            let home = engine.groups().get(self.home);
+            let stored = match home {
+                Some(home) => Cursor::applied(&home, self.source)?,
+                None => None,
+            };
+            self.cursor = Some(stored.unwrap_or(Cursor::behind(first)));
+        }
+        Ok(self.cursor)
+    }
+
+    fn open(
+        &self,
+        engine: &Arc<Engine>,
+        cursor: Cursor,
+        interrupt: &Interrupt,
+    ) -> std::result::Result<Page, Stop> {
+        let catalog = engine.catalog();
+        let role = catalog.owner_of_group(self.home).unwrap_or(RoleId::PUBLIC);
+        let names = self.tables.iter().filter_map(|id| catalog.table(*id));
+        let names = names.map(|table| {
+            let schema = catalog.schema_name(table.schema);
+            format!("{schema}.{}", table.name)
+        });
+        let filter = Filter::new(role, &[SchemaId::PUBLIC], Some(names.collect()));
+        Page::open(
+            &*self.log,
+            || engine.catalog(),
+            |groups| engine.cluster().doubts(groups, None),
+            engine.groups(),
+            filter,
+            Some(cursor.after()),
+            interrupt,
+        )
+    }
+}

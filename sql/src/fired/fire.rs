@@ -1,0 +1,306 @@
+//! Running triggers on rows of another owner's entry, inside an entry of the reader's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{GroupId, Position, system};
+
+use super::HOPS_MAX;
+use crate::catalog::{Catalog, Table, TableId};
+use crate::changes::FeedRow;
+use crate::cluster::{Reader, Writer};
+use crate::exec::{self, ExecCx, Row};
+use crate::functions::json::from_json;
+use crate::plpgsql::{self, Firing, Operation, RowTrigger};
+use crate::transaction::{Policy, RowMode, Stop, Transaction};
+use crate::types::{Datum, Json, json};
+use crate::{Error, Result, plan, state};
+
+/// The triggers on the tables of one batch.
+pub(crate) struct Fires {
+    home: GroupId,
+    tables: BTreeMap<TableId, Option<(Arc<Table>, Vec<RowTrigger>)>>,
+}
+
+/// One trigger and the row that fires it.
+pub(crate) struct Fire<'a> {
+    trigger: &'a RowTrigger,
+    table: &'a Arc<Table>,
+    operation: Operation,
+    old: Option<Row>,
+    new: Option<Row>,
+}
+
+impl Fires {
+    /// Of the owner of this group.
+    pub fn new(home: GroupId) -> Fires {
+        Fires {
+            home,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// What a row fires, by name.
+    ///
+    /// # Errors
+    /// A value that the table's columns do not take; those of WHEN.
+    pub fn of(
+        &mut self,
+        row: &FeedRow,
+        cx: &mut ExecCx<'_>,
+    ) -> std::result::Result<Vec<Fire<'_>>, Stop> {
+        let Some((id, old, new)) = row.change() else {
+            return Ok(Vec::new());
+        };
+        let home = self.home;
+        if !self.tables.contains_key(&id) {
+            let table = cx.catalog.table(id).cloned();
+            let known = match table {
+                Some(table) => {
+                    let triggers = plan::followed_triggers(cx.catalog, &table, home)?;
+                    Some((table, triggers))
+                }
+                None => None,
+            };
+            self.tables.insert(id, known);
+        }
+        let Some(Some((table, triggers))) = self.tables.get(&id) else {
+            return Ok(Vec::new());
+        };
+        let (old, new) = (row_of(table, old, cx)?, row_of(table, new, cx)?);
+        let Some(operation) = operation(&old, &new) else {
+            return Ok(Vec::new());
+        };
+        let mut fires = Vec::new();
+        for trigger in triggers {
+            let begun = trigger
+                .trigger
+                .after
+                .is_some_and(|at| at < row.position().0);
+            if begun && exec::fires(trigger, operation, old.as_ref(), new.as_ref(), cx)? {
+                fires.push(Fire {
+                    trigger,
+                    table,
+                    operation,
+                    old: old.clone(),
+                    new: new.clone(),
+                });
+            }
+        }
+        Ok(fires)
+    }
+}
+
+fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
+    match (old, new) {
+        (None, Some(_)) => Some(Operation::Insert),
+        (Some(_), Some(_)) => Some(Operation::Update),
+        (Some(_), None) => Some(Operation::Delete),
+        (None, None) => None,
+    }
+}
+
+/// A row of the table, as the feed tells it.
+fn row_of(table: &Table, shown: &Datum, cx: &ExecCx<'_>) -> Result<Option<Row>> {
+    let Datum::Jsonb(shown) = shown else {
+        return Ok(None);
+    };
+    let mut row = vec![Datum::Null; table.columns.len()];
+    for (slot, column) in table.columns.iter().enumerate() {
+        match shown.get(&column.name).filter(|_| !column.dropped) {
+            None | Some(Json::Null) => {}
+            Some(value) => row[slot] = from_json(value, column.ty, cx.evaluation.format)?,
+        }
+    }
+    Ok(Some(row))
+}
+
+impl Fire<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What the function raises, and 54001 where triggers lead to triggers without an end.
+    pub fn run(&self, hops: u16, cx: &mut ExecCx<'_>) -> std::result::Result<(), Stop> {
+        if hops > HOPS_MAX {
+            let message = "triggers on followed tables lead to one another too often";
+            return Err(Error::new(state::STATEMENT_TOO_COMPLEX, message)
+                .detail(format!(
+                    "The row is an effect of {hops} of them, one after the other; {HOPS_MAX} may be."
+                ))
+                .into());
+        }
+        let firing = Firing {
+            trigger: &self.trigger.trigger,
+            routine: &self.trigger.routine,
+            table: self.table,
+            operation: self.operation,
+            old: self.old.as_ref(),
+            new: self.new.as_ref(),
+        };
+        plpgsql::fire(&firing, cx).map(drop)
+    }
+
+    /// As it is set aside.
+    pub fn parked(&self, row: &FeedRow, source: GroupId, hops: u16) -> Parked {
+        let text = |value: &Datum| match value {
+            Datum::Jsonb(json) => Some(json.to_string()),
+            _ => None,
+        };
+        let (old, new) = row
+            .change()
+            .map_or((None, None), |(_, old, new)| (text(old), text(new)));
+        // Without a primary key the row itself tells which one it is.
+        let key = text(row.key())
+            .or_else(|| old.clone())
+            .or_else(|| new.clone());
+        Parked {
+            source: source.0,
+            position: row.position().0,
+            seq: row.seq(),
+            hops,
+            trigger: self.trigger.trigger.id,
+            table: self.table.id.0,
+            key: key.unwrap_or_default(),
+            old,
+            new,
+        }
+    }
+}
+
+/// A row whose trigger was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parked {
+    /// The group of the table.
+    pub source: u32,
+    /// The entry.
+    pub position: u64,
+    /// The row's number there.
+    pub seq: u32,
+    /// With the effect of this one.
+    pub hops: u16,
+    /// OID of the trigger.
+    pub trigger: u32,
+    /// OID of the table.
+    pub table: u32,
+    /// The row's key as JSON.
+    pub key: String,
+    /// The row before.
+    pub old: Option<String>,
+    /// The row after.
+    pub new: Option<String>,
+}
+
+impl Parked {
+    pub fn write(&self, out: &mut Writer) {
+        out.u32(self.source);
+        out.u64(self.position);
+        out.u32(self.seq);
+        out.u32(u32::from(self.hops));
+        out.u32(self.trigger);
+        out.u32(self.table);
+        out.text(&self.key);
+        for text in [&self.old, &self.new] {
+            out.u8(u8::from(text.is_some()));
+            out.text(text.as_deref().unwrap_or_default());
+        }
+    }
+
+    pub fn read(r: &mut Reader<'_>) -> Option<Parked> {
+        let (source, position, seq) = (r.u32()?, r.u64()?, r.u32()?);
+        let hops = u16::try_from(r.u32()?).ok()?;
+        let (trigger, table) = (r.u32()?, r.u32()?);
+        let key = r.text()?.to_owned();
+        let mut text = || {
+            let there = r.flag()?;
+            let text = r.text()?.to_owned();
+            Some(there.then_some(text))
+        };
+        Some(Parked {
+            source,
+            position,
+            seq,
+            hops,
+            trigger,
+            table,
+            key,
+            old: text()?,
+            new: text()?,
+        })
+    }
+
+    /// `insert`, `update` or `delete`.
+    pub fn op(&self) -> &'static str {
+        match (&self.old, &self.new) {
+            (None, _) => "insert",
+            (Some(_), Some(_)) => "update",
+            (Some(_), None) => "delete",
+        }
+    }
+
+    /// Runs the trigger after all.
+    ///
+    /// # Errors
+    /// 42704 if it or its table is gone; what the function raises.
+    pub fn run(&self, home: GroupId, cx: &mut ExecCx<'_>) -> std::result::Result<(), Stop> {
+        let catalog: Arc<Catalog> = Arc::clone(cx.catalog);
+        let gone = || {
+            Error::new(
+                state::UNDEFINED_OBJECT,
+                "the trigger that was set aside, or its table, is gone",
+            )
+            .hint("Forget it with freehold.skip(id).")
+        };
+        let table = catalog.table(TableId(self.table)).ok_or_else(gone)?;
+        let all = plan::followed_triggers(&catalog, table, home)?;
+        let trigger = all.iter().find(|t| t.trigger.id == self.trigger);
+        let shown = |text: &Option<String>| -> Result<Datum> {
+            let parsed = text.as_deref().map(json::parse).transpose()?;
+            Ok(parsed.map_or(Datum::Null, Datum::jsonb))
+        };
+        let old = row_of(table, &shown(&self.old)?, cx)?;
+        let new = row_of(table, &shown(&self.new)?, cx)?;
+        let operation = operation(&old, &new).ok_or_else(gone)?;
+        let fire = Fire {
+            trigger: trigger.ok_or_else(gone)?,
+            table,
+            operation,
+            old,
+            new,
+        };
+        let (source, position) = (GroupId(self.source), Position(self.position));
+        cx.transaction.follows_from(source, position, self.hops);
+        fire.run(self.hops, cx)
+    }
+
+    fn index_key(&self) -> Bytes {
+        let mut key = vec![INDEX];
+        key.extend_from_slice(&self.trigger.to_be_bytes());
+        key.extend_from_slice(self.key.as_bytes());
+        key.into()
+    }
+
+    /// How many rows of the same key are set aside for the same trigger.
+    pub fn count(&self, home: GroupId, tx: &mut Transaction) -> std::result::Result<u64, Stop> {
+        let row = tx.newest(home, system::PARKED, &self.index_key())?;
+        let count = row.as_deref().and_then(|row| row.try_into().ok());
+        Ok(count.map_or(0, u64::from_be_bytes))
+    }
+
+    /// There is one more of them, or one less.
+    pub fn add(
+        &self,
+        home: GroupId,
+        more: i64,
+        tx: &mut Transaction,
+    ) -> std::result::Result<(), Stop> {
+        let key = self.index_key();
+        tx.lock_row(home, system::PARKED, &key, RowMode::Update, Policy::Wait)?;
+        let count = self.count(home, tx)?.saturating_add_signed(more);
+        let value = (count > 0).then(|| Bytes::copy_from_slice(&count.to_be_bytes()));
+        tx.put_hidden(home, system::PARKED, key, value)
+    }
+}
+
+/// The first byte of keys of what is counted by key; those of ids begin with 0.
+const INDEX: u8 = 1;

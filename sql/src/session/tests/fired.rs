@@ -1,0 +1,206 @@
+//! Triggers on followed tables: once for each row, in the order of the feed, and what fails is set aside
+//! with what is behind it of the same key.
+
+use std::sync::Arc;
+
+use super::feed::{log, registered};
+use super::node::Node;
+use crate::changes::Interrupt;
+use crate::fired::Entries;
+use crate::session::{Courier, Taking};
+
+/// `billing` follows the orders of `orders` and makes invoices of them.
+fn node() -> Node {
+    let node = Node::journaled(|local| registered(local, Arc::default()));
+    let mut root = node.client("postgres");
+    root.ok("create role orders login; create role billing login; create role audit login");
+    let mut orders = node.client("orders");
+    orders.ok("create table public.order_v1 (id int primary key, total numeric, note jsonb)");
+    orders.ok("grant read on order_* to billing");
+    let mut billing = node.client("billing");
+    billing
+        .ok("create table invoice (id int primary key, total numeric check (total > 0), seen int)");
+    billing.ok("follow order_v1");
+    billing.ok(
+        "create function on_order() returns trigger language plpgsql as $$
+        begin
+            if tg_op = 'DELETE' then
+                delete from invoice where id = old.id;
+                return old;
+            end if;
+            insert into invoice values (new.id, new.total, (select count(*) from order_v1))
+                on conflict (id) do update set total = excluded.total, seen = excluded.seen;
+            return new;
+        end $$",
+    );
+    node
+}
+
+const TRIGGER: &str = "create trigger bill after insert or delete or update of total on order_v1 \
+                       for each row execute function on_order()";
+
+struct Runner {
+    courier: Courier,
+    entries: Entries,
+}
+
+fn runner(node: &Node) -> Runner {
+    let (home, source) = (node.group("billing"), node.group("orders"));
+    Runner {
+        courier: node.engine.courier(home, source).expect("led here"),
+        entries: Entries::new(log(node), home, source),
+    }
+}
+
+impl Runner {
+    /// Runs all there is; how many entries that made.
+    fn run(&mut self, node: &Node) -> usize {
+        let interrupt: Interrupt = Arc::new(|| Ok(()));
+        let mut entries = 0;
+        while let Some(batch) = self.entries.next(&node.engine, &interrupt).expect("read") {
+            loop {
+                match self
+                    .courier
+                    .fire(&batch)
+                    .expect("nothing speaks against it")
+                {
+                    Taking::Nothing => break,
+                    Taking::Placed => {
+                        entries += 1;
+                        break;
+                    }
+                    Taking::Wait(waiting) => assert!(waiting.ready(), "{waiting:?}"),
+                }
+            }
+        }
+        entries
+    }
+}
+
+const INVOICES: &str = "select id, total from invoice order by id";
+
+#[test]
+fn a_trigger_on_a_followed_table_runs_once_for_each_row() {
+    let node = node();
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    orders.ok("insert into order_v1 values (1, 10)");
+    billing.ok(TRIGGER);
+    orders.ok("insert into order_v1 values (2, 20.50), (3, 30)");
+    orders.ok("update order_v1 set total = 31 where id = 3; update order_v1 set note = '[]'");
+    orders.ok("delete from order_v1 where id = 2");
+    assert_eq!(billing.rows(INVOICES), "");
+    let mut runner = runner(&node);
+    // What was there before is none of its business; three entries come after.
+    assert_eq!(runner.run(&node), 3);
+    assert_eq!(billing.rows(INVOICES), "3|31");
+    assert_eq!(runner.run(&node), 0);
+    // Whoever goes on begins where the last one has ended.
+    let mut another = self::runner(&node);
+    assert_eq!(another.run(&node), 0);
+    orders.ok("insert into order_v1 values (4, 40)");
+    assert_eq!(another.run(&node), 1);
+    assert_eq!(runner.run(&node), 0, "it was run already");
+    assert_eq!(
+        billing.rows("select id, total, seen from invoice where id = 4"),
+        "4|40|3"
+    );
+}
+
+#[test]
+fn what_was_not_there_for_good_is_run_again() {
+    let node = node();
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    billing.ok(TRIGGER);
+    let mut runner = runner(&node);
+    orders.ok("insert into order_v1 values (1, 10)");
+    assert_eq!(runner.run(&node), 1);
+    let home = node.group("billing");
+    orders.ok("insert into order_v1 values (2, 20)");
+    node.local.hold(home);
+    assert_eq!(runner.run(&node), 1);
+    node.local.refuse(home, 1);
+    node.local.release(home).expect("released");
+    let mut again = self::runner(&node);
+    assert_eq!(again.run(&node), 1);
+    assert_eq!(billing.rows(INVOICES), "1|10\n2|20");
+}
+
+#[test]
+fn what_fails_is_set_aside_with_those_of_its_key_behind_it() {
+    let node = node();
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    billing.ok(TRIGGER);
+    orders.ok("insert into order_v1 values (1, -1), (2, 20)");
+    orders.ok("update order_v1 set total = 15 where id = 1");
+    orders.ok("insert into order_v1 values (3, 30)");
+    let mut runner = runner(&node);
+    runner.run(&node);
+    assert_eq!(billing.rows(INVOICES), "2|20\n3|30", "the others went on");
+    let parked = "select id, table_name, sender, trigger, op, key, new->'total', sqlstate \
+                  from freehold.parked order by id";
+    assert_eq!(
+        billing.rows(parked),
+        "1|order_v1|orders|bill|insert|{\"id\": 1}|-1|23514\n\
+         2|order_v1|orders|bill|update|{\"id\": 1}|15|55000"
+    );
+    assert_eq!(orders.rows(parked), "");
+    let told = billing.run("select freehold.retry(2)");
+    assert!(told.contains("55000"), "{told}");
+    let told = billing.run("select freehold.retry(1)");
+    assert!(told.contains("23514"), "{told}");
+    billing.ok("alter table invoice drop constraint invoice_total_check");
+    billing.ok("select freehold.retry(1)");
+    assert_eq!(billing.rows("select total from invoice where id = 1"), "-1");
+    billing.ok("select freehold.skip(2)");
+    assert_eq!(billing.rows(parked), "");
+    // The key is free again.
+    orders.ok("update order_v1 set total = 16 where id = 1");
+    runner.run(&node);
+    assert_eq!(billing.rows("select total from invoice where id = 1"), "16");
+}
+
+#[test]
+fn who_may_have_one_and_what_becomes_of_it() {
+    let node = node();
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    let mut audit = node.client("audit");
+    audit.ok("create function f() returns trigger language plpgsql as 'begin return null; end'");
+    for (role, statement, state) in [
+        (
+            "audit",
+            "create trigger t after insert on order_v1 for each row execute function f()",
+            "42P01",
+        ),
+        (
+            "billing",
+            "create trigger t before insert on order_v1 for each row execute function on_order()",
+            "0A000",
+        ),
+        ("billing", "drop trigger bill on order_v1", "42704"),
+    ] {
+        let told = node.client(role).run(statement);
+        assert!(told.contains(state), "{statement}: {told}");
+    }
+    billing.ok("unfollow order_v1");
+    let told = billing.run(TRIGGER);
+    assert!(told.contains("55000"), "{told}");
+    billing.ok("follow order_v1");
+    billing.ok(TRIGGER);
+    billing.ok("alter table order_v1 disable trigger bill");
+    orders.ok("insert into order_v1 values (1, 10)");
+    let mut runner = runner(&node);
+    runner.run(&node);
+    assert_eq!(billing.rows(INVOICES), "");
+    billing.ok("alter table order_v1 enable trigger bill");
+    orders.ok("insert into order_v1 values (2, 20)");
+    runner.run(&node);
+    assert_eq!(billing.rows(INVOICES), "2|20");
+    // It is its owner's alone, and no business of the table's.
+    assert_eq!(orders.rows("select count(*) from pg_trigger"), "0");
+    billing.ok("drop trigger bill on order_v1");
+    orders.ok("insert into order_v1 values (3, 30)");
+    assert_eq!(runner.run(&node), 0);
+    billing.ok(TRIGGER);
+    orders.ok("drop table order_v1 cascade");
+    assert_eq!(runner.run(&node), 0);
+}
