@@ -21,6 +21,7 @@ mod gateway;
 mod http;
 mod isolation;
 mod pooled;
+mod projections;
 mod psql;
 mod replaced;
 mod revoke;

@@ -73,7 +73,7 @@ fn on_paper(script: &str, from: &str) -> Result<Arc<Catalog>, Failure> {
 #[tokio::main(flavor = "current_thread")]
 async fn deployed(url: &str) -> Result<Arc<Catalog>, Failure> {
     const OWN: &str = "FROM pg_class c WHERE relnamespace = 'public'::regnamespace \
-                       AND relkind = 'r' AND pg_get_userbyid(relowner) = current_user";
+                       AND relkind IN ('r', 'm') AND pg_get_userbyid(relowner) = current_user";
     let client = connect(url).await?;
     let columns = "SELECT attrelid, quote_ident(attname) || ' ' || format_type(atttypid, atttypmod) \
                    || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END FROM pg_attribute \

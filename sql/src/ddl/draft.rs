@@ -94,6 +94,11 @@ pub(crate) trait Ground {
         query: &sqlparser::ast::Query,
     ) -> Done<Described>;
 
+    /// Binds a query as its author means it: its names, and what he may read.
+    fn check_query(&mut self, catalog: &Arc<Catalog>, query: &sqlparser::ast::Query) -> Done<()> {
+        self.describe_query(catalog, query).map(drop)
+    }
+
     /// Salt for a new password verifier.
     fn random(&mut self) -> [u8; 16];
 }

@@ -15,8 +15,6 @@ use crate::catalog::{
 };
 use crate::plan;
 use crate::transaction::TableMode;
-use crate::types::Type;
-use crate::types::kind::oid;
 use crate::{Error, Result, state};
 
 impl Draft<'_> {
@@ -31,7 +29,7 @@ impl Draft<'_> {
         if self.exists_already(&target, create.if_not_exists)? {
             return Ok(None);
         }
-        let described = self.ground.describe_query(&self.catalog, &create.query)?;
+        self.ground.check_query(&self.catalog, &create.query)?;
         self.only_tables(&create.query)?;
         let definition = self.stored_query(&create.query)?;
         let query = parse_query(&definition)?;
@@ -43,19 +41,15 @@ impl Draft<'_> {
                 .into());
         }
         let key = shape.key()?;
-        if create.columns.len() > described.columns.len() {
+        if create.columns.len() > shape.outputs.len() {
             let message = "too many column names were specified";
             return Err(Error::new(state::SYNTAX_ERROR, message).into());
         }
         let id = TableId(self.oid(target.group)?);
         let mut table = empty_table(&target, id, self.table_options(&create.options)?);
-        let described = described.columns.into_iter().zip(&shape.outputs);
-        for (at, ((name, ty), output)) in described.enumerate() {
-            let name = create.columns.get(at).map_or(name, |c| ident(&c.name));
-            let ty = match ty.oid == oid::UNKNOWN {
-                true => Type::TEXT,
-                false => ty,
-            };
+        for (at, output) in shape.outputs.iter().enumerate() {
+            let given = create.columns.get(at).map(|c| ident(&c.name));
+            let (name, ty) = (given.unwrap_or_else(|| output.name.clone()), output.ty);
             if ty.is_pseudo() {
                 let message = format!("column \"{name}\" has pseudo-type {}", ty.name());
                 return Err(Error::new(state::INVALID_TABLE_DEFINITION, message).into());

@@ -867,7 +867,14 @@ fn find_referencing(
     let columns = slots(child, &key.columns);
     let mut wanted = Vec::with_capacity(values.len());
     for (value, slot) in values.iter().zip(&columns) {
-        wanted.push(convert(value, child.columns[*slot].ty.plain(), cx)?);
+        match convert(value, child.columns[*slot].ty.plain(), cx) {
+            Ok(value) => wanted.push(value),
+            // What the referencing column can't hold nobody references.
+            Err(Stop::Error(error)) if error.state() == state::NUMERIC_VALUE_OUT_OF_RANGE => {
+                return Ok(Vec::new());
+            }
+            Err(stop) => return Err(stop),
+        }
     }
     let matches = |row: &[Datum]| {
         columns

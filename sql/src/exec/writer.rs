@@ -740,7 +740,18 @@ pub(super) fn differs(old: &Datum, new: &Datum) -> bool {
     match (old, new) {
         (Datum::Null, Datum::Null) => false,
         (Datum::Null, _) | (_, Datum::Null) => true,
-        (old, new) => old != new,
+        // Of these, equal values have equal bytes.
+        (Datum::Bool(_) | Datum::Int2(_) | Datum::Int4(_) | Datum::Int8(_) | Datum::Text(_), _) => {
+            old != new
+        }
+        (old, new) => {
+            let bytes = |value: &Datum| {
+                let mut out = Vec::new();
+                encode_value(value, &mut out);
+                out
+            };
+            old != new || bytes(old) != bytes(new)
+        }
     }
 }
 

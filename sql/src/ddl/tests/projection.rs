@@ -398,3 +398,38 @@ fn what_a_row_can_not_become_fails_its_write() {
     assert!(result.starts_with("ERROR 22012"), "{result}");
     assert_eq!(owner.rows("SELECT to_regclass('bad')"), "NULL");
 }
+
+/// Values that are equal and look otherwise, keys that only one side can hold, and COPY.
+#[test]
+fn what_is_shown_is_what_is_stored() {
+    let node = Node::new();
+    let mut owner = node.client("postgres");
+    owner.ok("CREATE TABLE p (id bigint PRIMARY KEY, n numeric, i interval)");
+    owner.ok("CREATE TABLE c (id numeric PRIMARY KEY, p int REFERENCES p, note text)");
+    owner.ok("CREATE INDEX by_text ON p ((n::text))");
+    let query = "SELECT c.id, p.n, p.i, c.note FROM c LEFT JOIN p ON p.id = c.p";
+    owner.ok(&format!(
+        "CREATE MATERIALIZED VIEW public.order_v2 AS {query}"
+    ));
+    assert_eq!(owner.run("COPY c (id, note) FROM STDIN"), "COPY IN");
+    assert_eq!(owner.copy(b"1.0\tx\n2\ty\n", 3), "COPY 2");
+    same(&mut owner, query);
+    for write in [
+        "INSERT INTO p VALUES (1, 1.5, '1 day'), (5000000000, 7, '1 hour')",
+        "UPDATE c SET p = 1",
+        "UPDATE p SET n = 1.50, i = '24 hours' WHERE id = 1",
+        "UPDATE p SET n = n + 1 WHERE id = 5000000000",
+        "UPDATE p SET id = 6000000000 WHERE id = 5000000000",
+        "UPDATE c SET id = 1.000 WHERE id = 1",
+        "DELETE FROM p WHERE id = 6000000000",
+        "UPDATE c SET note = note || '!'",
+    ] {
+        owner.ok(write);
+        same(&mut owner, query);
+    }
+    assert_eq!(
+        owner.rows("SELECT * FROM public.order_v2 ORDER BY id"),
+        "1.000|1.50|24:00:00|x!\n2|1.50|24:00:00|y!"
+    );
+    assert_eq!(owner.rows("SELECT id FROM p WHERE n::text = '1.50'"), "1");
+}
