@@ -39,6 +39,9 @@ const INLINE_ROWS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
 /// Rows of one chunk: what is locked at once.
 const CHUNK_ROWS: usize = if cfg!(test) { 64 } else { 2_000 };
 
+/// What a projection's making is called in the feed: its command tag tells of its rows.
+pub(super) const CREATE_PROJECTION: &str = "CREATE MATERIALIZED VIEW";
+
 /// How far the build has come.
 pub(crate) struct Progress {
     group: GroupId,
@@ -105,7 +108,8 @@ impl<'a> Built<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Drain,
+    /// So many tables are done.
+    Drain(usize),
     Fill,
     Applied,
     /// To be taken out again because of the error.
@@ -114,7 +118,8 @@ enum Phase {
     Failed,
 }
 
-/// Should it be built beside the writers? Not in a transaction block, nor of few rows.
+/// Should it be built beside the writers? Not in a transaction block, nor an index of few rows: a
+/// projection's writers write several tables, and whoever locks all of them is soon in a circle.
 pub(super) fn is_large(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Done<bool> {
     let tx = &cx.transaction;
     if tx.build.is_some() {
@@ -141,11 +146,14 @@ pub(super) fn is_large(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>
     if !catalog.has_role(role, table.owner) {
         return Ok(false);
     }
+    let concurrently = match built {
+        Built::Index(create) => create.concurrently,
+        Built::Projection(_) | Built::Left(_) => true,
+    };
     let all = (Bound::Unbounded, Bound::Unbounded);
     let rows = cx
         .transaction
         .scan(table.group, table.tree, all, Direction::Forward)?;
-    let concurrently = matches!(built, Built::Index(create) if create.concurrently);
     Ok(concurrently || rows.take(INLINE_ROWS_MAX + 1).count() > INLINE_ROWS_MAX)
 }
 
@@ -225,7 +233,7 @@ fn announce(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result
         notices.into_iter().for_each(|n| cx.transaction.notice(n));
         let there = match built {
             Built::Index(_) => "CREATE INDEX",
-            Built::Projection(_) | Built::Left(_) => "CREATE MATERIALIZED VIEW",
+            Built::Projection(_) | Built::Left(_) => CREATE_PROJECTION,
         };
         return Ok(there.to_owned());
     };
@@ -257,7 +265,7 @@ fn announce(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result
     }
     if index.is_none() && tag == "SELECT" {
         // Its rows come into the feed from now on.
-        tell(tag, &table, &mut step)?;
+        tell(CREATE_PROJECTION, &table, &mut step)?;
     }
     let position = committed(step, group, cx)?;
     let engine = cx.transaction.engine();
@@ -268,7 +276,7 @@ fn announce(built: &Built<'_>, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result
         index,
         tag,
         shown: engine.fills().showing(id),
-        phase: Phase::Drain,
+        phase: Phase::Drain(0),
         cursor: None,
         skipped: VecDeque::new(),
         step: None,
@@ -300,16 +308,19 @@ fn advance(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<()> {
     if let Some(error) = progress.error.take() {
         return Err(error.into());
     }
-    if progress.phase == Phase::Drain {
+    while let Phase::Drain(done) = progress.phase {
         let mut step = match progress.step.take() {
             Some(step) => step,
             None => new_step(group, cx)?,
         };
-        if let Err(stop) = drain(progress, &mut step) {
-            progress.step = Some(step);
-            return Err(stop);
+        match drain(progress, done, &mut step) {
+            Ok(true) => progress.phase = Phase::Drain(done + 1),
+            Ok(false) => progress.phase = Phase::Fill,
+            Err(stop) => {
+                progress.step = Some(step);
+                return Err(stop);
+            }
         }
-        progress.phase = Phase::Fill;
     }
     if progress.phase == Phase::Fill {
         cx.tick()?;
@@ -323,17 +334,19 @@ fn advance(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<()> {
     Ok(())
 }
 
-/// Waits for writers that do not know it yet. The locks are held for a moment only.
-fn drain(progress: &Progress, step: &mut Transaction) -> Done<()> {
+/// Waits for writers that do not know it yet, of one table after the other; false: there is no other.
+/// The lock is held for a moment only, and never while another one is waited for.
+fn drain(progress: &Progress, done: usize, step: &mut Transaction) -> Done<bool> {
     let table = table_of(step, progress)?;
     let written = match table.projection.is_some() {
         true => written_through(step.catalog(), &table),
         false => vec![table],
     };
-    for table in written {
-        step.lock_table(table.group, table.tree, TableMode::Share, Policy::Wait)?;
-    }
-    Ok(())
+    let Some(table) = written.get(done) else {
+        return Ok(false);
+    };
+    step.lock_table(table.group, table.tree, TableMode::Share, Policy::Wait)?;
+    Ok(true)
 }
 
 fn table_of(step: &Transaction, progress: &Progress) -> Done<Arc<Table>> {

@@ -58,10 +58,16 @@ pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<Stri
             filled = Some(rows);
         }
     }
+    let command = match ddl {
+        Ddl::Sql(sqlparser::ast::Statement::CreateView(create)) if create.materialized => {
+            build::CREATE_PROJECTION
+        }
+        _ => tag,
+    };
     for (group, tree, name) in touched {
-        let payload = serde_json::json!({ "command": tag, "object": name }).to_string();
+        let payload = serde_json::json!({ "command": command, "object": name }).to_string();
         cx.transaction
-            .event(group, EventKind::Ddl, tag, tree, Bytes::from(payload))?;
+            .event(group, EventKind::Ddl, command, tree, Bytes::from(payload))?;
     }
     for notice in notices {
         cx.transaction.notice(notice);

@@ -352,7 +352,11 @@ impl Projected {
         match (old, new) {
             (None, None) => {}
             (None, Some(new)) => match self.writer.insert(&new, None, cx)? {
-                Inserted::Done(_) => {}
+                // The one key names both rows: it is locked, and found again, by the base's.
+                Inserted::Done(own) if own == key => {}
+                Inserted::Done(_) => {
+                    return Err(Error::internal("a projected row has another key").into());
+                }
                 Inserted::Conflict(_) => {
                     return Err(Error::internal("a conflict without ON CONFLICT").into());
                 }

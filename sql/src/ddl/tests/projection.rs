@@ -433,3 +433,48 @@ fn what_is_shown_is_what_is_stored() {
     );
     assert_eq!(owner.rows("SELECT id FROM p WHERE n::text = '1.50'"), "1");
 }
+
+#[test]
+fn one_that_is_made_in_a_block_is_kept_from_there_on() {
+    let (node, mut owner) = shop();
+    let create = format!("CREATE MATERIALIZED VIEW public.order_v2 AS {JOINED}");
+    for end in ["ROLLBACK", "COMMIT"] {
+        owner.ok("BEGIN");
+        owner.ok("INSERT INTO orders VALUES (100, 1, 100, 'before')");
+        owner.ok(&create);
+        same(&mut owner, JOINED);
+        owner.ok("INSERT INTO orders VALUES (101, 2, 100, 'behind')");
+        owner.ok("UPDATE customer SET name = 'In' WHERE id = 2");
+        same(&mut owner, JOINED);
+        owner.ok("SAVEPOINT a");
+        owner.ok("DROP MATERIALIZED VIEW public.order_v2");
+        owner.ok("DELETE FROM orders WHERE id = 101");
+        owner.ok("ROLLBACK TO a");
+        same(&mut owner, JOINED);
+        owner.ok(end);
+        owner.ok("INSERT INTO orders VALUES (102, 2, 100, 'after')");
+        owner.ok("UPDATE customer SET name = 'Out' WHERE id = 2");
+        owner.ok("DELETE FROM orders WHERE id = 102");
+    }
+    same(&mut owner, JOINED);
+    // Whoever has written its tables before is waited for, whoever comes later waits.
+    owner.ok("DROP MATERIALIZED VIEW public.order_v2");
+    let (mut one, mut two) = (node.client("orders"), node.client("orders"));
+    one.ok("BEGIN");
+    one.ok("UPDATE customer SET name = 'One' WHERE id = 1");
+    assert_eq!(owner.start(&create), None);
+    one.ok("UPDATE orders SET note = 'one' WHERE id = 10");
+    one.ok("COMMIT");
+    assert_eq!(owner.go_on().as_deref(), Some("SELECT 5"));
+    same(&mut owner, JOINED);
+    owner.ok("BEGIN");
+    owner.ok("DROP MATERIALIZED VIEW public.order_v2");
+    owner.ok(&create);
+    assert_eq!(
+        two.start("UPDATE customer SET name = 'Two' WHERE id = 1"),
+        None
+    );
+    owner.ok("COMMIT");
+    assert_eq!(two.go_on().as_deref(), Some("UPDATE 1"));
+    same(&mut owner, JOINED);
+}

@@ -456,6 +456,8 @@ fn projections_are_in_the_feed_as_tables() {
     let filled = read(&mut b, &start);
     let lines: Vec<&str> = filled.lines().collect();
     assert!(lines[0].starts_with("ddl|"), "{}", lines[0]);
+    let made = "SELECT event_type FROM freehold.feed WHERE op = 'ddl' AND table_name = 't_v2'";
+    assert_eq!(b.rows(made), "CREATE MATERIALIZED VIEW");
     let inserts: Vec<String> = (1..290)
         .map(|i| format!("insert|{i}|{{\"m\": {}, \"id\": {i}}}|NULL", 2 * i))
         .collect();
