@@ -45,8 +45,12 @@ impl Draft<'_> {
             let message = "too many column names were specified";
             return Err(Error::new(state::SYNTAX_ERROR, message).into());
         }
+        let options = self.table_options(&create.options)?;
+        if options.contains_key("inbox") {
+            return Err(Error::unsupported("a materialized view as an inbox").into());
+        }
         let id = TableId(self.oid(target.group)?);
-        let mut table = empty_table(&target, id, self.table_options(&create.options)?);
+        let mut table = empty_table(&target, id, options);
         for (at, output) in shape.outputs.iter().enumerate() {
             let given = create.columns.get(at).map(|c| ident(&c.name));
             let (name, ty) = (given.unwrap_or_else(|| output.name.clone()), output.ty);

@@ -145,6 +145,13 @@ impl Draft<'_> {
         let wrong = |message: String, detail: &str| {
             Err(Error::new(state::WRONG_OBJECT_TYPE, message).detail(detail))
         };
+        if table.projection.is_some() {
+            let message = format!("relation \"{}\" cannot have triggers", table.name);
+            return wrong(
+                message,
+                "This operation is not supported for materialized views.",
+            );
+        }
         match (&table.kind, create.timing) {
             (TableKind::Table, Timing::Before | Timing::After)
             | (TableKind::View(_), Timing::InsteadOf) => {}

@@ -478,3 +478,53 @@ fn one_that_is_made_in_a_block_is_kept_from_there_on() {
     assert_eq!(two.go_on().as_deref(), Some("UPDATE 1"));
     same(&mut owner, JOINED);
 }
+
+/// Rows that triggers change or leave out are projected as they are in the end; a projection has no
+/// triggers of its own, and is no inbox.
+#[test]
+fn triggers_are_the_tables_own() {
+    let (_node, mut owner) = shop();
+    owner.ok(
+        "CREATE FUNCTION round_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.cents < 0 THEN RETURN NULL; END IF; NEW.note := 'seen ' || NEW.cents; RETURN NEW; \
+         END $$",
+    );
+    owner.ok(
+        "CREATE TRIGGER t BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION round_up()",
+    );
+    owner.ok(
+        "CREATE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         UPDATE customer SET name = name || '*' WHERE id = NEW.customer; RETURN NULL; END $$",
+    );
+    owner.ok("CREATE TRIGGER u AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION also()");
+    owner.ok(&format!(
+        "CREATE MATERIALIZED VIEW public.order_v2 AS {JOINED}"
+    ));
+    for write in [
+        "INSERT INTO orders VALUES (50, 1, 100, 'x'), (51, 2, -1, 'y'), (52, 2, 200, NULL)",
+        "UPDATE orders SET cents = cents * 3",
+        "UPDATE orders SET cents = -1 WHERE id = 50",
+        "DELETE FROM orders WHERE id = 52",
+        "INSERT INTO orders VALUES (50, 1, 1) ON CONFLICT (id) DO UPDATE SET cents = 77",
+    ] {
+        owner.ok(write);
+        same(&mut owner, JOINED);
+    }
+    assert_eq!(
+        owner.rows("SELECT note, customer FROM public.order_v2 WHERE id = 50"),
+        "SEEN 77|Ada*"
+    );
+    for (sql, error) in [
+        (
+            "CREATE TRIGGER v AFTER INSERT ON public.order_v2 FOR EACH ROW EXECUTE FUNCTION also()",
+            "ERROR 42809: relation \"order_v2\" cannot have triggers",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW public.in_v1 WITH (inbox = true) AS SELECT id FROM orders",
+            "ERROR 0A000: a materialized view as an inbox is not supported",
+        ),
+    ] {
+        let result = owner.run(sql);
+        assert!(result.starts_with(error), "{sql}: {result}");
+    }
+}
