@@ -15,6 +15,7 @@ mod demo;
 mod drivers;
 mod feed;
 mod feeds;
+mod fired;
 mod fixtures;
 mod follow;
 mod gateway;

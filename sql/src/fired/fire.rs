@@ -1,6 +1,7 @@
 //! Running triggers on rows of another owner's entry, inside an entry of the reader's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -54,16 +55,15 @@ impl Fires {
             return Ok(Vec::new());
         };
         let home = self.home;
-        if !self.tables.contains_key(&id) {
-            let table = cx.catalog.table(id).cloned();
-            let known = match table {
+        if let Entry::Vacant(unknown) = self.tables.entry(id) {
+            let known = match cx.catalog.table(id).cloned() {
                 Some(table) => {
                     let triggers = plan::followed_triggers(cx.catalog, &table, home)?;
                     Some((table, triggers))
                 }
                 None => None,
             };
-            self.tables.insert(id, known);
+            unknown.insert(known);
         }
         let Some(Some((table, triggers))) = self.tables.get(&id) else {
             return Ok(Vec::new());
@@ -89,6 +89,24 @@ impl Fires {
             }
         }
         Ok(fires)
+    }
+}
+
+/// Owners' triggers and commands that lead to one another come to an end.
+///
+/// # Errors
+/// 54001.
+pub(crate) fn check_hops(hops: u16) -> Result<()> {
+    match hops > HOPS_MAX {
+        false => Ok(()),
+        true => {
+            let message = "triggers on followed tables and commands lead to one another too often";
+            Err(
+                Error::new(state::STATEMENT_TOO_COMPLEX, message).detail(format!(
+                    "This is an effect of {hops} of them, one after the other; {HOPS_MAX} may be."
+                )),
+            )
+        }
     }
 }
 
@@ -122,14 +140,7 @@ impl Fire<'_> {
     /// # Errors
     /// What the function raises, and 54001 where triggers lead to triggers without an end.
     pub fn run(&self, hops: u16, cx: &mut ExecCx<'_>) -> std::result::Result<(), Stop> {
-        if hops > HOPS_MAX {
-            let message = "triggers on followed tables lead to one another too often";
-            return Err(Error::new(state::STATEMENT_TOO_COMPLEX, message)
-                .detail(format!(
-                    "The row is an effect of {hops} of them, one after the other; {HOPS_MAX} may be."
-                ))
-                .into());
-        }
+        check_hops(hops)?;
         let firing = Firing {
             trigger: &self.trigger.trigger,
             routine: &self.trigger.routine,

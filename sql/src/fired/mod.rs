@@ -14,7 +14,7 @@ mod fire;
 
 pub(crate) use cursor::Cursor;
 pub use entries::{Batch, Entries};
-pub(crate) use fire::{Fires, Parked};
+pub(crate) use fire::{Fires, Parked, check_hops};
 
 /// Through so many triggers on followed tables an effect may lead to another one
 /// (`freehold.max_trigger_hops`).

@@ -37,6 +37,11 @@ pub(crate) fn clear(home: GroupId, other: GroupId, tx: &mut Transaction) -> Resu
 
 fn clear_taken(home: GroupId, other: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
     let tree = system::outbox(other);
+    let groups = tx.engine().groups();
+    let held = groups.get(other);
+    if !held.is_some_and(|held| held.holds(system::outbox(home))) {
+        return Ok(false);
+    }
     let taken = tx.get(other, system::outbox(home), TAKEN_KEY)?;
     let Some(taken) = taken.map(|bytes| read_taken(&bytes)).transpose()? else {
         return Ok(false);

@@ -134,10 +134,14 @@ impl Transaction {
             for (to, sent) in &mut sending {
                 let (to, counter) = (*to, counters.get_mut(to).expect("all are counted"));
                 if let Sent::Command {
-                    txid, trace: of, ..
+                    txid,
+                    trace: of,
+                    hops,
+                    ..
                 } = sent
                 {
                     *txid = own;
+                    *hops = tx.hops();
                     trace.clone_into(of);
                     let (first, last) = (counter.next, counter.next);
                     let commands = placed.entry(to).or_insert(Commands { to, first, last });
@@ -222,6 +226,7 @@ pub(crate) fn send(writer: &Writer, row: &mut Row, cx: &mut ExecCx<'_>) -> Resul
         sender: cx.role,
         txid: TxId::default(),
         trace: String::new(),
+        hops: 0,
         row: writer.encode(row),
     };
     cx.transaction.send(from, table.group, command)

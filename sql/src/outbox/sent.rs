@@ -42,6 +42,8 @@ pub enum Sent {
         txid: TxId,
         /// The sender's `traceparent`.
         trace: String,
+        /// Triggers on followed tables and commands that have led to it.
+        hops: u16,
         /// The row, as the sender found it to be right.
         row: Bytes,
     },
@@ -93,6 +95,7 @@ impl Sent {
                 sender,
                 txid,
                 trace,
+                hops,
                 row,
             } => {
                 out.u8(COMMAND);
@@ -100,6 +103,7 @@ impl Sent {
                 out.u32(sender.0);
                 out.u64(txid.0);
                 out.text(trace);
+                out.u32(u32::from(*hops));
                 out.bytes(row);
             }
             Sent::Rejected { number, error } => {
@@ -127,6 +131,7 @@ impl Sent {
                     sender: RoleId(r.u32()?),
                     txid: TxId(r.u64()?),
                     trace: r.text()?.to_owned(),
+                    hops: u16::try_from(r.u32()?).ok()?,
                     row: Bytes::copy_from_slice(r.bytes()?),
                 },
                 (VERSION, REJECTED) => Sent::Rejected {
@@ -369,6 +374,7 @@ mod tests {
             sender: RoleId(8),
             txid: TxId(9),
             trace: "00-1".to_owned(),
+            hops: 2,
             row: Bytes::from_static(b"row"),
         };
         let error = Error::new(state::UNIQUE_VIOLATION, "twice").hint("Once.");

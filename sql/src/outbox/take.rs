@@ -35,6 +35,14 @@ impl Next {
         self.sent.last().map_or(0, |(number, _)| *number)
     }
 
+    /// Triggers and commands that lead to what is done with it.
+    pub fn hops(&self) -> u16 {
+        match self.sent.first() {
+            Some((_, Sent::Command { hops, .. })) => hops.saturating_add(1),
+            _ => 0,
+        }
+    }
+
     /// The sender's `traceparent`, or empty.
     pub fn trace(&self) -> &str {
         match self.sent.first() {
@@ -68,6 +76,10 @@ pub(crate) fn next(
     other: GroupId,
     tx: &mut Transaction,
 ) -> Result<Option<Next>, Stop> {
+    let held = tx.engine().groups().get(other);
+    if !held.is_some_and(|held| held.holds(system::outbox(home))) {
+        return Ok(None);
+    }
     let after = taken(home, other, tx)?;
     let mut sent: Vec<(u64, Sent)> = Vec::new();
     let mut of: Option<Option<TxId>> = None;
@@ -177,6 +189,7 @@ impl<'a> Accepting<'a> {
             Error::new(state::UNDEFINED_TABLE, "the inbox was dropped")
                 .hint("Ask its owner where commands go now.")
         })?;
+        crate::fired::check_hops(cx.transaction.hops())?;
         // Like a statement: no change of the table passes it by.
         let (group, tree) = (table.group, table.tree);
         cx.transaction

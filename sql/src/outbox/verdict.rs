@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use storage::{Change, Direction, Group, GroupId, Looked, Position, system};
 
 use super::sent::{
-    self, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key, replied_to,
+    self, COUNTER_KEY, Counter, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key,
+    replied_to,
 };
 use super::{Commands, Sent};
 use crate::engine::Engine;
@@ -176,7 +177,36 @@ impl Engine {
                 pairs.extend([(to, from), (from, to)]);
             }
         }
+        // What can't be read tells its courier why.
+        pairs.retain(|(home, other)| self.has_work(*home, *other).unwrap_or(true));
         pairs
+    }
+
+    /// Has `home` something to take of what `other` sends, or to remove of what it has sent itself, or
+    /// answers that may have grown old?
+    fn has_work(&self, home: GroupId, other: GroupId) -> Result<bool> {
+        let groups = self.groups();
+        let (Some(own), Some(theirs)) = (groups.get(home), groups.get(other)) else {
+            return Ok(false);
+        };
+        let (mine, sent) = (system::outbox(other), system::outbox(home));
+        if !self.leads(home) || !theirs.holds(sent) {
+            return Ok(false);
+        }
+        let counter = |group: &Group, tree| -> Result<Counter> {
+            let row = group.get(tree, COUNTER_KEY, group.applied())?;
+            row.map_or(Ok(Counter::NEW), |row| Counter::decode(&row))
+        };
+        let taken = |group: &Group, tree| -> Result<u64> {
+            let row = group.get(tree, TAKEN_KEY, group.applied())?;
+            row.map_or(Ok(0), |row| read_taken(&row))
+        };
+        let comes = counter(&theirs, sent)?.next > taken(&own, mine)? + 1;
+        let goes = counter(&own, mine)?.first <= taken(&theirs, sent)?;
+        let (first, last) = (rejected_key(0), replied_key(u64::MAX));
+        let range = (Bound::Included(first), Bound::Included(last));
+        let mut answers = own.scan(mine, range, own.applied(), Direction::Forward)?;
+        Ok(comes || goes || answers.next().is_some())
     }
 
     /// What became of commands that `from` has sent: accepted if all are, rejected if one is.

@@ -274,6 +274,7 @@ impl Session {
             return Ok(false);
         };
         step.trace = next.trace().to_owned();
+        tx.set_hops(next.hops());
         // First, for a trigger may reply.
         crate::outbox::pass(home, other, next.last(), tx)?;
         for (number, sent) in &next.sent {

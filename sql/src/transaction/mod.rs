@@ -612,6 +612,16 @@ impl Transaction {
         self.write(group, tree, change)
     }
 
+    /// Triggers on followed tables and commands that have led to it.
+    pub(crate) fn hops(&self) -> u16 {
+        self.hops
+    }
+
+    /// So many have.
+    pub(crate) fn set_hops(&mut self, hops: u16) {
+        self.hops = hops;
+    }
+
     /// It is an effect of another group's entry, through so many triggers.
     pub(crate) fn follows_from(&mut self, group: GroupId, position: Position, hops: u16) {
         let dep = self.deps.entry(group).or_insert(position);

@@ -204,3 +204,45 @@ fn who_may_have_one_and_what_becomes_of_it() {
     orders.ok("drop table order_v1 cascade");
     assert_eq!(runner.run(&node), 0);
 }
+
+#[test]
+fn triggers_that_lead_to_one_another_come_to_an_end() {
+    let node = node();
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    billing.ok(
+        "create table public.invoice_v1 (id int primary key, n int); \
+                grant read on invoice_* to orders",
+    );
+    orders.ok("follow invoice_v1");
+    billing.ok("create function pass() returns trigger language plpgsql as $$
+        begin
+            insert into invoice_v1 values (new.id, 1) on conflict (id) do update set n = invoice_v1.n + 1;
+            return new;
+        end $$");
+    orders.ok(
+        "create function pass() returns trigger language plpgsql as $$
+        begin
+            update order_v1 set total = total + 1 where id = new.id;
+            return new;
+        end $$",
+    );
+    billing.ok("create trigger pass after insert or update on order_v1 for each row execute function pass()");
+    orders.ok("create trigger pass after insert or update on invoice_v1 for each row execute function pass()");
+    orders.ok("insert into order_v1 values (1, 1)");
+    let mut there = runner(&node);
+    let mut back = Runner {
+        courier: node
+            .engine
+            .courier(node.group("orders"), node.group("billing"))
+            .expect("led here"),
+        entries: Entries::new(log(&node), node.group("orders"), node.group("billing")),
+    };
+    let mut rounds = 0;
+    while there.run(&node) + back.run(&node) > 0 {
+        rounds += 1;
+        assert!(rounds < 40, "it has no end");
+    }
+    assert_eq!(billing.rows("select n from invoice_v1"), "8");
+    let parked = "select sqlstate, count(*) from freehold.parked group by 1";
+    assert_eq!(billing.rows(parked), "54001|1");
+}
