@@ -128,7 +128,10 @@ fn each_command_comes_once_and_in_order_while_leaders_fall() {
     let expected: Vec<String> = (1..=COMMANDS).map(|id| format!("{id}|{id}")).collect();
     cluster.until(|| match cluster.ask(1, "orders", all)? {
         found if found.len() < expected.len() => Err(format!("only {} have come", found.len())),
-        found => Ok(assert_eq!(found, expected)),
+        found => {
+            assert_eq!(found, expected);
+            Ok(())
+        }
     });
     let parked = cluster.settle(2, "orders", "SELECT count(*) FROM freehold.parked");
     assert_eq!(parked, ["0"]);
