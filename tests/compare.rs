@@ -100,16 +100,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
         "prepare transaction 'x';",
         "no two-phase commit",
     ),
-    (
-        "sessions",
-        "do $$ begin null; end $$;",
-        "no procedural languages",
-    ),
-    (
-        "sessions",
-        "create function f() returns int language sql as 'select 1';",
-        "no functions of the user's",
-    ),
 ];
 
 /// The type of rows without a type.

@@ -108,6 +108,8 @@ pub(crate) trait Ground {
 pub(crate) struct Described {
     /// Names and types of the columns.
     pub columns: Vec<(String, Type)>,
+    /// It calls functions of users.
+    pub routines: bool,
 }
 
 /// What a stored expression is for.

@@ -313,7 +313,8 @@ impl Ground for Outside<'_, '_, '_> {
             .iter()
             .map(|c| (c.name.clone(), c.ty))
             .collect();
-        Ok(Described { columns })
+        let routines = planned.routines;
+        Ok(Described { columns, routines })
     }
 
     fn random(&mut self) -> [u8; 16] {

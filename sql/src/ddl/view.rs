@@ -42,6 +42,9 @@ impl Draft<'_> {
             None => None,
         };
         let described = self.ground.describe_query(&self.catalog, &create.query)?;
+        if described.routines {
+            return Err(Error::unsupported("a user's function in a view").into());
+        }
         if create.columns.len() > described.columns.len() {
             return Err(Error::new(
                 state::SYNTAX_ERROR,

@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::tree::{Kind, Variable};
 use crate::bind::scope::{Range, RangeColumn, Visible};
 use crate::bind::{Conflict, Variables};
-use crate::catalog::{Catalog, RoleId, SchemaId};
+use crate::catalog::{RoleId, SchemaId};
 use crate::exec::ExecCx;
 use crate::expr::{ColumnRef, Expr};
 use crate::parse::{self, Ddl, Statement};
@@ -82,7 +82,8 @@ pub(super) struct Ready {
     pub planned: Arc<Planned>,
     /// The expression alone, if it reads no tables.
     pub simple: Option<Expr>,
-    catalog: Arc<Catalog>,
+    /// The catalog's version.
+    version: u64,
     role: RoleId,
     login: RoleId,
     path: Vec<SchemaId>,
@@ -203,7 +204,7 @@ impl Query {
         Ok(Ready {
             simple: simple(&planned),
             planned,
-            catalog,
+            version: catalog.version(),
             role: cx.role,
             login: cx.login,
             path: cx.path.to_vec(),
@@ -217,7 +218,7 @@ impl Query {
 
 impl Ready {
     fn fits(&self, variables: &[Variable], values: &[Datum], cx: &ExecCx<'_>) -> bool {
-        Arc::ptr_eq(&self.catalog, cx.transaction.catalog())
+        self.version == cx.transaction.catalog().version()
             && (self.role, self.login, self.format) == (cx.role, cx.login, cx.calls.format)
             && self.path == cx.path
             && self.planned.is_placed(cx.transaction.engine().as_ref())

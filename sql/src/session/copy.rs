@@ -6,7 +6,7 @@ use super::job::{Job, Phase, Rows};
 use super::run::Ends;
 use super::step::{Step, Waiting};
 use super::{Output, Session};
-use crate::catalog::{ColumnId, Privilege, Table, TableKind};
+use crate::catalog::{ColumnId, Privilege, RoleId, Table, TableKind};
 use crate::copy::{Format, Kind, Reader, Record, Writer};
 use crate::exec::{Row, TableWriter};
 use crate::expr::Expr;
@@ -15,6 +15,7 @@ use crate::transaction::{Policy, Stop, TableMode, Wait};
 use crate::types::text::quote_identifier;
 use crate::types::{Datum, FormatSettings, Type};
 use crate::{Error, Result, state};
+use storage::GroupId;
 
 /// Rows between two fresh snapshots of a long COPY, so that it does not hold old versions.
 const ROWS_PER_SNAPSHOT: u64 = 4_096;
@@ -353,9 +354,16 @@ impl Session {
             let Some(job) = copy.job.as_mut() else {
                 return Err(not_copying());
             };
-            let CopyIn { writer, .. } = copy;
+            let (group, own) = (copy.table.group, self.own_role());
+            let CopyIn {
+                writer,
+                since_snapshot,
+                ..
+            } = copy;
             let before = writer.checked();
-            let finished = self.exec(job, |cx| writer.finish(cx));
+            let finished = self
+                .renew_snapshot(group, own, since_snapshot)
+                .and_then(|()| self.exec(job, |cx| writer.finish(cx)));
             if writer.checked() != before {
                 job.lock_deadline = None;
             }
@@ -366,6 +374,9 @@ impl Session {
                     return Err(error);
                 }
                 Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
+                    if let Wait::Again = wait {
+                        *since_snapshot = ROWS_PER_SNAPSHOT;
+                    }
                     let waiting = self.waiting(job, wait);
                     if waiting.is_err() {
                         self.fail_now();
@@ -477,11 +488,20 @@ impl Session {
 
     /// A long COPY under READ COMMITTED reads at a newer snapshot now and then.
     fn copy_snapshot(&mut self, copy: &mut CopyIn) -> std::result::Result<(), Stop> {
-        if copy.since_snapshot < ROWS_PER_SNAPSHOT {
+        let (group, own) = (copy.table.group, self.own_role());
+        self.renew_snapshot(group, own, &mut copy.since_snapshot)
+    }
+
+    fn renew_snapshot(
+        &mut self,
+        group: GroupId,
+        own: Option<RoleId>,
+        since_snapshot: &mut u64,
+    ) -> std::result::Result<(), Stop> {
+        if *since_snapshot < ROWS_PER_SNAPSHOT {
             return Ok(());
         }
-        copy.since_snapshot = 0;
-        let (group, own) = (copy.table.group, self.own_role());
+        *since_snapshot = 0;
         let Some(tx) = self.transaction.as_mut() else {
             return Ok(());
         };

@@ -213,6 +213,11 @@ impl Session {
         {
             tx.unmark();
         }
+        // A function that must wait runs again with its statement, which a cursor can't.
+        if inner.planned.as_ref().is_some_and(|p| p.routines) {
+            let what = "a cursor over a query that calls functions of users";
+            return Err(Error::unsupported(what).into());
+        }
         self.suspend_snapshot(&mut inner);
         let cursor = Cursor {
             hold: declare.hold,

@@ -325,6 +325,12 @@ pub(super) fn comment(cx: &SystemCx<'_>, class: u32, object: u32, sub: i32) -> O
         }
     }
     match class {
+        CLASS_PG_PROC => super::routines::routine(cx, object)?.comment.clone(),
+        CLASS_PG_TRIGGER => {
+            let trigger = cx.catalog.trigger(object)?;
+            let seen = cx.catalog.sees_trigger(cx.role, trigger);
+            seen.then(|| trigger.comment.clone())?
+        }
         CLASS_PG_NAMESPACE => {
             let schema = cx.catalog.schema(SchemaId(object))?;
             cx.catalog

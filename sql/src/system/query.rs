@@ -520,6 +520,8 @@ fn any_comment(cx: &SystemCx<'_>, object: u32) -> Option<String> {
         CLASS_PG_CLASS,
         CLASS_PG_CONSTRAINT,
         CLASS_PG_NAMESPACE,
+        super::routines::CLASS_PG_PROC,
+        super::routines::CLASS_PG_TRIGGER,
         1247,
     ]
     .into_iter()

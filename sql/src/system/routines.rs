@@ -272,6 +272,11 @@ pub(super) fn arguments(routine: &Routine, defaults: bool) -> String {
             if let Some(default) = argument.default.as_ref().filter(|_| defaults) {
                 text.push_str(" DEFAULT ");
                 text.push_str(default);
+                // As PostgreSQL shows constants of unknown type.
+                if default.starts_with('\'') || default.eq_ignore_ascii_case("null") {
+                    text.push_str("::");
+                    text.push_str(&argument.ty.name());
+                }
             }
             text
         })

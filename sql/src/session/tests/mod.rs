@@ -18,6 +18,7 @@ mod owners;
 mod pair;
 mod protocol;
 mod reads;
+mod routines;
 mod settings;
 mod wishes;
 
