@@ -39,6 +39,8 @@ pub struct Progress {
     pub lost: AtomicU64,
     /// What the workload measured beside, such as the pages of pollers.
     pub observed: AtomicU64,
+    /// Commands between owners whose transactions were acknowledged.
+    pub commands: AtomicU64,
 }
 
 /// The shared state of one run. Cloning gives another handle of the same.

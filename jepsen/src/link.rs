@@ -1,15 +1,20 @@
 //! One client connection: statements with a time limit, and what their ends mean for a transaction.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::{PgLsn, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, NoTls, Row, SimpleQueryMessage, Socket,
+};
 
 use crate::error::{Error, Result};
 
@@ -184,6 +189,7 @@ pub struct Link {
     client: Client,
     driver: JoinHandle<()>,
     protocol: Protocol,
+    warnings: Arc<AtomicU64>,
 }
 
 impl Drop for Link {
@@ -235,13 +241,19 @@ impl Link {
         let (client, connection) = opened
             .map_err(|_| Failure::Silent(limit))?
             .map_err(|error| Failure::of(&error))?;
-        // The end of the connection shows as the failure of whatever is asked next.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let warnings = Arc::default();
+        let driver = tokio::spawn(drive(connection, Arc::clone(&warnings)));
         Ok(Link {
             client,
             driver,
             protocol,
+            warnings,
         })
+    }
+
+    /// How many warnings (01000) have come so far; those of a statement before its answer.
+    pub fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::SeqCst)
     }
 
     /// Connects for the harness's own needs: not to be let in is an error.
@@ -310,6 +322,17 @@ impl Link {
         answer
             .map_err(|_| Failure::Silent(ANSWER_MAX))?
             .map_err(|error| Failure::of(&error))
+    }
+}
+
+/// Reads a connection until it ends, which shows as the failure of whatever is asked next.
+async fn drive(mut connection: Connection<Socket, NoTlsStream>, warnings: Arc<AtomicU64>) {
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notice(notice) = message
+            && *notice.code() == SqlState::WARNING
+        {
+            warnings.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 

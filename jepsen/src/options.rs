@@ -61,6 +61,8 @@ pub enum Workload {
     /// Reads at any node's own cut: they never go back, hold causes before effects, and what a
     /// token names.
     Reads,
+    /// Commands between owners: each takes effect once, in its sender's order.
+    Commands,
 }
 
 impl Workload {
@@ -73,6 +75,7 @@ impl Workload {
             Workload::Feed => "feed",
             Workload::Register => "register",
             Workload::Reads => "reads",
+            Workload::Commands => "commands",
         }
     }
 }
@@ -103,6 +106,9 @@ pub struct Options {
     /// Strikes of a run on a cluster, in place of a time.
     #[arg(long)]
     pub strikes: Option<u64>,
+    /// Commands that `commands` on a cluster sends before it ends; the strikes are spread over them.
+    #[arg(long)]
+    pub commands: Option<u64>,
     /// How the nodes of a cluster reach each other.
     #[arg(long, value_enum, default_value = "proxies")]
     pub network: Network,
@@ -164,8 +170,12 @@ impl Options {
             Some(strikes) => format!("--strikes {strikes}"),
             None => format!("--time {}", self.time),
         };
+        let commands = match self.commands {
+            Some(commands) => format!(" --commands {commands}"),
+            None => String::new(),
+        };
         let (nodes, network) = (self.nodes, self.network.word());
-        format!("--nodes {nodes} --nemesis {words} {length} --network {network}")
+        format!("--nodes {nodes} --nemesis {words} {length}{commands} --network {network}")
     }
 
     /// The line that plays `runs` runs from `seed` again.
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn the_line_of_a_cluster_is_read_back_as_the_same_run() {
         let asked = "jepsen --nodes 3 --workload append --nemesis kill-leader,pause --strikes 30 \
-                     --network namespaces --seed 9";
+                     --commands 900 --network namespaces --seed 9";
         let cli = Cli::try_parse_from(asked.split_whitespace()).expect("these flags exist");
         let line = cli.options.line(11, 1);
         let again = line.split_whitespace().skip(6);
@@ -223,5 +233,6 @@ mod tests {
         assert_eq!(again.options.line(11, 1), line);
         assert_eq!(again.options.nemeses, [Nemesis::KillLeader, Nemesis::Pause]);
         assert_eq!(again.options.strikes, Some(30));
+        assert_eq!(again.options.commands, Some(900));
     }
 }

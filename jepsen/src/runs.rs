@@ -19,7 +19,7 @@ use crate::options::{self, Options};
 use crate::seed::Seed;
 use crate::victim::{ANY_PORT, Plan, Tracer, Victim};
 use crate::workload::{
-    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Feed, Reads, Register, Workload,
+    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, Register, Workload,
 };
 
 /// Attempts beyond the asked runs before too many of them are invalid.
@@ -66,6 +66,7 @@ pub async fn play(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
         options::Workload::Feed => play_as::<Feed>(setup).await,
         options::Workload::Register => play_as::<Register>(setup).await,
         options::Workload::Reads => play_as::<Reads>(setup).await,
+        options::Workload::Commands => play_as::<Commands>(setup).await,
     }
 }
 

@@ -49,7 +49,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 31] = [
+const PLANTS: [Plant; 37] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -70,6 +70,42 @@ const PLANTS: [Plant; 31] = [
         Fault::None,
     ),
     built("cursor-off-by-one", How::Built, Workload::Feed, Fault::None),
+    built(
+        "command-accepted-unseen",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "command-cleared-early",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "command-of-savepoint-sent",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "command-passed-over",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "command-rejected-untold",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "command-taken-twice",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
     tested(
         "apply-twice",
         "storage",

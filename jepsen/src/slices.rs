@@ -34,6 +34,8 @@ struct Slice {
     nodes: usize,
     runs: u64,
     clients: Option<u32>,
+    /// That a cluster sends before it ends.
+    commands: Option<u64>,
     store: Store,
 }
 
@@ -54,6 +56,7 @@ const fn slice(workload: Workload, fault: Fault, runs: u64, seconds: u64, store:
         nodes: 1,
         runs,
         clients: None,
+        commands: None,
         store,
     }
 }
@@ -65,6 +68,7 @@ const fn strikes(workload: Workload, nemeses: &'static [Nemesis], strikes: u64) 
         nodes: NODES,
         runs: 1,
         clients: None,
+        commands: None,
         store: Store::Lsm,
     }
 }
@@ -80,6 +84,14 @@ const fn minute(workload: Workload, nemeses: &'static [Nemesis]) -> Slice {
 const fn with_clients(clients: u32, slice: Slice) -> Slice {
     Slice {
         clients: Some(clients),
+        ..slice
+    }
+}
+
+/// The strikes spread over so many commands.
+const fn with_commands(commands: u64, slice: Slice) -> Slice {
+    Slice {
+        commands: Some(commands),
         ..slice
     }
 }
@@ -107,12 +119,13 @@ const EVERYTHING: &[Nemesis] = &[
 ];
 
 /// For each push; the most telling ones first.
-const SHORT: [Slice; 12] = [
+const SHORT: [Slice; 13] = [
     slice(Workload::Acknowledged, Fault::Power, 2, 3, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 6, 3, Store::Lsm),
     strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 2),
     strikes(Workload::Bank, &[Nemesis::KillLeader], 2),
     strikes(Workload::Register, &[Nemesis::PartitionLeader], 1),
+    strikes(Workload::Commands, &[Nemesis::KillLeader], 2),
     with_clients(200, slice(Workload::Feed, Fault::None, 1, 20, Store::Lsm)),
     slice(Workload::Append, Fault::None, 1, 4, Store::Lsm),
     slice(Workload::Bank, Fault::Kill, 2, 3, Store::Lsm),
@@ -123,7 +136,7 @@ const SHORT: [Slice; 12] = [
 ];
 
 /// For a release.
-const JUDGED: [Slice; 18] = [
+const JUDGED: [Slice; 21] = [
     slice(Workload::Acknowledged, Fault::Kill, 50, 5, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Power, 20, 5, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 50, 5, Store::Sled),
@@ -142,11 +155,14 @@ const JUDGED: [Slice; 18] = [
     slice(Workload::Bank, Fault::None, 2, 20, Store::Lsm),
     slice(Workload::Bank, Fault::Kill, 10, 5, Store::Lsm),
     slice(Workload::Bank, Fault::Power, 5, 5, Store::Lsm),
+    slice(Workload::Commands, Fault::None, 2, 20, Store::Lsm),
+    slice(Workload::Commands, Fault::Kill, 10, 5, Store::Lsm),
+    slice(Workload::Commands, Fault::Power, 5, 5, Store::Lsm),
 ];
 
 /// For a release, on three nodes and with a fourth in the pool: each workload under each kind of
-/// nemesis, an hour.
-const JUDGED_CLUSTER: [Slice; 35] = [
+/// nemesis, more than an hour.
+const JUDGED_CLUSTER: [Slice; 42] = [
     strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 30),
     minute(Workload::Append, KILLS),
     minute(Workload::Append, PAUSES),
@@ -182,6 +198,16 @@ const JUDGED_CLUSTER: [Slice; 35] = [
     with_a_spare(minute(Workload::Reads, PARTITIONS)),
     with_a_spare(minute(Workload::Acknowledged, CLAIMS)),
     with_a_spare(with_clients(50, minute(Workload::Feed, CLAIMS))),
+    minute(Workload::Commands, KILLS),
+    minute(Workload::Commands, PAUSES),
+    minute(Workload::Commands, PARTITIONS),
+    minute(Workload::Commands, RESTARTS),
+    minute(Workload::Commands, EVERYTHING),
+    with_a_spare(minute(Workload::Commands, CLAIMS)),
+    with_commands(
+        100_000,
+        strikes(Workload::Commands, &[Nemesis::KillLeader], 20),
+    ),
 ];
 
 /// Plays the short list.
@@ -251,6 +277,7 @@ impl Slice {
             workload: self.workload,
             runs: self.runs,
             clients: self.clients,
+            commands: self.commands,
             table_store: self.store,
             nodes: self.nodes,
             ..common.clone()

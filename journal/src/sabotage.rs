@@ -4,13 +4,19 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 19] = [
+pub const FAULTS: [&str; 25] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
     "apply-twice",
     "chain-check-off",
     "closing-rule-off",
+    "command-accepted-unseen",
+    "command-cleared-early",
+    "command-of-savepoint-sent",
+    "command-passed-over",
+    "command-rejected-untold",
+    "command-taken-twice",
     "crc-not-checked",
     "cursor-off-by-one",
     "equal-positions-split",

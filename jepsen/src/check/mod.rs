@@ -3,6 +3,7 @@
 
 pub mod append;
 pub mod books;
+pub mod commands;
 pub mod consumer;
 pub mod ledger;
 pub mod reads;

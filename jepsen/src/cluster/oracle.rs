@@ -18,6 +18,9 @@ use crate::workload::{Marks, Workload};
 /// A table that no change fills: what is applied writes it.
 const OUTCOMES: &str = "system.outcomes";
 
+/// Ends the names of indexes, which have no changes of their own: apply makes them of their table's.
+const INDEX: &str = "_idx";
+
 /// Differences of one kind beyond this many aren't written out.
 const SHOWN_MAX: usize = 3;
 
@@ -207,7 +210,7 @@ fn replay_all(folder: &Folder, findings: &mut Vec<Finding>) -> usize {
             .tables
             .range((*group, String::new())..(*group + 1, String::new()))
         {
-            if name == OUTCOMES {
+            if name == OUTCOMES || name.ends_with(INDEX) {
                 continue;
             }
             let empty = BTreeMap::new();

@@ -22,7 +22,7 @@ use crate::runs::{Report, Scratch, Setup, server_options};
 use crate::seed::Seed;
 use crate::victim::Pause;
 use crate::workload::{
-    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Feed, Reads, Register, Workload,
+    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, Register, Workload,
 };
 
 /// Attempts beyond the asked runs before too many of them are invalid.
@@ -58,6 +58,7 @@ pub async fn play(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
         options::Workload::Feed => play_as::<Feed>(setup).await,
         options::Workload::Register => play_as::<Register>(setup).await,
         options::Workload::Reads => play_as::<Reads>(setup).await,
+        options::Workload::Commands => play_as::<Commands>(setup).await,
     }
 }
 
@@ -184,11 +185,14 @@ impl<W: Workload> Run<'_, W> {
             sleep(Duration::from_millis(5)).await;
         }
         if let Some(strikes) = options.strikes {
-            for _ in 0..strikes {
+            for strike in 0..strikes {
+                let share = |all: u64| all * strike / strikes;
+                self.await_commands(options.commands.map(share)).await;
                 self.strike(&mut rng).await?;
             }
             end = Instant::now();
         }
+        self.await_commands(options.commands).await;
         while Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());
             match self.setup.options.nemeses[..] {
@@ -198,6 +202,22 @@ impl<W: Workload> Run<'_, W> {
         }
         self.bites.acknowledged = self.field.acknowledged();
         Ok(())
+    }
+
+    /// Waits until so many commands were acknowledged. That none is for a minute is a finding.
+    async fn await_commands(&self, count: Option<u64>) {
+        let sent = || self.field.progress.commands.load(Ordering::Relaxed);
+        let (mut before, mut moved) = (sent(), Instant::now());
+        while sent() < count.unwrap_or(0) {
+            sleep(Duration::from_millis(20)).await;
+            if sent() > before {
+                (before, moved) = (sent(), Instant::now());
+            } else if moved.elapsed() > CLIENTS_MAX {
+                let what = format!("no command is acknowledged after {before}");
+                self.field.findings.add(Kind::Unexpected, what);
+                return;
+            }
+        }
     }
 
     /// One strike from its quiet before to its end after.

@@ -3,6 +3,7 @@
 mod acknowledged;
 mod append;
 mod bank;
+mod commands;
 mod feed;
 mod reads;
 mod register;
@@ -16,6 +17,7 @@ use crate::victim::Kind;
 pub use acknowledged::Acknowledged;
 pub use append::Append;
 pub use bank::Bank;
+pub use commands::Commands;
 pub use feed::Feed;
 pub use reads::Reads;
 pub use register::Register;

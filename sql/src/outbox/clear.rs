@@ -46,6 +46,11 @@ fn clear_taken(home: GroupId, other: GroupId, tx: &mut Transaction) -> Result<bo
     let Some(taken) = taken.map(|bytes| read_taken(&bytes)).transpose()? else {
         return Ok(false);
     };
+    #[cfg(feature = "sabotage")]
+    let taken = match storage::sabotage::planted("command-cleared-early") {
+        true => u64::MAX,
+        false => taken,
+    };
     // A rejection takes its command from here: they are taken first.
     let own = super::take::taken(home, other, tx)?;
     let untaken = tx.sent_after(other, home, own, CLEARED_MAX)?;

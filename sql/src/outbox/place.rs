@@ -50,6 +50,10 @@ impl Outgoing {
 
     /// Takes back what was added since there were so many.
     pub fn truncate(&mut self, len: usize) {
+        #[cfg(feature = "sabotage")]
+        if storage::sabotage::planted("command-of-savepoint-sent") {
+            return;
+        }
         for (_, sent) in self.sent.drain(len.min(self.sent.len())..) {
             self.bytes -= sent.size();
         }

@@ -110,6 +110,11 @@ pub(crate) fn pass(
     tx: &mut Transaction,
 ) -> Result<(), Stop> {
     tx.open_outbox(home, other)?;
+    #[cfg(feature = "sabotage")]
+    // Now and then, for else the same is taken for ever.
+    if tx.started().is_multiple_of(20) && storage::sabotage::planted("command-taken-twice") {
+        return Ok(());
+    }
     let key = Bytes::from_static(TAKEN_KEY);
     tx.put_hidden(home, system::outbox(other), key, Some(sent::taken(last)))
 }
@@ -165,6 +170,10 @@ impl<'a> Accepting<'a> {
         else {
             return None;
         };
+        #[cfg(feature = "sabotage")]
+        if number % 50 == 49 && storage::sabotage::planted("command-passed-over") {
+            return None;
+        }
         Some(Accepting {
             from,
             number,
@@ -217,6 +226,10 @@ impl<'a> Accepting<'a> {
     pub fn refuse(&self, home: GroupId, error: &Error, tx: &mut Transaction) -> Result<(), Stop> {
         let what = super::parked::command(self.from, self.number, self.sent);
         super::park(home, what, error, tx)?;
+        #[cfg(feature = "sabotage")]
+        if storage::sabotage::planted("command-rejected-untold") {
+            return Ok(());
+        }
         let name = tx.catalog().table(self.table).map(|t| t.name.clone());
         let error = told(error, name.as_deref());
         let rejected = Sent::Rejected {

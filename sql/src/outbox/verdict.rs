@@ -241,22 +241,36 @@ impl Engine {
             Looked::Found(Some(bytes)) => read_taken(&bytes)?,
             Looked::Found(None) | Looked::NotHeld | Looked::Later => 0,
         };
+        #[cfg(feature = "sabotage")]
+        let taken = match storage::sabotage::planted("command-accepted-unseen") {
+            true => last,
+            false => taken,
+        };
         if taken < last {
             return Ok(None);
         }
         let range = |from: Bytes, to: Bytes| (Bound::Included(from), Bound::Included(to));
         let sent = range(sent::key(0), sent::key(u64::MAX));
+        // The first of them, wherever it is.
+        let mut rejected: Option<(u64, Error)> = None;
         for row in taker.scan(tree, sent, at, Direction::Forward)? {
             if let Sent::Rejected { number, error } = Sent::decode(&row?.1)?
                 && (first..=last).contains(&number)
+                && rejected.as_ref().is_none_or(|(known, _)| number < *known)
             {
-                return Ok(Some(Verdict::Rejected(error.error())));
+                rejected = Some((number, error.error()));
             }
         }
         let noted = range(rejected_key(first), rejected_key(last));
         let mut noted = sender.scan(system::outbox(to), noted, own, Direction::Forward)?;
-        Ok(Some(match noted.next().transpose()? {
-            Some((_, kept)) => Verdict::Rejected(Kept::decode(&kept)?.error.error()),
+        if let Some((key, kept)) = noted.next().transpose()? {
+            let number = key.last_chunk::<8>().map_or(0, |n| u64::from_be_bytes(*n));
+            if rejected.as_ref().is_none_or(|(known, _)| number < *known) {
+                rejected = Some((number, Kept::decode(&kept)?.error.error()));
+            }
+        }
+        Ok(Some(match rejected {
+            Some((_, error)) => Verdict::Rejected(error),
             None => Verdict::Accepted,
         }))
     }

@@ -2,11 +2,17 @@
 //! the inbox once, in order.
 
 use super::node::{Client, Node};
+use super::pair::Pair;
 use crate::session::{Courier, Taking};
 
 /// `orders` has an inbox, into which `shop` and `web` may send.
 fn node() -> Node {
     let node = Node::new();
+    owners(&node);
+    node
+}
+
+fn owners(node: &Node) {
     let mut root = node.client("postgres");
     root.ok("create role orders login; create role shop login; create role web login");
     let mut orders = node.client("orders");
@@ -14,7 +20,6 @@ fn node() -> Node {
                what text not null check (what <> 'bad'), at timestamptz default now()) \
                with (inbox = true)");
     orders.ok("grant insert on order_commands to shop, web");
-    node
 }
 
 fn courier(node: &Node, home: &str, other: &str) -> Courier {
@@ -563,4 +568,59 @@ fn calls_of_one_statement_are_sent_once_each() {
     assert_eq!(shop.shown(), "1|2");
     let all = "select id, number from order_commands order by number";
     assert_eq!(orders.rows(all), "7|1\n1|2\n2|3");
+}
+
+#[test]
+fn the_first_of_several_that_is_not_accepted_is_told() {
+    let node = node();
+    let mut shop = node.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'first'); commit");
+    let mut couriers = [
+        courier(&node, "orders", "shop"),
+        courier(&node, "shop", "orders"),
+    ];
+    for rows in [
+        "(1, 'twice'), (2, 'x')",
+        "(3, 'x'), (1, 'twice'), (4, 'x')",
+        "(5, 'x'), (1, 'twice')",
+        "(1, 'twice'), (5, 'twice')",
+    ] {
+        let statement = format!("insert into order_commands values {rows}");
+        let answer = sent(&mut shop, &statement, &mut couriers);
+        assert!(answer.starts_with("ERROR 23505"), "{rows}: {answer}");
+        assert!(answer.contains("(shop, 1)"), "{rows}: {answer}");
+    }
+    let mut orders = node.client("orders");
+    assert_eq!(
+        orders.rows("select id from order_commands order by number"),
+        "1\n2\n3\n4\n5"
+    );
+    assert_eq!(shop.rows("select count(*) from freehold.rejected"), "5");
+}
+
+#[test]
+fn a_verdict_is_the_same_where_the_answer_has_gone_and_is_not_noted_yet() {
+    let pair = Pair::new();
+    owners(&pair.a);
+    let mut shop = pair.a.client("shop");
+    shop.ok("begin; insert into order_commands values (1, 'first'); commit");
+    bring(&mut courier(&pair.a, "orders", "shop"));
+    assert_eq!(
+        shop.start("insert into order_commands values (1, 'twice')"),
+        None
+    );
+    let groups = ["orders", "shop"].map(|name| pair.a.group(name));
+    groups.iter().for_each(|group| pair.hand_over(*group));
+    // At the new home of both it is refused, the sender's home notes it, and the answer is removed.
+    let mut couriers =
+        [("orders", "shop"), ("shop", "orders")].map(|(home, other)| courier(&pair.b, home, other));
+    for at in [0, 1, 0] {
+        bring(&mut couriers[at]);
+    }
+    // Where the statement waits, what the receiver did comes before what the sender's home did.
+    let log = pair.b.local.log(groups[0]);
+    pair.a.local.replay(groups[0], log).expect("applies");
+    pair.clock.advance(1_100_000);
+    let answer = shop.go_on().expect("it was refused");
+    assert!(answer.starts_with("ERROR 23505"), "{answer}");
 }
