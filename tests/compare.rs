@@ -12,8 +12,8 @@ use tests::{
 };
 
 /// Folders with scripts, from the workspace's. A script runs as an owner of its own name. A
-/// statement ends with a semicolon at the end of a line that is in no `$$`; what stands on one line before it is sent
-/// as one query. `\c ROLE` goes on in a session of that role, data of a COPY follows it up to `\.`.
+/// statement ends with a semicolon at the end of a line, but for those in a body behind a line with
+/// `$$` at its end; what stands on one line before it is sent as one query. `\c ROLE` goes on in a session of that role, data of a COPY follows it up to `\.`.
 const FOLDERS: [&str; 2] = ["tests/compare", "sql/tests/golden/scripts"];
 /// Single scripts elsewhere.
 const SCRIPTS: [&str; 1] = ["sql/src/ddl/tests/ddl.sql"];
@@ -129,7 +129,8 @@ fn steps(script: &str) -> Vec<Step> {
         }
         text.push_str(line);
         text.push('\n');
-        let quoted = text.matches("$$").count() % 2 == 1;
+        let body = text.split_once("$$\n").map(|(_, body)| body);
+        let quoted = body.is_some_and(|body| !body.contains("$$"));
         if line.trim_end().ends_with(';') && !quoted {
             let query = std::mem::take(&mut text).trim_end().to_owned();
             let copies = query.to_lowercase();

@@ -76,7 +76,7 @@ impl Event {
     /// not run again from its start.
     pub fn fire(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let mark = cx.transaction.statement_mark();
-        let (deferred, raised) = (cx.deferred.len(), cx.evaluation.environment.raised());
+        let (deferred, left) = (cx.deferred.len(), cx.evaluation.environment.left());
         let fired = plpgsql::fire(
             &Firing {
                 trigger: &self.trigger.trigger,
@@ -92,7 +92,7 @@ impl Event {
             Ok(_) | Err(Stop::Error(_)) => Ok(()),
             Err(Stop::Wait(_) | Stop::Pause(_)) => {
                 cx.deferred.truncate(deferred);
-                cx.evaluation.environment.forget_raised(raised);
+                cx.evaluation.environment.take_back(left);
                 cx.transaction.undo_to(&mark, Locks::Keep)
             }
         };

@@ -75,6 +75,30 @@ pub trait System {
     }
 }
 
+/// How much the functions of a statement have left to be done at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// `set_config`.
+    pub settings: usize,
+    /// `pg_notify`.
+    pub notifications: usize,
+    /// `pg_logical_emit_message`.
+    pub messages: usize,
+    /// RAISE.
+    pub raised: usize,
+}
+
+impl Left {
+    /// The same, whatever was raised.
+    #[must_use]
+    pub fn but_raised(self) -> Left {
+        Left {
+            raised: usize::MAX,
+            ..self
+        }
+    }
+}
+
 /// What the session supplies to every evaluation.
 pub trait Environment: System {
     /// `clock_timestamp()`: microseconds since 2000-01-01 UTC, now.
@@ -160,14 +184,14 @@ pub trait Environment: System {
         Ok(())
     }
 
-    /// How much is to be told so far.
-    fn raised(&self) -> usize {
-        0
+    /// How much is left to be done at the statement's end so far.
+    fn left(&self) -> Left {
+        Left::default()
     }
 
-    /// Forgets what came later: it will be told again.
-    fn forget_raised(&self, raised: usize) {
-        let _ = raised;
+    /// Takes back what came later.
+    fn take_back(&self, left: Left) {
+        let _ = left;
     }
 
     /// Is the error under way no error, but a function's way to say that the statement must stop

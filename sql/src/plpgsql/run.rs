@@ -119,6 +119,7 @@ impl Frame<'_> {
         self.at = (block.line, "during statement block entry");
         let mark = cx.transaction.mark();
         let deferred = cx.deferred.len();
+        let left = cx.evaluation.environment.left();
         let result = self.statements(&block.body, cx);
         let caught = match result {
             Err(Stop::Error(error)) if may_catch(&error, cx) => {
@@ -147,6 +148,7 @@ impl Frame<'_> {
         cx.transaction.unmark();
         undone?;
         cx.deferred.truncate(deferred);
+        cx.evaluation.environment.take_back(left.but_raised());
         self.handle(block, handler, error, cx)
     }
 

@@ -450,7 +450,7 @@ impl Session {
                         }
                     }
                     let mark = cx.transaction.statement_mark();
-                    let raised = cx.evaluation.environment.raised();
+                    let left = cx.evaluation.environment.left();
                     let mut full = row.clone();
                     let written = copy.writer.insert(&mut full, &copy.given, cx);
                     match written {
@@ -459,7 +459,7 @@ impl Session {
                             copy.count += u64::from(inserted);
                         }
                         Err(stop) => {
-                            cx.evaluation.environment.forget_raised(raised);
+                            cx.evaluation.environment.take_back(left);
                             cx.transaction
                                 .undo_to(&mark, crate::transaction::Locks::Keep)?;
                             cx.transaction.unmark();

@@ -18,6 +18,7 @@ use super::user::User;
 use super::{Portal, sequence};
 use crate::catalog::{Catalog, RoleId, SchemaId};
 use crate::engine::Engine;
+use crate::functions::evaluation::Left;
 use crate::functions::{Environment, Evaluation, Resolved, Rows, System};
 use crate::settings::Values;
 use crate::transaction::{self, Barriers, EVENTS_BYTES_MAX, Questions, Stop, Wait};
@@ -762,12 +763,22 @@ impl Environment for Surroundings<'_> {
         Ok(())
     }
 
-    fn raised(&self) -> usize {
-        self.effects.borrow().raised.len()
+    fn left(&self) -> Left {
+        let effects = self.effects.borrow();
+        Left {
+            settings: effects.settings.len(),
+            notifications: effects.notifications.len(),
+            messages: effects.messages.len(),
+            raised: effects.raised.len(),
+        }
     }
 
-    fn forget_raised(&self, raised: usize) {
-        self.effects.borrow_mut().raised.truncate(raised);
+    fn take_back(&self, left: Left) {
+        let mut effects = self.effects.borrow_mut();
+        effects.settings.truncate(left.settings);
+        effects.notifications.truncate(left.notifications);
+        effects.messages.truncate(left.messages);
+        effects.raised.truncate(left.raised);
     }
 
     fn is_stopping(&self) -> bool {

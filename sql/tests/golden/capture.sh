@@ -18,11 +18,12 @@ for script in "${@:-*.sql}"; do
         name=$(basename "$file" .sql)
         db="g_${name//[^a-z0-9_]/_}"
         "$bin/psql" -X -q -h "$dir" -p "$port" -U postgres -d postgres -c "create database $db"
-        # Every statement ends with a semicolon at the end of a line that is in no $$; a marker goes
-        # before each.
+        # Every statement ends with a semicolon at the end of a line, but for those in a body behind a
+        # line with $$ at its end; a marker goes before each.
         awk 'BEGIN { fresh = 1 } /^--/ { next } /^$/ { next }
              fresh { printf "\\echo %%%%%d\n", ++n; fresh = 0 } { print }
-             { quotes += gsub(/\$\$/, "&") } /;[ \t]*$/ && quotes % 2 == 0 { fresh = 1 }' \
+             body && /\$\$/ { body = 0 } !body && /\$\$$/ { body = 1 }
+             /;[ \t]*$/ && !body { fresh = 1 }' \
             "$file" |
             "$bin/psql" -X -A -F '|' -P null='\N' -P footer=off -v VERBOSITY=verbose -v SHOW_CONTEXT=never \
                 -h "$dir" -p "$port" -U postgres -d "$db" 2>&1 |

@@ -12,7 +12,8 @@ fn scripts() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scripts")
 }
 
-/// The statements of a script: each ends with a semicolon at the end of a line that is in no `$$`.
+/// The statements of a script: each ends with a semicolon at the end of a line, but for those in a
+/// body behind a line with `$$` at its end.
 fn statements(script: &str) -> Vec<String> {
     let mut out = Vec::new();
     let mut current = String::new();
@@ -22,7 +23,8 @@ fn statements(script: &str) -> Vec<String> {
         }
         current.push_str(line);
         current.push('\n');
-        let quoted = current.matches("$$").count() % 2 == 1;
+        let body = current.split_once("$$\n").map(|(_, body)| body);
+        let quoted = body.is_some_and(|body| !body.contains("$$"));
         if line.trim_end().ends_with(';') && !quoted {
             out.push(std::mem::take(&mut current));
         }

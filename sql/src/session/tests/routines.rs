@@ -88,6 +88,20 @@ fn what_an_exception_block_takes_back_is_gone() {
         "0",
         "its deferred check is gone, too"
     );
+    a.ok(
+        "create function quiet() returns text language plpgsql as $$ begin \
+            begin \
+              perform set_config('application_name', 'inner', false); \
+              perform pg_logical_emit_message(true, 'm', 'x'); \
+              raise notice 'told'; \
+              raise exception 'no'; \
+            exception when raise_exception then null; end; \
+            return current_setting('application_name'); end $$; \
+          set application_name = 'outer'",
+    );
+    assert_eq!(a.rows("select quiet()"), "outer");
+    assert_eq!(a.answer.notices, ["NOTICE: told"], "as in PostgreSQL");
+    assert_eq!(a.rows("show application_name"), "outer");
     // The lock that it took is free: the key can be taken by others while the block is open.
     a.ok("begin");
     assert_eq!(a.rows("select f(2)"), "undone");
