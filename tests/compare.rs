@@ -13,7 +13,8 @@ use tests::{
 
 /// Folders with scripts, from the workspace's. A script runs as an owner of its own name. A
 /// statement ends with a semicolon at the end of a line, but for those in a body behind a line with
-/// `$$` at its end; what stands on one line before it is sent as one query. `\c ROLE` goes on in a session of that role, data of a COPY follows it up to `\.`.
+/// `$$` at its end; what stands on one line before it is sent as one query. `\c ROLE` goes on in a
+/// session of that role, data of a COPY follows it up to `\.`.
 const FOLDERS: [&str; 2] = ["tests/compare", "sql/tests/golden/scripts"];
 /// Single scripts elsewhere.
 const SCRIPTS: [&str; 1] = ["sql/src/ddl/tests/ddl.sql"];
