@@ -347,7 +347,7 @@ impl Session {
         let tx = self.transaction.as_mut().expect("one is open");
         let mark = tx.mark();
         let deferred = self.deferred.len();
-        let effects = self.effects.borrow().mark();
+        let left = self.effects.borrow().left();
         let done = self.exec(job, run).and_then(|()| self.run_deferred(true));
         let tx = self.transaction.as_mut().expect("one is open");
         match done {
@@ -359,7 +359,7 @@ impl Session {
                 tx.undo_to(&mark, Locks::Release)?;
                 tx.unmark();
                 self.deferred.truncate(deferred);
-                self.effects.borrow_mut().truncate(&effects);
+                self.effects.borrow_mut().take_back(left);
                 Ok(Some(error))
             }
             Err(stop) => {

@@ -73,15 +73,6 @@ pub(super) struct Effects {
     pub hold: Vec<(GroupId, storage::Position)>,
 }
 
-/// What functions had left at a moment.
-pub(super) struct EffectsMark {
-    settings: usize,
-    notifications: usize,
-    messages: usize,
-    notices: usize,
-    raised: usize,
-}
-
 /// What the session does before the statement runs again.
 pub(super) enum Need {
     /// Await.
@@ -118,23 +109,21 @@ impl Effects {
     }
 
     /// What functions have left so far.
-    pub fn mark(&self) -> EffectsMark {
-        EffectsMark {
+    pub fn left(&self) -> Left {
+        Left {
             settings: self.settings.len(),
             notifications: self.notifications.len(),
             messages: self.messages.len(),
-            notices: self.notices.len(),
             raised: self.raised.len(),
         }
     }
 
     /// Takes back what was left since.
-    pub fn truncate(&mut self, mark: &EffectsMark) {
-        self.settings.truncate(mark.settings);
-        self.notifications.truncate(mark.notifications);
-        self.messages.truncate(mark.messages);
-        self.notices.truncate(mark.notices);
-        self.raised.truncate(mark.raised);
+    pub fn take_back(&mut self, left: Left) {
+        self.settings.truncate(left.settings);
+        self.notifications.truncate(left.notifications);
+        self.messages.truncate(left.messages);
+        self.raised.truncate(left.raised);
     }
 
     /// Another statement begins.
@@ -764,21 +753,11 @@ impl Environment for Surroundings<'_> {
     }
 
     fn left(&self) -> Left {
-        let effects = self.effects.borrow();
-        Left {
-            settings: effects.settings.len(),
-            notifications: effects.notifications.len(),
-            messages: effects.messages.len(),
-            raised: effects.raised.len(),
-        }
+        self.effects.borrow().left()
     }
 
     fn take_back(&self, left: Left) {
-        let mut effects = self.effects.borrow_mut();
-        effects.settings.truncate(left.settings);
-        effects.notifications.truncate(left.notifications);
-        effects.messages.truncate(left.messages);
-        effects.raised.truncate(left.raised);
+        self.effects.borrow_mut().take_back(left);
     }
 
     fn is_stopping(&self) -> bool {

@@ -227,7 +227,7 @@ fn functions_and_triggers_are_their_owners() {
     let result = other
         .run("create trigger x after insert on public.shown for each row execute function mine()");
     assert!(
-        result.starts_with("ERROR 42501: must be owner of table shown"),
+        result.starts_with("ERROR 55000: table \"shown\" is not followed"),
         "{result}"
     );
     let result =
