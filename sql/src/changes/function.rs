@@ -290,6 +290,7 @@ impl Running {
             &self.groups,
             filter,
             self.after,
+            Position::MAX,
             &interrupt,
         )
     }

@@ -37,6 +37,9 @@ impl Page {
     /// # Errors
     /// `Wait` while `doubts` names one of what is read; OW003 if nothing was ever known here of an
     /// owner that is asked for.
+    ///
+    /// It ends at `most`, if there is more.
+    #[allow(clippy::too_many_arguments)]
     pub fn open(
         log: &dyn Log,
         newest: impl Fn() -> Arc<Catalog>,
@@ -44,11 +47,13 @@ impl Page {
         groups: &Arc<Groups>,
         filter: Filter,
         after: Option<Position>,
+        most: Position,
         interrupt: &Interrupt,
     ) -> std::result::Result<Page, Stop> {
         for _ in 0..LOOKS_MAX {
             let asked = filter.asked(&newest(), groups);
-            let closed = log.closed(&asked, after, interrupt)?;
+            let mut closed = log.closed(&asked, after, interrupt)?;
+            closed.upto = closed.upto.min(most);
             let ids = filter.held(&newest(), groups);
             let counted = asked.read.iter().chain(&asked.wanted).chain(&asked.watched);
             let known = |id| counted.clone().any(|counted| counted == id);

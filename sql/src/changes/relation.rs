@@ -49,7 +49,17 @@ impl SystemRelation for FeedRelation {
         let after = after(cx);
         let log = &*self.log;
         let doubts = |ids: &[GroupId]| cx.environment.doubts(ids);
-        let page = Page::open(log, newest, doubts, &self.groups, filter, after, &interrupt);
+        let all = Position::MAX;
+        let page = Page::open(
+            log,
+            newest,
+            doubts,
+            &self.groups,
+            filter,
+            after,
+            all,
+            &interrupt,
+        );
         let mut page = match page {
             Ok(page) => page,
             Err(Stop::Error(error)) => return Err(error),

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::catalog::{RoleId, SchemaId, TableId};
 use crate::changes::{FeedRow, Filter, Interrupt, Log, Page};
 use crate::engine::Engine;
-use crate::transaction::Stop;
+use crate::transaction::{Stop, readable};
 
 /// Rows of an entry that are run together: a larger entry comes in portions.
 const ROWS_MAX: usize = 500;
@@ -194,6 +194,7 @@ impl Entries {
         cursor: Cursor,
         interrupt: &Interrupt,
     ) -> std::result::Result<Page, Stop> {
+        let held = engine.groups().get(self.source);
         let catalog = engine.catalog();
         let role = catalog.owner_of_group(self.home).unwrap_or(RoleId::PUBLIC);
         let names = self.tables.iter().filter_map(|id| catalog.table(*id));
@@ -209,6 +210,8 @@ impl Entries {
             engine.groups(),
             filter,
             Some(cursor.after()),
+            // What is not shown yet a trigger that is created now is to fire for.
+            held.map_or(Position::ZERO, |held| readable(engine.groups(), &held)),
             interrupt,
         )
     }

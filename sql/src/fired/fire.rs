@@ -110,6 +110,29 @@ pub(crate) fn check_hops(hops: u16) -> Result<()> {
     }
 }
 
+impl Fires {
+    /// All triggers on the table of a row that [`Fires::of`] could not read, as they are set aside.
+    pub fn all(&self, row: &FeedRow, source: GroupId, hops: u16) -> Vec<Parked> {
+        let table = row.change().and_then(|(id, ..)| self.tables.get(&id));
+        let Some(Some((table, triggers))) = table else {
+            return Vec::new();
+        };
+        let begun = |trigger: &&RowTrigger| {
+            let after = trigger.trigger.after;
+            after.is_some_and(|at| at < row.position().0)
+        };
+        let fire = |trigger| Fire {
+            trigger,
+            table,
+            operation: Operation::Update,
+            old: None,
+            new: None,
+        };
+        let fires = triggers.iter().filter(begun).map(fire);
+        fires.map(|fire| fire.parked(row, source, hops)).collect()
+    }
+}
+
 fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
     match (old, new) {
         (None, Some(_)) => Some(Operation::Insert),

@@ -32,9 +32,9 @@ pub(crate) enum Verdict {
 #[derive(Default)]
 pub(crate) struct Verdicts {
     /// By who takes, and from whom: signals by number.
-    waiting: Mutex<BTreeMap<(GroupId, GroupId), BTreeMap<u64, Vec<Signal>>>>,
+    waiting: Mutex<BTreeMap<(GroupId, GroupId), BTreeMap<u64, Signal>>>,
     /// By who has sent a command, to whom, and its number: signals for the reply.
-    replies: Mutex<BTreeMap<(GroupId, GroupId, u64), Vec<Signal>>>,
+    replies: Mutex<BTreeMap<(GroupId, GroupId, u64), Signal>>,
     /// Told by entries that are not shown yet.
     told: Mutex<Vec<(GroupId, Told)>>,
     /// Outboxes that have moved: whose, and for whom.
@@ -92,7 +92,7 @@ impl Verdicts {
             let other = told.other;
             if let Some(number) = told.replied {
                 let of = self.replies.lock().remove(&(group, other, number));
-                woken.extend(of.into_iter().flatten());
+                woken.extend(of);
             }
             let Some(number) = told.taken else { continue };
             let mut waiting = self.waiting.lock();
@@ -100,7 +100,7 @@ impl Verdicts {
                 continue;
             };
             let later = of_pair.split_off(&(number + 1));
-            woken.extend(std::mem::replace(of_pair, later).into_values().flatten());
+            woken.extend(std::mem::replace(of_pair, later).into_values());
             if of_pair.is_empty() {
                 waiting.remove(&(group, other));
             }
@@ -110,11 +110,9 @@ impl Verdicts {
     }
 
     fn wait(&self, taker: GroupId, sender: GroupId, number: u64) -> Signal {
-        let signal = Signal::default();
         let mut waiting = self.waiting.lock();
         let of_pair = waiting.entry((taker, sender)).or_default();
-        of_pair.entry(number).or_default().push(signal.clone());
-        signal
+        of_pair.entry(number).or_default().clone()
     }
 }
 
@@ -130,12 +128,15 @@ impl Engine {
         to: GroupId,
         number: u64,
     ) -> Result<std::result::Result<String, Signal>> {
-        let signal = Signal::default();
         // Before it is looked: what comes in between is not missed.
         let of = (from, to, number);
-        let mut replies = self.verdicts().replies.lock();
-        replies.entry(of).or_default().push(signal.clone());
-        drop(replies);
+        let signal = self
+            .verdicts()
+            .replies
+            .lock()
+            .entry(of)
+            .or_default()
+            .clone();
         let Some(sender) = self.groups().get(from) else {
             return Ok(Err(signal));
         };

@@ -315,7 +315,18 @@ impl Session {
             }
             let tx = self.transaction.as_mut().expect("one is open");
             tx.follows_from(source, batch.position, hops);
-            let all = self.exec(job, |cx| fires.of(row, cx))?;
+            let all = match self.exec(job, |cx| fires.of(row, cx)) {
+                Ok(all) => all,
+                Err(Stop::Error(error)) if !is_passing(&error, step.patient) => {
+                    // A row of a day when the table was another one.
+                    let tx = self.transaction.as_mut().expect("one is open");
+                    for parked in fires.all(row, source, hops) {
+                        park(home, What::Trigger(parked), &error, tx)?;
+                    }
+                    continue;
+                }
+                Err(stop) => return Err(stop),
+            };
             for fire in all {
                 let parked = fire.parked(row, source, hops);
                 let tx = self.transaction.as_mut().expect("one is open");
