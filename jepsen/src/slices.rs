@@ -14,7 +14,7 @@ use crate::runs::{Setup, play};
 use crate::victim::Store;
 
 /// After this time no further slice of the short list is begun.
-const TIME_MAX: Duration = Duration::from_secs(280);
+const TIME_MAX: Duration = Duration::from_secs(310);
 
 /// What a list gave.
 pub struct Played {
