@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::stopped::{Stopped, Tables};
 
 /// The system's trees.
-const SYSTEM_TREES: [(u32, &str); 11] = [
+const SYSTEM_TREES: [(u32, &str); 13] = [
     (catalog::TREE_DESCRIPTORS, "system.descriptors"),
     (catalog::TREE_HISTORY, "system.former-descriptors"),
     (storage::system::OUTCOMES, "system.outcomes"),
@@ -27,6 +27,8 @@ const SYSTEM_TREES: [(u32, &str); 11] = [
     (catalog::TREE_OWNERS, "system.owners"),
     (catalog::TREE_RESERVATIONS, "system.reservations"),
     (catalog::TREE_OIDS, "system.oids"),
+    (storage::system::PARKED, "system.parked"),
+    (storage::system::TRIGGER_CURSORS, "system.trigger-cursors"),
     (storage::system::DROPPED_TREES, "system.dropped-trees"),
 ];
 
