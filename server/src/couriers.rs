@@ -92,7 +92,8 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
             Ok(mut made) => {
                 let due = round(&mut made, &mut cleared).await;
                 // It counts its failures, unless what it has placed is lost.
-                courier = Some(made).filter(|made| due.is_ok() || made.placed() == 0);
+                let goes_on = |made: &Courier| made.placed() == 0 && made.interrupt()().is_ok();
+                courier = Some(made).filter(|made| due.is_ok() || goes_on(made));
                 due
             }
             Err(error) => Err(error),
@@ -116,10 +117,31 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
 
 /// Runs triggers until the group is led here no more, or there are none.
 async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
+    let (home, source) = pair;
+    let mut courier: Option<Courier> = None;
+    let mut said = String::new();
     while engine.firing().contains(&pair) {
-        if let Err(error) = fire_on(&engine, &log, pair).await {
-            let (home, source) = pair;
-            tracing::debug!(%home, %source, %error, "triggers are not run now");
+        let result = match courier.take() {
+            Some(courier) => Ok(courier),
+            None => engine.courier(home, source),
+        };
+        let result = match result {
+            Ok(mut made) => {
+                let result = fire_on(&engine, &log, pair, &mut made).await;
+                // It counts its failures, unless what it has placed is lost or it was cancelled.
+                let goes_on = made.placed() == 0 && made.interrupt()().is_ok();
+                courier = Some(made).filter(|_| goes_on);
+                result
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            let text = error.to_string();
+            match text == said {
+                true => tracing::debug!(%home, %source, %error, "triggers are not run now"),
+                false => tracing::warn!(%home, %source, %error, "triggers are not run now"),
+            }
+            said = text;
             sleep(AGAIN_AFTER).await;
         }
     }
@@ -129,8 +151,8 @@ async fn fire_on(
     engine: &Arc<Engine>,
     log: &Arc<dyn Log>,
     (home, source): Pair,
+    courier: &mut Courier,
 ) -> sql::Result<()> {
-    let mut courier = engine.courier(home, source)?;
     let interrupt = courier.interrupt();
     let mut entries = Entries::new(log.clone(), home, source);
     let mut looked = Instant::now();
@@ -146,15 +168,15 @@ async fn fire_on(
             looked = Instant::now();
             loop {
                 match block_in_place(|| entries.next(engine, &interrupt)) {
-                    Ok(Some(batch)) => fire_batch(&mut courier, &batch).await?,
+                    Ok(Some(batch)) => fire_batch(courier, &batch).await?,
                     Ok(None) => break,
                     Err(stop) => wait(&courier.await_reading(stop)?).await,
                 }
             }
             if let Some(passed) = entries.passed(TELL_EVERY.as_micros() as u64) {
-                fire_batch(&mut courier, &passed).await?;
+                fire_batch(courier, &passed).await?;
             }
-            settle(&mut courier, 0).await?;
+            settle(courier, 0).await?;
             if !engine.firing().contains(&(home, source)) {
                 return Ok(());
             }

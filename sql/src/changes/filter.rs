@@ -7,7 +7,7 @@ use bytes::Bytes;
 use storage::{GroupId, Groups};
 
 use super::Asked;
-use crate::catalog::{Catalog, Privilege, RoleId, SchemaId, Table, TableKind};
+use crate::catalog::{Catalog, Privilege, RoleId, SchemaId, Table, TableId, TableKind};
 use crate::cluster::{Reader, Writer};
 
 /// What one reader asks for.
@@ -39,7 +39,15 @@ impl Filter {
         patterns.is_none_or(|patterns| patterns.iter().any(|p| self.means(p, catalog, table)))
     }
 
+    /// The pattern that means one table, whatever its name is or was: no name has such a character.
+    pub(crate) fn pattern_of(table: TableId) -> String {
+        format!("\0{table}")
+    }
+
     fn means(&self, pattern: &str, catalog: &Catalog, table: &Table) -> bool {
+        if let Some(id) = pattern.strip_prefix('\0') {
+            return id == table.id.to_string();
+        }
         self.means_name(pattern, catalog, table.schema, &table.name)
     }
 
@@ -195,7 +203,7 @@ fn is_there(catalog: &Catalog, groups: &Groups, id: GroupId) -> bool {
 }
 
 /// READ: the owner's tables, those granted, and all for a superuser.
-pub(super) fn may_follow(catalog: &Catalog, role: RoleId, table: &Table) -> bool {
+pub(crate) fn may_follow(catalog: &Catalog, role: RoleId, table: &Table) -> bool {
     catalog.has_role(role, table.owner)
         || (catalog.sees(role, table)
             && catalog.has_privilege(role, table, Privilege::Follow, None))

@@ -29,12 +29,14 @@ use crate::types::{FormatSettings, Type};
 
 pub use columns::{COLUMNS, FeedRow};
 pub use filter::Filter;
+pub(crate) use filter::may_follow;
 pub use function::Changes;
 pub use given::{Given, Piece};
 pub(crate) use json::command;
 pub(crate) use page::Page;
 pub use position::{PositionAt, SnapshotPosition};
 pub use relation::FeedRelation;
+pub(crate) use rows::descriptor_at;
 
 /// Called now and then by who waits for a disk or another node: an error ends the statement
 /// (cancel, timeouts).

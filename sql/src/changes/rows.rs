@@ -186,20 +186,35 @@ impl EntryRows {
     }
 
     fn descriptor(&self, id: catalog::TableId) -> Result<Option<Arc<Table>>> {
-        let Some(group) = self.reading.groups.get(self.group) else {
-            return Ok(None);
-        };
-        let scan = |tree: u32, range: (Bound<Bytes>, Bound<Bytes>)| -> Result<Rows<'static>> {
-            let rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
-            Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
-        };
-        // A descriptor holds for the entries above it; the one that makes a table holds for the
-        // rows of its own entry, too.
-        let at: Position = self.header.position;
-        let found = catalog::table_at(&self.reading.catalog, id, at, scan)?;
-        match found {
-            Some(table) => Ok(Some(table)),
-            None => catalog::table_at(&self.reading.catalog, id, at.next(), scan),
-        }
+        let Reading {
+            catalog, groups, ..
+        } = &self.reading;
+        descriptor_at(catalog, groups, (self.group, id), self.header.position)
+    }
+}
+
+/// A table of a group as an entry at this position was written with it.
+///
+/// # Errors
+/// The history can't be read.
+pub(crate) fn descriptor_at(
+    catalog: &Catalog,
+    groups: &Groups,
+    (group, id): (storage::GroupId, catalog::TableId),
+    at: Position,
+) -> Result<Option<Arc<Table>>> {
+    let Some(group) = groups.get(group) else {
+        return Ok(None);
+    };
+    let scan = |tree: u32, range: (Bound<Bytes>, Bound<Bytes>)| -> Result<Rows<'static>> {
+        let rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
+        Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
+    };
+    // A descriptor holds for the entries above it; the one that makes a table holds for the
+    // rows of its own entry, too.
+    let found = catalog::table_at(catalog, id, at, scan)?;
+    match found {
+        Some(table) => Ok(Some(table)),
+        None => catalog::table_at(catalog, id, at.next(), scan),
     }
 }

@@ -113,7 +113,13 @@ impl Draft<'_> {
         for routine in doomed {
             let using = self.catalog.triggers().filter(|t| t.routine == routine.id);
             for trigger in using.cloned().collect::<Vec<_>>() {
-                let table = self.table(trigger.table)?;
+                let Ok(table) = self.table(trigger.table) else {
+                    // One whose followed table is gone.
+                    if trigger.group == routine.group {
+                        self.remove_trigger(trigger);
+                    }
+                    continue;
+                };
                 let text = format!("trigger {} on table {}", trigger.name, self.display(&table));
                 let function = self.display_routine(routine);
                 lines.push(format!("{text} depends on function {function}"));

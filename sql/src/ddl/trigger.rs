@@ -66,7 +66,8 @@ impl Draft<'_> {
             arguments: create.arguments.clone(),
             enabled: crate::catalog::Enabled::Origin,
             comment: None,
-            after: place.after,
+            // One in another's place goes on where that one is.
+            after: old.as_ref().map_or(place.after, |old| old.after),
         };
         self.put_trigger(old, trigger);
         Ok(())

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use storage::{GroupId, Position};
 
 use super::Cursor;
-use crate::Result;
 use crate::catalog::{RoleId, SchemaId, TableId};
-use crate::changes::{FeedRow, Filter, Interrupt, Log, Page};
+use crate::changes::{FeedRow, Filter, Interrupt, Log, Page, may_follow};
 use crate::engine::Engine;
 use crate::transaction::{Stop, readable};
+use crate::{Error, Result, state};
 
 /// Rows of an entry that are run together: a larger entry comes in portions.
 const ROWS_MAX: usize = 500;
@@ -20,6 +20,8 @@ pub struct Batch {
     /// The entry.
     pub(crate) position: Position,
     pub(crate) rows: Vec<FeedRow>,
+    /// What must be stored before: all that was given until then.
+    pub(crate) behind: Option<Cursor>,
     /// Behind them.
     pub(crate) cursor: Cursor,
 }
@@ -29,6 +31,7 @@ impl Batch {
     pub(crate) fn passed(position: Position) -> Batch {
         Batch {
             position,
+            behind: None,
             rows: Vec::new(),
             cursor: Cursor::behind(position),
         }
@@ -40,8 +43,10 @@ pub struct Entries {
     log: Arc<dyn Log>,
     home: GroupId,
     source: GroupId,
-    /// Behind what was given.
+    /// Behind what was read.
     cursor: Option<Cursor>,
+    /// Behind what was given to be run.
+    given: Option<Cursor>,
     page: Option<Page>,
     /// A row that was read and does not belong to the batch before it.
     ahead: Option<(FeedRow, bool)>,
@@ -73,6 +78,7 @@ impl Entries {
             home,
             source,
             cursor: None,
+            given: None,
             page: None,
             ahead: None,
             told: None,
@@ -93,7 +99,12 @@ impl Entries {
         let due = read.unix_micros().saturating_sub(told.unix_micros()) >= micros;
         due.then(|| {
             *told = read;
-            Batch::passed(read)
+            let passed = Batch {
+                behind: self.given,
+                ..Batch::passed(read)
+            };
+            self.given = Some(passed.cursor);
+            passed
         })
     }
 
@@ -144,8 +155,10 @@ impl Entries {
             }
         }
         match batch {
-            Some(batch) => {
+            Some(mut batch) => {
+                batch.behind = self.given;
                 self.cursor = Some(batch.cursor);
+                self.given = self.cursor;
                 Ok(Some(batch))
             }
             None => {
@@ -162,9 +175,16 @@ impl Entries {
         let catalog = engine.catalog();
         let triggers = catalog.triggers_on_followed(self.home).into_iter();
         let mut triggers = triggers.filter(|(source, _)| *source == self.source);
+        let role = catalog.owner_of_group(self.home).unwrap_or(RoleId::PUBLIC);
         let mut tables = BTreeSet::new();
         let mut first = None;
         for (_, trigger) in &mut triggers {
+            // What may not be read now is not passed over.
+            let table = catalog.table(trigger.table);
+            if table.is_some_and(|table| !may_follow(&catalog, role, table)) {
+                let message = "a table with a trigger may not be read any more";
+                return Err(Error::new(state::INSUFFICIENT_PRIVILEGE, message));
+            }
             tables.insert(trigger.table);
             let after = Position(trigger.after.unwrap_or_default());
             first = Some(first.map_or(after, |first: Position| first.min(after)));
@@ -173,6 +193,8 @@ impl Entries {
             self.tables = tables;
             self.page = None;
             self.ahead = None;
+            // It may have read further than it has given.
+            self.cursor = self.given;
         }
         let Some(first) = first else {
             return Ok(None);
@@ -183,7 +205,9 @@ impl Entries {
                 Some(home) => Cursor::applied(&home, self.source)?,
                 None => None,
             };
-            self.cursor = Some(stored.unwrap_or(Cursor::behind(first)));
+            self.given = stored;
+            let first = Cursor::behind(first);
+            self.cursor = Some(stored.map_or(first, |stored| stored.max(first)));
         }
         Ok(self.cursor)
     }
@@ -197,11 +221,7 @@ impl Entries {
         let held = engine.groups().get(self.source);
         let catalog = engine.catalog();
         let role = catalog.owner_of_group(self.home).unwrap_or(RoleId::PUBLIC);
-        let names = self.tables.iter().filter_map(|id| catalog.table(*id));
-        let names = names.map(|table| {
-            let schema = catalog.schema_name(table.schema);
-            format!("{schema}.{}", table.name)
-        });
+        let names = self.tables.iter().map(|id| Filter::pattern_of(*id));
         let filter = Filter::new(role, &[SchemaId::PUBLIC], Some(names.collect()));
         Page::open(
             &*self.log,

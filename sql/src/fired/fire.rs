@@ -8,8 +8,8 @@ use bytes::Bytes;
 use storage::{GroupId, Position, system};
 
 use super::HOPS_MAX;
-use crate::catalog::{Catalog, Table, TableId};
-use crate::changes::FeedRow;
+use crate::catalog::{Catalog, Table, TableId, Trigger};
+use crate::changes::{FeedRow, descriptor_at};
 use crate::cluster::{Reader, Writer};
 use crate::exec::{self, ExecCx, Row};
 use crate::functions::json::from_json;
@@ -68,7 +68,9 @@ impl Fires {
         let Some(Some((table, triggers))) = self.tables.get(&id) else {
             return Ok(Vec::new());
         };
-        let (old, new) = (row_of(table, old, cx)?, row_of(table, new, cx)?);
+        let then = then(table, row.position(), cx)?;
+        let read = |shown, cx: &ExecCx<'_>| row_of(table, &then, shown, cx);
+        let (old, new) = (read(old, cx)?, read(new, cx)?);
         let Some(operation) = operation(&old, &new) else {
             return Ok(Vec::new());
         };
@@ -112,24 +114,18 @@ pub(crate) fn check_hops(hops: u16) -> Result<()> {
 
 impl Fires {
     /// All triggers on the table of a row that [`Fires::of`] could not read, as they are set aside.
-    pub fn all(&self, row: &FeedRow, source: GroupId, hops: u16) -> Vec<Parked> {
-        let table = row.change().and_then(|(id, ..)| self.tables.get(&id));
-        let Some(Some((table, triggers))) = table else {
+    pub fn all(&self, row: &FeedRow, source: GroupId, hops: u16, catalog: &Catalog) -> Vec<Parked> {
+        let Some((table, ..)) = row.change() else {
             return Vec::new();
         };
-        let begun = |trigger: &&RowTrigger| {
-            let after = trigger.trigger.after;
-            after.is_some_and(|at| at < row.position().0)
+        let begun = |at: Option<u64>| at.is_some_and(|at| at < row.position().0);
+        let mine = |trigger: &Arc<Trigger>| {
+            let fires = trigger.is_on_followed() && trigger.enabled.fires();
+            fires && trigger.group == self.home && begun(trigger.after)
         };
-        let fire = |trigger| Fire {
-            trigger,
-            table,
-            operation: Operation::Update,
-            old: None,
-            new: None,
-        };
-        let fires = triggers.iter().filter(begun).map(fire);
-        fires.map(|fire| fire.parked(row, source, hops)).collect()
+        let all = catalog.triggers_of(table).into_iter().filter(mine);
+        all.map(|trigger| parked(row, source, hops, trigger.id, table))
+            .collect()
     }
 }
 
@@ -142,14 +138,22 @@ fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
     }
 }
 
-/// A row of the table, as the feed tells it.
-fn row_of(table: &Table, shown: &Datum, cx: &ExecCx<'_>) -> Result<Option<Row>> {
+/// The table as it was at a position: columns had other names.
+fn then(table: &Arc<Table>, at: Position, cx: &ExecCx<'_>) -> Result<Arc<Table>> {
+    let groups = cx.transaction.engine().groups();
+    let found = descriptor_at(cx.catalog, groups, (table.group, table.id), at)?;
+    Ok(found.unwrap_or_else(|| Arc::clone(table)))
+}
+
+/// A row of the table, as the feed has told it of the table as it was then.
+fn row_of(table: &Table, then: &Table, shown: &Datum, cx: &ExecCx<'_>) -> Result<Option<Row>> {
     let Datum::Jsonb(shown) = shown else {
         return Ok(None);
     };
     let mut row = vec![Datum::Null; table.columns.len()];
     for (slot, column) in table.columns.iter().enumerate() {
-        match shown.get(&column.name).filter(|_| !column.dropped) {
+        let named = then.column_by_id(column.id).unwrap_or(column);
+        match shown.get(&named.name).filter(|_| !column.dropped) {
             None | Some(Json::Null) => {}
             Some(value) => row[slot] = from_json(value, column.ty, cx.evaluation.format)?,
         }
@@ -177,28 +181,31 @@ impl Fire<'_> {
 
     /// As it is set aside.
     pub fn parked(&self, row: &FeedRow, source: GroupId, hops: u16) -> Parked {
-        let text = |value: &Datum| match value {
-            Datum::Jsonb(json) => Some(json.to_string()),
-            _ => None,
-        };
-        let (old, new) = row
-            .change()
-            .map_or((None, None), |(_, old, new)| (text(old), text(new)));
-        // Without a primary key the row itself tells which one it is.
-        let key = text(row.key())
-            .or_else(|| old.clone())
-            .or_else(|| new.clone());
-        Parked {
-            source: source.0,
-            position: row.position().0,
-            seq: row.seq(),
-            hops,
-            trigger: self.trigger.trigger.id,
-            table: self.table.id.0,
-            key: key.unwrap_or_default(),
-            old,
-            new,
-        }
+        parked(row, source, hops, self.trigger.trigger.id, self.table.id)
+    }
+}
+
+fn parked(row: &FeedRow, source: GroupId, hops: u16, trigger: u32, table: TableId) -> Parked {
+    let text = |value: &Datum| match value {
+        Datum::Jsonb(json) => Some(json.to_string()),
+        _ => None,
+    };
+    let change = row.change();
+    let (old, new) = change.map_or((None, None), |(_, old, new)| (text(old), text(new)));
+    // Without a primary key the row itself tells which one it is.
+    let key = text(row.key())
+        .or_else(|| old.clone())
+        .or_else(|| new.clone());
+    Parked {
+        source: source.0,
+        position: row.position().0,
+        seq: row.seq(),
+        hops,
+        trigger,
+        table: table.0,
+        key: key.unwrap_or_default(),
+        old,
+        new,
     }
 }
 
@@ -292,8 +299,9 @@ impl Parked {
             let parsed = text.as_deref().map(json::parse).transpose()?;
             Ok(parsed.map_or(Datum::Null, Datum::jsonb))
         };
-        let old = row_of(table, &shown(&self.old)?, cx)?;
-        let new = row_of(table, &shown(&self.new)?, cx)?;
+        let then = then(table, Position(self.position), cx)?;
+        let old = row_of(table, &then, &shown(&self.old)?, cx)?;
+        let new = row_of(table, &then, &shown(&self.new)?, cx)?;
         let operation = operation(&old, &new).ok_or_else(gone)?;
         let fire = Fire {
             trigger: trigger.ok_or_else(gone)?,
@@ -302,6 +310,16 @@ impl Parked {
             old,
             new,
         };
+        // It was set aside before it was known whether it is meant.
+        if !exec::fires(
+            fire.trigger,
+            operation,
+            fire.old.as_ref(),
+            fire.new.as_ref(),
+            cx,
+        )? {
+            return Ok(());
+        }
         let (source, position) = (GroupId(self.source), Position(self.position));
         cx.transaction.follows_from(source, position, self.hops);
         fire.run(self.hops, cx)
@@ -310,7 +328,14 @@ impl Parked {
     fn index_key(&self) -> Bytes {
         let mut key = vec![INDEX];
         key.extend_from_slice(&self.trigger.to_be_bytes());
-        key.extend_from_slice(self.key.as_bytes());
+        match self.key.len() <= KEY_BYTES {
+            true => key.extend_from_slice(self.key.as_bytes()),
+            // A row without a primary key may be longer than a key may be.
+            false => {
+                let hash = xxhash_rust::xxh3::xxh3_128(self.key.as_bytes());
+                key.extend_from_slice(&hash.to_be_bytes());
+            }
+        }
         key.into()
     }
 
@@ -336,5 +361,7 @@ impl Parked {
     }
 }
 
+/// Bytes of a key that is counted as it is.
+const KEY_BYTES: usize = 1000;
 /// The first byte of keys of what is counted by key; those of ids begin with 0.
 const INDEX: u8 = 1;

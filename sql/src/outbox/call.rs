@@ -103,7 +103,7 @@ impl SystemFunction for Call {
             let message = "cannot execute freehold.call() in a read-only transaction";
             return Err(Error::new(state::READ_ONLY_SQL_TRANSACTION, message).into());
         }
-        if cx.transaction.in_block() {
+        if cx.transaction.in_block() || cx.transaction.is_unattended() {
             let message = "freehold.call() cannot run inside a transaction block";
             return Err(Error::new(state::ACTIVE_SQL_TRANSACTION, message)
                 .detail("It waits for a reply to what is sent when it commits.")
@@ -176,6 +176,7 @@ fn begin(
     let engine = Arc::clone(cx.transaction.engine());
     let from = engine.owner_group(cx.role)?;
     let mut own = Transaction::new(&engine, Isolation::ReadCommitted, false, false);
+    own.set_hops(cx.transaction.hops());
     own.begin_statement(None, &[], Some(from))?;
     std::mem::swap(cx.transaction, &mut own);
     let sent = command(table, payload, cx);

@@ -11,7 +11,7 @@ use super::job::Job;
 use super::output::{Field, Output};
 use super::step::Waiting;
 use super::{Session, User};
-use crate::changes::Interrupt;
+use crate::changes::{FeedRow, Interrupt};
 use crate::engine::Engine;
 use crate::exec::ExecCx;
 use crate::fired::{Batch, Cursor, Fires};
@@ -202,6 +202,9 @@ impl Courier {
         let begins = session.transaction.is_none();
         if begins {
             session.open_transaction(Isolation::ReadCommitted, false, false);
+            if let Some(tx) = &mut session.transaction {
+                tx.set_unattended();
+            }
             session.effects.borrow_mut().begin();
             self.job = Job::idle(session.engine.clock().unix_micros());
         } else {
@@ -302,13 +305,24 @@ impl Session {
         if stored.is_some_and(|stored| stored >= batch.cursor) {
             return Ok(false);
         }
+        // What was given before is lost: it is read again.
+        if stored < batch.behind {
+            return Err(leader_changed().into());
+        }
         let groups = self.engine.groups();
         let held = groups.get(source);
         if held.is_some_and(|held| readable(groups, &held) < batch.position) {
             return Err(Stop::Wait(self.until_readable(source, batch.position)));
         }
         let mut fires = Fires::new(home);
-        for row in &batch.rows {
+        let done = |row: &FeedRow| {
+            let at = Cursor {
+                position: row.position(),
+                seq: row.seq(),
+            };
+            stored.is_some_and(|stored| at <= stored)
+        };
+        for row in batch.rows.iter().filter(|row| !done(row)) {
             let hops = row.meta().map_or(0, |meta| meta.hops).saturating_add(1);
             if let Some(meta) = row.meta() {
                 step.trace.clone_from(&meta.trace);
@@ -320,7 +334,8 @@ impl Session {
                 Err(Stop::Error(error)) if !is_passing(&error, step.patient) => {
                     // A row of a day when the table was another one.
                     let tx = self.transaction.as_mut().expect("one is open");
-                    for parked in fires.all(row, source, hops) {
+                    let catalog = Arc::clone(tx.catalog());
+                    for parked in fires.all(row, source, hops, &catalog) {
                         park(home, What::Trigger(parked), &error, tx)?;
                     }
                     continue;

@@ -311,7 +311,9 @@ pub(super) fn triggers(cx: &SystemCx<'_>, out: &mut Vec<SystemRow>) {
                         "DELETE" => other.events.delete,
                         _ => other.events.update,
                     };
-                    same && other.timing == trigger.timing && other.name <= trigger.name
+                    let seen = cx.catalog.sees_trigger(cx.role, other);
+                    let before = other.timing == trigger.timing && other.name <= trigger.name;
+                    same && before && seen
                 });
             out.push(row![
                 DATABASE,

@@ -136,6 +136,7 @@ pub struct Transaction {
     outgoing: Outgoing,
     /// Triggers on followed tables that have led to it.
     hops: u16,
+    unattended: bool,
     dropped_trees: Vec<u32>,
     /// Newest pending positions that were read, by group.
     hold: BTreeMap<GroupId, Position>,
@@ -204,6 +205,7 @@ impl Transaction {
             build: None,
             outgoing: Outgoing::default(),
             hops: 0,
+            unattended: false,
             process: 0,
             started: engine.clock().unix_micros(),
             statements: 0,
@@ -617,6 +619,16 @@ impl Transaction {
         self.hops
     }
 
+    /// No client waits for it: it may be done again at any time.
+    pub(crate) fn set_unattended(&mut self) {
+        self.unattended = true;
+    }
+
+    /// Does no client wait for it?
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.unattended
+    }
+
     /// So many have.
     pub(crate) fn set_hops(&mut self, hops: u16) {
         self.hops = hops;
@@ -626,7 +638,7 @@ impl Transaction {
     pub(crate) fn follows_from(&mut self, group: GroupId, position: Position, hops: u16) {
         let dep = self.deps.entry(group).or_insert(position);
         *dep = (*dep).max(position);
-        self.hops = hops;
+        self.hops = self.hops.max(hops);
     }
 
     /// Does it send commands, and nothing else?
