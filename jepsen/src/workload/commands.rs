@@ -431,7 +431,8 @@ impl Client {
         outcome
     }
 
-    /// One statement outside of a transaction block, which is answered with the receiver's verdict.
+    /// One statement outside of a transaction block, which is answered with the receiver's verdict if it
+    /// does nothing but send.
     async fn alone(
         &mut self,
         link: &Link,
@@ -460,9 +461,9 @@ impl Client {
             let what = format!("transaction {id} was accepted, with a command whose key is taken");
             self.field.findings.add(FindingKind::Anomaly, what);
         }
-        let commands = sending.commands.clone();
+        let (commands, only_sends) = (sending.commands.clone(), !sending.has_row);
         let outcome = self.end(id, sending, outcome);
-        if is_accepted && !collides && self.rng.random_bool(0.5) {
+        if is_accepted && only_sends && !collides && self.rng.random_bool(0.5) {
             for (command, _) in commands {
                 self.look_for(command).await;
             }
