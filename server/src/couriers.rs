@@ -35,6 +35,21 @@ struct Task {
     running: JoinHandle<()>,
 }
 
+/// What was said of a pair that stands still: the same is said once.
+#[derive(Default)]
+struct Said(String);
+
+impl Said {
+    fn say(&mut self, (home, other): Pair, what: &str, error: &sql::Error) {
+        let text = error.to_string();
+        match text == self.0 {
+            true => tracing::debug!(%home, %other, %error, "{what}"),
+            false => tracing::warn!(%home, %other, %error, "{what}"),
+        }
+        self.0 = text;
+    }
+}
+
 /// Looks after all pairs, for ever.
 pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
     let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
@@ -83,6 +98,7 @@ fn begin(engine: &Arc<Engine>, pair: Pair) -> Task {
 async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
     let mut courier: Option<Courier> = None;
     let mut cleared = Instant::now();
+    let mut said = Said::default();
     while engine.leads(home) {
         let result = match courier.take() {
             Some(courier) => Ok(courier),
@@ -108,7 +124,7 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
             }
             Err(error) => {
                 // What it has placed is in the log or not: the cursor says so.
-                tracing::debug!(%home, %other, %error, "what was sent is not taken now");
+                said.say((home, other), "what was sent is not taken now", &error);
                 sleep(AGAIN_AFTER).await;
             }
         }
@@ -119,7 +135,7 @@ async fn run(engine: Arc<Engine>, (home, other): Pair, woken: Arc<Notify>) {
 async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
     let (home, source) = pair;
     let mut courier: Option<Courier> = None;
-    let mut said = String::new();
+    let mut said = Said::default();
     while engine.firing().contains(&pair) {
         let result = match courier.take() {
             Some(courier) => Ok(courier),
@@ -136,12 +152,7 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            let text = error.to_string();
-            match text == said {
-                true => tracing::debug!(%home, %source, %error, "triggers are not run now"),
-                false => tracing::warn!(%home, %source, %error, "triggers are not run now"),
-            }
-            said = text;
+            said.say(pair, "triggers are not run now", &error);
             sleep(AGAIN_AFTER).await;
         }
     }

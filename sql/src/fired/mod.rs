@@ -16,6 +16,5 @@ pub(crate) use cursor::Cursor;
 pub use entries::{Batch, Entries};
 pub(crate) use fire::{Fires, Parked, check_hops};
 
-/// Through so many triggers on followed tables an effect may lead to another one
-/// (`freehold.max_trigger_hops`).
+/// Through so many triggers on followed tables and commands an effect may lead to another one.
 pub(crate) const HOPS_MAX: u16 = 16;

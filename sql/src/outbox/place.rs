@@ -17,7 +17,7 @@ use crate::{Error, state};
 
 /// Bytes that one transaction sends: they are in memory until the commit.
 const SENT_BYTES_MAX: u64 = 64 << 20;
-/// What one group has sent to another and that one has not taken (`freehold.outbox_max`).
+/// Rows that one group has sent to another and that one has not taken.
 const OUTBOX_MAX: u64 = 1_000_000;
 
 /// The numbers of one transaction's commands for one receiver.

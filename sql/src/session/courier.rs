@@ -1,5 +1,6 @@
-//! The session in which a node that leads a group takes what another group has sent to it, and
-//! removes what was taken of its own. No client is behind it; what it waits for its caller awaits.
+//! The session in which a node that leads a group takes what another group has sent to it, removes what
+//! was taken of its own, and runs its owner's triggers on the other one's tables. No client is behind
+//! it; what it waits for its caller awaits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub enum Taking {
     Wait(Waiting),
 }
 
-/// Looks after what two groups send each other, for the one that is led here.
+/// Does for a group that is led here what another one's entries ask of it.
 pub struct Courier {
     session: Session,
     step: Step,

@@ -242,15 +242,17 @@ impl Group {
         {
             observer.system(self.shared.id, position, &catalog);
         }
-        if let Some(observer) = &self.observer
-            && !sent.is_empty()
-        {
-            observer.sent(self.shared.id, &sent);
-        }
         if !entry.close {
             self.content.set(position);
         }
         let ready = self.check_ready(position)?;
+        // During a replay nobody is told that it is shown, either.
+        if let Some(observer) = &self.observer
+            && ready
+            && !sent.is_empty()
+        {
+            observer.sent(self.shared.id, &sent);
+        }
         self.publish.publish(self.shared.id, position, deps, ready);
         drop(state);
         if !entry.abandoned.is_empty() {

@@ -1,0 +1,113 @@
+//! Rows that no table has: system trees, outboxes, cursors; and what a transaction knows of other
+//! owners' transactions that it follows from or sends to.
+
+use bytes::Bytes;
+use storage::{Group, GroupId, Position};
+
+use super::{RowChange, Stop, Transaction, Wait};
+use crate::outbox::Outgoing;
+
+impl Transaction {
+    /// What is read of entries that are not applied the end of the transaction waits for.
+    pub(super) fn hold_newest(&mut self, held: &Group, newest: Position) {
+        if newest > held.applied() {
+            let hold = self.hold.entry(held.id()).or_insert(newest);
+            *hold = (*hold).max(newest);
+        }
+    }
+
+    /// Writes a row of a system tree (catalog, sequences); `None` deletes.
+    pub fn write_system(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: Bytes,
+        new: Option<Bytes>,
+    ) -> Result<(), Stop> {
+        let old = self.current(group, tree, &key)?;
+        self.write(group, tree, unseen(key, old, new))
+    }
+
+    /// The newest placed value under a lock, whatever the snapshot: of what is counted on.
+    pub(crate) fn newest(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, Stop> {
+        if self.writing == Some(group)
+            && let Some(own) = self.writes.get(tree, key)?
+        {
+            return Ok(own);
+        }
+        let (held, snapshot) = self.read_at(group)?;
+        let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(group, wait.0));
+        let newest = held.newest().map_err(wait)?.max(snapshot);
+        let value = held.get(tree, key, newest)?;
+        self.seen
+            .insert((tree, Bytes::copy_from_slice(key)), newest);
+        self.hold_newest(&held, newest);
+        Ok(value)
+    }
+
+    /// Writes a row that no table has; what was there is read by [`Transaction::newest`].
+    pub(crate) fn put_hidden(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: Bytes,
+        new: Option<Bytes>,
+    ) -> Result<(), Stop> {
+        let old = self.newest(group, tree, &key)?;
+        self.write(group, tree, unseen(key, old, new))
+    }
+
+    /// Triggers on followed tables and commands that have led to it.
+    pub(crate) fn hops(&self) -> u16 {
+        self.hops
+    }
+
+    /// No client waits for it: it may be done again at any time.
+    pub(crate) fn set_unattended(&mut self) {
+        self.unattended = true;
+    }
+
+    /// Does no client wait for it?
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.unattended
+    }
+
+    /// So many have.
+    pub(crate) fn set_hops(&mut self, hops: u16) {
+        self.hops = hops;
+    }
+
+    /// It is an effect of another group's entry, through so many triggers.
+    pub(crate) fn follows_from(&mut self, group: GroupId, position: Position, hops: u16) {
+        let dep = self.deps.entry(group).or_insert(position);
+        *dep = (*dep).max(position);
+        self.hops = self.hops.max(hops);
+    }
+
+    /// Does it send commands, and nothing else?
+    pub(crate) fn only_sends(&self) -> bool {
+        let writes = !self.writes.is_empty() || !self.events.is_empty();
+        self.outgoing.is_commands() && !writes && self.dropped_trees.is_empty()
+    }
+
+    /// What it sends.
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+}
+
+/// A change that the feed does not show.
+fn unseen(key: Bytes, old: Option<Bytes>, new: Option<Bytes>) -> RowChange {
+    RowChange {
+        key,
+        old,
+        new,
+        index: Vec::new(),
+        feed: false,
+    }
+}
