@@ -24,6 +24,7 @@ mod isolation;
 mod pooled;
 mod projections;
 mod psql;
+mod references;
 mod replaced;
 mod revoke;
 mod start;

@@ -1,9 +1,10 @@
 //! What owners do for each other without a client: for each pair of groups of which one is led here a
 //! task takes what the other has sent, and removes what the other has taken (`sql::outbox`); another one
-//! runs the triggers that its owner has on tables of the other (`sql::fired`). They are woken by
-//! entries, and look by themselves now and then.
+//! runs the triggers that its owner has on tables of the other (`sql::fired`), a third one sees to
+//! foreign keys between the two (`sql::integrity`). They are woken by entries, and look by themselves
+//! now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const CLEAR_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// After an error.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// What foreign keys wait for is looked at so often: a lock, or what is shown of the other group.
+const REFER_EVERY: Duration = Duration::from_millis(10);
 /// Entries of a pair that are not known to be there for good.
 const PLACED_MAX: usize = 64;
 
@@ -53,6 +56,7 @@ impl Said {
 /// Looks after all pairs, for ever.
 pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
     let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
+    let mut referring: BTreeMap<Pair, Task> = BTreeMap::new();
     let mut firing: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
     let mut looked: Option<Instant> = None;
     loop {
@@ -63,35 +67,115 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
         // From here on nothing is missed.
         engine.on_sent(&signal);
         let mut pairs = engine.take_moved();
+        let mut refer = pairs.clone();
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             looked = Some(Instant::now());
             tasks.retain(|_, task| !task.running.is_finished());
+            referring.retain(|_, task| !task.running.is_finished());
             pairs.extend(engine.sending());
+            refer.extend(engine.referring());
             firing.retain(|_, running| !running.is_finished());
             for pair in engine.firing() {
                 let begin = || tokio::spawn(fire(engine.clone(), log.clone(), pair));
                 firing.entry(pair).or_insert_with(begin);
             }
         }
-        for pair in pairs {
-            if !engine.leads(pair.0) {
-                continue;
-            }
-            let task = tasks.entry(pair).or_insert_with(|| begin(&engine, pair));
-            if task.running.is_finished() {
-                *task = begin(&engine, pair);
-            }
-            task.woken.notify_one();
-        }
+        wake(&engine, &mut tasks, pairs, |engine, pair, woken| {
+            tokio::spawn(run(engine, pair, woken))
+        });
+        wake(&engine, &mut referring, refer, |engine, pair, woken| {
+            tokio::spawn(refer_to(engine, pair, woken))
+        });
         // An error is a time that is over.
         let _ = timeout(LOOK_EVERY, rung).await;
     }
 }
 
-fn begin(engine: &Arc<Engine>, pair: Pair) -> Task {
-    let woken = Arc::new(Notify::new());
-    let running = tokio::spawn(run(engine.clone(), pair, woken.clone()));
-    Task { woken, running }
+/// Wakes the tasks of pairs whose group is led here; they are begun if need be.
+fn wake(
+    engine: &Arc<Engine>,
+    tasks: &mut BTreeMap<Pair, Task>,
+    pairs: BTreeSet<Pair>,
+    begin: impl Fn(Arc<Engine>, Pair, Arc<Notify>) -> JoinHandle<()>,
+) {
+    let begin = |pair| {
+        let woken = Arc::new(Notify::new());
+        let running = begin(engine.clone(), pair, woken.clone());
+        Task { woken, running }
+    };
+    for pair in pairs {
+        if !engine.leads(pair.0) {
+            continue;
+        }
+        let task = tasks.entry(pair).or_insert_with(|| begin(pair));
+        if task.running.is_finished() {
+            *task = begin(pair);
+        }
+        task.woken.notify_one();
+    }
+}
+
+/// Sees to foreign keys between the two until the group is led here no more. One courier answers, another
+/// one registers: that waits for transactions which wait for answers.
+async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
+    let (mut answers, mut registers): (Option<Courier>, Option<Courier>) = (None, None);
+    let mut said = Said::default();
+    while engine.leads(pair.0) {
+        let answered = tend(&engine, pair, &mut answers, Courier::answer).await;
+        let registered = tend(&engine, pair, &mut registers, Courier::register).await;
+        let mut again = LOOK_EVERY;
+        for result in [answered, registered] {
+            match result {
+                Ok(None) => {}
+                // What it waits for may be what the other one does.
+                Ok(Some(waiting)) => again = again.min(until(&engine, &waiting)),
+                Err(error) => {
+                    said.say(pair, "foreign keys are not seen to now", &error);
+                    again = again.min(AGAIN_AFTER);
+                }
+            }
+        }
+        tokio::select! {
+            () = woken.notified() => {}
+            () = sleep(again) => {}
+        }
+    }
+}
+
+/// How long it waits at most.
+fn until(engine: &Engine, waiting: &Waiting) -> Duration {
+    let now = engine.clock().unix_micros();
+    let until = waiting.until().map_or(LOOK_EVERY, |until| {
+        Duration::from_micros(until.saturating_sub(now))
+    });
+    until.min(REFER_EVERY)
+}
+
+/// Does all that there is to do, until something must be waited for.
+async fn tend(
+    engine: &Arc<Engine>,
+    (home, other): Pair,
+    courier: &mut Option<Courier>,
+    what: fn(&mut Courier) -> sql::Result<Taking>,
+) -> sql::Result<Option<Waiting>> {
+    let mut made = match courier.take() {
+        Some(made) => made,
+        None => engine.courier(home, other)?,
+    };
+    let done = loop {
+        match block_in_place(|| what(&mut made)) {
+            Ok(Taking::Nothing) => break settle(&mut made, 0).await.map(|()| None),
+            Ok(Taking::Placed) => match settle(&mut made, PLACED_MAX).await {
+                Ok(()) => {}
+                Err(error) => break Err(error),
+            },
+            Ok(Taking::Wait(waiting)) => break Ok(Some(waiting)),
+            Err(error) => break Err(error),
+        }
+    };
+    let goes_on = done.is_ok() || (made.placed() == 0 && made.interrupt()().is_ok());
+    *courier = Some(made).filter(|_| goes_on);
+    done
 }
 
 /// Until the group is led here no more.

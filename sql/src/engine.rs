@@ -14,6 +14,7 @@ use storage::{
 use crate::catalog::{self, Cache, Catalog};
 use crate::cluster::Cluster;
 use crate::meter::Meter;
+use crate::integrity::Open;
 use crate::outbox::{Calls, Verdicts};
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
@@ -124,6 +125,7 @@ struct Watch {
     activities: Arc<Activities>,
     entries: Bell,
     verdicts: Verdicts,
+    open: Open,
     /// The first row of the catalog that could not be read: nothing may be served after it.
     damaged: Mutex<Option<Error>>,
 }
@@ -152,7 +154,9 @@ impl Observer for Watch {
     }
 
     fn published(&self, group: GroupId, _position: Position) {
-        self.verdicts.published(group);
+        for intent in self.verdicts.published(group) {
+            self.open.answered(intent);
+        }
         self.entries.ring();
     }
 }
@@ -172,6 +176,7 @@ impl Engine {
         Ok(Arc::new_cyclic(|engine| {
             relations.extend(crate::session::system::relations(engine));
             relations.extend(crate::outbox::relations(engine));
+            relations.extend(crate::integrity::relations(engine));
             let base = Catalog::base(&relations);
             let sequences = Arc::new(Sequences::default());
             let activities = Arc::new(Activities::default());
@@ -188,6 +193,7 @@ impl Engine {
                     activities: Arc::clone(&activities),
                     entries: Bell::default(),
                     verdicts: Verdicts::default(),
+                    open: Open::default(),
                     damaged: Mutex::default(),
                 }),
                 relations,
@@ -388,6 +394,11 @@ impl Engine {
     /// Calls whose replies are waited for.
     pub(crate) fn calls(&self) -> &Calls {
         &self.calls
+    }
+
+    /// What is open here of foreign keys to other owners' tables.
+    pub(crate) fn opened(&self) -> &Open {
+        &self.watch.open
     }
 
     /// Who waits for what was sent to be taken.

@@ -13,6 +13,7 @@ pub mod expr;
 pub mod fired;
 pub mod functions;
 pub mod meter;
+mod integrity;
 pub mod outbox;
 pub mod parse;
 pub mod plan;

@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 
 use crate::meta::Meta;
 use crate::snapshot::{Export, Rows, damaged, each_row};
-use crate::{Applied, Entry, Error, Group, Pieces, RaftState, Result, TreeId, system};
+use crate::{Applied, Change, Entry, Error, Group, Pieces, RaftState, Result, TreeId, system};
 
 /// The first byte of a mark. No state of Raft's begins with it.
 const MARK: u8 = b'F';
@@ -42,6 +42,45 @@ impl Chosen {
     /// Is the tree one of them?
     pub fn has(&self, tree: u32) -> bool {
         self.0.contains(&tree)
+    }
+
+    /// Is anything of the change one of them?
+    pub fn wants(&self, change: &Change) -> bool {
+        let wants = |tree: u32| self.has(tree) || self.has(system::keys_of(tree));
+        wants(change.tree) || change.index.iter().any(|write| wants(write.tree))
+    }
+
+    /// The keys that a change brings or takes of trees of which there are only those.
+    fn keys(&self, change: &Change, keys: &mut BTreeMap<(u32, Bytes), Change>) {
+        let nothing = |value: &Option<Bytes>| value.as_ref().map(|_| Bytes::new());
+        let mut add = |tree: u32, key: &Bytes, old: Option<Bytes>, new: Option<Bytes>| {
+            let tree = system::keys_of(tree);
+            if !self.has(tree) || old == new {
+                return;
+            }
+            let of_key = (tree, key.clone());
+            // Where one row gives a key up and another takes it, the put holds.
+            if new.is_none() && keys.contains_key(&of_key) {
+                return;
+            }
+            let (seq, key) = (change.seq, key.clone());
+            let made = Change {
+                seq,
+                tree,
+                key,
+                old,
+                new,
+                ..Change::default()
+            };
+            keys.insert(of_key, made);
+        };
+        let (old, new) = (nothing(&change.old), nothing(&change.new));
+        add(change.tree, &change.key, old, new);
+        for write in &change.index {
+            // What was there is not said.
+            let old = write.value.is_none().then(Bytes::new);
+            add(write.tree, &write.key, old, nothing(&write.value));
+        }
     }
 
     /// All of them, ascending.
@@ -171,6 +210,10 @@ impl Entry {
     /// events, who asked for it, what only replicas need. Its place in the chain stays, and what
     /// must be shown before it.
     pub fn keep_only(&mut self, chosen: &Chosen) {
+        let mut keys = BTreeMap::new();
+        for change in &self.changes {
+            chosen.keys(change, &mut keys);
+        }
         self.changes.retain(|change| chosen.has(change.tree));
         #[cfg(feature = "sabotage")]
         if journal::sabotage::planted("half-a-transaction") {
@@ -179,7 +222,12 @@ impl Entry {
         for change in &mut self.changes {
             change.index.retain(|write| chosen.has(write.tree));
         }
+        self.changes.extend(keys.into_values());
+        self.changes.sort_by_key(|change| change.seq);
+        let gone = self.dropped_trees.iter().map(|tree| system::keys_of(*tree));
+        let gone: Vec<u32> = gone.filter(|tree| chosen.has(*tree)).collect();
         self.dropped_trees.retain(|tree| chosen.has(*tree));
+        self.dropped_trees.extend(gone);
         self.events.clear();
         self.abandoned.clear();
         self.header.meta = crate::Meta::default();
@@ -325,7 +373,7 @@ impl Group {
             ..Meta::default()
         };
         let dropped = self.dropped_trees(applied.position)?;
-        let sent = |tree: u32| come(tree) && !dropped.contains(&tree);
+        let sent = |tree: u32| come(tree) && !dropped.contains(&system::tree_of(tree));
         let (id, store) = (self.id(), self.store());
         Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
     }
@@ -366,7 +414,7 @@ pub fn check_chosen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Event, EventKind, Header, IndexWrite, PartsRef, TxId};
+    use crate::{Event, EventKind, Header, IndexWrite, PartsRef, TxId};
 
     #[test]
     fn marks_come_back_and_nothing_else_is_one() {

@@ -15,7 +15,7 @@ use crate::memory::check_size;
 use crate::meta::Meta;
 use crate::{
     Applied, Direction, Error, Group, KEY_BYTES_MAX, POSITION_MAX, Pin, RaftState, Result, Scan,
-    TableStore, TreeId, VALUE_BYTES_MAX,
+    TableStore, TreeId, VALUE_BYTES_MAX, system,
 };
 
 /// Bytes of a row beside key and value.
@@ -45,7 +45,12 @@ impl Export {
         wanted: &dyn Fn(u32) -> bool,
     ) -> Export {
         let trees = store.trees().into_iter();
-        let trees = trees.filter(|tree| tree.group == group && wanted(tree.number));
+        let trees = trees.filter(|tree| tree.group == group);
+        // A replica has no trees of keys alone: they are made here.
+        let trees = trees.flat_map(|tree| [tree.number, system::keys_of(tree.number)]);
+        let mut trees: Vec<u32> = trees.filter(|tree| wanted(*tree)).collect();
+        trees.sort_unstable();
+        trees.dedup();
         Export {
             applied,
             meta: meta.encode(),
@@ -53,7 +58,7 @@ impl Export {
             store: Arc::clone(store),
             pin,
             group,
-            trees: trees.map(|tree| tree.number).collect(),
+            trees: trees.into(),
             scan: None,
             encoded: BytesMut::new(),
         }
@@ -96,6 +101,10 @@ impl Export {
                 && let Some(row) = scan.next()
             {
                 let (key, value) = row?;
+                let value = match system::of_keys(*tree) {
+                    Some(_) => Bytes::new(),
+                    None => value,
+                };
                 return Ok(Some((*tree, key, value)));
             }
             let Some(number) = self.trees.pop_front() else {
@@ -103,7 +112,11 @@ impl Export {
                 return Ok(None);
             };
             let (all, group) = ((Bound::Unbounded, Bound::Unbounded), self.group);
-            let (tree, at) = (TreeId { group, number }, self.pin.position());
+            let at = self.pin.position();
+            let tree = TreeId {
+                group,
+                number: system::tree_of(number),
+            };
             let scan = self.store.scan(tree, all, at, Direction::Forward)?;
             self.scan = Some((number, scan));
         }

@@ -63,7 +63,8 @@ enum Known {
 }
 
 /// The sums of a group's tables, or how some changes move them. System trees have none: apply
-/// itself writes some of them.
+/// itself writes some of them. Nor have the keys of a tree that is not here: they come by
+/// [`Change::index`], too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums(BTreeMap<u32, Known>);
 
@@ -74,7 +75,7 @@ impl Sums {
             for write in &change.index {
                 self.0.insert(write.tree, Known::Index);
             }
-            if system::is_system(change.tree) {
+            if system::is_system(change.tree) || system::of_keys(change.tree).is_some() {
                 continue;
             }
             let known = self.0.entry(change.tree);

@@ -17,6 +17,14 @@ pub const SEQUENCES: u32 = 4;
 pub const PARKED: u32 = 6;
 /// How far triggers have run on other groups' entries.
 pub const TRIGGER_CURSORS: u32 = 7;
+/// Keys of other groups' tables that nothing here may begin to reference.
+pub const FENCED: u32 = 8;
+/// What this group has prepared for the case that another one removes keys.
+pub const PREPARED: u32 = 9;
+/// Keys that this group is about to remove, and other groups reference.
+pub const INTENTS: u32 = 20;
+/// Locks that outlive the leader under which they were taken.
+pub const LOCKS: u32 = 21;
 /// Trees that are dropped: number u32 -> position u64, big-endian. Written by apply.
 pub const DROPPED_TREES: u32 = 999;
 
@@ -34,11 +42,41 @@ pub fn outbox_to(tree: u32) -> Option<GroupId> {
     (tree >= OUTBOXES).then_some(GroupId(tree & !OUTBOXES))
 }
 
+/// Marks the tree of another one's keys: below the outboxes, above all OIDs that are given out.
+const KEYS: u32 = 1 << 30;
+
+/// The tree of the keys alone of a table or an index, every value empty: what a follower holds of
+/// what it references and may not read. A replica has the tree itself, and none like this.
+pub fn keys_of(tree: u32) -> u32 {
+    tree | KEYS
+}
+
+/// Of which tree are these the keys?
+pub fn of_keys(tree: u32) -> Option<u32> {
+    let is = tree & KEYS != 0 && outbox_to(tree).is_none();
+    is.then_some(tree & !KEYS)
+}
+
+/// The tree, or the one of which it has the keys.
+pub fn tree_of(tree: u32) -> u32 {
+    of_keys(tree).unwrap_or(tree)
+}
+
 /// Does a change of this tree change what statements mean? Nobody reads behind such an entry
 /// before it is applied.
 pub(crate) fn is_catalog(tree: u32) -> bool {
-    is_system(tree)
-        && ![OUTCOMES, SEQUENCES, PARKED, TRIGGER_CURSORS, DROPPED_TREES].contains(&tree)
+    let rows = [
+        OUTCOMES,
+        SEQUENCES,
+        PARKED,
+        TRIGGER_CURSORS,
+        FENCED,
+        PREPARED,
+        INTENTS,
+        LOCKS,
+        DROPPED_TREES,
+    ];
+    is_system(tree) && !rows.contains(&tree)
 }
 
 /// Is it a system tree?

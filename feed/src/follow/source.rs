@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{Index, Kind, Position, Record};
-use storage::{Applied, Change, Chosen, Direction, Entry, Export, Group, TreeId};
+use storage::{Applied, Change, Chosen, Direction, Entry, Export, Group, TreeId, system};
 
 use super::piece::{Piece, Request};
 use crate::entry::Changes;
@@ -301,7 +301,7 @@ fn becomes(group: &Group, chosen: &Chosen, wanted: &Chosen, at: Position) -> Res
 /// Is it known that a tree has no rows as of a position?
 fn is_empty(group: &Group, tree: u32, at: Position) -> Result<bool> {
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-    match group.scan(tree, all, at, Direction::Forward) {
+    match group.scan(system::tree_of(tree), all, at, Direction::Forward) {
         Ok(mut rows) => Ok(rows.next().transpose()?.is_none()),
         Err(storage::Error::TooOld { .. } | storage::Error::NotReached { .. }) => Ok(false),
         Err(error) => Err(error.into()),
@@ -341,7 +341,7 @@ fn send(
 fn chosen_changes(mut changes: Changes, chosen: &Chosen) -> Result<Option<Vec<Change>>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(change) = changes.next()? {
-        if !chosen.has(change.tree) {
+        if !chosen.wants(&change) {
             continue;
         }
         let length = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);

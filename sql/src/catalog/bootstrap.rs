@@ -141,6 +141,7 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
         indexes: Vec::new(),
         constraints: Vec::new(),
         referenced_by: Vec::new(),
+        registered: Vec::new(),
         acl: Some(Acl(acl)),
         options: BTreeMap::new(),
         comment: None,

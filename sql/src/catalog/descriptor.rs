@@ -40,6 +40,9 @@ pub struct Table {
     /// Foreign keys that reference this table: (table, constraint OID), its own included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referenced_by: Vec<(TableId, u32)>,
+    /// Other owners' foreign keys that reference it, as its own owner knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registered: Vec<Registration>,
     /// Explicit grants; `None` = the owner only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<Acl>,
@@ -59,6 +62,23 @@ pub struct Table {
     /// one before it (history tree).
     #[serde(with = "position")]
     pub since: Position,
+}
+
+/// A foreign key of another owner's: who is asked before keys are removed (`crate::integrity`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The owner's group.
+    #[serde(with = "group")]
+    pub group: GroupId,
+    /// `pg_constraint.oid`.
+    pub constraint: u32,
+    /// The unique index that it relies on.
+    pub index: u32,
+    /// The referenced columns.
+    pub columns: Vec<ColumnId>,
+    /// It was dropped without its owner, who is asked no more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
 }
 
 /// What a relation is.
@@ -386,6 +406,11 @@ impl Table {
     /// Where in `columns` an id is.
     pub fn column_index(&self, id: ColumnId) -> Option<usize> {
         self.columns.iter().position(|c| c.id == id)
+    }
+
+    /// Other owners' foreign keys whose owners are asked before keys are removed.
+    pub fn asked(&self) -> impl Iterator<Item = &Registration> {
+        self.registered.iter().filter(|of| !of.forced)
     }
 
     /// The trees of its rows and indexes, ascending.

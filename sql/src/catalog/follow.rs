@@ -110,7 +110,7 @@ impl Catalog {
     /// The trees of a group that a node holds if it has no replica of it: what every node has of
     /// every owner; the tables that the roles follow whose own groups have a place on the node;
     /// and those `asked` for there. Of all these only what the role may read itself. And what the
-    /// group sends to groups that have a place on the node.
+    /// group sends to groups that have a place on the node, and the keys that those reference.
     pub fn chosen(&self, node: u32, group: GroupId, asked: &[(RoleId, TableId)]) -> Chosen {
         let mut chosen = BTreeSet::from(ALWAYS);
         let mut take = |table: &Table, may: &dyn Fn() -> bool| {
@@ -135,6 +135,12 @@ impl Catalog {
         }
         let here = |to: &GroupId| self.placement(*to).is_some_and(|at| at.is_on(node));
         chosen.extend(self.outboxes(group).filter(here).map(system::outbox));
+        // Whatever may be read: that a key is there, which the grant of REFERENCES gives.
+        for table in self.tables_in(group) {
+            let of = table.registered.iter().filter(|of| here(&of.group));
+            let indexes = of.filter_map(|of| table.index(of.index));
+            chosen.extend(indexes.map(|index| system::keys_of(index.tree)));
+        }
         Chosen::new(chosen)
     }
 

@@ -33,7 +33,7 @@ pub use codec::{
 pub use contract::{Broken, Changed, READ_NOTED_EVERY, User, Version, contract_changes};
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
-    Key, Projection, ReferentialAction, SequenceOptions, Table, TableKind, View,
+    Key, Projection, ReferentialAction, Registration, SequenceOptions, Table, TableKind, View,
 };
 pub use follow::Behind;
 pub use history::table_at;

@@ -14,9 +14,10 @@ use super::expression::{columns_in, plain_column};
 use super::name::{clip, compose, ident, no_column};
 use crate::bind::syntax::DELETE_SETS;
 use crate::catalog::{
-    ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key,
+    ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key, Privilege,
     ReferentialAction, Relation, Table, TableId,
 };
+use crate::integrity::Wanted as WantedReference;
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
 
@@ -733,8 +734,9 @@ impl Draft<'_> {
 
     fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
-        let parent = self.referenced(&table, &key.table)?;
-        if !(fresh && parent.id == id) {
+        let parent = self.referenced(&key.table)?;
+        let elsewhere = parent.owner != table.owner;
+        if !elsewhere && !(fresh && parent.id == id) {
             self.ground.lock(&parent, TableMode::ShareRowExclusive)?;
         }
         let mut columns = Vec::new();
@@ -766,7 +768,29 @@ impl Draft<'_> {
         };
         let set_columns = set_columns(&table, &key, &columns)?;
         comparable(&table, &columns, &parent, &referred, &name)?;
-        let constraint = self.oid(table.group)?;
+        let may = Privilege::References;
+        let constraint = match elsewhere {
+            false => {
+                self.catalog.may(self.role, &parent, may, Some(&referred))?;
+                self.oid(table.group)?
+            }
+            true => {
+                // Its owner's consent is for the owner of this one, whoever acts for it.
+                self.catalog.may(table.owner, &parent, may, Some(&referred))?;
+                check_actions(&key)?;
+                self.ground.reference(&WantedReference {
+                    home: table.group,
+                    table: self.display(&table),
+                    name: &name,
+                    parent: &parent,
+                    columns: &referred,
+                    index,
+                })?
+            }
+        };
+        if elsewhere {
+            self.index_reference(id, &columns, fresh)?;
+        }
         let foreign = ForeignKey {
             id: constraint,
             name,
@@ -784,7 +808,9 @@ impl Draft<'_> {
             comment: None,
         };
         self.edit_table(id, |t| t.constraints.push(Constraint::Foreign(foreign)))?;
-        self.edit_table(parent.id, |t| t.referenced_by.push((id, constraint)))?;
+        if !elsewhere {
+            self.edit_table(parent.id, |t| t.referenced_by.push((id, constraint)))?;
+        }
         if key.valid && !fresh {
             self.work.push(Work::CheckForeign {
                 table: id,
@@ -794,8 +820,8 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The table that a foreign key names: the same owner's, an ordinary table.
-    fn referenced(&mut self, table: &Table, name: &ObjectName) -> Result<Arc<Table>> {
+    /// The table that a foreign key names: an ordinary one.
+    fn referenced(&mut self, name: &ObjectName) -> Result<Arc<Table>> {
         let parent = match self.relation(name)? {
             Relation::Table(parent) => parent,
             Relation::Index(parent, at) => {
@@ -805,20 +831,23 @@ impl Draft<'_> {
         if !parent.is_ordinary() {
             return Err(not_a_table(&parent.name));
         }
-        let may = crate::catalog::Privilege::References;
-        self.catalog.may(self.role, &parent, may, None)?;
-        if parent.owner != table.owner {
-            return Err(Error::new(
-                state::FEATURE_NOT_SUPPORTED,
-                "a foreign key to another owner's table is not supported",
-            )
-            .detail(format!(
-                "Table \"{}\" belongs to \"{}\".",
-                parent.name,
-                self.catalog.role_name(parent.owner)
-            )));
-        }
         Ok(parent)
+    }
+}
+
+/// What a foreign key to another owner's table can do.
+fn check_actions(key: &WantedForeign) -> Result<()> {
+    let plain = |action| {
+        matches!(
+            action,
+            ReferentialAction::NoAction | ReferentialAction::Restrict
+        )
+    };
+    match plain(key.on_delete) && plain(key.on_update) {
+        true => Ok(()),
+        false => Err(Error::unsupported(
+            "an action of a foreign key to another owner's table",
+        )),
     }
 }
 

@@ -546,6 +546,7 @@ pub(super) fn empty_table(
         indexes: Vec::new(),
         constraints: Vec::new(),
         referenced_by: Vec::new(),
+        registered: Vec::new(),
         acl: None,
         options,
         comment: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use storage::{GroupId, Position};
 
 use crate::Error;
+use crate::integrity::Wanted;
 use crate::catalog::{
     Catalog, Change, Column, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
 };
@@ -30,6 +31,11 @@ pub(crate) trait Ground {
     /// Brings another owner's table to this node, if it is one that is to keep what the role
     /// follows.
     fn hold(&mut self, role: RoleId, table: &Table) -> Done<()>;
+
+    /// Has a foreign key to another owner's table noted by that owner; its OID. Tests decide on paper.
+    fn reference(&mut self, wanted: &Wanted<'_>) -> Done<u32> {
+        self.oid(wanted.home)
+    }
 
     /// Keeps a relation's name from others until the transaction ends.
     fn lock_name(&mut self, group: GroupId, schema: SchemaId, name: &str) -> Done<()>;
@@ -155,6 +161,8 @@ pub(crate) enum Work {
     },
     /// A sequence's state is gone.
     DropSequence { group: GroupId, sequence: TableId },
+    /// All keys of a table go: other owners who reference them are asked.
+    Ask { table: Arc<Table> },
     /// A tree is gone.
     DropTree { group: GroupId, tree: u32 },
     /// Rows of CREATE TABLE AS.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use sqlparser::ast::ObjectName;
+use storage::GroupId;
 
 use super::alter_table::find_constraint;
 use super::draft::{Done, Draft, Work};
 use super::expression::relations_in;
 use super::name::{parts, shown};
 use crate::catalog::{
-    Change, Column, ColumnId, Constraint, Key, Object, Relation, RoleId, SchemaId, Table, TableId,
-    TableKind,
+    Change, Column, ColumnId, Constraint, ForeignKey, Key, Object, Relation, RoleId, SchemaId, Table,
+    TableId, TableKind,
 };
 use crate::parse::{self, ObjectKind};
 use crate::transaction::TableMode;
@@ -192,6 +193,7 @@ impl Draft<'_> {
                 found.push((dependent, id));
             }
         }
+        self.check_unreferenced(&doomed, cascade)?;
         if !cascade {
             self.check_unused(ids)?;
         }
@@ -401,13 +403,22 @@ impl Draft<'_> {
             .collect()
     }
 
+    /// The parent forgets a foreign key that goes. Another owner's does so by itself (`crate::integrity`).
+    fn unreference(&mut self, group: GroupId, key: &ForeignKey) -> Done<()> {
+        let parent = self.catalog.table(key.references);
+        if parent.is_some_and(|parent| parent.group == group) {
+            let gone = |t: &mut Table| t.referenced_by.retain(|of| of.1 != key.id);
+            self.edit_table(key.references, gone)?;
+        }
+        Ok(())
+    }
+
     /// Takes a relation out, with its trees; nothing else depends on it any more.
     fn remove_relation(&mut self, id: TableId) -> Done<()> {
         let table = self.table(id)?;
         for key in table.foreign_keys() {
             if key.references != id {
-                let (parent, constraint) = (key.references, key.id);
-                self.edit_table(parent, |t| t.referenced_by.retain(|r| r.1 != constraint))?;
+                self.unreference(table.group, key)?;
             }
         }
         let table = self.table(id)?;
@@ -512,6 +523,7 @@ impl Draft<'_> {
         word: &str,
         name: &str,
     ) -> Done<()> {
+        self.check_not_asked(table, &format!("{word} {name}"), |of| of.index == index)?;
         let mut keys = Vec::new();
         for (child, constraint) in &table.referenced_by {
             let child = self.table(*child)?;
@@ -598,9 +610,7 @@ impl Draft<'_> {
         self.drop_projections_of_key(&table, &constraint, cascade)?;
         match &constraint {
             Constraint::Check { .. } => {}
-            Constraint::Foreign(key) => {
-                self.edit_table(key.references, |t| t.referenced_by.retain(|r| r.1 != oid))?;
-            }
+            Constraint::Foreign(key) => self.unreference(table.group, key)?,
             Constraint::Unique { index, name, .. } => {
                 self.drop_keys_of_index(&table, *index, cascade, "constraint", name)?;
                 self.remove_index(id, *index)?;
@@ -622,6 +632,8 @@ impl Draft<'_> {
         column: &Column,
         cascade: bool,
     ) -> Done<()> {
+        let what = format!("column {} of table {}", column.name, self.display(table));
+        self.check_not_asked(table, &what, |of| of.columns.contains(&column.id))?;
         let views: Vec<Arc<Table>> = self
             .catalog
             .tables()

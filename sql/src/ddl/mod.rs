@@ -17,6 +17,7 @@ mod index;
 mod misc;
 mod name;
 mod projection;
+mod registered;
 mod role;
 mod routine;
 mod rows;

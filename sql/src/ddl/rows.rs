@@ -16,6 +16,7 @@ use crate::catalog::{
 };
 use crate::exec::{ExecCx, RowReader, TableWriter, Writer};
 use crate::expr::{Expr, Frame};
+use crate::integrity::Validating;
 use crate::plan::{self, BindCx};
 use crate::transaction::{IndexWrite, RowChange, RowScan, Stop};
 use crate::types::key::encode_key;
@@ -339,6 +340,13 @@ pub(super) fn check_foreign(
         };
         parts.push((from, table.columns[at[from]].ty, to.ty, column));
     }
+    let elsewhere = match parent.group == table.group {
+        true => None,
+        false => {
+            let tx = &mut *cx.transaction;
+            Some(Validating::new(table.group, &parent, &key, tx)?)
+        }
+    };
     let mut rows = scan(&table, cx)?;
     while let Some((_, bytes)) = rows.next().transpose()? {
         cx.tick()?;
@@ -368,11 +376,12 @@ pub(super) fn check_foreign(
                 &mut entry,
             );
         }
+        let (group, tx) = (parent.group, &mut *cx.transaction);
         let found = nulls == 0
-            && cx
-                .transaction
-                .get(parent.group, index.tree, &entry)?
-                .is_some();
+            && match &elsewhere {
+                Some(elsewhere) => elsewhere.has(group, &entry, tx)?,
+                None => tx.get(group, index.tree, &entry)?.is_some(),
+            };
         if !found {
             return Err(dangling(catalog, &table, &parent, &key, &at, &row, cx).into());
         }

@@ -13,6 +13,7 @@ use super::{build, rows};
 use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
 use crate::exec::ExecCx;
 use crate::expr::Frame;
+use crate::integrity::{self, Wanted};
 use crate::parse::Ddl;
 use crate::plan::{self, BindCx};
 use crate::transaction::{EventKind, Policy, Stop, TableMode};
@@ -119,6 +120,7 @@ fn work_on_rows(
             set_sequence(group, sequence, Some((last, called)), cx)?;
         }
         Work::DropSequence { group, sequence } => set_sequence(group, sequence, None, cx)?,
+        Work::Ask { table } => integrity::ask_all(&table, cx.transaction)?,
         Work::DropTree { group, tree } => cx.transaction.drop_tree(group, tree)?,
     }
     Ok(None)
@@ -186,6 +188,10 @@ impl Ground for Outside<'_, '_, '_> {
 
     fn group_for(&mut self, owner: RoleId) -> Done<GroupId> {
         self.cx.transaction.owner_group(owner)
+    }
+
+    fn reference(&mut self, wanted: &Wanted<'_>) -> Done<u32> {
+        integrity::begin(wanted, self.cx.transaction)
     }
 
     fn have_group(&mut self, owner: RoleId) -> Done<()> {

@@ -205,6 +205,7 @@ impl Draft<'_> {
             indexes: Vec::new(),
             constraints: Vec::new(),
             referenced_by: Vec::new(),
+            registered: Vec::new(),
             acl: None,
             options: BTreeMap::new(),
             comment: None,

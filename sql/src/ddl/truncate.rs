@@ -40,6 +40,10 @@ impl Draft<'_> {
         for id in ids {
             let table = self.table(id)?;
             self.ground.lock(&table, TableMode::AccessExclusive)?;
+            if table.asked().next().is_some() {
+                let table = Arc::clone(&table);
+                self.work.push(Work::Ask { table });
+            }
             self.empty(&table)?;
             self.empty_projections(&table)?;
             if truncate.restart_identity {

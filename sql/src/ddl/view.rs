@@ -131,6 +131,7 @@ fn empty_view(target: &Target, id: TableId, definition: String) -> Table {
         indexes: Vec::new(),
         constraints: Vec::new(),
         referenced_by: Vec::new(),
+        registered: Vec::new(),
         acl: None,
         options: BTreeMap::new(),
         comment: None,

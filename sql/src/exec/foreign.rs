@@ -1,4 +1,4 @@
-//! Foreign keys within one owner: references are checked under KEY SHARE, removed keys act on
+//! Foreign keys, within one owner (for two see `crate::integrity`): references are checked under KEY SHARE, removed keys act on
 //! the rows that reference them; NO ACTION waits for the end of the statement, deferred
 //! constraints for COMMIT. What waits counts against the transaction's size, and a long INSERT or
 //! COPY makes most of its checks on the way.
@@ -14,6 +14,7 @@ use super::writer::{Writer, table_of};
 use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table, Timing};
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Row, row_bytes};
+use crate::integrity::{self, Gone};
 use crate::plpgsql::Operation;
 use crate::transaction::{Policy, RowMode, Stop, Wait};
 use crate::types::key::encode_key;
@@ -92,6 +93,8 @@ pub(super) struct After {
     bytes: u64,
     /// Checks, actions and triggers that are done.
     done: u64,
+    /// Removed values that other owners may reference.
+    gone: Vec<Gone>,
 }
 
 /// One thing to do, in the order of rows and constraints.
@@ -270,7 +273,26 @@ impl After {
         self.queue_triggers(writer, change, Rank::BehindKeys, cx)
     }
 
+    /// Values are there no more that other owners may reference.
+    fn gone(&mut self, writer: &Writer, old: &[Datum], new: Option<&[Datum]>) {
+        for (reference, slots) in &writer.asked {
+            let same = |slot: &usize| new.is_some_and(|new| old[*slot] == new[*slot]);
+            if slots.iter().all(same) {
+                continue;
+            }
+            let values = pick(old, slots);
+            self.bytes += gone_bytes(&values);
+            self.gone.push(Gone {
+                table: writer.table().clone(),
+                reference: reference.clone(),
+                values,
+                changed: new.is_some(),
+            });
+        }
+    }
+
     fn updated_keys(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
+        self.gone(writer, old, Some(new));
         for (key, _) in &writer.foreign {
             let slots = slots(writer.table(), &key.columns);
             if slots.iter().any(|slot| old[*slot] != new[*slot]) {
@@ -305,6 +327,7 @@ impl After {
     }
 
     fn deleted_keys(&mut self, writer: &Writer, old: &[Datum]) {
+        self.gone(writer, old, None);
         for reference in &writer.referenced {
             let slots = slots(writer.table(), &reference.key.referenced_columns);
             let before = pick(old, &slots);
@@ -513,6 +536,11 @@ impl After {
             self.fits(cx)?;
             self.done += 1;
         }
+        if !self.gone.is_empty() {
+            integrity::ask(&self.gone, cx)?;
+            let gone = std::mem::take(&mut self.gone);
+            self.bytes -= gone.iter().map(|one| gone_bytes(&one.values)).sum::<u64>();
+        }
         Ok(())
     }
 
@@ -564,6 +592,11 @@ impl After {
         self.deleted(writer, old, cx)?;
         Ok(true)
     }
+}
+
+/// Bytes of what is kept of removed values.
+fn gone_bytes(values: &[Datum]) -> u64 {
+    (std::mem::size_of::<Gone>() + row_bytes(values)) as u64
 }
 
 fn is_deferred(key: &ForeignKey, cx: &ExecCx<'_>) -> bool {
@@ -762,7 +795,15 @@ fn check_parent(
         );
         return Err(Stop::Error(error));
     }
-    if parent_row(&parent, key, values, cx)?.is_some() {
+    let there = match parent.group == child.group {
+        true => parent_row(&parent, key, values, cx)?.is_some(),
+        false => {
+            let (tree, entry, _) = parent_entry(&parent, key, values, cx)?;
+            let (home, index) = (child.group, key.referenced_index);
+            integrity::check_reference(home, &parent, index, (tree, &entry), cx)?
+        }
+    };
+    if there {
         return Ok(());
     }
     let shown = shown_key(child, &key.columns, values, cx);
@@ -816,7 +857,7 @@ fn still_referenced(
     .constraint(&key.name)
 }
 
-fn shown_key(
+pub(crate) fn shown_key(
     table: &Table,
     columns: &[crate::catalog::ColumnId],
     values: &[Datum],
@@ -856,6 +897,74 @@ pub(super) fn referencing(
     found
 }
 
+/// What the referencing columns have where they reference these values; `None`: they can't.
+fn referencing_values(
+    child: &Table,
+    columns: &[usize],
+    values: &[Datum],
+    cx: &mut ExecCx<'_>,
+) -> Result<Option<Vec<Datum>>, Stop> {
+    let mut wanted = Vec::with_capacity(values.len());
+    for (value, slot) in values.iter().zip(columns) {
+        match convert(value, child.columns[*slot].ty.plain(), cx) {
+            Ok(value) => wanted.push(value),
+            Err(Stop::Error(error)) if error.state() == state::NUMERIC_VALUE_OUT_OF_RANGE => {
+                return Ok(None);
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(Some(wanted))
+}
+
+/// Does a row reference these values (`None`: any), in the newest state? If not, none does when the
+/// transaction gets its place.
+pub(crate) fn find_reference(
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: Option<&[Datum]>,
+    cx: &mut ExecCx<'_>,
+) -> Result<bool, Stop> {
+    let mut newest = cx.transaction.newest_snapshot(child.group)?;
+    let seen = newest.position(child.group).unwrap_or_default();
+    cx.transaction.swap_snapshot(&mut newest);
+    let found = match values {
+        Some(values) => find_referencing(child, key, values, 1, cx).map(|found| !found.is_empty()),
+        None => any_row(child, cx),
+    };
+    cx.transaction.swap_snapshot(&mut newest);
+    if found? {
+        return Ok(true);
+    }
+    let columns = slots(child, &key.columns);
+    let prefix = match values {
+        Some(values) => match referencing_values(child, &columns, values, cx)? {
+            Some(wanted) => index_prefix(child, &columns, &wanted),
+            None => return Ok(false),
+        },
+        None => None,
+    };
+    let (tree, range) = match prefix {
+        Some((tree, prefix)) => {
+            let to = super::scan::bytes_bound(super::scan::after(&prefix));
+            (tree, (std::ops::Bound::Included(Bytes::from(prefix)), to))
+        }
+        None => {
+            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            (child.tree, all)
+        }
+    };
+    cx.transaction.references().guard(tree, range, seen);
+    Ok(false)
+}
+
+fn any_row(table: &Table, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let forward = storage::Direction::Forward;
+    let mut rows = cx.transaction.scan(table.group, table.tree, all, forward)?;
+    Ok(rows.next().transpose()?.is_some())
+}
+
 fn find_referencing(
     child: &Arc<Table>,
     key: &ForeignKey,
@@ -865,17 +974,10 @@ fn find_referencing(
 ) -> Result<Vec<Vec<u8>>, Stop> {
     let writer = crate::plan::writer(cx.catalog, child.id)?;
     let columns = slots(child, &key.columns);
-    let mut wanted = Vec::with_capacity(values.len());
-    for (value, slot) in values.iter().zip(&columns) {
-        match convert(value, child.columns[*slot].ty.plain(), cx) {
-            Ok(value) => wanted.push(value),
-            // What the referencing column can't hold nobody references.
-            Err(Stop::Error(error)) if error.state() == state::NUMERIC_VALUE_OUT_OF_RANGE => {
-                return Ok(Vec::new());
-            }
-            Err(stop) => return Err(stop),
-        }
-    }
+    // What the referencing column can't hold nobody references.
+    let Some(wanted) = referencing_values(child, &columns, values, cx)? else {
+        return Ok(Vec::new());
+    };
     let matches = |row: &[Datum]| {
         columns
             .iter()

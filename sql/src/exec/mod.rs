@@ -36,6 +36,7 @@ use crate::types::Datum;
 pub use cte::CteRows;
 pub use elsewhere::Asked;
 pub use foreign::{Deferred, DeferredCheck};
+pub(crate) use foreign::{find_reference, shown_key};
 pub use projection::Projected;
 pub use reader::RowReader;
 pub(crate) use trigger::fires;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::foreign::slots;
 use super::trigger::Change;
-use crate::catalog::{ForeignKey, Index, Key, Table, TableId, Timing};
+use crate::catalog::{ForeignKey, Index, Key, Registration, Table, TableId, Timing};
 use crate::error::{Error, Result as SqlResult, state};
 use crate::exec::{ExecCx, Projected, Row, RowReader};
 use crate::expr::{Expr, Frame};
@@ -60,6 +61,8 @@ pub struct Writer {
     /// Foreign keys of this table with their parents.
     pub(super) foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
     pub(super) referenced: Vec<Referenced>,
+    /// Other owners' foreign keys that reference it, with their columns' slots.
+    pub(super) asked: Vec<(Registration, Vec<usize>)>,
     /// Projections of this table's rows.
     projections: Vec<Arc<Projected>>,
     /// Projections that join this table, and as which of their sources.
@@ -88,8 +91,8 @@ pub struct Parts {
     pub indexes: Vec<(Vec<Expr>, Vec<Expr>)>,
     /// The schema's name, for errors.
     pub schema: String,
-    /// Parents of the foreign keys, by their position among them.
-    pub parents: Vec<Arc<Table>>,
+    /// Its foreign keys with their parents.
+    pub foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
     /// Foreign keys that reference the table.
     pub referenced: Vec<Referenced>,
     /// Projections that read the table.
@@ -135,8 +138,8 @@ impl Writer {
                 key_columns.extend(&shape.reads);
             }
         }
-        let keys = table.foreign_keys().map(|key| Arc::new(key.clone()));
-        let foreign = keys.zip(parts.parents).collect();
+        let asked = table.asked().map(|of| (of.clone(), slots(table, &of.columns)));
+        let asked = asked.collect();
         let joined = parts.projections.iter().flat_map(|projection| {
             let sources = projection.joins(table);
             sources.map(|source| (Arc::clone(projection), source))
@@ -156,7 +159,8 @@ impl Writer {
             indexes,
             key,
             key_columns,
-            foreign,
+            foreign: parts.foreign,
+            asked,
             referenced: parts.referenced,
             projections,
             joined,
@@ -172,6 +176,7 @@ impl Writer {
     /// No foreign keys either way, no projections and no triggers: a write touches this table alone.
     pub fn is_local(&self) -> bool {
         let alone = self.foreign.is_empty() && self.referenced.is_empty();
+        let alone = alone && self.asked.is_empty();
         alone && self.projections.is_empty() && self.joined.is_empty() && self.triggers.is_empty()
     }
 

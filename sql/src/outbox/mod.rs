@@ -29,6 +29,7 @@ pub(crate) use clear::clear;
 pub(crate) use functions::functions;
 pub(crate) use parked::{What, park};
 pub(crate) use place::{Commands, Outgoing, send};
+pub(crate) use sent::Reason;
 pub use sent::Sent;
 pub(crate) use take::{Accepting, NUMBER, SENDER, Step, next, note, pass};
 pub(crate) use verdict::{Verdict, Verdicts};

@@ -175,7 +175,7 @@ impl Transaction {
 
     /// The first that goes there, or the first word of what was taken from there: from now on there
     /// are copies of the outbox where the other group is.
-    pub(super) fn open_outbox(&mut self, from: GroupId, to: GroupId) -> Result<(), Stop> {
+    pub(crate) fn open_outbox(&mut self, from: GroupId, to: GroupId) -> Result<(), Stop> {
         let tree = Bytes::copy_from_slice(&system::outbox(to).to_be_bytes());
         self.lock_row(from, TREE_TREES, &tree, RowMode::Update, Policy::Wait)?;
         if self.newest(from, TREE_TREES, &tree)?.is_some() {

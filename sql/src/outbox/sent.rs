@@ -152,7 +152,7 @@ impl Sent {
 
 impl Reason {
     /// What of an error travels.
-    pub(super) fn of(error: &Error) -> Reason {
+    pub(crate) fn of(error: &Error) -> Reason {
         Reason {
             state: error.state(),
             message: error.0.message.clone(),
@@ -173,7 +173,7 @@ impl Reason {
         error
     }
 
-    pub(super) fn write(&self, out: &mut Writer) {
+    pub(crate) fn write(&self, out: &mut Writer) {
         out.text(self.state.as_str());
         out.text(&self.message);
         for text in [&self.detail, &self.hint] {
@@ -182,7 +182,7 @@ impl Reason {
         }
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Option<Reason> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Option<Reason> {
         let state = SqlState(r.text()?.as_bytes().try_into().ok()?);
         let message = r.text()?.to_owned();
         let mut text = || {

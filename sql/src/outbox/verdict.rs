@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use storage::{Change, Direction, Group, GroupId, Looked, Position, system};
+use storage::{Change, Direction, Group, GroupId, Looked, Position, TxId, system};
 
 use super::sent::{
     self, COUNTER_KEY, Counter, Kept, Replied, TAKEN_KEY, read_taken, rejected_key, replied_key,
@@ -15,6 +15,7 @@ use super::sent::{
 };
 use super::{Commands, Sent};
 use crate::engine::Engine;
+use crate::integrity::told_of_answer;
 use crate::session::signal::{Bell, Signal};
 use crate::{Error, Result};
 
@@ -51,6 +52,8 @@ struct Told {
     taken: Option<u64>,
     /// The other's reply to the command of this number has come.
     replied: Option<u64>,
+    /// The group has answered the other's question about foreign keys.
+    answered: Option<TxId>,
 }
 
 impl Verdicts {
@@ -64,27 +67,32 @@ impl Verdicts {
             let taken = change.new.as_deref().filter(|_| change.key == TAKEN_KEY);
             let taken = taken.and_then(|bytes| read_taken(bytes).ok());
             let replied = change.new.as_ref().and_then(|_| replied_to(&change.key));
+            let answered = change.new.as_ref();
+            let answered = answered.and_then(|_| told_of_answer(&change.key));
             let what = Told {
                 other,
                 taken,
                 replied,
+                answered,
             };
             told.push((group, what));
         }
     }
 
-    /// The entry is shown.
-    pub fn published(&self, group: GroupId) {
+    /// The entry is shown. Gives the intents to which it has answers.
+    pub fn published(&self, group: GroupId) -> Vec<TxId> {
         let told: Vec<(GroupId, Told)> = {
             let mut told = self.told.lock();
             if told.is_empty() {
-                return;
+                return Vec::new();
             }
             told.extract_if(.., |(of, _)| *of == group).collect()
         };
         if told.is_empty() {
-            return;
+            return Vec::new();
         }
+        let answered = told.iter().filter_map(|(_, told)| told.answered);
+        let answered = answered.collect();
         let mut woken: Vec<Signal> = Vec::new();
         let pairs = told.iter().map(|(_, told)| (group, told.other));
         self.moved.lock().extend(pairs);
@@ -106,6 +114,14 @@ impl Verdicts {
             }
         }
         woken.iter().for_each(Signal::set);
+        self.bell.ring();
+        answered
+    }
+
+    /// There may be something to do for these pairs: the group that may do it, and the other one.
+    pub fn stir(&self, pairs: impl IntoIterator<Item = (GroupId, GroupId)>) {
+        let pairs = pairs.into_iter().map(|(home, other)| (other, home));
+        self.moved.lock().extend(pairs);
         self.bell.ring();
     }
 
@@ -180,6 +196,18 @@ impl Engine {
         }
         // What can't be read tells its courier why.
         pairs.retain(|(home, other)| self.has_work(*home, *other).unwrap_or(true));
+        pairs
+    }
+
+    /// All pairs of groups of which one is led here and has foreign keys to the other, or is to have.
+    pub fn referring(&self) -> BTreeSet<(GroupId, GroupId)> {
+        let catalog = self.catalog();
+        let mut pairs = BTreeSet::new();
+        for home in self.groups().all().iter().map(|group| group.id()) {
+            if self.leads(home) {
+                pairs.extend(catalog.outboxes(home).map(|other| (home, other)));
+            }
+        }
         pairs
     }
 

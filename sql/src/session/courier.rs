@@ -16,6 +16,7 @@ use crate::changes::{FeedRow, Interrupt};
 use crate::engine::Engine;
 use crate::exec::ExecCx;
 use crate::fired::{Batch, Cursor, Fires};
+use crate::integrity;
 use crate::outbox::{Accepting, Step, What, park};
 use crate::settings::{Place, Values};
 use crate::transaction::{Isolation, Locks, Mark, Stop, Wait, leader_changed, readable};
@@ -112,6 +113,25 @@ impl Courier {
     pub fn fire(&mut self, batch: &Batch) -> Result<Taking> {
         let (home, source) = (self.home, self.other);
         self.run(&mut |session, step, job| session.fire_batch(home, source, batch, step, job))
+    }
+
+    /// Answers what the other group asks about foreign keys, and lifts what it asks no more.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn answer(&mut self) -> Result<Taking> {
+        let (home, other) = (self.home, self.other);
+        self.run(&mut |session, _, job| session.exec(job, |cx| integrity::answer(home, other, cx)))
+    }
+
+    /// Notes foreign keys of the other group, forgets them, and cancels questions that nobody waits
+    /// for.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn register(&mut self) -> Result<Taking> {
+        let (home, other) = (self.home, self.other);
+        self.run(&mut |session, _, job| session.exec(job, |cx| integrity::register(home, other, cx)))
     }
 
     /// Who interrupts it.

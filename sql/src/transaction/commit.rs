@@ -64,7 +64,8 @@ impl Transaction {
             return Err(Stop::Error(leader_changed()));
         };
         self.await_others(home)?;
-        let checks = self.read_checks(home);
+        let mut checks = self.read_checks(home);
+        checks.extend(self.references.checks());
         let (changes, checks, trees) = self.take_changes(home, checks)?;
         let deps = self
             .deps

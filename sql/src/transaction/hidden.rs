@@ -1,10 +1,13 @@
 //! Rows that no table has: system trees, outboxes, cursors; and what a transaction knows of other
 //! owners' transactions that it follows from or sends to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use storage::{Group, GroupId, Position};
+use storage::{Group, GroupId, Position, TxId};
 
 use super::{RowChange, Stop, Transaction, Wait};
+use crate::integrity::{Intents, References, Wished};
 use crate::outbox::Outgoing;
 
 impl Transaction {
@@ -93,6 +96,52 @@ impl Transaction {
     pub(crate) fn only_sends(&self) -> bool {
         let writes = !self.writes.is_empty() || !self.events.is_empty();
         self.outgoing.is_commands() && !writes && self.dropped_trees.is_empty()
+    }
+
+    /// What it has asked other owners.
+    pub(crate) fn intents(&mut self) -> &mut Intents {
+        &mut self.intents
+    }
+
+    /// Keys of other owners' tables that it references.
+    pub(crate) fn references(&mut self) -> &mut References {
+        &mut self.references
+    }
+
+    /// Foreign keys to other owners' tables that it makes.
+    pub(crate) fn wished(&mut self) -> &mut Vec<Wished> {
+        &mut self.wished
+    }
+
+    /// Its statements so far, the present one included.
+    pub(crate) fn statement(&self) -> u32 {
+        self.statements
+    }
+
+    /// Its id, in whichever group.
+    pub(crate) fn own_id(&mut self, group: GroupId) -> Result<TxId, Stop> {
+        Ok(self.member(group)?.txid)
+    }
+
+    /// Has it written this row itself?
+    pub(crate) fn has_put(&mut self, group: GroupId, tree: u32, key: &[u8]) -> Result<bool, Stop> {
+        Ok(self.writing == Some(group) && self.writes.get(tree, key)?.is_some())
+    }
+
+    /// Is the catalog still the newest one?
+    ///
+    /// # Errors
+    /// `Wait::Again` if it is not.
+    pub(crate) fn check_catalog(&self) -> Result<(), Stop> {
+        match Arc::ptr_eq(&self.base_catalog, &self.engine.catalog()) {
+            true => Ok(()),
+            false => Err(Stop::again()),
+        }
+    }
+
+    /// Entries of its own stand beside it: it can't be begun again elsewhere.
+    pub(crate) fn act_beside(&mut self) {
+        self.touched = true;
     }
 
     /// What it sends.

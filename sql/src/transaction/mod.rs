@@ -38,6 +38,7 @@ pub use storage::{EventKind, IndexWrite};
 
 use crate::catalog::{Catalog, Change, RoleId, SchemaId, TableId};
 use crate::engine::{self, Engine};
+use crate::integrity::{Intents, References, Wished};
 use crate::outbox::Outgoing;
 use crate::{Error, remote, state};
 
@@ -90,6 +91,7 @@ pub struct Mark {
     writes: writes::Mark,
     events: usize,
     sent: usize,
+    intents: usize,
     dropped: usize,
     changes: usize,
     locks: BTreeMap<GroupId, storage::Mark>,
@@ -135,6 +137,10 @@ pub struct Transaction {
     event_bytes: u64,
     /// What it sends to other owners.
     outgoing: Outgoing,
+    /// What it has asked other owners, references of theirs, and wishes to reference.
+    intents: Intents,
+    references: References,
+    wished: Vec<Wished>,
     /// Triggers on followed tables that have led to it.
     hops: u16,
     unattended: bool,
@@ -205,6 +211,9 @@ impl Transaction {
             row_ids: 0,
             build: None,
             outgoing: Outgoing::default(),
+            intents: Intents::default(),
+            references: References::default(),
+            wished: Vec::new(),
             hops: 0,
             unattended: false,
             process: 0,
@@ -854,6 +863,7 @@ impl Transaction {
             writes: self.writes.mark(),
             events: self.events.len(),
             sent: self.outgoing.len(),
+            intents: self.intents.len(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: self.lock_marks(),
@@ -867,6 +877,7 @@ impl Transaction {
             writes: self.writes.mark(),
             events: self.events.len(),
             sent: self.outgoing.len(),
+            intents: self.intents.len(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: BTreeMap::new(),
@@ -910,8 +921,12 @@ impl Transaction {
         if !self.has_written() {
             self.writing = mark.writing;
         }
-        if locks == Locks::Release {
-            self.release_to(mark);
+        match locks {
+            Locks::Release => {
+                self.release_to(mark);
+                self.intents.truncate(mark.intents);
+            }
+            Locks::Keep => self.intents.restart(self.statements),
         }
         Ok(())
     }

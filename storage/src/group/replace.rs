@@ -32,7 +32,7 @@ impl Group {
         drop(state);
         let dropped = self.dropped_trees(applied.position)?;
         let (id, store) = (self.shared.id, &self.shared.store);
-        let sent = |tree: u32| !dropped.contains(&tree);
+        let sent = |tree: u32| system::of_keys(tree).is_none() && !dropped.contains(&tree);
         Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
     }
 

@@ -1,0 +1,156 @@
+//! How one side sees the other: at the node's cut, never beyond it and never below what it has acted on
+//! before.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{Direction, Group, GroupId, Looked, Pin, Position, TxId, system};
+
+use super::rows::{self, FLOOR_KEY, Range};
+use crate::engine::Engine;
+use crate::transaction::{Stop, Transaction, Wait};
+use crate::{Error, state};
+
+/// What is not here yet is looked for again after this time, in microseconds.
+pub(super) const LOOK_AGAIN: u64 = 10_000;
+/// Who does not answer in this time is away, in microseconds.
+pub(super) const AWAY_AFTER: u64 = 5_000_000;
+
+/// What the node shows of another group; its versions stay while this does.
+pub(super) struct Cut {
+    group: Arc<Group>,
+    pin: Pin,
+}
+
+impl Cut {
+    /// What is shown, if it is not below what `home` has acted on or rests on.
+    ///
+    /// # Errors
+    /// `Wait` until it is; OW003 if the node has nothing of the group.
+    pub fn of(
+        engine: &Engine,
+        home: GroupId,
+        other: GroupId,
+        floor: Position,
+    ) -> Result<Cut, Stop> {
+        let groups = engine.groups();
+        let group = groups.get(other).ok_or_else(|| not_here(other))?;
+        // The horizon can't pass a cut that is taken after it.
+        let before = group.pin_applied();
+        let shown = groups.cut(&[other]).first().map(|(_, at)| *at);
+        let at = shown.unwrap_or(Position::ZERO);
+        let pin = group.pin(at);
+        drop(before);
+        let rests = groups.rests(home).get(&other).copied();
+        #[cfg(feature = "sabotage")]
+        let floor = match storage::sabotage::planted("reference-below-floor") {
+            true => Position::ZERO,
+            false => floor,
+        };
+        match at < floor.max(rests.unwrap_or_default()) {
+            true => Err(Stop::Wait(Wait::Cut(other))),
+            false => Ok(Cut { group, pin }),
+        }
+    }
+
+    pub fn position(&self) -> Position {
+        self.pin.position()
+    }
+
+    /// Is the tree here?
+    pub fn holds(&self, tree: u32) -> bool {
+        self.group.holds(tree)
+    }
+
+    /// # Errors
+    /// `Wait` while the tree is not here.
+    pub fn get(&self, engine: &Engine, tree: u32, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        let at = self.position();
+        match self.group.look(tree, at, |group| group.get(tree, key, at))? {
+            Looked::Found(value) => Ok(value),
+            Looked::NotHeld | Looked::Later => Err(later(engine)),
+        }
+    }
+
+    /// At most so many rows.
+    ///
+    /// # Errors
+    /// `Wait` while the tree is not here.
+    pub fn rows(
+        &self,
+        engine: &Engine,
+        tree: u32,
+        range: &Range,
+        max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
+        let at = self.position();
+        let read = |group: &Group| {
+            let rows = group.scan(tree, range.clone(), at, Direction::Forward)?;
+            rows.take(max).collect::<storage::Result<Vec<_>>>()
+        };
+        match self.group.look(tree, at, read)? {
+            Looked::Found(rows) => Ok(rows),
+            Looked::NotHeld | Looked::Later => Err(later(engine)),
+        }
+    }
+
+    /// The tree in which this node has the keys of one: of what it follows only those.
+    pub fn keys(&self, tree: u32) -> u32 {
+        match self.group.is_followed() {
+            true => system::keys_of(tree),
+            false => tree,
+        }
+    }
+}
+
+/// OW003.
+pub(super) fn not_here(group: GroupId) -> Stop {
+    let message = format!("group {group} is not held by this node");
+    Error::new(state::OWNER_UNREACHABLE, message).into()
+}
+
+/// It comes before long.
+pub(super) fn later(engine: &Engine) -> Stop {
+    Stop::Wait(Wait::Until(engine.clock().unix_micros() + LOOK_AGAIN))
+}
+
+/// The intent that is answered by a row of an outbox with this key.
+pub(crate) fn told_of_answer(key: &[u8]) -> Option<TxId> {
+    rows::answered(key)
+}
+
+impl Transaction {
+    /// What the node shows of `other`, for `home`, whose newest state says how far it has come.
+    pub(super) fn cut_for(&mut self, home: GroupId, other: GroupId) -> Result<Cut, Stop> {
+        let floor = self.newest(home, system::outbox(other), FLOOR_KEY)?;
+        let floor = floor.map(|bytes| rows::read_floor(&bytes)).transpose()?;
+        Cut::of(self.engine(), home, other, floor.unwrap_or_default())
+    }
+
+    /// From here on `home` looks at nothing of `other` that is older than this.
+    pub(super) fn raise_floor(
+        &mut self,
+        home: GroupId,
+        other: GroupId,
+        cut: &Cut,
+    ) -> Result<(), Stop> {
+        let key = Bytes::from_static(FLOOR_KEY);
+        let value = Some(rows::floor(cut.position()));
+        self.put_hidden(home, system::outbox(other), key, value)
+    }
+
+    /// Rows of the group's own hidden trees, newest state, at most so many.
+    pub(super) fn own_rows(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        range: Range,
+        max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
+        let mut newest = self.newest_snapshot(group)?;
+        self.swap_snapshot(&mut newest);
+        let rows = self.scan(group, tree, range, Direction::Forward);
+        self.swap_snapshot(&mut newest);
+        rows?.take(max).collect()
+    }
+}

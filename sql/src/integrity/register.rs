@@ -1,0 +1,189 @@
+//! What the home of a referenced table does without a client: it notes who references it, forgets who does
+//! so no more, and cancels what belongs to nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{GroupId, system};
+
+use super::look::Cut;
+use super::rows::{self, Intent, Wish, wishes};
+use crate::catalog::{self, Change, Object, Privilege, Registration, Table, TableId};
+use crate::exec::ExecCx;
+use crate::transaction::{Policy, Stop, TableMode, Transaction};
+
+/// Wishes of one owner at another, and intents, that one entry looks at.
+const ROWS_MAX: usize = 100_000;
+/// A transaction may hold an intent so long, in microseconds.
+const INTENT_MAX: u64 = 10_000_000;
+
+/// Does the first of what there is to do for `home` about `other`. False: nothing.
+///
+/// # Errors
+/// As of any write; `Wait` for a table's lock.
+pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    let gone = cancel(home, cx.transaction)? | give_up(home, other, cx)?;
+    let engine = Arc::clone(cx.transaction.engine());
+    let theirs = system::outbox(home);
+    let held = engine.groups().get(other);
+    if !held.is_some_and(|group| group.holds(theirs)) {
+        return Ok(gone);
+    }
+    let cut = cx.transaction.cut_for(home, other)?;
+    let mut wanted: BTreeMap<u32, Wish> = BTreeMap::new();
+    for (key, bytes) in cut.rows(&engine, theirs, &wishes(), ROWS_MAX)? {
+        wanted.extend(rows::wished(&key).map(|id| Ok::<_, Stop>((id, Wish::decode(&bytes)?))).transpose()?);
+    }
+    let catalog = Arc::clone(cx.catalog);
+    let registered = catalog.tables().filter(|table| table.group == home);
+    let registered = registered.flat_map(|table| table.registered.iter().map(|of| (table.id, of)));
+    let registered = registered.filter(|(_, of)| of.group == other);
+    let registered: BTreeMap<u32, TableId> = registered.map(|(id, of)| (of.constraint, id)).collect();
+    for (constraint, wish) in &wanted {
+        if !registered.contains_key(constraint) && note(home, other, *constraint, wish, &cut, cx)? {
+            return Ok(true);
+        }
+    }
+    for (constraint, table) in &registered {
+        if !wanted.contains_key(constraint) {
+            forget(home, other, *constraint, *table, &cut, cx)?;
+            return Ok(true);
+        }
+    }
+    Ok(gone)
+}
+
+/// Notes a foreign key, if its owner may have it: from now on it is asked.
+fn note(
+    home: GroupId,
+    other: GroupId,
+    constraint: u32,
+    wish: &Wish,
+    cut: &Cut,
+    cx: &mut ExecCx<'_>,
+) -> Result<bool, Stop> {
+    let catalog = Arc::clone(cx.catalog);
+    let (Some(table), Some(owner)) =
+        (catalog.table(wish.references), catalog.owner_of_group(other))
+    else {
+        return Ok(false);
+    };
+    let may = catalog.sees(owner, table)
+        && catalog.has_privilege(owner, table, Privilege::References, Some(&wish.columns));
+    if table.group != home || table.index(wish.index).is_none_or(|index| !index.unique) || !may {
+        return Ok(false);
+    }
+    // Nobody has removed keys without asking, and has not committed yet.
+    lock(table, cx.transaction)?;
+    let registration = Registration {
+        group: other,
+        constraint,
+        index: wish.index,
+        columns: wish.columns.clone(),
+        forced: false,
+    };
+    cx.transaction.open_outbox(home, other)?;
+    edit(table, |table| table.registered.push(registration), cx)?;
+    cx.transaction.raise_floor(home, other, cut)?;
+    Ok(true)
+}
+
+/// Forgets a foreign key that is there no more. Who has not seen that it is gone still sees all keys.
+fn forget(
+    home: GroupId,
+    other: GroupId,
+    constraint: u32,
+    table: TableId,
+    cut: &Cut,
+    cx: &mut ExecCx<'_>,
+) -> Result<(), Stop> {
+    let catalog = Arc::clone(cx.catalog);
+    let Some(table) = catalog.table(table) else {
+        return Ok(());
+    };
+    lock(table, cx.transaction)?;
+    #[cfg(feature = "sabotage")]
+    let at = match storage::sabotage::planted("forgotten-without-dep") {
+        true => storage::Position::ZERO,
+        false => cut.position(),
+    };
+    #[cfg(not(feature = "sabotage"))]
+    let at = cut.position();
+    cx.transaction.follows_from(other, at, 0);
+    edit(table, |table| table.registered.retain(|of| of.constraint != constraint), cx)?;
+    cx.transaction.raise_floor(home, other, cut)
+}
+
+/// Nobody writes the table, and it is as the catalog says.
+fn lock(table: &Table, tx: &mut Transaction) -> Result<(), Stop> {
+    let mode = TableMode::ShareRowExclusive;
+    tx.lock_table(table.group, table.tree, mode, Policy::Wait)?;
+    // What had the lock before may not be applied yet.
+    drop(tx.newest_snapshot(table.group)?);
+    tx.check_catalog()
+}
+
+/// Puts another descriptor in a table's place.
+fn edit(
+    table: &Arc<Table>,
+    edit: impl FnOnce(&mut Table),
+    cx: &mut ExecCx<'_>,
+) -> Result<(), Stop> {
+    let group = table.group;
+    let mut new = Table::clone(table);
+    edit(&mut new);
+    new.since = cx.transaction.position(group)?;
+    let (old, new) = (Object::Table(Arc::clone(table)), Object::Table(Arc::new(new)));
+    let change = Change::replace(group, old, new);
+    for row in catalog::rows(&change) {
+        cx.transaction.write_system(group, row.tree, row.key, row.value)?;
+    }
+    cx.transaction.change_catalog(vec![change]);
+    Ok(())
+}
+
+/// Cancels intents whose transaction is gone, or takes too long.
+fn cancel(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
+    let engine = Arc::clone(tx.engine());
+    let now = engine.clock().unix_micros();
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let mut any = false;
+    for (key, bytes) in tx.own_rows(home, system::INTENTS, all, ROWS_MAX)? {
+        let Some(id) = rows::intent_of(&key) else { continue };
+        let intent = Intent::decode(&bytes)?;
+        let old = intent.since.saturating_add(INTENT_MAX) < now;
+        if old || !engine.opened().has_intent(id) {
+            tx.take_away(home, id, &intent.asked)?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+/// Takes the wishes of `home` back whose transaction is gone: there is no such foreign key, or no more.
+fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    let engine = Arc::clone(cx.transaction.engine());
+    let own = system::outbox(other);
+    let wished = cx.transaction.own_rows(home, own, wishes(), ROWS_MAX)?;
+    let open = |key: &[u8]| rows::wished(key).is_none_or(|id| engine.opened().has_wish(id));
+    let wished: Vec<Bytes> = wished.into_iter().map(|(key, _)| key).filter(|key| !open(key)).collect();
+    if wished.is_empty() {
+        return Ok(false);
+    }
+    // What has its place by now is in the catalog that comes after it.
+    drop(cx.transaction.newest_snapshot(home)?);
+    let catalog = engine.catalog();
+    let tables = catalog.tables().filter(|table| table.group == home);
+    let there = tables.flat_map(|table| table.foreign_keys().map(|key| key.id));
+    let there: BTreeSet<u32> = there.collect();
+    let mut any = false;
+    for key in wished {
+        if rows::wished(&key).is_some_and(|id| !there.contains(&id)) {
+            cx.transaction.put_hidden(home, own, key, None)?;
+            any = true;
+        }
+    }
+    Ok(any)
+}

@@ -1,0 +1,425 @@
+//! The rows.
+//!
+//! ```text
+//! an outbox
+//!   10, intent u64, chunk u32   1, table u32, what: 0 = keys | 1 = all of the table, keys: count, (index u32,
+//!                               change: 0 = gone | 1 = another value, values: count, bytes)*
+//!   11, intent u64              1, kind: 1 = yes | 2 = prepared | 3 = done | 4 = no, its error
+//!   12, intent u64              1: decided
+//!   13, constraint u32          1, referenced table u32, its index u32, columns: count, u32*
+//!   14                          1, position u64: what was acted on of the other group
+//! INTENTS
+//!   intent u64                  1, since u64, table u32, transaction u64, asked: count, (group u32, chunks u32)*
+//! FENCED
+//!   group u32, index u32, 1, key, intent u64      1
+//!   group u32, index u32, 0, intent u64           1: all keys
+//! ```
+//! Numbers in keys are big-endian, in values little-endian.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use storage::{GroupId, Position, TxId};
+
+use crate::catalog::{ColumnId, TableId};
+use crate::cluster::{Reader, Writer};
+use crate::outbox::Reason;
+use crate::types::Datum;
+use crate::types::codec::{decode_next, encode_value};
+use crate::{Error, Result, state};
+
+const VERSION: u8 = 1;
+const ASK: u8 = 10;
+const ANSWER: u8 = 11;
+const WISH: u8 = 13;
+/// The row that says what was acted on of the other group.
+pub(super) const FLOOR_KEY: &[u8] = &[14];
+
+const YES: u8 = 1;
+const NO: u8 = 4;
+
+/// Keys in one row of an ask.
+pub(super) const CHUNK_MAX: usize = 1000;
+
+/// A range of keys.
+pub(super) type Range = (Bound<Bytes>, Bound<Bytes>);
+
+/// A referenced key that goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Key {
+    /// The unique index of the referenced table (`Index::id`).
+    pub index: u32,
+    /// The row stays, with other values there.
+    pub changed: bool,
+    /// In the order of the index's columns.
+    pub values: Vec<Datum>,
+}
+
+/// What one group asks another one before it removes keys.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ask {
+    pub table: TableId,
+    /// All keys of the table go, and no action is taken for them.
+    pub all: bool,
+    pub keys: Vec<Key>,
+}
+
+/// What the asked group says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    /// Nothing references the keys, and nothing begins to.
+    Yes,
+    /// It is not so.
+    No(Box<Reason>),
+}
+
+/// A foreign key that is wished for, or is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// The referenced table.
+    pub references: TableId,
+    /// The unique index of that (`Index::id`).
+    pub index: u32,
+    /// The referenced columns.
+    pub columns: Vec<ColumnId>,
+}
+
+/// Keys that a group is about to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Intent {
+    /// When it was placed, in microseconds since 1970.
+    pub since: u64,
+    pub table: TableId,
+    /// The transaction that removes them.
+    pub holder: TxId,
+    /// Who is asked, in how many rows.
+    pub asked: Vec<(GroupId, u32)>,
+}
+
+fn read<T>(bytes: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T> {
+    let mut r = Reader(bytes);
+    let value = match r.u8() {
+        Some(VERSION) => read(&mut r).filter(|_| r.is_empty()),
+        _ => None,
+    };
+    let damaged = || Error::new(state::DATA_CORRUPTED, "a row of a foreign key is damaged");
+    value.ok_or_else(damaged)
+}
+
+fn with(kind: u8, number: u64) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn between(first: Vec<u8>, last: Vec<u8>) -> Range {
+    (Bound::Included(first.into()), Bound::Included(last.into()))
+}
+
+/// The key of a part of an ask.
+pub(super) fn ask_key(intent: TxId, chunk: u32) -> Bytes {
+    let mut key = with(ASK, intent.0);
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key.into()
+}
+
+/// All asks.
+pub(super) fn asks() -> Range {
+    let mut last = with(ASK, u64::MAX);
+    last.extend_from_slice(&[u8::MAX; 4]);
+    between(with(ASK, 0), last)
+}
+
+/// The intent of an ask's key.
+pub(super) fn asked(key: &[u8]) -> Option<TxId> {
+    let number = key.strip_prefix(&[ASK])?.first_chunk::<8>()?;
+    Some(TxId(u64::from_be_bytes(*number)))
+}
+
+/// The key of the answer to an intent's ask.
+pub(super) fn answer_key(intent: TxId) -> Bytes {
+    with(ANSWER, intent.0).into()
+}
+
+/// All answers.
+pub(super) fn answers() -> Range {
+    between(with(ANSWER, 0), with(ANSWER, u64::MAX))
+}
+
+/// The intent that is answered by the row of an outbox with this key.
+pub(super) fn answered(key: &[u8]) -> Option<TxId> {
+    let number = key.strip_prefix(&[ANSWER])?;
+    Some(TxId(u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The key of a constraint's wish.
+pub(super) fn wish_key(constraint: u32) -> Bytes {
+    let mut key = vec![WISH];
+    key.extend_from_slice(&constraint.to_be_bytes());
+    key.into()
+}
+
+/// All wishes.
+pub(super) fn wishes() -> Range {
+    between(wish_key(0).to_vec(), wish_key(u32::MAX).to_vec())
+}
+
+/// The constraint of a wish's key.
+pub(super) fn wished(key: &[u8]) -> Option<u32> {
+    let number = key.strip_prefix(&[WISH])?;
+    Some(u32::from_be_bytes(number.try_into().ok()?))
+}
+
+/// The key of an intent.
+pub(super) fn intent_key(intent: TxId) -> Bytes {
+    Bytes::copy_from_slice(&intent.0.to_be_bytes())
+}
+
+/// The intent of a row's key.
+pub(super) fn intent_of(key: &[u8]) -> Option<TxId> {
+    Some(TxId(u64::from_be_bytes(key.try_into().ok()?)))
+}
+
+fn fence(group: GroupId, index: u32) -> Vec<u8> {
+    let mut key = group.0.to_be_bytes().to_vec();
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Where the fences of a key stand (`None`: those of all keys), without the intent.
+pub(super) fn fences(group: GroupId, index: u32, key: Option<&[u8]>) -> Range {
+    let (first, last) = (
+        fence_key(group, index, key, TxId(0)),
+        fence_key(group, index, key, TxId(u64::MAX)),
+    );
+    (Bound::Included(first), Bound::Included(last))
+}
+
+/// Where all fences of an index's keys stand.
+pub(super) fn all_fences(group: GroupId, index: u32) -> Range {
+    let (first, mut last) = (fence(group, index), fence(group, index));
+    last.push(2);
+    (Bound::Included(first.into()), Bound::Excluded(last.into()))
+}
+
+/// Where all fences of a group's keys stand.
+pub(super) fn fences_of(group: GroupId) -> Range {
+    (
+        Bound::Included(Bytes::copy_from_slice(&group.0.to_be_bytes())),
+        Bound::Excluded(Bytes::copy_from_slice(&(group.0 + 1).to_be_bytes())),
+    )
+}
+
+/// The intent of a fence's key.
+pub(super) fn fenced_for(key: &[u8]) -> Option<TxId> {
+    let number = key.last_chunk::<8>()?;
+    Some(TxId(u64::from_be_bytes(*number)))
+}
+
+/// The key of a fence.
+pub(super) fn fence_key(group: GroupId, index: u32, key: Option<&[u8]>, intent: TxId) -> Bytes {
+    let mut all = fence(group, index);
+    all.push(u8::from(key.is_some()));
+    all.extend_from_slice(key.unwrap_or_default());
+    all.extend_from_slice(&intent.0.to_be_bytes());
+    all.into()
+}
+
+/// What stands there.
+pub(super) fn fenced() -> Bytes {
+    Bytes::from_static(&[VERSION])
+}
+
+/// The bytes of a floor.
+pub(super) fn floor(at: Position) -> Bytes {
+    let mut out = Writer::default();
+    out.u8(VERSION);
+    out.u64(at.0);
+    out.0.into()
+}
+
+/// # Errors
+/// XX001.
+pub(super) fn read_floor(bytes: &[u8]) -> Result<Position> {
+    read(bytes, |r| Some(Position(r.u64()?)))
+}
+
+impl Ask {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u32(self.table.0);
+        out.u8(u8::from(self.all));
+        out.count(self.keys.len());
+        for key in &self.keys {
+            out.u32(key.index);
+            out.u8(u8::from(key.changed));
+            out.count(key.values.len());
+            for value in &key.values {
+                let mut bytes = Vec::new();
+                encode_value(value, &mut bytes);
+                out.bytes(&bytes);
+            }
+        }
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Ask> {
+        read(bytes, |r| {
+            Some(Ask {
+                table: TableId(r.u32()?),
+                all: r.flag()?,
+                keys: r.list(|r| {
+                    Some(Key {
+                        index: r.u32()?,
+                        changed: r.flag()?,
+                        values: r.list(|r| decode_next(&mut r.bytes()?).ok())?,
+                    })
+                })?,
+            })
+        })
+    }
+}
+
+impl Answer {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        match self {
+            Answer::Yes => out.u8(YES),
+            Answer::No(reason) => {
+                out.u8(NO);
+                reason.write(&mut out);
+            }
+        }
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Answer> {
+        read(bytes, |r| match r.u8()? {
+            YES => Some(Answer::Yes),
+            NO => Some(Answer::No(Box::new(Reason::read(r)?))),
+            _ => None,
+        })
+    }
+}
+
+impl Wish {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u32(self.references.0);
+        out.u32(self.index);
+        out.count(self.columns.len());
+        self.columns.iter().for_each(|column| out.u32(column.0));
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Wish> {
+        read(bytes, |r| {
+            Some(Wish {
+                references: TableId(r.u32()?),
+                index: r.u32()?,
+                columns: r.list(|r| Some(ColumnId(r.u32()?)))?,
+            })
+        })
+    }
+}
+
+impl Intent {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.u64(self.since);
+        out.u32(self.table.0);
+        out.u64(self.holder.0);
+        out.count(self.asked.len());
+        for (group, chunks) in &self.asked {
+            out.u32(group.0);
+            out.u32(*chunks);
+        }
+        out.0.into()
+    }
+
+    /// # Errors
+    /// XX001.
+    pub fn decode(bytes: &[u8]) -> Result<Intent> {
+        read(bytes, |r| {
+            Some(Intent {
+                since: r.u64()?,
+                table: TableId(r.u32()?),
+                holder: TxId(r.u64()?),
+                asked: r.list(|r| Some((GroupId(r.u32()?), r.u32()?)))?,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_and_damaged_ones_are_told() {
+        let ask = Ask {
+            table: TableId(7),
+            all: false,
+            keys: vec![Key {
+                index: 9,
+                changed: true,
+                values: vec![Datum::Int4(1), Datum::Text("a".into())],
+            }],
+        };
+        let bytes = ask.encode();
+        assert_eq!(Ask::decode(&bytes).expect("whole"), ask);
+        let reason = Reason::of(&Error::new(state::FOREIGN_KEY_VIOLATION, "no").detail("d"));
+        for answer in [Answer::Yes, Answer::No(Box::new(reason))] {
+            assert_eq!(Answer::decode(&answer.encode()).expect("whole"), answer);
+        }
+        let wish = Wish {
+            references: TableId(2),
+            index: 3,
+            columns: vec![ColumnId(4)],
+        };
+        assert_eq!(Wish::decode(&wish.encode()).expect("whole"), wish);
+        let intent = Intent {
+            since: 5,
+            table: TableId(6),
+            holder: TxId(7),
+            asked: vec![(GroupId(8), 2)],
+        };
+        assert_eq!(Intent::decode(&intent.encode()).expect("whole"), intent);
+        for cut in 0..bytes.len() {
+            assert!(Ask::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        assert_eq!(asked(&ask_key(TxId(3), 1)), Some(TxId(3)));
+        assert_eq!(answered(&answer_key(TxId(4))), Some(TxId(4)));
+        assert_eq!(answered(&ask_key(TxId(4), 0)), None);
+        assert_eq!(wished(&wish_key(5)), Some(5));
+        assert_eq!(intent_of(&intent_key(TxId(6))), Some(TxId(6)));
+    }
+
+    #[test]
+    fn the_fences_of_a_key_are_its_own_and_those_of_an_index_are_all() {
+        let within = |range: &Range, key: &Bytes| {
+            use std::ops::RangeBounds;
+            (range.0.as_ref(), range.1.as_ref()).contains(key)
+        };
+        let (group, other) = (GroupId(3), GroupId(4));
+        let own = fence_key(group, 9, Some(b"k"), TxId(77));
+        let all = fence_key(group, 9, None, TxId(77));
+        assert!(within(&fences(group, 9, Some(b"k")), &own));
+        assert!(!within(&fences(group, 9, Some(b"j")), &own));
+        assert!(!within(&fences(group, 9, None), &own));
+        assert!(within(&fences(group, 9, None), &all));
+        let index = all_fences(group, 9);
+        assert!(within(&index, &own) && within(&index, &all));
+        assert!(!within(&all_fences(group, 10), &own) && !within(&all_fences(other, 9), &own));
+    }
+}
