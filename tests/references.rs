@@ -76,7 +76,12 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     // What the other one has is none of the parent's business.
     let kept = refused(&cluster, 3, "crm", "DELETE FROM customer_v1 WHERE id = 1");
     assert!(kept.contains("23503") && !kept.contains("orders"), "{kept}");
-    let moved = refused(&cluster, 3, "crm", "UPDATE customer_v1 SET id = 77 WHERE id = 1");
+    let moved = refused(
+        &cluster,
+        3,
+        "crm",
+        "UPDATE customer_v1 SET id = 77 WHERE id = 1",
+    );
     assert!(moved.contains("23503"), "{moved}");
     let emptied = refused(&cluster, 3, "crm", "TRUNCATE customer_v1");
     assert!(emptied.contains("23503"), "{emptied}");
@@ -85,7 +90,11 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
         dropped.contains("2BP01") && dropped.contains("shop") && !dropped.contains("orders"),
         "{dropped}"
     );
-    let gone = cluster.settle(3, "crm", "DELETE FROM customer_v1 WHERE id IN (2, 3) RETURNING id");
+    let gone = cluster.settle(
+        3,
+        "crm",
+        "DELETE FROM customer_v1 WHERE id IN (2, 3) RETURNING id",
+    );
     assert_eq!(gone, ["2", "3"]);
     let absent = refused(&cluster, 2, "shop", "INSERT INTO orders VALUES (3, 2)");
     assert!(absent.contains("23503"), "{absent}");
@@ -97,7 +106,11 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     assert!(!cluster.holds(2, b"canary-4711"));
     assert!(!cluster.holds(3, b"canary-4711"));
     // Once it is dropped nobody is asked.
-    cluster.settle(2, "shop", "ALTER TABLE orders DROP CONSTRAINT orders_customer_fkey");
+    cluster.settle(
+        2,
+        "shop",
+        "ALTER TABLE orders DROP CONSTRAINT orders_customer_fkey",
+    );
     cluster.settle(1, "crm", "DELETE FROM customer_v1 WHERE id = 1");
     let left = cluster.settle(2, "shop", "SELECT id, customer FROM orders ORDER BY id");
     assert_eq!(left, ["1|1", "2|NULL", "3|2"]);
@@ -131,12 +144,17 @@ fn no_reader_sees_a_row_without_its_parent_while_leaders_fall() {
     assert!(looks > 0);
     report("looks for rows without a parent", looks);
     for node in 1..=3 {
-        assert_eq!(cluster.settle(node, SUPERUSER, DANGLING), Vec::<String>::new());
+        assert_eq!(
+            cluster.settle(node, SUPERUSER, DANGLING),
+            Vec::<String>::new()
+        );
     }
-    cluster.until(|| match cluster.ask(1, "crm", "SELECT state FROM freehold.intents")? {
-        left if left.is_empty() => Ok(()),
-        left => Err(format!("{left:?} are left")),
-    });
+    cluster.until(
+        || match cluster.ask(1, "crm", "SELECT state FROM freehold.intents")? {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?} are left")),
+        },
+    );
 }
 
 /// Both owners write at all nodes; one of them falls in the middle. How often readers have looked.

@@ -90,6 +90,7 @@ fn place(group: &Group, changes: Changes) -> Position {
             deps: Vec::new(),
             checks: Vec::new(),
             record_outcome: false,
+            keeps_locks: false,
         })
         .unwrap();
     let (done, told) = channel();

@@ -316,6 +316,7 @@ fn propose(group: &Group, key: u64, value: &Bytes) -> Option<Position> {
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: false,
+        keeps_locks: false,
     });
     proposed.ok()
 }

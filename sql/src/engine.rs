@@ -13,8 +13,8 @@ use storage::{
 
 use crate::catalog::{self, Cache, Catalog};
 use crate::cluster::Cluster;
-use crate::meter::Meter;
 use crate::integrity::Open;
+use crate::meter::Meter;
 use crate::outbox::{Calls, Verdicts};
 use crate::plan::{Registry, SystemFunction};
 use crate::session::activity::Activities;
@@ -147,6 +147,7 @@ impl Observer for Watch {
 
     fn era_ended(&self, group: GroupId) {
         self.activities.end_era(group);
+        self.open.era_ended(group);
     }
 
     fn sent(&self, group: GroupId, changes: &[Change]) {

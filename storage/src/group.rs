@@ -110,6 +110,8 @@ pub struct Commit {
     pub checks: Vec<Check>,
     /// Remember the outcome for `pg_xact_status`.
     pub record_outcome: bool,
+    /// The locks of `txid` stay when the entry has its place.
+    pub keeps_locks: bool,
 }
 
 /// Something that the transaction has seen and that must still hold when it gets its place.
@@ -622,6 +624,7 @@ impl Group {
             deps: Vec::new(),
             checks: Vec::new(),
             record_outcome: false,
+            keeps_locks: false,
         })?;
         Ok(count)
     }

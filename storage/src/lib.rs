@@ -41,8 +41,8 @@ pub use journal::sabotage;
 pub use journal::{GroupId, Index, Payload, Position, Term};
 pub use local::{Local, LocalRecord};
 pub use locks::{
-    LOCKS_MAX, LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy, ROW_LOCKS_MAX,
-    RowMode, TableMode, Ticket,
+    KeptLock, LOCKS_MAX, LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy,
+    ROW_LOCKS_MAX, RowMode, TableMode, Ticket, kept_locks, kept_locks_key,
 };
 pub use memory::MemoryStore;
 pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, RaftState};

@@ -2,6 +2,7 @@
 //! modes, with first-come queues, deadlock detection and savepoints.
 
 mod graph;
+mod kept;
 mod lock;
 mod modes;
 mod table;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub(crate) use self::kept::read_kept;
+pub use self::kept::{KeptLock, kept_locks, kept_locks_key};
 pub(crate) use self::lock::Wake;
 use self::lock::{Place, Waiter};
 use self::table::{Answer, Table};
@@ -301,11 +304,21 @@ impl LockTable {
         call(wakes);
     }
 
-    /// Drops all locks; transactions up to `gone` get `Locked::Gone` from now on. Returns the
-    /// waiters, to be called when no lock is held.
+    /// Drops all locks but those that are kept; transactions up to `gone` get `Locked::Gone` from now
+    /// on. Returns the waiters, to be called when no lock is held.
     #[must_use]
-    pub(crate) fn clear(&self, gone: TxId) -> Vec<Wake> {
-        self.table.lock().clear(gone)
+    pub(crate) fn clear(&self, gone: TxId, kept: &[(TxId, Vec<KeptLock>)]) -> Vec<Wake> {
+        let mut table = self.table.lock();
+        let wakes = table.clear(gone);
+        for (holder, locks) in kept {
+            locks.iter().for_each(|lock| table.keep(*holder, lock));
+        }
+        wakes
+    }
+
+    /// What `tx` holds of rows and tables.
+    pub fn held(&self, tx: TxId) -> Vec<KeptLock> {
+        self.table.lock().held(tx)
     }
 
     /// Does anybody wait here?

@@ -242,6 +242,7 @@ fn commit(group: &Group, fill: impl FnOnce(&mut Commit)) -> Position {
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: true,
+        keeps_locks: false,
     };
     fill(&mut commit);
     let position = group.commit(commit).unwrap();

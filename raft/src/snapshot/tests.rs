@@ -63,6 +63,7 @@ fn exported() -> (Arc<Local>, Box<Export>) {
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: false,
+        keeps_locks: false,
     };
     group.commit(commit).unwrap();
     let export = group.export().unwrap().unwrap();

@@ -136,6 +136,7 @@ pub fn commit(
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: false,
+        keeps_locks: false,
     })
 }
 

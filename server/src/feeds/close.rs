@@ -343,6 +343,7 @@ mod tests {
             deps: Vec::new(),
             checks: Vec::new(),
             record_outcome: false,
+            keeps_locks: false,
         };
         group.commit(commit).expect("placed");
     }

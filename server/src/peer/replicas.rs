@@ -192,6 +192,7 @@ fn replicate(cluster: &Cluster, leader: usize, key: &'static [u8], row: &Bytes) 
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: false,
+        keeps_locks: false,
     });
     let position = position.ok()?;
     let (told, outcome) = channel();

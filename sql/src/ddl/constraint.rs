@@ -776,8 +776,8 @@ impl Draft<'_> {
             }
             true => {
                 // Its owner's consent is for the owner of this one, whoever acts for it.
-                self.catalog.may(table.owner, &parent, may, Some(&referred))?;
-                check_actions(&key)?;
+                self.catalog
+                    .may(table.owner, &parent, may, Some(&referred))?;
                 self.ground.reference(&WantedReference {
                     home: table.group,
                     table: self.display(&table),
@@ -832,22 +832,6 @@ impl Draft<'_> {
             return Err(not_a_table(&parent.name));
         }
         Ok(parent)
-    }
-}
-
-/// What a foreign key to another owner's table can do.
-fn check_actions(key: &WantedForeign) -> Result<()> {
-    let plain = |action| {
-        matches!(
-            action,
-            ReferentialAction::NoAction | ReferentialAction::Restrict
-        )
-    };
-    match plain(key.on_delete) && plain(key.on_update) {
-        true => Ok(()),
-        false => Err(Error::unsupported(
-            "an action of a foreign key to another owner's table",
-        )),
     }
 }
 

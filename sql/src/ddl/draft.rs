@@ -6,10 +6,10 @@ use std::sync::Arc;
 use storage::{GroupId, Position};
 
 use crate::Error;
-use crate::integrity::Wanted;
 use crate::catalog::{
     Catalog, Change, Column, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
 };
+use crate::integrity::Wanted;
 use crate::transaction::{Stop, TableMode};
 use crate::types::{CastContext, Type};
 

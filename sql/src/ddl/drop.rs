@@ -10,8 +10,8 @@ use super::draft::{Done, Draft, Work};
 use super::expression::relations_in;
 use super::name::{parts, shown};
 use crate::catalog::{
-    Change, Column, ColumnId, Constraint, ForeignKey, Key, Object, Relation, RoleId, SchemaId, Table,
-    TableId, TableKind,
+    Change, Column, ColumnId, Constraint, ForeignKey, Key, Object, Relation, RoleId, SchemaId,
+    Table, TableId, TableKind,
 };
 use crate::parse::{self, ObjectKind};
 use crate::transaction::TableMode;

@@ -385,7 +385,7 @@ impl After {
         }
         let writer = crate::plan::writer(cx.catalog, child.id)?;
         self.follow(&writer, action, cx)?;
-        if writer.has_before_triggers() {
+        if writer.has_before_triggers() && action.parent.group == child.group {
             // They may have kept rows from being changed.
             self.push(Work::Check(DeferredCheck::Children {
                 parent: action.parent.clone(),
@@ -956,6 +956,59 @@ pub(crate) fn find_reference(
     };
     cx.transaction.references().guard(tree, range, seen);
     Ok(false)
+}
+
+/// Does a row, given by its bytes, reference these values (`None`: any)?
+pub(crate) fn references_values(
+    child: &Arc<Table>,
+    key: &ForeignKey,
+    values: Option<&[Datum]>,
+    row: &[u8],
+    cx: &mut ExecCx<'_>,
+) -> Result<bool, Stop> {
+    let writer = crate::plan::writer(cx.catalog, child.id)?;
+    let columns = slots(child, &key.columns);
+    let row = pick(&writer.read(row)?, &columns);
+    let Some(values) = values else {
+        return Ok(!row.iter().any(Datum::is_null));
+    };
+    let wanted = referencing_values(child, &columns, values, cx)?;
+    Ok(wanted.is_some_and(|wanted| row == wanted))
+}
+
+/// What foreign keys do when keys of another owner's tables go.
+#[derive(Default)]
+pub(crate) struct Acting(After);
+
+impl Acting {
+    /// One more.
+    pub fn add(
+        &mut self,
+        parent: &Arc<Table>,
+        child: &Arc<Table>,
+        key: &ForeignKey,
+        action: ReferentialAction,
+        before: Vec<Datum>,
+        changed: bool,
+    ) {
+        self.0.push(Work::Action(Box::new(Action {
+            parent: Arc::clone(parent),
+            child: Arc::clone(child),
+            key: Arc::new(key.clone()),
+            action,
+            before,
+            // Only CASCADE asks which values there are now.
+            now: changed.then(Vec::new),
+        })));
+    }
+
+    /// Does all, and what follows from it.
+    ///
+    /// # Errors
+    /// As of any statement.
+    pub fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        self.0.run(cx)
+    }
 }
 
 fn any_row(table: &Table, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {

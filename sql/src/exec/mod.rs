@@ -35,8 +35,8 @@ use crate::types::Datum;
 
 pub use cte::CteRows;
 pub use elsewhere::Asked;
+pub(crate) use foreign::{Acting, find_reference, references_values, shown_key};
 pub use foreign::{Deferred, DeferredCheck};
-pub(crate) use foreign::{find_reference, shown_key};
 pub use projection::Projected;
 pub use reader::RowReader;
 pub(crate) use trigger::fires;
@@ -97,6 +97,39 @@ impl ExecCx<'_> {
             )));
         }
         Ok(())
+    }
+}
+
+impl ExecCx<'_> {
+    /// Runs a piece in another transaction.
+    pub(crate) fn with_transaction<R>(
+        &mut self,
+        transaction: &mut Transaction,
+        deferred: &mut Deferred,
+        run: impl FnOnce(&mut ExecCx<'_>) -> R,
+    ) -> R {
+        let evaluation = &self.evaluation;
+        let mut other = ExecCx {
+            transaction,
+            catalog: self.catalog,
+            role: self.role,
+            login: self.login,
+            path: self.path,
+            cancel: self.cancel,
+            work_mem: self.work_mem,
+            evaluation: Evaluation::new(
+                evaluation.format,
+                evaluation.statement_start,
+                evaluation.environment,
+            ),
+            locals: Vec::new(),
+            deferred,
+            ticks: self.ticks,
+            calls: self.calls,
+        };
+        let result = run(&mut other);
+        self.ticks = other.ticks;
+        result
     }
 }
 

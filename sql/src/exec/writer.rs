@@ -138,7 +138,9 @@ impl Writer {
                 key_columns.extend(&shape.reads);
             }
         }
-        let asked = table.asked().map(|of| (of.clone(), slots(table, &of.columns)));
+        let asked = table
+            .asked()
+            .map(|of| (of.clone(), slots(table, &of.columns)));
         let asked = asked.collect();
         let joined = parts.projections.iter().flat_map(|projection| {
             let sources = projection.joins(table);

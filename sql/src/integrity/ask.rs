@@ -9,13 +9,18 @@ use storage::{GroupId, TxId, system};
 
 use super::look::AWAY_AFTER;
 use super::open::OpenIntent;
-use super::rows::{Answer, Ask, CHUNK_MAX, Intent, Key, answer_key, ask_key, intent_key};
+use super::rows::{
+    Answer, Ask, CHUNK_MAX, Intent, Key, Of, answer_key, ask_key, decided, decision_key, intent_key,
+};
 use crate::catalog::{IndexKey, Registration, Table, TableId};
 use crate::exec::ExecCx;
-use crate::transaction::{Identity, Isolation, Stop, Transaction, Wait};
+use crate::transaction::{Identity, Isolation, Kept, Stop, Transaction, Wait};
 use crate::types::Datum;
 use crate::types::key::encode_key;
 use crate::{Error, Result, state};
+
+/// Asks that may follow one from the other.
+const DEPTH_MAX: u8 = 16;
 
 /// A row's referenced values that are there no more.
 #[derive(Clone)]
@@ -31,7 +36,11 @@ pub(crate) struct Gone {
 
 /// What a transaction has asked other owners.
 #[derive(Default)]
-pub(crate) struct Intents(Vec<Asked>);
+pub(crate) struct Intents {
+    all: Vec<Asked>,
+    /// The other owner's intent for which it prepares changes, and of how many asks that is an effect.
+    cause: Option<(GroupId, TxId, u8)>,
+}
 
 struct Asked {
     open: OpenIntent,
@@ -59,17 +68,17 @@ struct Question {
 
 impl Intents {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Gives up what was asked since there were so many.
     pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        self.all.truncate(len);
     }
 
     /// The statement begins once more.
     pub fn restart(&mut self, statement: u32) {
-        let own = self.0.iter_mut().filter(|one| one.statement == statement);
+        let own = self.all.iter_mut().filter(|one| one.statement == statement);
         own.for_each(|one| one.used = false);
     }
 }
@@ -138,7 +147,7 @@ fn question<'a>(
 
 impl Question {
     /// What each is asked, in parts.
-    fn into_asks(self) -> BTreeMap<GroupId, Vec<Ask>> {
+    fn into_asks(self, depth: u8) -> BTreeMap<GroupId, Vec<Ask>> {
         let mut keys: BTreeMap<GroupId, Vec<Key>> = BTreeMap::new();
         for ((of, ..), key) in self.keys {
             keys.entry(of).or_default().push(key);
@@ -146,11 +155,14 @@ impl Question {
         let (table, all) = (self.table, self.all);
         let part = |keys: &[Key]| Ask {
             table,
+            depth,
             all,
             keys: keys.to_vec(),
         };
         let parts = |keys: Vec<Key>| keys.chunks(CHUNK_MAX).map(part).collect();
-        keys.into_iter().map(|(of, keys)| (of, parts(keys))).collect()
+        keys.into_iter()
+            .map(|(of, keys)| (of, parts(keys)))
+            .collect()
     }
 }
 
@@ -159,7 +171,9 @@ fn in_index_order(table: &Table, reference: &Registration, values: &[Datum]) -> 
     let index = table.index(reference.index);
     let columns = index.into_iter().flat_map(|index| &index.columns);
     let value = |what: &IndexKey| {
-        let IndexKey::Column(id) = what else { return None };
+        let IndexKey::Column(id) = what else {
+            return None;
+        };
         let at = reference.columns.iter().position(|own| own == id)?;
         values.get(at).cloned()
     };
@@ -177,7 +191,12 @@ fn entry(
 ) -> Result<Option<(u32, Vec<u8>)>> {
     match values.iter().any(Datum::is_null) {
         true => Ok(None),
-        false => index_entry(table, reference.index, &in_index_order(table, reference, values)).map(Some),
+        false => index_entry(
+            table,
+            reference.index,
+            &in_index_order(table, reference, values),
+        )
+        .map(Some),
     }
 }
 
@@ -205,7 +224,7 @@ pub(super) fn index_entry(table: &Table, index: u32, values: &[Datum]) -> Result
 impl Transaction {
     fn ask(&mut self, mut question: Question) -> std::result::Result<(), Stop> {
         let statement = self.statement();
-        for asked in &mut self.intents().0 {
+        for asked in &mut self.intents().all {
             if asked.accepted && asked.intent.table == question.table {
                 let before = question.keys.len();
                 question.keys.retain(|key, _| !asked.keys.contains(key));
@@ -218,12 +237,12 @@ impl Transaction {
         // What was asked for and is needed no more is given up.
         let pending = |one: &Asked| !one.accepted && one.statement == statement;
         let same = |one: &Asked| one.keys.iter().eq(question.keys.keys());
-        self.intents().0.retain(|one| !pending(one) || same(one));
-        if let Some(at) = self.intents().0.iter().position(pending) {
+        self.intents().all.retain(|one| !pending(one) || same(one));
+        if let Some(at) = self.intents().all.iter().position(pending) {
             return self.hear(at);
         }
         let asked = self.place(question, statement)?;
-        self.intents().0.push(asked);
+        self.intents().all.push(asked);
         let at = self.intents().len() - 1;
         self.hear(at)
     }
@@ -231,12 +250,13 @@ impl Transaction {
     /// What the asked ones say.
     fn hear(&mut self, at: usize) -> std::result::Result<(), Stop> {
         let engine = Arc::clone(self.engine());
-        let one = &self.intents().0[at];
+        let one = &self.intents().all[at];
         let (id, home, since) = (one.open.id(), one.home, one.intent.since);
         // What comes from here on is not missed.
         let signal = one.open.next_answer();
-        let groups: Vec<GroupId> = one.intent.asked.iter().map(|(group, _)| *group).collect();
+        let groups: Vec<GroupId> = one.intent.asked.iter().map(|of| of.group).collect();
         let mut seen = Vec::new();
+        let mut prepared = Vec::new();
         for other in groups {
             let cut = self.cut_for(home, other)?;
             let answer = match cut.holds(system::outbox(home)) {
@@ -245,8 +265,10 @@ impl Transaction {
             };
             match answer.map(|bytes| Answer::decode(&bytes)).transpose()? {
                 Some(Answer::Yes) => seen.push((other, cut.position())),
+                // What it depends on is there when that is done.
+                Some(Answer::Prepared(_) | Answer::Done) => prepared.push(other),
                 Some(Answer::No(reason)) => {
-                    self.intents().0.remove(at);
+                    self.intents().all.remove(at);
                     return Err(reason.error().into());
                 }
                 None => {
@@ -254,7 +276,7 @@ impl Transaction {
                     if engine.clock().unix_micros() < until {
                         return Err(Stop::Wait(Wait::SignalOr(signal, until)));
                     }
-                    self.intents().0.remove(at);
+                    self.intents().all.remove(at);
                     return Err(silent().into());
                 }
             }
@@ -266,31 +288,41 @@ impl Transaction {
         for (other, position) in seen {
             self.follows_from(other, position, 0);
         }
-        let one = &mut self.intents().0[at];
+        let one = &mut self.intents().all[at];
         (one.accepted, one.used) = (true, true);
+        for of in &mut one.intent.asked {
+            of.prepared = prepared.contains(&of.group);
+        }
         Ok(())
     }
 
     /// Places an intent and its asks, in an entry of their own.
-    fn place(
-        &mut self,
-        question: Question,
-        statement: u32,
-    ) -> std::result::Result<Asked, Stop> {
+    fn place(&mut self, question: Question, statement: u32) -> std::result::Result<Asked, Stop> {
         let (home, table) = (question.home, question.table);
         let keys: BTreeSet<KeyId> = question.keys.keys().cloned().collect();
-        let asks = question.into_asks();
+        let cause = self.intents().cause;
+        let depth = cause.map_or(0, |(_, _, depth)| depth);
+        if depth > DEPTH_MAX {
+            return Err(too_deep().into());
+        }
+        let asks = question.into_asks(depth);
         let engine = Arc::clone(self.engine());
         let holder = self.own_id(home)?;
         let mut side = Transaction::new(&engine, Isolation::ReadCommitted, false, false);
         side.set_unattended();
         let id = side.own_id(home)?;
-        let count = |(of, asks): (&GroupId, &Vec<Ask>)| (*of, asks.len() as u32);
+        let of = |(of, asks): (&GroupId, &Vec<Ask>)| Of {
+            group: *of,
+            chunks: asks.len() as u32,
+            prepared: false,
+        };
         let intent = Intent {
             since: engine.clock().unix_micros(),
             table,
             holder,
-            asked: asks.iter().map(count).collect(),
+            cause: cause.map(|(group, intent, _)| (group, intent)),
+            decided: false,
+            asked: asks.iter().map(of).collect(),
         };
         for (of, asks) in &asks {
             for (chunk, ask) in asks.iter().enumerate() {
@@ -300,7 +332,7 @@ impl Transaction {
         }
         side.put_hidden(home, system::INTENTS, intent_key(id), Some(intent.encode()))?;
         // Before anybody can see that it belongs to nobody.
-        let groups = intent.asked.iter().map(|(of, _)| *of).collect();
+        let groups = intent.asked.iter().map(|of| of.group).collect();
         let open = OpenIntent::new(&engine, id, home, groups);
         side.commit(&Identity::default())?;
         Ok(Asked {
@@ -314,30 +346,83 @@ impl Transaction {
         })
     }
 
-    /// What was asked ends with the transaction's own entry; what was not needed in the end is given
-    /// up. Called before COMMIT; may be called again after it had to wait.
+    /// What was asked ends with the transaction's own entry, or, where others have prepared changes,
+    /// that is the decision; what was not needed in the end is given up. Called before COMMIT; may be
+    /// called again after it had to wait.
     ///
     /// # Errors
-    /// 40001 if one has been cancelled.
-    pub(crate) fn end_intents(&mut self) -> std::result::Result<(), Stop> {
-        if self.intents().0.is_empty() {
+    /// 40001 if one has been cancelled; those of [`Transaction::keep`].
+    pub(crate) fn end_intents(&mut self, identity: &Identity) -> std::result::Result<(), Stop> {
+        if self.intents().all.is_empty() {
             return Ok(());
         }
-        self.intents().0.retain(|one| one.used && one.accepted);
-        let all = self.intents().0.iter();
-        let all = all.map(|one| (one.open.id(), one.home, one.intent.asked.clone()));
-        let all: Vec<(TxId, GroupId, Vec<(GroupId, u32)>)> = all.collect();
-        for (id, home, asked) in all {
-            let key = intent_key(id);
-            if self.has_put(home, system::INTENTS, &key)? {
-                continue;
-            }
-            if self.newest(home, system::INTENTS, &key)?.is_none() {
+        self.intents().all.retain(|one| one.used && one.accepted);
+        let Some(home) = self.writing() else {
+            self.intents().all.clear();
+            return Ok(());
+        };
+        let all = self.intents().all.iter();
+        let all = all.map(|one| (one.open.id(), one.intent.clone()));
+        let all: Vec<(TxId, Intent)> = all.collect();
+        for (id, _) in &all {
+            let key = intent_key(*id);
+            let put = self.has_put(home, system::INTENTS, &key)?;
+            if !put && self.newest(home, system::INTENTS, &key)?.is_none() {
                 return Err(cancelled().into());
             }
-            self.take_away(home, id, &asked)?;
+        }
+        let prepared = |(_, intent): &(TxId, Intent)| intent.asked.iter().any(|of| of.prepared);
+        if !all.iter().any(prepared) {
+            return all
+                .iter()
+                .try_for_each(|(id, intent)| self.take_away(home, *id, intent));
+        }
+        if !self.waits() {
+            let kept = self.keep(home, identity)?;
+            self.wait_with(kept);
+        }
+        self.put_own(home)?;
+        for (id, intent) in all {
+            self.decide(home, id, intent)?;
         }
         Ok(())
+    }
+
+    /// Takes what was prepared for another owner's intent out of the transaction; what that has asked stays
+    /// with it.
+    pub(super) fn end_prepared(
+        &mut self,
+        home: GroupId,
+        identity: &Identity,
+    ) -> std::result::Result<Kept, Stop> {
+        self.intents().all.retain(|one| one.used && one.accepted);
+        let kept = self.keep(home, identity)?;
+        let all = self.intents().all.iter();
+        let all = all.map(|one| (one.open.id(), one.intent.clone()));
+        let all: Vec<(TxId, Intent)> = all.collect();
+        // Who of them has prepared something is told to whoever leads next.
+        let rows = all
+            .iter()
+            .map(|(id, intent)| (system::INTENTS, intent_key(*id), intent.encode()));
+        Ok(kept.with(rows))
+    }
+
+    /// From here on it goes forward.
+    pub(super) fn decide(
+        &mut self,
+        home: GroupId,
+        id: TxId,
+        intent: Intent,
+    ) -> std::result::Result<(), Stop> {
+        for of in &intent.asked {
+            let tree = system::outbox(of.group);
+            self.put_hidden(home, tree, decision_key(id), Some(decided()))?;
+        }
+        let intent = Intent {
+            decided: true,
+            ..intent
+        };
+        self.put_hidden(home, system::INTENTS, intent_key(id), Some(intent.encode()))
     }
 
     /// Removes an intent and its asks with this transaction.
@@ -345,14 +430,25 @@ impl Transaction {
         &mut self,
         home: GroupId,
         id: TxId,
-        asked: &[(GroupId, u32)],
+        intent: &Intent,
     ) -> std::result::Result<(), Stop> {
-        for (of, chunks) in asked {
-            for chunk in 0..*chunks {
-                self.put_hidden(home, system::outbox(*of), ask_key(id, chunk), None)?;
+        for of in &intent.asked {
+            let tree = system::outbox(of.group);
+            for chunk in 0..of.chunks {
+                self.put_hidden(home, tree, ask_key(id, chunk), None)?;
+            }
+            if intent.decided {
+                self.put_hidden(home, tree, decision_key(id), None)?;
             }
         }
         self.put_hidden(home, system::INTENTS, intent_key(id), None)
+    }
+}
+
+impl Intents {
+    /// What it does is prepared for another owner's intent.
+    pub(super) fn prepare_for(&mut self, group: GroupId, intent: TxId, depth: u8) {
+        self.cause = Some((group, intent, depth));
     }
 }
 
@@ -362,8 +458,18 @@ fn silent() -> Error {
         state::OWNER_UNREACHABLE,
         "an owner whose tables reference the removed keys does not answer",
     )
-    .detail(format!("It was asked {} seconds ago.", AWAY_AFTER / 1_000_000))
+    .detail(format!(
+        "It was asked {} seconds ago.",
+        AWAY_AFTER / 1_000_000
+    ))
     .hint("Look at freehold.intents and freehold.groups, and try again later.")
+}
+
+/// 0A000.
+fn too_deep() -> Error {
+    Error::unsupported("a removal that goes through so many owners").detail(format!(
+        "{DEPTH_MAX} owners have foreign keys one after the other, or in a circle."
+    ))
 }
 
 /// 40001.

@@ -66,7 +66,10 @@ impl Cut {
     /// `Wait` while the tree is not here.
     pub fn get(&self, engine: &Engine, tree: u32, key: &[u8]) -> Result<Option<Bytes>, Stop> {
         let at = self.position();
-        match self.group.look(tree, at, |group| group.get(tree, key, at))? {
+        match self
+            .group
+            .look(tree, at, |group| group.get(tree, key, at))?
+        {
             Looked::Found(value) => Ok(value),
             Looked::NotHeld | Looked::Later => Err(later(engine)),
         }

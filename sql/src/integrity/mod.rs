@@ -13,23 +13,25 @@
 //! ```
 //! `rows.rs` has the bytes. P: `ask.rs` is a transaction that removes keys, `register.rs` what its home does
 //! without one. C: `reference.rs` is a transaction that references, `answer.rs` what its home does without
-//! one, `wish.rs` the DDL. `open.rs` is what a home has in memory, `look.rs` how each side sees the
+//! one, with `prepare.rs` and `waiting.rs`, `wish.rs` the DDL. `open.rs` is what a home has in memory, `look.rs` how each side sees the
 //! other: at the node's cut, never beyond it. The sessions without a client are `session::Courier`s.
 
 mod answer;
 mod ask;
 mod look;
 mod open;
+mod prepare;
 mod reference;
 mod register;
 mod rows;
 mod view;
+mod waiting;
 mod wish;
 
 pub(crate) use answer::answer;
 pub(crate) use ask::{Gone, Intents, ask, ask_all};
 pub(crate) use look::told_of_answer;
-pub(crate) use open::Open;
+pub(crate) use open::{Ending, Open};
 pub(crate) use reference::{References, check_reference};
 pub(crate) use register::register;
 pub(crate) use view::relations;

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage::{GroupId, TxId};
+use storage::{GroupId, Groups, Outcome, Position, TxId};
 
 use crate::engine::Engine;
 use crate::session::signal::Signal;
+use crate::transaction::Transaction;
 
 /// What is open on this node.
 #[derive(Default)]
@@ -17,6 +18,38 @@ pub(crate) struct Open {
     /// With the signal of who waits: set when one more answer is shown here.
     intents: Mutex<BTreeMap<TxId, Signal>>,
     wishes: Mutex<BTreeSet<u32>>,
+    /// Transactions whose decision is placed, by their ids: who waits for their end.
+    decided: Arc<Mutex<BTreeMap<TxId, Ending>>>,
+    /// What is being prepared for an intent of another group, by this one and the other.
+    preparing: Mutex<BTreeMap<(GroupId, GroupId, TxId), Preparing>>,
+}
+
+/// The end of a decided transaction.
+#[derive(Clone)]
+pub(crate) struct Ending {
+    home: GroupId,
+    signal: Signal,
+    /// Where its entry is, once that has its place.
+    at: Arc<Mutex<Option<Position>>>,
+}
+
+impl Ending {
+    /// Is set when its entry is there for good, or lost to this node.
+    pub fn signal(&self) -> &Signal {
+        &self.signal
+    }
+
+    /// Where that is.
+    pub fn at(&self) -> Option<(GroupId, Position)> {
+        self.at.lock().map(|at| (self.home, at))
+    }
+}
+
+/// Changes that are being prepared.
+pub(super) struct Preparing {
+    pub transaction: Box<Transaction>,
+    /// When it began, in microseconds since 1970.
+    pub since: u64,
 }
 
 /// An intent of an open transaction; dropping it gives the intent up.
@@ -50,6 +83,99 @@ impl Open {
         if let Some(signal) = signal {
             signal.set();
         }
+    }
+}
+
+impl Open {
+    /// The end of a transaction whose decision is about to be placed.
+    pub fn await_end(&self, home: GroupId, holder: TxId) -> Ending {
+        let ending = Ending {
+            home,
+            signal: Signal::default(),
+            at: Arc::default(),
+        };
+        self.decided.lock().insert(holder, ending.clone());
+        ending
+    }
+
+    /// Nobody waits for it.
+    pub fn forget_end(&self, holder: TxId) {
+        self.decided.lock().remove(&holder);
+    }
+
+    /// Its entry has its place.
+    pub fn ended(&self, holder: TxId, (group, at): (GroupId, Position), groups: &Groups) {
+        let ending = self.decided.lock().get(&holder).cloned();
+        let (Some(ending), Some(group)) = (ending, groups.get(group)) else {
+            return;
+        };
+        *ending.at.lock() = Some(at);
+        let (all, signal) = (Arc::clone(&self.decided), ending.signal);
+        group.when(
+            at,
+            Box::new(move |outcome| {
+                // What is lost goes forward all the same: the next one tells.
+                if outcome != Outcome::Lost {
+                    all.lock().remove(&holder);
+                    signal.finish(outcome);
+                }
+            }),
+        );
+    }
+
+    /// What has happened to the decided ones of the group is not known here any more; what was being
+    /// prepared is gone.
+    pub fn era_ended(&self, group: GroupId) {
+        let gone = self
+            .decided
+            .lock()
+            .extract_if(.., |_, one| one.home == group)
+            .collect::<Vec<_>>();
+        for (_, ending) in gone {
+            ending.signal.finish(Outcome::Unknown);
+        }
+        let key = |key: &(GroupId, GroupId, TxId)| key.0 == group;
+        // It takes its locks along when no lock is held here.
+        let preparing = self
+            .preparing
+            .lock()
+            .extract_if(.., |k, _| key(k))
+            .collect::<Vec<_>>();
+        drop(preparing);
+    }
+
+    pub(super) fn take_preparing(
+        &self,
+        home: GroupId,
+        other: GroupId,
+        intent: TxId,
+    ) -> Option<Preparing> {
+        self.preparing.lock().remove(&(home, other, intent))
+    }
+
+    pub(super) fn put_preparing(
+        &self,
+        home: GroupId,
+        other: GroupId,
+        intent: TxId,
+        preparing: Preparing,
+    ) {
+        self.preparing
+            .lock()
+            .insert((home, other, intent), preparing);
+    }
+
+    /// Drops what is being prepared for intents that are asked for no more.
+    pub(super) fn keep_preparing(&self, home: GroupId, other: GroupId, asked: &BTreeSet<TxId>) {
+        let gone = |key: &(GroupId, GroupId, TxId)| {
+            (key.0, key.1) == (home, other) && !asked.contains(&key.2)
+        };
+        let gone = self
+            .preparing
+            .lock()
+            .extract_if(.., |key, _| gone(key))
+            .collect::<Vec<_>>();
+        drop(gone);
     }
 }
 

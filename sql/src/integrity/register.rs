@@ -1,18 +1,18 @@
 //! What the home of a referenced table does without a client: it notes who references it, forgets who does
-//! so no more, and cancels what belongs to nobody.
+//! so no more, ends what is decided, and cancels what belongs to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{GroupId, system};
+use storage::{GroupId, TxId, system};
 
 use super::look::Cut;
-use super::rows::{self, Intent, Wish, wishes};
+use super::rows::{self, Answer, Intent, Wish, wishes};
 use crate::catalog::{self, Change, Object, Privilege, Registration, Table, TableId};
 use crate::exec::ExecCx;
-use crate::transaction::{Policy, Stop, TableMode, Transaction};
+use crate::transaction::{Locked, Policy, RowMode, Stop, TableMode, Transaction};
 
 /// Wishes of one owner at another, and intents, that one entry looks at.
 const ROWS_MAX: usize = 100_000;
@@ -24,6 +24,9 @@ const INTENT_MAX: u64 = 10_000_000;
 /// # Errors
 /// As of any write; `Wait` for a table's lock.
 pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    if end(home, cx.transaction)? {
+        return Ok(true);
+    }
     let gone = cancel(home, cx.transaction)? | give_up(home, other, cx)?;
     let engine = Arc::clone(cx.transaction.engine());
     let theirs = system::outbox(home);
@@ -34,13 +37,18 @@ pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Re
     let cut = cx.transaction.cut_for(home, other)?;
     let mut wanted: BTreeMap<u32, Wish> = BTreeMap::new();
     for (key, bytes) in cut.rows(&engine, theirs, &wishes(), ROWS_MAX)? {
-        wanted.extend(rows::wished(&key).map(|id| Ok::<_, Stop>((id, Wish::decode(&bytes)?))).transpose()?);
+        wanted.extend(
+            rows::wished(&key)
+                .map(|id| Ok::<_, Stop>((id, Wish::decode(&bytes)?)))
+                .transpose()?,
+        );
     }
     let catalog = Arc::clone(cx.catalog);
     let registered = catalog.tables().filter(|table| table.group == home);
     let registered = registered.flat_map(|table| table.registered.iter().map(|of| (table.id, of)));
     let registered = registered.filter(|(_, of)| of.group == other);
-    let registered: BTreeMap<u32, TableId> = registered.map(|(id, of)| (of.constraint, id)).collect();
+    let registered: BTreeMap<u32, TableId> =
+        registered.map(|(id, of)| (of.constraint, id)).collect();
     for (constraint, wish) in &wanted {
         if !registered.contains_key(constraint) && note(home, other, *constraint, wish, &cut, cx)? {
             return Ok(true);
@@ -65,9 +73,10 @@ fn note(
     cx: &mut ExecCx<'_>,
 ) -> Result<bool, Stop> {
     let catalog = Arc::clone(cx.catalog);
-    let (Some(table), Some(owner)) =
-        (catalog.table(wish.references), catalog.owner_of_group(other))
-    else {
+    let (Some(table), Some(owner)) = (
+        catalog.table(wish.references),
+        catalog.owner_of_group(other),
+    ) else {
         return Ok(false);
     };
     let may = catalog.sees(owner, table)
@@ -112,7 +121,11 @@ fn forget(
     #[cfg(not(feature = "sabotage"))]
     let at = cut.position();
     cx.transaction.follows_from(other, at, 0);
-    edit(table, |table| table.registered.retain(|of| of.constraint != constraint), cx)?;
+    edit(
+        table,
+        |table| table.registered.retain(|of| of.constraint != constraint),
+        cx,
+    )?;
     cx.transaction.raise_floor(home, other, cut)
 }
 
@@ -135,31 +148,110 @@ fn edit(
     let mut new = Table::clone(table);
     edit(&mut new);
     new.since = cx.transaction.position(group)?;
-    let (old, new) = (Object::Table(Arc::clone(table)), Object::Table(Arc::new(new)));
+    let (old, new) = (
+        Object::Table(Arc::clone(table)),
+        Object::Table(Arc::new(new)),
+    );
     let change = Change::replace(group, old, new);
     for row in catalog::rows(&change) {
-        cx.transaction.write_system(group, row.tree, row.key, row.value)?;
+        cx.transaction
+            .write_system(group, row.tree, row.key, row.value)?;
     }
     cx.transaction.change_catalog(vec![change]);
     Ok(())
 }
 
-/// Cancels intents whose transaction is gone, or takes too long.
+/// The intents of a group, newest state.
+pub(super) fn intents(home: GroupId, tx: &mut Transaction) -> Result<Vec<(TxId, Intent)>, Stop> {
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let mut found = Vec::new();
+    for (key, bytes) in tx.own_rows(home, system::INTENTS, all, ROWS_MAX)? {
+        if let Some(id) = rows::intent_of(&key) {
+            found.push((id, Intent::decode(&bytes)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Cancels intents whose transaction is gone, or takes too long. One that was made for another owner's
+/// lives as long as the answer to that.
 fn cancel(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
     let engine = Arc::clone(tx.engine());
     let now = engine.clock().unix_micros();
-    let all = (Bound::Unbounded, Bound::Unbounded);
     let mut any = false;
-    for (key, bytes) in tx.own_rows(home, system::INTENTS, all, ROWS_MAX)? {
-        let Some(id) = rows::intent_of(&key) else { continue };
-        let intent = Intent::decode(&bytes)?;
+    for (id, intent) in intents(home, tx)? {
         let old = intent.since.saturating_add(INTENT_MAX) < now;
-        if old || !engine.opened().has_intent(id) {
-            tx.take_away(home, id, &intent.asked)?;
+        let open = engine.opened().has_intent(id);
+        let stays = match intent.cause {
+            _ if intent.decided => true,
+            None => open && !old,
+            Some((group, cause)) => {
+                let said = tx.newest(home, system::outbox(group), &rows::answer_key(cause))?;
+                said.is_some() || open
+            }
+        };
+        if !stays {
+            tx.take_away(home, id, &intent)?;
             any = true;
         }
     }
     Ok(any)
+}
+
+/// Have all who had prepared changes for an intent made them, as far as it is shown here?
+pub(super) fn is_done(
+    home: GroupId,
+    id: TxId,
+    intent: &Intent,
+    tx: &mut Transaction,
+) -> Result<bool, Stop> {
+    let engine = Arc::clone(tx.engine());
+    for of in intent.asked.iter().filter(|of| of.prepared) {
+        let cut = tx.cut_for(home, of.group)?;
+        let said = cut.get(&engine, system::outbox(home), &rows::answer_key(id))?;
+        let said = said.map(|bytes| Answer::decode(&bytes)).transpose()?;
+        if said != Some(Answer::Done) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Ends the first decided transaction whose children have followed: its write set is there now.
+fn end(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
+    let decided = intents(home, tx)?.into_iter();
+    let decided = decided.filter(|(_, intent)| intent.decided && intent.cause.is_none());
+    let mut by_holder: BTreeMap<TxId, Vec<(TxId, Intent)>> = BTreeMap::new();
+    for (id, intent) in decided {
+        by_holder
+            .entry(intent.holder)
+            .or_default()
+            .push((id, intent));
+    }
+    for (holder, all) in by_holder {
+        let mut done = true;
+        for (id, intent) in &all {
+            done &= is_done(home, *id, intent, tx)?;
+        }
+        if !done {
+            continue;
+        }
+        // The couriers of all whom it has asked may be here.
+        let key = rows::intent_key(all[0].0);
+        let (mode, policy) = (RowMode::Update, Policy::SkipLocked);
+        if tx.lock_row(home, system::INTENTS, &key, mode, policy)? == Locked::Skipped
+            || tx.newest(home, system::INTENTS, &key)?.is_none()
+        {
+            continue;
+        }
+        for (id, intent) in &all {
+            super::answer::rest_on(home, intent, tx)?;
+            tx.take_away(home, *id, intent)?;
+        }
+        tx.take_up(home, holder, true)?;
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// Takes the wishes of `home` back whose transaction is gone: there is no such foreign key, or no more.
@@ -168,7 +260,11 @@ fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, S
     let own = system::outbox(other);
     let wished = cx.transaction.own_rows(home, own, wishes(), ROWS_MAX)?;
     let open = |key: &[u8]| rows::wished(key).is_none_or(|id| engine.opened().has_wish(id));
-    let wished: Vec<Bytes> = wished.into_iter().map(|(key, _)| key).filter(|key| !open(key)).collect();
+    let wished: Vec<Bytes> = wished
+        .into_iter()
+        .map(|(key, _)| key)
+        .filter(|key| !open(key))
+        .collect();
     if wished.is_empty() {
         return Ok(false);
     }

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! an outbox
-//!   10, intent u64, chunk u32   1, table u32, what: 0 = keys | 1 = all of the table, keys: count, (index u32,
-//!                               change: 0 = gone | 1 = another value, values: count, bytes)*
-//!   11, intent u64              1, kind: 1 = yes | 2 = prepared | 3 = done | 4 = no, its error
+//!   10, intent u64, chunk u32   1, table u32, depth u8, what: 0 = keys | 1 = all of the table, keys: count,
+//!                               (index u32, change: 0 = gone | 1 = another value, values: count, bytes)*
+//!   11, intent u64              1, kind: 1 = yes | 2 = prepared, transaction u64 | 3 = done | 4 = no, its
+//!                               error
 //!   12, intent u64              1: decided
 //!   13, constraint u32          1, referenced table u32, its index u32, columns: count, u32*
 //!   14                          1, position u64: what was acted on of the other group
 //! INTENTS
-//!   intent u64                  1, since u64, table u32, transaction u64, asked: count, (group u32, chunks u32)*
+//!   intent u64                  1, since u64, table u32, transaction u64, cause: 0 | 1, group u32, intent u64;
+//!                               decided u8, asked: count, (group u32, chunks u32, prepared u8)*
 //! FENCED
 //!   group u32, index u32, 1, key, intent u64      1
 //!   group u32, index u32, 0, intent u64           1: all keys
@@ -31,11 +33,14 @@ use crate::{Error, Result, state};
 const VERSION: u8 = 1;
 const ASK: u8 = 10;
 const ANSWER: u8 = 11;
+const DECISION: u8 = 12;
 const WISH: u8 = 13;
 /// The row that says what was acted on of the other group.
 pub(super) const FLOOR_KEY: &[u8] = &[14];
 
 const YES: u8 = 1;
+const PREPARED: u8 = 2;
+const DONE: u8 = 3;
 const NO: u8 = 4;
 
 /// Keys in one row of an ask.
@@ -59,6 +64,8 @@ pub(super) struct Key {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ask {
     pub table: TableId,
+    /// Of how many asks it is an effect.
+    pub depth: u8,
     /// All keys of the table go, and no action is taken for them.
     pub all: bool,
     pub keys: Vec<Key>,
@@ -69,6 +76,11 @@ pub(super) struct Ask {
 pub(super) enum Answer {
     /// Nothing references the keys, and nothing begins to.
     Yes,
+    /// What references them will change with it, and nothing begins to reference them. The
+    /// transaction has the changes.
+    Prepared(TxId),
+    /// That has changed.
+    Done,
     /// It is not so.
     No(Box<Reason>),
 }
@@ -92,8 +104,21 @@ pub(super) struct Intent {
     pub table: TableId,
     /// The transaction that removes them.
     pub holder: TxId,
-    /// Who is asked, in how many rows.
-    pub asked: Vec<(GroupId, u32)>,
+    /// The other group's intent for which it is prepared.
+    pub cause: Option<(GroupId, TxId)>,
+    /// It goes forward, whatever happens.
+    pub decided: bool,
+    pub asked: Vec<Of>,
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Of {
+    pub group: GroupId,
+    /// Rows of the ask.
+    pub chunks: u32,
+    /// It has changes that wait for the decision.
+    pub prepared: bool,
 }
 
 fn read<T>(bytes: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T> {
@@ -150,6 +175,16 @@ pub(super) fn answers() -> Range {
 pub(super) fn answered(key: &[u8]) -> Option<TxId> {
     let number = key.strip_prefix(&[ANSWER])?;
     Some(TxId(u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The key of the decision about an intent.
+pub(super) fn decision_key(intent: TxId) -> Bytes {
+    with(DECISION, intent.0).into()
+}
+
+/// What stands there.
+pub(super) fn decided() -> Bytes {
+    Bytes::from_static(&[VERSION])
 }
 
 /// The key of a constraint's wish.
@@ -249,6 +284,7 @@ impl Ask {
         let mut out = Writer::default();
         out.u8(VERSION);
         out.u32(self.table.0);
+        out.u8(self.depth);
         out.u8(u8::from(self.all));
         out.count(self.keys.len());
         for key in &self.keys {
@@ -270,6 +306,7 @@ impl Ask {
         read(bytes, |r| {
             Some(Ask {
                 table: TableId(r.u32()?),
+                depth: r.u8()?,
                 all: r.flag()?,
                 keys: r.list(|r| {
                     Some(Key {
@@ -289,6 +326,11 @@ impl Answer {
         out.u8(VERSION);
         match self {
             Answer::Yes => out.u8(YES),
+            Answer::Prepared(holder) => {
+                out.u8(PREPARED);
+                out.u64(holder.0);
+            }
+            Answer::Done => out.u8(DONE),
             Answer::No(reason) => {
                 out.u8(NO);
                 reason.write(&mut out);
@@ -302,6 +344,8 @@ impl Answer {
     pub fn decode(bytes: &[u8]) -> Result<Answer> {
         read(bytes, |r| match r.u8()? {
             YES => Some(Answer::Yes),
+            PREPARED => Some(Answer::Prepared(TxId(r.u64()?))),
+            DONE => Some(Answer::Done),
             NO => Some(Answer::No(Box::new(Reason::read(r)?))),
             _ => None,
         })
@@ -339,10 +383,17 @@ impl Intent {
         out.u64(self.since);
         out.u32(self.table.0);
         out.u64(self.holder.0);
-        out.count(self.asked.len());
-        for (group, chunks) in &self.asked {
+        out.u8(u8::from(self.cause.is_some()));
+        if let Some((group, intent)) = self.cause {
             out.u32(group.0);
-            out.u32(*chunks);
+            out.u64(intent.0);
+        }
+        out.u8(u8::from(self.decided));
+        out.count(self.asked.len());
+        for of in &self.asked {
+            out.u32(of.group.0);
+            out.u32(of.chunks);
+            out.u8(u8::from(of.prepared));
         }
         out.0.into()
     }
@@ -355,7 +406,18 @@ impl Intent {
                 since: r.u64()?,
                 table: TableId(r.u32()?),
                 holder: TxId(r.u64()?),
-                asked: r.list(|r| Some((GroupId(r.u32()?), r.u32()?)))?,
+                cause: match r.flag()? {
+                    true => Some((GroupId(r.u32()?), TxId(r.u64()?))),
+                    false => None,
+                },
+                decided: r.flag()?,
+                asked: r.list(|r| {
+                    Some(Of {
+                        group: GroupId(r.u32()?),
+                        chunks: r.u32()?,
+                        prepared: r.flag()?,
+                    })
+                })?,
             })
         })
     }
@@ -369,6 +431,7 @@ mod tests {
     fn rows_come_back_and_damaged_ones_are_told() {
         let ask = Ask {
             table: TableId(7),
+            depth: 1,
             all: false,
             keys: vec![Key {
                 index: 9,
@@ -379,7 +442,8 @@ mod tests {
         let bytes = ask.encode();
         assert_eq!(Ask::decode(&bytes).expect("whole"), ask);
         let reason = Reason::of(&Error::new(state::FOREIGN_KEY_VIOLATION, "no").detail("d"));
-        for answer in [Answer::Yes, Answer::No(Box::new(reason))] {
+        let (prepared, no) = (Answer::Prepared(TxId(8)), Answer::No(Box::new(reason)));
+        for answer in [Answer::Yes, prepared, Answer::Done, no] {
             assert_eq!(Answer::decode(&answer.encode()).expect("whole"), answer);
         }
         let wish = Wish {
@@ -392,7 +456,13 @@ mod tests {
             since: 5,
             table: TableId(6),
             holder: TxId(7),
-            asked: vec![(GroupId(8), 2)],
+            cause: Some((GroupId(9), TxId(10))),
+            decided: true,
+            asked: vec![Of {
+                group: GroupId(8),
+                chunks: 2,
+                prepared: true,
+            }],
         };
         assert_eq!(Intent::decode(&intent.encode()).expect("whole"), intent);
         for cut in 0..bytes.len() {

@@ -73,20 +73,32 @@ fn of_group(
     let (all, at) = ((Bound::Unbounded, Bound::Unbounded), group.applied());
     for row in group.scan(system::INTENTS, all, at, Direction::Forward)? {
         let (key, bytes) = row?;
-        let Some(id) = rows::intent_of(&key) else { continue };
+        let Some(id) = rows::intent_of(&key) else {
+            continue;
+        };
         let intent = Intent::decode(&bytes)?;
         let table = catalog.table(intent.table).map(|table| table.name.clone());
-        let owner = catalog.owner_of_group(group.id()).map(|owner| catalog.role_name(owner));
-        for (other, _) in &intent.asked {
+        let owner = catalog
+            .owner_of_group(group.id())
+            .map(|owner| catalog.role_name(owner));
+        for of in &intent.asked {
+            let other = &of.group;
             // Who has a table that may not be seen is not named.
             let asked = catalog.owner_of_group(*other);
             let seen = |role| {
                 let of = catalog.tables().filter(|table| table.group == *other);
-                catalog.has_role(cx.role, role) || of.into_iter().any(|table| catalog.sees(cx.role, table))
+                catalog.has_role(cx.role, role)
+                    || of.into_iter().any(|table| catalog.sees(cx.role, table))
             };
-            let asked = asked.filter(|role| seen(*role)).map(|role| catalog.role_name(role));
-            let said = said(engine, group.id(), *other, id)?;
-            let text = |text: Option<String>| text.map_or(Datum::Null, |text| Datum::Text(text.into()));
+            let asked = asked
+                .filter(|role| seen(*role))
+                .map(|role| catalog.role_name(role));
+            let said = match said(engine, group.id(), *other, id)? {
+                "prepared" if intent.decided => "decided",
+                said => said,
+            };
+            let text =
+                |text: Option<String>| text.map_or(Datum::Null, |text| Datum::Text(text.into()));
             found.push(vec![
                 text(owner.clone()),
                 text(table.clone()),
@@ -110,9 +122,13 @@ fn said(engine: &Engine, home: GroupId, other: GroupId, id: storage::TxId) -> Re
         return Ok("asked");
     }
     let answer = group.get(tree, &answer_key(id), group.applied())?;
-    Ok(match answer.map(|bytes| Answer::decode(&bytes)).transpose()? {
-        None => "asked",
-        Some(Answer::Yes) => "yes",
-        Some(Answer::No(_)) => "refused",
-    })
+    Ok(
+        match answer.map(|bytes| Answer::decode(&bytes)).transpose()? {
+            None => "asked",
+            Some(Answer::Yes) => "yes",
+            Some(Answer::Prepared(_)) => "prepared",
+            Some(Answer::Done) => "done",
+            Some(Answer::No(_)) => "refused",
+        },
+    )
 }

@@ -82,13 +82,16 @@ pub(crate) fn begin(wanted: &Wanted<'_>, tx: &mut Transaction) -> std::result::R
     }
     let catalog = engine.catalog();
     let now = catalog.table(parent.id);
-    let registered = now.is_some_and(|now| now.registered.iter().any(|of| of.constraint == constraint));
+    let registered =
+        now.is_some_and(|now| now.registered.iter().any(|of| of.constraint == constraint));
     if !registered {
         check_consent(wanted, now, tx)?;
-        return Err(match engine.clock().unix_micros() < since.saturating_add(AWAY_AFTER) {
-            true => later(&engine),
-            false => silent().into(),
-        });
+        return Err(
+            match engine.clock().unix_micros() < since.saturating_add(AWAY_AFTER) {
+                true => later(&engine),
+                false => silent().into(),
+            },
+        );
     }
     let cut = tx.cut_for(home, parent.group)?;
     if cut.position() < catalog.as_of(parent.group) {
@@ -111,11 +114,7 @@ fn check_consent(wanted: &Wanted<'_>, now: Option<&Arc<Table>>, tx: &Transaction
     catalog.may(owner, now, Privilege::References, Some(wanted.columns))
 }
 
-fn place(
-    wanted: &Wanted<'_>,
-    constraint: u32,
-    tx: &Transaction,
-) -> std::result::Result<(), Stop> {
+fn place(wanted: &Wanted<'_>, constraint: u32, tx: &Transaction) -> std::result::Result<(), Stop> {
     let engine = tx.engine();
     let (home, other) = (wanted.home, wanted.parent.group);
     let wish = Wish {
@@ -138,7 +137,10 @@ fn silent() -> Error {
         state::OWNER_UNREACHABLE,
         "the owner of the referenced table does not answer",
     )
-    .detail(format!("It was asked {} seconds ago.", AWAY_AFTER / 1_000_000))
+    .detail(format!(
+        "It was asked {} seconds ago.",
+        AWAY_AFTER / 1_000_000
+    ))
     .hint("Look at freehold.groups, and try again later.")
 }
 
@@ -191,7 +193,12 @@ impl Validating {
     ///
     /// # Errors
     /// `Wait` while its owner is about to remove it.
-    pub fn has(&self, group: GroupId, key: &[u8], tx: &Transaction) -> std::result::Result<bool, Stop> {
+    pub fn has(
+        &self,
+        group: GroupId,
+        key: &[u8],
+        tx: &Transaction,
+    ) -> std::result::Result<bool, Stop> {
         if !self.fenced.is_empty() {
             for key in [Some(key), None] {
                 let fence = super::rows::fence_key(group, self.index, key, storage::TxId(0));

@@ -44,6 +44,12 @@ impl Outgoing {
         self.sent.is_empty() && self.placed.is_empty()
     }
 
+    /// All that it sends, which is not numbered yet.
+    pub fn take(&mut self) -> Vec<(GroupId, Sent)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.sent)
+    }
+
     pub fn len(&self) -> usize {
         self.sent.len()
     }

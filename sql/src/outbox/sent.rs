@@ -86,7 +86,7 @@ impl Sent {
         }
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = Writer::default();
         out.u8(VERSION);
         match self {
@@ -122,7 +122,7 @@ impl Sent {
 
     /// # Errors
     /// XX001.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Sent> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Sent> {
         let mut r = Reader(bytes);
         let sent = (|| {
             let sent = match (r.u8()?, r.u8()?) {

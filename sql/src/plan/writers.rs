@@ -235,10 +235,7 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
 
 /// The foreign keys of a table with their parents. One whose parent another owner has dropped goes
 /// before long (`crate::integrity`).
-fn foreign_keys(
-    catalog: &Catalog,
-    table: &Table,
-) -> Result<Vec<(Arc<ForeignKey>, Arc<Table>)>> {
+fn foreign_keys(catalog: &Catalog, table: &Table) -> Result<Vec<(Arc<ForeignKey>, Arc<Table>)>> {
     let mut keys = Vec::new();
     for key in table.foreign_keys() {
         match catalog.table(key.references) {

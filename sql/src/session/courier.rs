@@ -131,7 +131,9 @@ impl Courier {
     /// As [`Courier::take`].
     pub fn register(&mut self) -> Result<Taking> {
         let (home, other) = (self.home, self.other);
-        self.run(&mut |session, _, job| session.exec(job, |cx| integrity::register(home, other, cx)))
+        self.run(&mut |session, _, job| {
+            session.exec(job, |cx| integrity::register(home, other, cx))
+        })
     }
 
     /// Who interrupts it.

@@ -13,6 +13,7 @@ use super::turn::Asked;
 use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
 use crate::cluster::{News, Untold};
+use crate::integrity::Ending;
 use crate::meter::Ended;
 use crate::outbox::{Commands, Verdict};
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
@@ -40,6 +41,8 @@ pub(super) struct Holding {
     /// Commands whose verdict the answer tells, and until when it waits for it.
     verdicts: Vec<Commands>,
     verdicts_until: Option<u64>,
+    /// Other owners change rows before the transaction's own entry comes.
+    ending: Option<Ending>,
     /// What the client is told besides its answer.
     warning: Option<Error>,
 }
@@ -234,7 +237,7 @@ impl Session {
         let alone = !self.block && tx.only_sends();
         let committed = self
             .write_sequences(&mut tx)
-            .and_then(|()| tx.end_intents())
+            .and_then(|()| tx.end_intents(&identity))
             .and_then(|()| tx.place_sent(&identity.trace))
             .and_then(|sent| Ok((tx.commit(&identity)?, sent)));
         let (committed, sent) = match committed {
@@ -253,11 +256,13 @@ impl Session {
         let acted = self.turn.acted || tx.has_acted();
         drop(tx);
         self.values.end_transaction();
+        let ending = committed.ending.clone();
         let Committed {
             entry,
             hold,
             trees,
             takes_away,
+            ..
         } = committed;
         if entry.is_none() {
             self.note_end(Ended::Read);
@@ -265,6 +270,7 @@ impl Session {
         let mut holding = self.hold(hold, entry);
         holding.trees = trees;
         holding.takes_away = takes_away;
+        holding.ending = ending;
         if alone {
             holding.verdicts = sent;
         }
@@ -401,6 +407,7 @@ impl Session {
             untold: Untold::default(),
             verdicts: Vec::new(),
             verdicts_until: None,
+            ending: None,
             warning: None,
         }
     }
@@ -415,6 +422,24 @@ impl Session {
                 self.note_end(Ended::Aborted);
             }
             return Err(error);
+        }
+        if let Some(ending) = holding.ending.clone() {
+            match ending.signal().outcome() {
+                None => return Ok(Some(Waiting::signal(ending.signal().clone()))),
+                Some(Outcome::Applied) => {
+                    holding.ending = None;
+                    holding.own = ending.at().or(holding.own);
+                }
+                Some(Outcome::Lost | Outcome::Unknown) => {
+                    self.note_end(Ended::Aborted);
+                    return Err(unknown()
+                        .detail(
+                            "It is decided and goes forward, but the leader of the owner's group was \
+                             lost before the rows of other owners had followed.",
+                        )
+                        .hint(ASK));
+                }
+            }
         }
         if let Some((group, position)) = holding.own.filter(|_| holding.told.is_none()) {
             self.note_end(Ended::Written);

@@ -6,6 +6,7 @@ use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused,
 
 use super::{Stop, Transaction, Wait, leader_changed, too_large};
 use crate::catalog::{Change, RoleId, SchemaId};
+use crate::integrity::Ending;
 use crate::{Error, state};
 
 /// Keys that a commit asks the writer to look at once more.
@@ -25,7 +26,7 @@ pub struct Identity {
 }
 
 /// What a commit did, and what its answer waits for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Committed {
     /// The entry's place, if one was made.
     pub entry: Option<(GroupId, Position)>,
@@ -35,6 +36,8 @@ pub struct Committed {
     pub trees: Vec<u32>,
     /// Some role may read less than before.
     pub takes_away: bool,
+    /// It is decided; its own entry comes when other owners have changed their rows.
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Transaction {
@@ -66,13 +69,17 @@ impl Transaction {
         self.await_others(home)?;
         let mut checks = self.read_checks(home);
         checks.extend(self.references.checks());
+        checks.extend(self.taken.checks());
+        let waits = self.waits();
+        let ends = self.taken.ends().cloned();
+        let identity = ends.as_ref().map_or(identity, |(_, identity, _)| identity);
         let (changes, checks, trees) = self.take_changes(home, checks)?;
         let deps = self
             .deps
             .iter()
             .filter(|(id, at)| **id != home && **at > Position::ZERO);
         let commit = Commit {
-            txid: member.txid,
+            txid: ends.as_ref().map_or(member.txid, |(txid, ..)| *txid),
             epoch: member.epoch,
             base: member.base.unwrap_or(Position::ZERO),
             meta: self.meta(home, identity),
@@ -81,9 +88,19 @@ impl Transaction {
             dropped_trees: std::mem::take(&mut self.dropped_trees),
             deps: deps.map(|(id, at)| (*id, *at)).collect(),
             checks,
-            record_outcome: self.record_outcome,
+            record_outcome: match &ends {
+                Some((_, _, outcome)) => *outcome,
+                // What it does comes later.
+                None => self.record_outcome && !waits,
+            },
+            keeps_locks: waits,
         };
+        // Before anybody can end it.
+        let ending = waits.then(|| self.engine.opened().await_end(home, member.txid));
         let position = member.group.commit(commit).map_err(|refused| {
+            if waits {
+                self.engine.opened().forget_end(member.txid);
+            }
             Stop::Error(refusal(
                 refused,
                 self.engine().limits().transaction_bytes_max,
@@ -92,12 +109,23 @@ impl Transaction {
         self.hold.remove(&home);
         let mut hold = self.held();
         hold.push((home, position));
-        self.release_all();
+        let engine = std::sync::Arc::clone(&self.engine);
+        self.taken.placed(&engine);
+        if let Some((holder, ..)) = ends {
+            engine
+                .opened()
+                .ended(holder, (home, position), engine.groups());
+        }
+        match waits {
+            true => self.leave_locks(),
+            false => self.release_all(),
+        }
         Ok(Committed {
             entry: Some((home, position)),
             hold,
             trees,
             takes_away: self.changes.iter().any(Change::takes_away),
+            ending,
         })
     }
 
@@ -143,7 +171,7 @@ impl Transaction {
     }
 
     /// What a SERIALIZABLE transaction has read must still hold.
-    fn read_checks(&self, home: GroupId) -> Vec<Check> {
+    pub(super) fn read_checks(&self, home: GroupId) -> Vec<Check> {
         match self.snapshot.position(home) {
             Some(seen) => self.reads.checks(seen),
             None => Vec::new(),
@@ -173,7 +201,7 @@ impl Transaction {
 
     /// The writer asserts once more that nobody else wrote these keys: where the overlay reaches
     /// back, or a lock proves it.
-    fn check_change(
+    pub(super) fn check_change(
         &self,
         home: GroupId,
         change: &storage::Change,

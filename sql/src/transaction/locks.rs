@@ -116,6 +116,12 @@ impl Transaction {
         }
     }
 
+    /// Its locks stay when it ends: rows say whose they are.
+    pub(super) fn leave_locks(&mut self) {
+        self.members.clear();
+        self.release_all();
+    }
+
     pub(super) fn release_all(&mut self) {
         for member in std::mem::take(&mut self.members).into_values() {
             member.group.locks().release(member.txid);

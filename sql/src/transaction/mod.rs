@@ -8,6 +8,7 @@ mod also;
 mod commit;
 mod held;
 mod hidden;
+mod kept;
 mod locks;
 mod modes;
 mod noted;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use crate::session::signal::Signal;
 use bytes::Bytes;
 pub use commit::{Committed, Identity};
+pub(crate) use kept::{Kept, read_changes};
 pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub(crate) use proof::{Answered, Barriers, Proven, Questions};
@@ -141,6 +143,8 @@ pub struct Transaction {
     intents: Intents,
     references: References,
     wished: Vec<Wished>,
+    /// Write sets that wait, of others or its own.
+    taken: kept::Taken,
     /// Triggers on followed tables that have led to it.
     hops: u16,
     unattended: bool,
@@ -214,6 +218,7 @@ impl Transaction {
             intents: Intents::default(),
             references: References::default(),
             wished: Vec::new(),
+            taken: kept::Taken::default(),
             hops: 0,
             unattended: false,
             process: 0,
@@ -921,6 +926,7 @@ impl Transaction {
         if !self.has_written() {
             self.writing = mark.writing;
         }
+        self.taken.clear();
         match locks {
             Locks::Release => {
                 self.release_to(mark);

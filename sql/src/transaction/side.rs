@@ -108,6 +108,7 @@ impl Engine {
             deps: Vec::new(),
             checks,
             record_outcome: false,
+            keeps_locks: false,
         };
         group.commit(commit).map_err(|refused| match refused {
             Refused::Serialization(_) => Stop::again(),

@@ -33,6 +33,7 @@ fn put(group: &Group, key: &str, value: Bytes, checks: Vec<Check>) -> Result<Pos
         deps: Vec::new(),
         checks,
         record_outcome: false,
+        keeps_locks: false,
     })
 }
 
@@ -112,6 +113,7 @@ fn put_thousand(group: &Group, entry: u32) -> Position {
         deps: Vec::new(),
         checks: Vec::new(),
         record_outcome: false,
+        keeps_locks: false,
     };
     group.commit(commit).expect("placed")
 }
@@ -186,6 +188,7 @@ fn a_lock_proves_what_the_overlay_has_forgotten() {
         deps: Vec::new(),
         checks,
         record_outcome: false,
+        keeps_locks: false,
     };
     group
         .commit(commit)

@@ -12,7 +12,10 @@ use super::overlay::{Lookup, Overlay, Since, TreeWrite};
 use super::queue::{Calls, Pending, Writer};
 use super::{Check, Commit, Group, Refused, Wait};
 use crate::entry::EntryBuilder;
-use crate::{Header, LockKey, Meta, PartsRef, Proposal, Proposed, RowMode, TxId, system};
+use crate::locks::read_kept;
+use crate::{
+    Direction, Header, KeptLock, LockKey, Meta, PartsRef, Proposal, Proposed, RowMode, TxId, system,
+};
 
 /// Bytes of pending entries above which no new statement begins on the newest state.
 const PENDING_BYTES_MAX: usize = 64 << 20;
@@ -61,6 +64,7 @@ impl Group {
             deps,
             checks,
             record_outcome: outcome,
+            keeps_locks,
             ..
         } = commit;
         let draft = Draft {
@@ -79,7 +83,9 @@ impl Group {
         };
         let position = self.place(&mut self.writer.lock(), draft)?;
         // The entry has its place: what comes after it may be computed on it.
-        self.locks.release(txid);
+        if !keeps_locks {
+            self.locks.release(txid);
+        }
         self.propose.placed(self.shared.id);
         Ok(position)
     }
@@ -359,11 +365,37 @@ impl Group {
         drop(overlay);
         self.parts_moved.notify_all();
         let gone = TxId(self.entered.load(Ordering::Acquire));
-        writer.wakes.extend(self.locks.clear(gone));
+        // A leader that does not know what is locked must not lead.
+        let kept = match (writer.term, self.kept_locks(applied)) {
+            (None, _) => Vec::new(),
+            (Some(_), Ok(kept)) => kept,
+            (Some(_), Err(_)) => {
+                writer.term = None;
+                Vec::new()
+            }
+        };
+        writer.wakes.extend(self.locks.clear(gone, &kept));
         if let Some(observer) = self.observer.clone() {
             let id = self.shared.id;
             writer.wakes.push(Box::new(move || observer.era_ended(id)));
         }
+    }
+
+    /// Locks that outlive their leader. Errors: `Corrupt`, `Store`.
+    fn kept_locks(&self, applied: Position) -> crate::Result<Vec<(TxId, Vec<KeptLock>)>> {
+        let (tree, all) = (
+            self.shared.tree(system::LOCKS),
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+        );
+        let rows = self
+            .shared
+            .store
+            .scan(tree, all, applied, Direction::Forward)?;
+        let read = |row: crate::Result<(bytes::Bytes, bytes::Bytes)>| {
+            let (key, value) = row?;
+            read_kept(&key, &value)
+        };
+        rows.map(read).collect()
     }
 
     /// Proposals that are certainly not in the log.

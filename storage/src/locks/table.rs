@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::lock::{Lock, Place, Request, Waiter, Wake};
 use super::modes::Modes;
-use super::{LOCKS_MAX, LockInfo, LockKey, LockMode, Mark, Policy, RowMode};
+use super::{KeptLock, LOCKS_MAX, LockInfo, LockKey, LockMode, Mark, Policy, RowMode};
 use crate::TxId;
 
 /// How many rows of one tree a transaction has locked.
@@ -25,6 +25,24 @@ struct Taken {
     seq: u64,
     place: Place,
     mode: LockMode,
+}
+
+impl Taken {
+    fn kept(&self) -> KeptLock {
+        let (key, whole_tree) = match &self.place {
+            Place::Key(key) => (key.clone(), false),
+            Place::Rows(tree) => {
+                let (tree, key) = (*tree, bytes::Bytes::new());
+                (LockKey::Row { tree, key }, true)
+            }
+        };
+        let mode = self.mode;
+        KeptLock {
+            key,
+            mode,
+            whole_tree,
+        }
+    }
 }
 
 /// Must as many `unlock`s follow as there were `lock`s?
@@ -567,6 +585,32 @@ impl Table {
         self.whole_trees = 0;
         self.gone = gone.max(self.gone);
         wakes
+    }
+
+    /// A lock that outlives its leader: nobody else holds anything yet.
+    pub fn keep(&mut self, holder: TxId, kept: &KeptLock) {
+        let place = match &kept.key {
+            LockKey::Row { tree, .. } if kept.whole_tree => Place::Rows(*tree),
+            key => Place::Key(key.clone()),
+        };
+        let actor = self.tx(holder).actor;
+        let lock = self.locks.entry(place.clone()).or_default();
+        let held = lock.held_by(holder);
+        lock.hold(holder, actor, kept.mode);
+        match place {
+            Place::Rows(_) => {
+                self.whole_trees += usize::from(held == 0);
+                let (seq, mode) = (self.next_seq(), kept.mode);
+                self.insert_taken(holder, Taken { seq, place, mode });
+            }
+            Place::Key(_) => self.note(holder, place, kept.mode),
+        }
+    }
+
+    pub fn held(&self, tx: TxId) -> Vec<KeptLock> {
+        let taken = self.transactions.get(&tx).into_iter();
+        let taken = taken.flat_map(|tx| &tx.taken);
+        taken.map(Taken::kept).collect()
     }
 
     pub fn list(&self) -> Vec<LockInfo> {

@@ -210,6 +210,7 @@ impl Tx {
             deps: Vec::new(),
             checks: self.checks,
             record_outcome: false,
+            keeps_locks: false,
         }
     }
 
