@@ -12,12 +12,15 @@ const ROUNDS: u32 = 60;
 /// Keys that they race for.
 const KEYS: u32 = 6;
 
-/// Rows of orders whose customer is not there.
-const DANGLING: &str = "SELECT o.id FROM shop.orders o LEFT JOIN customer_v1 c ON c.id = o.customer \
-                        WHERE o.customer IS NOT NULL AND c.id IS NULL";
+/// Rows whose parent is not there.
+const DANGLING: &str = "SELECT 'order', o.id FROM order_v1 o LEFT JOIN customer_v1 c ON c.id = o.customer \
+                        WHERE o.customer IS NOT NULL AND c.id IS NULL \
+                        UNION ALL \
+                        SELECT 'invoice', i.id FROM billing.invoices i LEFT JOIN order_v1 o ON o.id = i.of \
+                        WHERE i.of IS NOT NULL AND o.id IS NULL";
 
 fn owners(cluster: &Cluster) {
-    for role in ["crm", "shop", "spy"] {
+    for role in ["crm", "shop", "billing", "spy"] {
         cluster.ok(1, SUPERUSER, &format!("CREATE ROLE {role} LOGIN"));
     }
     for sql in [
@@ -27,8 +30,10 @@ fn owners(cluster: &Cluster) {
     ] {
         cluster.settle(1, "crm", sql);
     }
-    let own = "CREATE TABLE IF NOT EXISTS other (id int PRIMARY KEY)";
-    cluster.settle(1, "shop", own);
+    for role in ["shop", "billing"] {
+        let own = "CREATE TABLE IF NOT EXISTS other (id int PRIMARY KEY)";
+        cluster.settle(1, role, own);
+    }
 }
 
 /// The error of a statement that must fail.
@@ -41,11 +46,34 @@ fn refused(cluster: &Cluster, node: usize, user: &str, sql: &str) -> String {
     })
 }
 
-fn orders(cluster: &Cluster, node: usize, action: &str) {
+fn orders(cluster: &Cluster, node: usize, table: &str, action: &str) {
     let sql = format!(
-        "CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, customer int REFERENCES customer_v1 {action})"
+        "CREATE TABLE IF NOT EXISTS {table} \
+         (id int PRIMARY KEY, customer int DEFAULT 1 REFERENCES customer_v1 {action})"
     );
     cluster.settle(node, "shop", &sql);
+}
+
+/// Orders of shop, and invoices of billing for them.
+fn invoices(cluster: &Cluster, of_customers: &str, of_orders: &str) {
+    orders(cluster, 1, "public.order_v1", of_customers);
+    cluster.settle(1, "shop", "GRANT REFERENCES ON order_v1 TO billing");
+    let sql = format!(
+        "CREATE TABLE IF NOT EXISTS invoices \
+         (id int PRIMARY KEY, of int REFERENCES order_v1 {of_orders})"
+    );
+    cluster.settle(1, "billing", &sql);
+}
+
+/// Nobody asks anybody any more.
+fn at_rest(cluster: &Cluster) {
+    for owner in ["crm", "shop", "billing"] {
+        let left = "SELECT state FROM freehold.intents";
+        cluster.until(|| match cluster.ask(1, owner, left)? {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?} are left")),
+        });
+    }
 }
 
 /// Each owner has its one replica on a node of its own: what they know of each other they follow. The
@@ -69,7 +97,7 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     );
     assert!(spy.contains("42P01"), "{spy}");
     cluster.settle(3, "crm", "UPDATE customer_v1 SET name = 'canary-4711'");
-    orders(&cluster, 3, "");
+    orders(&cluster, 3, "orders", "");
     cluster.settle(1, "shop", "INSERT INTO orders VALUES (1, 1), (2, NULL)");
     let absent = refused(&cluster, 2, "shop", "INSERT INTO orders VALUES (3, 99)");
     assert!(absent.contains("23503"), "{absent}");
@@ -122,16 +150,99 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     cluster.settle(3, "shop", add);
     let kept = refused(&cluster, 1, "crm", "DELETE FROM customer_v1 WHERE id = 2");
     assert!(kept.contains("23503"), "{kept}");
-    let none = cluster.settle(1, "crm", "SELECT count(*) FROM freehold.intents");
-    assert_eq!(none, ["0"]);
+    at_rest(&cluster);
+}
+
+/// What the children of removed keys do, and their children's, each on a node of its own.
+#[test]
+fn children_follow_what_their_parents_do() {
+    let places: [&[&str]; 3] = [
+        &["--locality=region=crm"],
+        &["--locality=region=shop"],
+        &["--locality=region=billing"],
+    ];
+    let cluster = Cluster::start_each(&places);
+    owners(&cluster);
+    for (node, owner) in [(1, "crm"), (2, "shop"), (3, "billing")] {
+        cluster.pin(node, owner, owner, 1);
+    }
+    invoices(
+        &cluster,
+        "ON DELETE CASCADE ON UPDATE SET NULL",
+        "ON DELETE SET NULL",
+    );
+    orders(&cluster, 2, "later", "ON DELETE SET DEFAULT");
+    cluster.settle(
+        1,
+        "shop",
+        "INSERT INTO order_v1 VALUES (1, 1), (2, 2), (3, 3), (4, 3)",
+    );
+    cluster.settle(1, "shop", "INSERT INTO later VALUES (1, 2), (2, 4)");
+    cluster.settle(1, "billing", "INSERT INTO invoices VALUES (1, 2), (2, 3)");
+    let orders = "SELECT id, customer FROM order_v1 ORDER BY id";
+    let later = "SELECT id, customer FROM later ORDER BY id";
+    let invoices = "SELECT id, of FROM invoices ORDER BY id";
+    // All of it, or none.
+    let taken_back = "BEGIN; DELETE FROM customer_v1 WHERE id = 2; ROLLBACK";
+    cluster.settle(2, "crm", taken_back);
+    let gone = cluster.settle(
+        2,
+        "crm",
+        "DELETE FROM customer_v1 WHERE id = 2 RETURNING id",
+    );
+    assert_eq!(gone, ["2"]);
+    assert_eq!(cluster.settle(1, "shop", orders), ["1|1", "3|3", "4|3"]);
+    assert_eq!(cluster.settle(1, "shop", later), ["1|1", "2|4"]);
+    assert_eq!(cluster.settle(1, "billing", invoices), ["1|NULL", "2|3"]);
+    // The default is a reference, too.
+    let kept = refused(&cluster, 3, "crm", "DELETE FROM customer_v1 WHERE id = 1");
+    assert!(kept.contains("23503"), "{kept}");
+    let moved = "UPDATE customer_v1 SET id = 33 WHERE id = 3 RETURNING id";
+    assert_eq!(cluster.settle(3, "crm", moved), ["33"]);
+    assert_eq!(
+        cluster.settle(3, "shop", orders),
+        ["1|1", "3|NULL", "4|NULL"]
+    );
+    // Two statements of one transaction, the second one in a savepoint that is gone back to.
+    cluster.settle(
+        1,
+        "shop",
+        "INSERT INTO order_v1 VALUES (5, 5), (6, 6), (7, 7)",
+    );
+    cluster.settle(
+        3,
+        "crm",
+        "BEGIN; DELETE FROM customer_v1 WHERE id = 5; SAVEPOINT s; \
+         DELETE FROM customer_v1 WHERE id = 6; ROLLBACK TO s; \
+         DELETE FROM customer_v1 WHERE id = 7; COMMIT",
+    );
+    assert_eq!(
+        cluster.settle(3, "shop", "SELECT id, customer FROM order_v1 WHERE id > 4"),
+        ["6|6"]
+    );
+    at_rest(&cluster);
+    // What is fenced no more can be changed.
+    cluster.settle(1, "shop", "INSERT INTO order_v1 VALUES (8, 6)");
+    cluster.settle(1, "shop", "UPDATE order_v1 SET customer = 1 WHERE id = 8");
+    assert_eq!(cluster.settle(2, SUPERUSER, DANGLING), Vec::<String>::new());
 }
 
 /// Both reference and remove the same few keys, leaders fall, and readers on every node look.
 #[test]
 fn no_reader_sees_a_row_without_its_parent_while_leaders_fall() {
+    races("", "");
+}
+
+/// The same where the children follow.
+#[test]
+fn no_reader_sees_a_row_without_its_parent_where_children_follow() {
+    races("ON DELETE CASCADE", "ON DELETE SET NULL");
+}
+
+fn races(of_customers: &str, of_orders: &str) {
     let mut cluster = Cluster::start(3);
     owners(&cluster);
-    orders(&cluster, 1, "");
+    invoices(&cluster, of_customers, of_orders);
     let mut looks = 0;
     for falls in [None, Some("crm"), Some("shop")] {
         let falls = falls.map(|owner| cluster.leader(owner));
@@ -149,15 +260,20 @@ fn no_reader_sees_a_row_without_its_parent_while_leaders_fall() {
             Vec::<String>::new()
         );
     }
-    cluster.until(
-        || match cluster.ask(1, "crm", "SELECT state FROM freehold.intents")? {
-            left if left.is_empty() => Ok(()),
-            left => Err(format!("{left:?} are left")),
-        },
-    );
+    at_rest(&cluster);
+    // Nothing is fenced that is there.
+    for key in 1..=KEYS {
+        let there = format!("INSERT INTO customer_v1 VALUES ({key}) ON CONFLICT DO NOTHING");
+        cluster.settle(1, "crm", &there);
+        let put = format!(
+            "INSERT INTO order_v1 VALUES ({key}, {key}) \
+             ON CONFLICT (id) DO UPDATE SET customer = {key}"
+        );
+        cluster.settle(2, "shop", &put);
+    }
 }
 
-/// Both owners write at all nodes; one of them falls in the middle. How often readers have looked.
+/// All owners write at all nodes; one of them falls in the middle. How often readers have looked.
 fn race(cluster: &Cluster, falls: Option<usize>) -> usize {
     let (over, looks) = (AtomicBool::new(false), AtomicU32::new(0));
     // What fails is as good as what does not, but for what readers see.
@@ -178,18 +294,35 @@ fn race(cluster: &Cluster, falls: Option<usize>) -> usize {
                 }
             });
         }
-        let child = scope.spawn(|| {
+        let orders = scope.spawn(|| {
             for round in 1..=ROUNDS {
                 let (id, key) = (round % (2 * KEYS), round % KEYS + 1);
                 let put = format!(
-                    "INSERT INTO orders VALUES ({id}, {key}) \
+                    "INSERT INTO order_v1 VALUES ({id}, {key}) \
                      ON CONFLICT (id) DO UPDATE SET customer = {key}"
                 );
-                let take = format!("DELETE FROM orders WHERE id = {}", (round + 5) % (2 * KEYS));
+                let take = format!(
+                    "DELETE FROM order_v1 WHERE id = {}",
+                    (round + 5) % (2 * KEYS)
+                );
                 try_all((round % 3 + 1) as usize, "shop", [put, take]);
             }
         });
-        let parent = scope.spawn(|| {
+        let invoices = scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                let (id, key) = (round % KEYS, (round + 1) % (2 * KEYS));
+                let put = format!(
+                    "INSERT INTO invoices VALUES ({id}, {key}) \
+                     ON CONFLICT (id) DO UPDATE SET of = {key}"
+                );
+                let take = format!(
+                    "UPDATE invoices SET of = NULL WHERE id = {}",
+                    (round + 3) % KEYS
+                );
+                try_all((round % 3 + 1) as usize, "billing", [put, take]);
+            }
+        });
+        let customers = scope.spawn(|| {
             for round in 1..=ROUNDS {
                 if let Some(node) = falls.filter(|_| round == ROUNDS / 2) {
                     cluster.program(node).signal(Signal::KILL);
@@ -200,9 +333,9 @@ fn race(cluster: &Cluster, falls: Option<usize>) -> usize {
                 try_all((round % 3 + 1) as usize, "crm", [take, put]);
             }
         });
-        let ended = (child.join(), parent.join());
+        let ended = [orders.join(), invoices.join(), customers.join()];
         over.store(true, Ordering::Relaxed);
-        assert!(ended.0.is_ok() && ended.1.is_ok());
+        assert!(ended.iter().all(Result::is_ok));
     });
     looks.load(Ordering::Relaxed) as usize
 }

@@ -25,8 +25,10 @@ const CLEAR_EVERY: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// After an error.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// What foreign keys wait for is looked at so often: a lock, or what is shown of the other group.
-const REFER_EVERY: Duration = Duration::from_millis(10);
+/// What foreign keys wait for is looked at no more often.
+const REFER_EVERY: Duration = Duration::from_millis(5);
+/// What is placed for foreign keys and refused is tried again so often at once.
+const AGAIN_MAX: u32 = 16;
 /// Entries of a pair that are not known to be there for good.
 const PLACED_MAX: usize = 64;
 
@@ -124,11 +126,18 @@ async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
         let answered = tend(&engine, pair, &mut answers, Courier::answer).await;
         let registered = tend(&engine, pair, &mut registers, Courier::register).await;
         let mut again = LOOK_EVERY;
+        // Who drops it leaves a lock's queue.
+        let mut waits = Vec::new();
         for result in [answered, registered] {
             match result {
                 Ok(None) => {}
-                // What it waits for may be what the other one does.
-                Ok(Some(waiting)) => again = again.min(until(&engine, &waiting)),
+                Ok(Some(waiting)) => {
+                    again = again.min(until(&engine, &waiting));
+                    let woken = Arc::clone(&woken);
+                    // What it waits for may be what the other one does.
+                    waiting.on_ready(Box::new(move || woken.notify_one()));
+                    waits.push(waiting);
+                }
                 Err(error) => {
                     said.say(pair, "foreign keys are not seen to now", &error);
                     again = again.min(AGAIN_AFTER);
@@ -145,10 +154,9 @@ async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
 /// How long it waits at most.
 fn until(engine: &Engine, waiting: &Waiting) -> Duration {
     let now = engine.clock().unix_micros();
-    let until = waiting.until().map_or(LOOK_EVERY, |until| {
-        Duration::from_micros(until.saturating_sub(now))
-    });
-    until.min(REFER_EVERY)
+    waiting.until().map_or(LOOK_EVERY, |until| {
+        Duration::from_micros(until.saturating_sub(now)).max(REFER_EVERY)
+    })
 }
 
 /// Does all that there is to do, until something must be waited for.
@@ -162,6 +170,7 @@ async fn tend(
         Some(made) => made,
         None => engine.courier(home, other)?,
     };
+    let mut again = 0;
     let done = loop {
         match block_in_place(|| what(&mut made)) {
             Ok(Taking::Nothing) => break settle(&mut made, 0).await.map(|()| None),
@@ -170,6 +179,12 @@ async fn tend(
                 Err(error) => break Err(error),
             },
             Ok(Taking::Wait(waiting)) => break Ok(Some(waiting)),
+            // What it has looked at has changed meanwhile.
+            Err(error)
+                if error.state() == sql::state::SERIALIZATION_FAILURE && again < AGAIN_MAX =>
+            {
+                again += 1;
+            }
             Err(error) => break Err(error),
         }
     };

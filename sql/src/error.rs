@@ -127,6 +127,9 @@ pub struct Report {
     /// A leader has changed, and with it all is gone that was done: whoever was told nothing of it
     /// can have it done from the beginning. No client sees this.
     pub begins_anew: bool,
+    /// Its words were chosen for another owner than the one whose statement or courier it comes from. No
+    /// client sees this.
+    pub to_other_owner: bool,
 }
 
 /// The result of everything in this crate.
@@ -149,6 +152,7 @@ impl Error {
             context: None,
             routine: None,
             begins_anew: false,
+            to_other_owner: false,
         }))
     }
 
@@ -219,6 +223,13 @@ impl Error {
     #[must_use]
     pub fn routine(mut self, routine: &'static str) -> Error {
         self.0.routine = Some(routine);
+        self
+    }
+
+    /// Its words may be heard by the other owner.
+    #[must_use]
+    pub(crate) fn to_other_owner(mut self) -> Error {
+        self.0.to_other_owner = true;
         self
     }
 

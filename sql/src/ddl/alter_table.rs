@@ -640,6 +640,12 @@ impl Draft<'_> {
         if ty == column.ty && using.is_none() {
             return Ok(());
         }
+        let what = format!(
+            "the type of column {} of table {}",
+            column.name,
+            self.display(table)
+        );
+        self.check_not_asked(table, &what, |of| of.columns.contains(&column.id))?;
         if column.generated.is_some() && using.is_some() {
             return Err(Error::new(
                 state::INVALID_COLUMN_DEFINITION,

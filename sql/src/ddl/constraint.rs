@@ -19,6 +19,7 @@ use crate::catalog::{
 };
 use crate::integrity::Wanted as WantedReference;
 use crate::transaction::TableMode;
+use crate::types::Type;
 use crate::{Error, Result, state};
 
 /// A constraint that a statement asks for.
@@ -768,6 +769,9 @@ impl Draft<'_> {
         };
         let set_columns = set_columns(&table, &key, &columns)?;
         comparable(&table, &columns, &parent, &referred, &name)?;
+        if elsewhere {
+            alike(&table, &columns, &parent, &referred, &name)?;
+        }
         let may = Privilege::References;
         let constraint = match elsewhere {
             false => {
@@ -942,6 +946,41 @@ fn comparable(
                 from.ty.name(),
                 to.ty.name()
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Has a key the same place in the indexes of both? The owner of the referencing table finds its rows by its
+/// own index.
+fn alike(
+    table: &Table,
+    columns: &[ColumnId],
+    parent: &Table,
+    referred: &[ColumnId],
+    name: &str,
+) -> Result<()> {
+    use crate::types::kind::oid;
+    let integer = |ty: Type| [oid::INT2, oid::INT4, oid::INT8].contains(&ty.oid);
+    let text = |ty: Type| [oid::TEXT, oid::VARCHAR].contains(&ty.oid);
+    for (from, to) in columns.iter().zip(referred) {
+        let (Some(from), Some(to)) = (table.column_by_id(*from), parent.column_by_id(*to)) else {
+            return Err(Error::internal("a key column is missing"));
+        };
+        let (own, other) = (from.ty, to.ty);
+        let same =
+            own.oid == other.oid || integer(own) && integer(other) || text(own) && text(other);
+        if !same {
+            let message = format!("foreign key constraint \"{name}\" cannot be implemented");
+            return Err(Error::new(state::DATATYPE_MISMATCH, message)
+                .detail(format!(
+                    "Between owners key columns are of one type; \"{}\" is {} and \"{}\" is {}.",
+                    from.name,
+                    own.name(),
+                    to.name,
+                    other.name()
+                ))
+                .hint(format!("Make \"{}\" {}.", from.name, other.name())));
         }
     }
     Ok(())

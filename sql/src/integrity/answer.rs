@@ -11,7 +11,7 @@ use storage::{GroupId, TxId, system};
 
 use super::ask::index_entry;
 use super::look::Cut;
-use super::prepare::{Found, all_empty, find};
+use super::prepare::{Found, all_empty, find, refused};
 use super::register::{intents, is_done};
 use super::rows::{
     self, Answer, Ask, answer_key, answers, ask_key, asks, decision_key, fence_key, fenced,
@@ -48,17 +48,25 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
         }
     }
     let mut ended = BTreeMap::new();
-    let mut any = false;
     for (intent, said) in &answered {
         if cut.get(&engine, asked, &ask_key(*intent, 0))?.is_none() {
+            let with_changes = matches!(said, Answer::Prepared(_));
             ended.insert(*intent, said.clone());
+            if with_changes {
+                // What it has prepared may be large.
+                break;
+            }
         } else if let Answer::Prepared(holder) = said
             && cut.get(&engine, asked, &decision_key(*intent))?.is_some()
+            && commit(home, other, *intent, *holder, &cut, cx)?
         {
-            any |= commit(home, other, *intent, *holder, &cut, cx)?;
+            return done(home, other, &cut, cx);
         }
     }
-    lift(home, other, &ended, cx.transaction)?;
+    if !ended.is_empty() {
+        lift(home, other, &ended, cx.transaction)?;
+        return done(home, other, &cut, cx);
+    }
     let open = unanswered(&cut, asked, &answered, cx)?;
     engine
         .opened()
@@ -66,28 +74,35 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
     let mut waits = None;
     for intent in open {
         let parts = parts(&cut, asked, intent, cx)?;
-        match judge(home, other, intent, &parts, cx) {
-            Ok(said) => {
-                let key = answer_key(intent);
-                cx.transaction
-                    .put_hidden(home, own, key, Some(said.encode()))?;
-                any = true;
-            }
+        let found = match find(home, other, intent, &parts, cx) {
+            Ok(found) => Ok(found),
+            Err(Stop::Error(error)) if !error.0.begins_anew => Err(refused(error, &parts, cx)),
             // The others need not wait.
             Err(Stop::Wait(wait) | Stop::Pause(wait)) => {
                 waits.get_or_insert(wait);
+                continue;
             }
             Err(stop) => return Err(stop),
-        }
-    }
-    if any || !ended.is_empty() {
-        cx.transaction.raise_floor(home, other, &cut)?;
-        return Ok(true);
+        };
+        // One at a time: the next one is to see what is fenced and prepared here.
+        let said = say(home, other, intent, &parts, found, cx)?;
+        let key = answer_key(intent);
+        cx.transaction
+            .put_hidden(home, own, key, Some(said.encode()))?;
+        return done(home, other, &cut, cx);
     }
     match waits {
         Some(wait) => Err(Stop::Wait(wait)),
         None => Ok(false),
     }
+}
+
+/// Something was done for what is shown of the other group.
+fn done(home: GroupId, other: GroupId, cut: &Cut, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    cx.transaction.raise_floor(home, other, cut)?;
+    // Tables and foreign keys are those that were looked at.
+    cx.transaction.check_catalog()?;
+    Ok(true)
 }
 
 /// The first intents that were not answered yet.
@@ -227,29 +242,23 @@ pub(super) fn rest_on(
     Ok(())
 }
 
-/// Are the keys referenced? If not, or if what references them changes with them, nothing begins to
-/// reference them.
-fn judge(
+/// What is said about keys, and fences them unless it is no.
+fn say(
     home: GroupId,
     other: GroupId,
     intent: TxId,
     parts: &[Ask],
+    found: crate::Result<Found>,
     cx: &mut ExecCx<'_>,
 ) -> Result<Answer, Stop> {
-    let found = match find(home, other, intent, parts, cx) {
-        Ok(found) => found,
-        Err(Stop::Error(error)) if !error.0.begins_anew => {
-            return Ok(Answer::No(Box::new(Reason::of(&error))));
-        }
-        Err(stop) => return Err(stop),
-    };
     let said = match found {
-        Found::Nothing => Answer::Yes,
-        Found::Changes(kept, mut of) => {
+        Ok(Found::Nothing) => Answer::Yes,
+        Ok(Found::Changes(kept, mut of)) => {
             let holder = of.own_id(home)?;
             cx.transaction.put_kept(home, kept, of)?;
             Answer::Prepared(holder)
         }
+        Err(error) => return Ok(Answer::No(Box::new(Reason::of(&error)))),
     };
     #[cfg(feature = "sabotage")]
     if storage::sabotage::planted("fence-left-out") {
@@ -257,18 +266,19 @@ fn judge(
     }
     let count: usize = parts.iter().map(|part| part.keys.len()).sum();
     let whole = count > KEYS_MAX && said == Answer::Yes && all_empty(home, parts, cx)?;
-    let parent = parts.first().and_then(|part| cx.catalog.table(part.table));
-    let Some(parent) = parent.cloned() else {
-        // It is gone with all that references it.
-        return Ok(said);
-    };
     let mut keys: BTreeSet<Bytes> = BTreeSet::new();
-    for key in parts.iter().flat_map(|part| &part.keys) {
-        let entry = match whole || key.values.is_empty() {
-            true => None,
-            false => Some(index_entry(&parent, key.index, &key.values)?.1),
+    for part in parts {
+        // One that is gone has gone with all that references it.
+        let Some(parent) = cx.catalog.table(part.table) else {
+            continue;
         };
-        keys.insert(fence_key(other, key.index, entry.as_deref(), intent));
+        for key in &part.keys {
+            let entry = match whole || key.values.is_empty() {
+                true => None,
+                false => Some(index_entry(parent, key.index, &key.values)?.1),
+            };
+            keys.insert(fence_key(other, key.index, entry.as_deref(), intent));
+        }
     }
     for key in keys {
         cx.transaction

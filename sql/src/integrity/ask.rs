@@ -3,6 +3,7 @@
 //! One no is its error. The transaction's own entry takes the intents away; else they are cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use storage::{GroupId, TxId, system};
@@ -42,6 +43,10 @@ pub(crate) struct Intents {
     cause: Option<(GroupId, TxId, u8)>,
 }
 
+/// A moment to go back to.
+#[derive(Clone, Default)]
+pub(crate) struct IntentsMark(Vec<Arc<BTreeSet<KeyId>>>);
+
 struct Asked {
     open: OpenIntent,
     home: GroupId,
@@ -49,9 +54,10 @@ struct Asked {
     keys: BTreeSet<KeyId>,
     /// All have said yes.
     accepted: bool,
-    /// The statement in which it was asked, and whether that has needed it when it ran to its end.
+    /// The statement in which it was asked.
     statement: u32,
-    used: bool,
+    /// Those of its keys that the transaction has removed.
+    used: Arc<BTreeSet<KeyId>>,
 }
 
 /// One key that is asked for: of whom, its index, and the key there; none of all keys.
@@ -60,10 +66,9 @@ type KeyId = (GroupId, u32, Option<Vec<u8>>);
 /// What is to be asked.
 struct Question {
     home: GroupId,
-    table: TableId,
-    /// The table as a whole is emptied.
+    /// Tables as a whole are emptied.
     all: bool,
-    keys: BTreeMap<KeyId, Key>,
+    keys: BTreeMap<KeyId, (TableId, Key)>,
 }
 
 impl Intents {
@@ -71,15 +76,33 @@ impl Intents {
         self.all.len()
     }
 
-    /// Gives up what was asked since there were so many.
-    pub fn truncate(&mut self, len: usize) {
-        self.all.truncate(len);
+    /// Which of them are needed by now.
+    pub fn mark(&self) -> IntentsMark {
+        let used = self.all.iter().map(|one| Arc::clone(&one.used));
+        IntentsMark(used.collect())
     }
 
-    /// The statement begins once more.
-    pub fn restart(&mut self, statement: u32) {
-        let own = self.all.iter_mut().filter(|one| one.statement == statement);
-        own.for_each(|one| one.used = false);
+    /// Goes back to a mark: what was asked since is needed no more. Where the statement may run again it
+    /// is kept for that.
+    pub fn undo_to(&mut self, mark: &IntentsMark, keep: bool) {
+        if !keep {
+            self.all.truncate(mark.0.len());
+        }
+        for (at, one) in self.all.iter_mut().enumerate() {
+            one.used = mark.0.get(at).cloned().unwrap_or_default();
+        }
+    }
+
+    /// Gives up what is needed no more.
+    ///
+    /// # Errors
+    /// 40001 if of one only a part is: what others have prepared for it is for all of it.
+    fn keep_needed(&mut self) -> Result<()> {
+        self.all.retain(|one| one.accepted && !one.used.is_empty());
+        match self.all.iter().all(|one| *one.used == one.keys) {
+            true => Ok(()),
+            false => Err(cancelled()),
+        }
     }
 }
 
@@ -89,7 +112,10 @@ impl Intents {
 /// # Errors
 /// `Wait` until they have answered; 23503 if one says no, OW003 if one says nothing.
 pub(crate) fn ask(gone: &[Gone], cx: &mut ExecCx<'_>) -> std::result::Result<(), Stop> {
-    let mut questions: BTreeMap<TableId, Question> = BTreeMap::new();
+    let mut keys = BTreeMap::new();
+    let Some(home) = gone.first().map(|one| one.table.group) else {
+        return Ok(());
+    };
     for one in gone {
         cx.tick()?;
         let Some((tree, key)) = entry(&one.table, &one.reference, &one.values)? else {
@@ -105,11 +131,13 @@ pub(crate) fn ask(gone: &[Gone], cx: &mut ExecCx<'_>) -> std::result::Result<(),
             changed: one.changed,
             values: in_index_order(table, &one.reference, &one.values),
         };
-        let question = question(&mut questions, table, false);
-        question.keys.insert((of, index, Some(key)), asked);
+        keys.insert((of, index, Some(key)), (table.id, asked));
     }
-    let mut questions = questions.into_values();
-    questions.try_for_each(|question| cx.transaction.ask(question))
+    cx.transaction.ask(Question {
+        home,
+        all: false,
+        keys,
+    })
 }
 
 /// The same for all keys of a table at once (TRUNCATE).
@@ -117,7 +145,7 @@ pub(crate) fn ask(gone: &[Gone], cx: &mut ExecCx<'_>) -> std::result::Result<(),
 /// # Errors
 /// As [`ask`].
 pub(crate) fn ask_all(table: &Arc<Table>, tx: &mut Transaction) -> std::result::Result<(), Stop> {
-    let mut questions = BTreeMap::new();
+    let mut keys = BTreeMap::new();
     for reference in table.asked() {
         let (of, index) = (reference.group, reference.index);
         let asked = Key {
@@ -125,44 +153,34 @@ pub(crate) fn ask_all(table: &Arc<Table>, tx: &mut Transaction) -> std::result::
             changed: false,
             values: Vec::new(),
         };
-        let question = question(&mut questions, table, true);
-        question.keys.insert((of, index, None), asked);
+        keys.insert((of, index, None), (table.id, asked));
     }
-    let mut questions = questions.into_values();
-    questions.try_for_each(|question| tx.ask(question))
-}
-
-fn question<'a>(
-    questions: &'a mut BTreeMap<TableId, Question>,
-    table: &Table,
-    all: bool,
-) -> &'a mut Question {
-    questions.entry(table.id).or_insert_with(|| Question {
+    tx.ask(Question {
         home: table.group,
-        table: table.id,
-        all,
-        keys: BTreeMap::new(),
+        all: true,
+        keys,
     })
 }
 
 impl Question {
     /// What each is asked, in parts.
     fn into_asks(self, depth: u8) -> BTreeMap<GroupId, Vec<Ask>> {
-        let mut keys: BTreeMap<GroupId, Vec<Key>> = BTreeMap::new();
-        for ((of, ..), key) in self.keys {
-            keys.entry(of).or_default().push(key);
+        let mut keys: BTreeMap<(GroupId, TableId), Vec<Key>> = BTreeMap::new();
+        for ((of, ..), (table, key)) in self.keys {
+            keys.entry((of, table)).or_default().push(key);
         }
-        let (table, all) = (self.table, self.all);
-        let part = |keys: &[Key]| Ask {
-            table,
-            depth,
-            all,
-            keys: keys.to_vec(),
-        };
-        let parts = |keys: Vec<Key>| keys.chunks(CHUNK_MAX).map(part).collect();
-        keys.into_iter()
-            .map(|(of, keys)| (of, parts(keys)))
-            .collect()
+        let all = self.all;
+        let mut asks: BTreeMap<GroupId, Vec<Ask>> = BTreeMap::new();
+        for ((of, table), keys) in keys {
+            let parts = keys.chunks(CHUNK_MAX).map(|keys| Ask {
+                table,
+                depth,
+                all,
+                keys: keys.to_vec(),
+            });
+            asks.entry(of).or_default().extend(parts);
+        }
+        asks
     }
 }
 
@@ -225,10 +243,15 @@ impl Transaction {
     fn ask(&mut self, mut question: Question) -> std::result::Result<(), Stop> {
         let statement = self.statement();
         for asked in &mut self.intents().all {
-            if asked.accepted && asked.intent.table == question.table {
-                let before = question.keys.len();
-                question.keys.retain(|key, _| !asked.keys.contains(key));
-                asked.used |= before != question.keys.len();
+            if asked.accepted {
+                let (keys, used) = (&asked.keys, &mut asked.used);
+                question.keys.retain(|key, _| {
+                    let asked = keys.contains(key);
+                    if asked && !used.contains(key) {
+                        Arc::make_mut(used).insert(key.clone());
+                    }
+                    !asked
+                });
             }
         }
         if question.keys.is_empty() {
@@ -289,7 +312,8 @@ impl Transaction {
             self.follows_from(other, position, 0);
         }
         let one = &mut self.intents().all[at];
-        (one.accepted, one.used) = (true, true);
+        one.accepted = true;
+        one.used = Arc::new(one.keys.clone());
         for of in &mut one.intent.asked {
             of.prepared = prepared.contains(&of.group);
         }
@@ -298,7 +322,9 @@ impl Transaction {
 
     /// Places an intent and its asks, in an entry of their own.
     fn place(&mut self, question: Question, statement: u32) -> std::result::Result<Asked, Stop> {
-        let (home, table) = (question.home, question.table);
+        let home = question.home;
+        let tables = question.keys.values().map(|(table, _)| *table);
+        let table = tables.min().unwrap_or_default();
         let keys: BTreeSet<KeyId> = question.keys.keys().cloned().collect();
         let cause = self.intents().cause;
         let depth = cause.map_or(0, |(_, _, depth)| depth);
@@ -342,7 +368,7 @@ impl Transaction {
             keys,
             accepted: false,
             statement,
-            used: false,
+            used: Arc::default(),
         })
     }
 
@@ -352,11 +378,11 @@ impl Transaction {
     ///
     /// # Errors
     /// 40001 if one has been cancelled; those of [`Transaction::keep`].
-    pub(crate) fn end_intents(&mut self, identity: &Identity) -> std::result::Result<(), Stop> {
+    pub(crate) fn end_intents(&mut self) -> std::result::Result<(), Stop> {
         if self.intents().all.is_empty() {
             return Ok(());
         }
-        self.intents().all.retain(|one| one.used && one.accepted);
+        self.intents().keep_needed()?;
         let Some(home) = self.writing() else {
             self.intents().all.clear();
             return Ok(());
@@ -364,26 +390,19 @@ impl Transaction {
         let all = self.intents().all.iter();
         let all = all.map(|one| (one.open.id(), one.intent.clone()));
         let all: Vec<(TxId, Intent)> = all.collect();
-        for (id, _) in &all {
-            let key = intent_key(*id);
-            let put = self.has_put(home, system::INTENTS, &key)?;
-            if !put && self.newest(home, system::INTENTS, &key)?.is_none() {
-                return Err(cancelled().into());
+        let prepared = |(_, intent): &(TxId, Intent)| intent.asked.iter().any(|of| of.prepared);
+        let waits = all.iter().any(prepared);
+        for (id, intent) in all {
+            if self.has_put(home, system::INTENTS, &intent_key(id))? {
+                continue;
+            }
+            match waits {
+                false => self.take_away(home, id, &intent)?,
+                true => self.decide(home, id, intent)?,
             }
         }
-        let prepared = |(_, intent): &(TxId, Intent)| intent.asked.iter().any(|of| of.prepared);
-        if !all.iter().any(prepared) {
-            return all
-                .iter()
-                .try_for_each(|(id, intent)| self.take_away(home, *id, intent));
-        }
-        if !self.waits() {
-            let kept = self.keep(home, identity)?;
-            self.wait_with(kept);
-        }
-        self.put_own(home)?;
-        for (id, intent) in all {
-            self.decide(home, id, intent)?;
+        if waits {
+            self.wait_for_others();
         }
         Ok(())
     }
@@ -395,7 +414,7 @@ impl Transaction {
         home: GroupId,
         identity: &Identity,
     ) -> std::result::Result<Kept, Stop> {
-        self.intents().all.retain(|one| one.used && one.accepted);
+        self.intents().keep_needed()?;
         let kept = self.keep(home, identity)?;
         let all = self.intents().all.iter();
         let all = all.map(|one| (one.open.id(), one.intent.clone()));
@@ -408,12 +427,16 @@ impl Transaction {
     }
 
     /// From here on it goes forward.
+    ///
+    /// # Errors
+    /// 40001 if it has been cancelled.
     pub(super) fn decide(
         &mut self,
         home: GroupId,
         id: TxId,
         intent: Intent,
     ) -> std::result::Result<(), Stop> {
+        let old = self.undecided(home, id, &intent)?;
         for of in &intent.asked {
             let tree = system::outbox(of.group);
             self.put_hidden(home, tree, decision_key(id), Some(decided()))?;
@@ -422,16 +445,21 @@ impl Transaction {
             decided: true,
             ..intent
         };
-        self.put_hidden(home, system::INTENTS, intent_key(id), Some(intent.encode()))
+        let new = Some(intent.encode());
+        self.replace_hidden(home, system::INTENTS, intent_key(id), Some(old), new)
     }
 
     /// Removes an intent and its asks with this transaction.
+    ///
+    /// # Errors
+    /// 40001 if it has been cancelled or decided meanwhile.
     pub(super) fn take_away(
         &mut self,
         home: GroupId,
         id: TxId,
         intent: &Intent,
     ) -> std::result::Result<(), Stop> {
+        let old = self.undecided(home, id, intent)?;
         for of in &intent.asked {
             let tree = system::outbox(of.group);
             for chunk in 0..of.chunks {
@@ -441,7 +469,27 @@ impl Transaction {
                 self.put_hidden(home, tree, decision_key(id), None)?;
             }
         }
-        self.put_hidden(home, system::INTENTS, intent_key(id), None)
+        self.replace_hidden(home, system::INTENTS, intent_key(id), Some(old), None)
+    }
+
+    /// The row of an intent, if it is as far as is thought: what becomes of it is written over this one.
+    fn undecided(
+        &mut self,
+        home: GroupId,
+        id: TxId,
+        intent: &Intent,
+    ) -> std::result::Result<bytes::Bytes, Stop> {
+        let key = intent_key(id);
+        let row = self.newest(home, system::INTENTS, &key)?;
+        let row = row.ok_or_else(cancelled)?;
+        // However much the transaction writes.
+        let seen = self.seen_at(system::INTENTS, &key);
+        let only = (Bound::Included(key.clone()), Bound::Included(key));
+        self.references().guard(system::INTENTS, only, seen);
+        match Intent::decode(&row)?.decided == intent.decided {
+            true => Ok(row),
+            false => Err(cancelled().into()),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ mod waiting;
 mod wish;
 
 pub(crate) use answer::answer;
-pub(crate) use ask::{Gone, Intents, ask, ask_all};
+pub(crate) use ask::{Gone, Intents, IntentsMark, ask, ask_all};
 pub(crate) use look::told_of_answer;
 pub(crate) use open::{Ending, Open};
 pub(crate) use reference::{References, check_reference};

@@ -19,7 +19,7 @@ use crate::{Error, state};
 
 /// It waits so long for locks of rows, and what that removes for other owners' answers, in microseconds.
 const LOCKS_MAX: u64 = 1_000_000;
-const ANSWERS_MAX: u64 = 6_000_000;
+const ANSWERS_MAX: u64 = 4_000_000;
 /// Attempts without a wait between them.
 const ATTEMPTS_MAX: u32 = 16;
 
@@ -131,6 +131,17 @@ pub(super) fn find(
     Err(busy().into())
 }
 
+/// What of an error the removing owner may hear: the words of this module are chosen for it, those of checks,
+/// triggers and of others that were asked in turn tell of rows that it may not see.
+pub(super) fn refused(error: Error, parts: &[Ask], cx: &ExecCx<'_>) -> Error {
+    let asks = parts.first().and_then(|ask| cx.catalog.table(ask.table));
+    if error.0.to_other_owner || asks.is_some_and(|asks| asks.owner == cx.role) {
+        return error;
+    }
+    Error::new(error.state(), "the removal is refused by another owner")
+        .detail("What references the removed keys can't be changed as its foreign key says.")
+}
+
 /// Prepares all, in a transaction of its own.
 fn attempt(
     home: GroupId,
@@ -152,6 +163,10 @@ fn attempt(
     let mut deferred = Deferred::default();
     let done = tx
         .begin_statement(None, &[home], Some(home))
+        .and_then(|()| match tx.is_of(&catalog) {
+            true => Ok(()),
+            false => Err(Stop::again()),
+        })
         .and_then(|()| {
             cx.with_transaction(tx, &mut deferred, |cx| {
                 act(home, parts, cx)?;
@@ -263,12 +278,11 @@ fn values_of(parent: &Table, key: &ForeignKey, asked: &Key) -> Option<Vec<Datum>
 /// Has no table that references the asked one any row? None has when the entry gets its place.
 pub(super) fn all_empty(home: GroupId, parts: &[Ask], cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
     let catalog = Arc::clone(cx.catalog);
-    let Some(first) = parts.first() else {
-        return Ok(false);
-    };
-    for (child, key) in referencing(&catalog, home, first) {
-        if find_reference(child, key, None, cx)? {
-            return Ok(false);
+    for ask in parts {
+        for (child, key) in referencing(&catalog, home, ask) {
+            if find_reference(child, key, None, cx)? {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
@@ -294,7 +308,11 @@ fn busy() -> Error {
         state::SERIALIZATION_FAILURE,
         "could not serialize access: another owner is at work on what references the removed keys",
     )
-    .hint("Run the transaction again.")
+    .hint(
+        "Run the transaction again. If it has removed a parent of the same row before, remove both in one \
+         statement.",
+    )
+    .to_other_owner()
 }
 
 /// 23503, with the words that the removing owner may read.
@@ -336,6 +354,7 @@ fn still_referenced(
         false => Error::new(state, format!("{does} a foreign key of another owner"))
             .detail(format!("{what} still referenced by another owner.")),
     };
+    let error = error.to_other_owner();
     match asked.changed && key.on_update == ReferentialAction::Cascade {
         true => error.hint(
             "Between owners ON UPDATE CASCADE is NO ACTION. Insert the new key, have the references moved, \

@@ -18,6 +18,8 @@ use crate::{Error, state};
 
 /// Keys whose fences a transaction looks at one by one when it commits; of more the whole index.
 const KEYS_MAX: usize = 4096;
+/// Ranges that it looks at one by one; of more the whole tree.
+const RANGES_MAX: usize = 4096;
 /// A statement waits so long for a fence to be lifted, in microseconds: PostgreSQL's `deadlock_timeout`.
 const FENCED_MAX: u64 = 1_000_000;
 /// It looks again so often.
@@ -30,8 +32,8 @@ pub(crate) struct References {
     keys: BTreeMap<Bytes, (Bytes, Position)>,
     /// Of whole indexes, and ranges of tables that were looked through.
     ranges: BTreeMap<(u32, Option<Bytes>), (Range, Position)>,
-    /// Since when a statement waits for a fence.
-    waiting: Option<u64>,
+    /// Which statement waits for a fence, and since when.
+    waiting: Option<(u32, u64)>,
 }
 
 impl References {
@@ -60,10 +62,15 @@ impl References {
             Bound::Unbounded => None,
         };
         self.ranges.insert((tree, first), (range, seen));
+        if self.ranges.len() > RANGES_MAX {
+            let of = self.ranges.extract_if(.., |(of, _), _| *of == tree);
+            let since = of.map(|(_, (_, seen))| seen).min().unwrap_or(seen);
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            self.ranges.insert((tree, None), (all, since));
+        }
     }
 
     fn unfenced(&mut self, group: GroupId, index: u32, key: &[u8], seen: Position) {
-        self.waiting = None;
         for key in [Some(key), None] {
             if let (Bound::Included(first), Bound::Included(last)) = fences(group, index, key) {
                 self.keys.insert(first, (last, seen));
@@ -166,8 +173,12 @@ impl Transaction {
     }
 
     fn await_lift(&mut self) -> Stop {
-        let now = self.engine().clock().unix_micros();
-        let since = *self.references().waiting.get_or_insert(now);
+        let (now, statement) = (self.engine().clock().unix_micros(), self.statement());
+        let waiting = self.references().waiting.filter(|(of, _)| *of == statement);
+        let (_, since) = *self
+            .references()
+            .waiting
+            .insert(waiting.unwrap_or((statement, now)));
         if now < since.saturating_add(FENCED_MAX) {
             return Stop::Wait(Wait::Until(now + FENCED_AGAIN));
         }

@@ -12,7 +12,8 @@ use super::look::Cut;
 use super::rows::{self, Answer, Intent, Wish, wishes};
 use crate::catalog::{self, Change, Object, Privilege, Registration, Table, TableId};
 use crate::exec::ExecCx;
-use crate::transaction::{Locked, Policy, RowMode, Stop, TableMode, Transaction};
+use crate::state;
+use crate::transaction::{Locked, Policy, RowMode, Stop, TableMode, Transaction, Wait};
 
 /// Wishes of one owner at another, and intents, that one entry looks at.
 const ROWS_MAX: usize = 100_000;
@@ -27,12 +28,14 @@ pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Re
     if end(home, cx.transaction)? {
         return Ok(true);
     }
-    let gone = cancel(home, cx.transaction)? | give_up(home, other, cx)?;
+    if cancel(home, cx.transaction)? | give_up(home, other, cx)? {
+        return Ok(true);
+    }
     let engine = Arc::clone(cx.transaction.engine());
     let theirs = system::outbox(home);
     let held = engine.groups().get(other);
     if !held.is_some_and(|group| group.holds(theirs)) {
-        return Ok(gone);
+        return Ok(false);
     }
     let cut = cx.transaction.cut_for(home, other)?;
     let mut wanted: BTreeMap<u32, Wish> = BTreeMap::new();
@@ -60,7 +63,7 @@ pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Re
             return Ok(true);
         }
     }
-    Ok(gone)
+    Ok(false)
 }
 
 /// Notes a foreign key, if its owner may have it: from now on it is asked.
@@ -191,6 +194,7 @@ fn cancel(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
             }
         };
         if !stays {
+            // What was decided while its transaction was there is to be seen by now.
             tx.take_away(home, id, &intent)?;
             any = true;
         }
@@ -207,7 +211,18 @@ pub(super) fn is_done(
 ) -> Result<bool, Stop> {
     let engine = Arc::clone(tx.engine());
     for of in intent.asked.iter().filter(|of| of.prepared) {
-        let cut = tx.cut_for(home, of.group)?;
+        // What is not here, or too old, holds up nobody else's.
+        let cut = match tx.cut_for(home, of.group) {
+            Ok(cut) => cut,
+            Err(Stop::Wait(Wait::Cut(_))) => return Ok(false),
+            Err(Stop::Error(error)) if error.state() == state::OWNER_UNREACHABLE => {
+                return Ok(false);
+            }
+            Err(stop) => return Err(stop),
+        };
+        if !cut.holds(system::outbox(home)) {
+            return Ok(false);
+        }
         let said = cut.get(&engine, system::outbox(home), &rows::answer_key(id))?;
         let said = said.map(|bytes| Answer::decode(&bytes)).transpose()?;
         if said != Some(Answer::Done) {

@@ -12,7 +12,7 @@ use storage::{Direction, GroupId, system};
 use super::look::{AWAY_AFTER, Cut, later};
 use super::open::OpenWish;
 use super::rows::{Wish, all_fences, wish_key};
-use crate::catalog::{ColumnId, ForeignKey, Privilege, Table};
+use crate::catalog::{ColumnId, ForeignKey, Privilege, Registration, Table, TableId};
 use crate::transaction::{Identity, Isolation, Policy, Stop, TableMode, Transaction, Wait};
 use crate::{Error, Result, state};
 
@@ -28,9 +28,13 @@ pub(crate) struct Wanted<'a> {
     pub index: u32,
 }
 
+/// By what a statement that runs again knows its wish: the referencing table's group and name, its
+/// constraint, the referenced table, its index and columns.
+type WishKey = (GroupId, String, String, TableId, u32, Vec<ColumnId>);
+
 /// A foreign key that an open transaction has wished for.
 pub(crate) struct Wished {
-    key: (GroupId, String, String),
+    key: WishKey,
     constraint: u32,
     /// When, in microseconds since 1970.
     since: u64,
@@ -51,8 +55,26 @@ pub(crate) fn begin(wanted: &Wanted<'_>, tx: &mut Transaction) -> std::result::R
     // Until the end of the transaction nothing is fenced that is looked at here.
     let (tree, mode) = (system::keys_of(wanted.index), TableMode::Exclusive);
     tx.lock_table(home, tree, mode, Policy::Wait)?;
-    let key = (home, wanted.table.clone(), wanted.name.to_owned());
-    let known = tx.wished().iter().position(|one| one.key == key);
+    let key = (
+        home,
+        wanted.table.clone(),
+        wanted.name.to_owned(),
+        parent.id,
+        wanted.index,
+        wanted.columns.to_vec(),
+    );
+    // One that the transaction has made already is another one, under another name by now.
+    let catalog = Arc::clone(tx.catalog());
+    let used = |id: u32| {
+        let tables = catalog.tables().filter(|table| table.group == home);
+        tables
+            .flat_map(|table| table.foreign_keys())
+            .any(|key| key.id == id)
+    };
+    let known = tx
+        .wished()
+        .iter()
+        .position(|one| one.key == key && !used(one.constraint));
     let at = match known {
         Some(at) => at,
         None => {
@@ -82,8 +104,11 @@ pub(crate) fn begin(wanted: &Wanted<'_>, tx: &mut Transaction) -> std::result::R
     }
     let catalog = engine.catalog();
     let now = catalog.table(parent.id);
-    let registered =
-        now.is_some_and(|now| now.registered.iter().any(|of| of.constraint == constraint));
+    let same = |of: &Registration| {
+        let (index, columns) = (of.index, &of.columns[..]);
+        (of.constraint, index, columns) == (constraint, wanted.index, wanted.columns)
+    };
+    let registered = now.is_some_and(|now| now.asked().any(same));
     if !registered {
         check_consent(wanted, now, tx)?;
         return Err(

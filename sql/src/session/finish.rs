@@ -237,7 +237,7 @@ impl Session {
         let alone = !self.block && tx.only_sends();
         let committed = self
             .write_sequences(&mut tx)
-            .and_then(|()| tx.end_intents(&identity))
+            .and_then(|()| tx.end_intents())
             .and_then(|()| tx.place_sent(&identity.trace))
             .and_then(|sent| Ok((tx.commit(&identity)?, sent)));
         let (committed, sent) = match committed {

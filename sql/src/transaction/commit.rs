@@ -73,7 +73,14 @@ impl Transaction {
         let waits = self.waits();
         let ends = self.taken.ends().cloned();
         let identity = ends.as_ref().map_or(identity, |(_, identity, _)| identity);
-        let (changes, checks, trees) = self.take_changes(home, checks)?;
+        let (changes, checks, trees) = match waits {
+            false => self.take_changes(home, checks)?,
+            true => {
+                let (changes, more) = self.keep(home, identity)?.into_changes();
+                checks.extend(more);
+                (Changes::Small(changes), checks, Vec::new())
+            }
+        };
         let deps = self
             .deps
             .iter()
@@ -110,14 +117,14 @@ impl Transaction {
         let mut hold = self.held();
         hold.push((home, position));
         let engine = std::sync::Arc::clone(&self.engine);
-        self.taken.placed(&engine);
+        self.taken.placed(home, &engine);
         if let Some((holder, ..)) = ends {
             engine
                 .opened()
                 .ended(holder, (home, position), engine.groups());
         }
         match waits {
-            true => self.leave_locks(),
+            true => self.leave_locks(home),
             false => self.release_all(),
         }
         Ok(Committed {

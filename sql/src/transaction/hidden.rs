@@ -7,6 +7,7 @@ use bytes::Bytes;
 use storage::{Group, GroupId, Position, TxId};
 
 use super::{RowChange, Stop, Transaction, Wait};
+use crate::catalog::Catalog;
 use crate::integrity::{Intents, References, Wished};
 use crate::outbox::Outgoing;
 
@@ -53,6 +54,12 @@ impl Transaction {
         Ok(value)
     }
 
+    /// As of when it has last been read so.
+    pub(crate) fn seen_at(&self, tree: u32, key: &Bytes) -> Position {
+        let seen = self.seen.get(&(tree, key.clone()));
+        seen.copied().unwrap_or_default()
+    }
+
     /// Writes a row that no table has; what was there is read by [`Transaction::newest`].
     pub(crate) fn put_hidden(
         &mut self,
@@ -62,6 +69,18 @@ impl Transaction {
         new: Option<Bytes>,
     ) -> Result<(), Stop> {
         let old = self.newest(group, tree, &key)?;
+        self.write(group, tree, unseen(key, old, new))
+    }
+
+    /// The same where that has been read: nobody may have written it since.
+    pub(crate) fn replace_hidden(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        key: Bytes,
+        old: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<(), Stop> {
         self.write(group, tree, unseen(key, old, new))
     }
 
@@ -137,6 +156,11 @@ impl Transaction {
             true => Ok(()),
             false => Err(Stop::again()),
         }
+    }
+
+    /// Is this the catalog that it stands on?
+    pub(crate) fn is_of(&self, catalog: &Arc<Catalog>) -> bool {
+        Arc::ptr_eq(&self.base_catalog, catalog)
     }
 
     /// Entries of its own stand beside it: it can't be begun again elsewhere.

@@ -31,10 +31,10 @@ const KEPT_BYTES_MAX: usize = 64 << 20;
 /// A write set that waits, as rows of another entry.
 pub(crate) struct Kept {
     rows: Vec<(u32, Bytes, Bytes)>,
+    /// Changes of hidden rows, which are not to wait.
+    at_once: Vec<Change>,
     /// What that entry must look at.
     checks: Vec<Check>,
-    /// What must be shown before the write set is.
-    deps: Vec<(GroupId, Position)>,
     /// Is there anything in it?
     pub is_empty: bool,
 }
@@ -48,8 +48,8 @@ pub(super) struct Taken {
     releases: Vec<(GroupId, TxId)>,
     /// The transaction that it is the end of, if its outcome is asked for, and who it was.
     ends: Option<(TxId, Identity, bool)>,
-    /// Its own write set waits, and this is to be written for it.
-    pub own: Option<Vec<(u32, Bytes, Bytes)>>,
+    /// Its own write set waits.
+    waits: bool,
     checks: Vec<Check>,
 }
 
@@ -94,7 +94,29 @@ pub(crate) fn read_changes(key: &[u8], bytes: &Bytes) -> SqlResult<Option<Entry>
     Ok(Some(Entry::decode(&payload)?))
 }
 
+/// Rows that no table has, and that other owners see: they are not part of what waits.
+fn is_hidden(tree: u32) -> bool {
+    tree == system::INTENTS || system::outbox_to(tree).is_some()
+}
+
 impl Kept {
+    /// What the entry of the transaction itself has instead of its write set, and what it must look at.
+    pub(super) fn into_changes(self) -> (Vec<Change>, Vec<Check>) {
+        let mut changes = self.at_once;
+        for (tree, key, value) in self.rows {
+            changes.push(Change {
+                tree,
+                key,
+                new: Some(value),
+                ..Change::default()
+            });
+        }
+        for (at, change) in changes.iter_mut().enumerate() {
+            change.seq = at as u32 + 1;
+        }
+        (changes, self.checks)
+    }
+
     /// With more rows.
     pub fn with(mut self, rows: impl IntoIterator<Item = (u32, Bytes, Bytes)>) -> Kept {
         self.rows.extend(rows);
@@ -115,10 +137,22 @@ impl Transaction {
             .hint("Commit it by itself.")
             .into());
         }
+        if self.isolation == super::Isolation::Serializable {
+            // Between the decision and its end others may overwrite what it has read.
+            return Err(Error::unsupported(
+                "a SERIALIZABLE transaction whose removed keys change rows of other owners",
+            )
+            .hint("Run it at REPEATABLE READ or READ COMMITTED.")
+            .into());
+        }
         let holder = self.own_id(home)?;
         let mut checks = self.read_checks(home);
         checks.extend(self.references.checks());
-        let mut changes = Vec::new();
+        let (mut changes, mut at_once) = (Vec::new(), Vec::new());
+        let mut add = |change: Change| match is_hidden(change.tree) {
+            true => at_once.push(change),
+            false => changes.push(change),
+        };
         match self.writes.is_spilled() {
             true => {
                 let (mut large, mut bytes) = (self.writes.take_large()?, 0);
@@ -127,13 +161,13 @@ impl Transaction {
                     if bytes > KEPT_BYTES_MAX {
                         return Err(too_large());
                     }
-                    changes.push(change);
+                    add(change);
                 }
             }
             false => {
                 for (change, seen) in self.writes.take_small() {
                     self.check_change(home, &change, seen, &mut checks);
-                    changes.push(change);
+                    add(change);
                 }
             }
         }
@@ -179,8 +213,8 @@ impl Transaction {
         );
         Ok(Kept {
             rows,
+            at_once,
             checks,
-            deps,
             is_empty,
         })
     }
@@ -228,26 +262,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Its own write set waits; these rows are what its entry writes in its place.
-    pub(crate) fn wait_with(&mut self, kept: Kept) {
-        self.taken.checks.extend(kept.checks);
-        for (group, position) in kept.deps {
-            self.follows_from(group, position, 0);
-        }
-        self.taken.own = Some(kept.rows);
+    /// Its own write set, but for hidden rows, is to wait for what other owners do: its entry brings it as
+    /// rows.
+    pub(crate) fn wait_for_others(&mut self) {
+        self.taken.waits = true;
     }
 
     /// Does its own write set wait?
-    pub(crate) fn waits(&self) -> bool {
-        self.taken.own.is_some()
-    }
-
-    /// Writes what is to be written in the place of its own write set.
-    pub(crate) fn put_own(&mut self, home: GroupId) -> Result<(), Stop> {
-        for (tree, key, value) in self.taken.own.clone().unwrap_or_default() {
-            self.put_hidden(home, tree, key, Some(value))?;
-        }
-        Ok(())
+    pub(super) fn waits(&self) -> bool {
+        self.taken.waits
     }
 
     /// Does what a transaction would have done whose write set has waited. `ends`: it is told as that
@@ -356,16 +379,17 @@ impl Taken {
         self.keeps.clear();
         self.releases.clear();
         self.ends = None;
+        self.waits = false;
         self.checks.clear();
     }
 
     /// The entry has its place.
-    pub fn placed(&mut self, tx: &crate::engine::Engine) {
+    pub fn placed(&mut self, home: GroupId, engine: &crate::engine::Engine) {
         for mut kept in self.keeps.drain(..) {
-            kept.leave_locks();
+            kept.leave_locks(home);
         }
         for (group, holder) in self.releases.drain(..) {
-            if let Some(group) = tx.groups().get(group) {
+            if let Some(group) = engine.groups().get(group) {
                 group.locks().release(holder);
             }
         }

@@ -116,9 +116,9 @@ impl Transaction {
         }
     }
 
-    /// Its locks stay when it ends: rows say whose they are.
-    pub(super) fn leave_locks(&mut self) {
-        self.members.clear();
+    /// Its locks in this group stay when it ends: rows say whose they are.
+    pub(super) fn leave_locks(&mut self, home: GroupId) {
+        self.members.remove(&home);
         self.release_all();
     }
 

@@ -40,7 +40,7 @@ pub use storage::{EventKind, IndexWrite};
 
 use crate::catalog::{Catalog, Change, RoleId, SchemaId, TableId};
 use crate::engine::{self, Engine};
-use crate::integrity::{Intents, References, Wished};
+use crate::integrity::{Intents, IntentsMark, References, Wished};
 use crate::outbox::Outgoing;
 use crate::{Error, remote, state};
 
@@ -93,7 +93,7 @@ pub struct Mark {
     writes: writes::Mark,
     events: usize,
     sent: usize,
-    intents: usize,
+    intents: IntentsMark,
     dropped: usize,
     changes: usize,
     locks: BTreeMap<GroupId, storage::Mark>,
@@ -868,7 +868,7 @@ impl Transaction {
             writes: self.writes.mark(),
             events: self.events.len(),
             sent: self.outgoing.len(),
-            intents: self.intents.len(),
+            intents: self.intents.mark(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: self.lock_marks(),
@@ -882,7 +882,7 @@ impl Transaction {
             writes: self.writes.mark(),
             events: self.events.len(),
             sent: self.outgoing.len(),
-            intents: self.intents.len(),
+            intents: self.intents.mark(),
             dropped: self.dropped_trees.len(),
             changes: self.changes.len(),
             locks: BTreeMap::new(),
@@ -927,12 +927,9 @@ impl Transaction {
             self.writing = mark.writing;
         }
         self.taken.clear();
-        match locks {
-            Locks::Release => {
-                self.release_to(mark);
-                self.intents.truncate(mark.intents);
-            }
-            Locks::Keep => self.intents.restart(self.statements),
+        self.intents.undo_to(&mark.intents, locks == Locks::Keep);
+        if locks == Locks::Release {
+            self.release_to(mark);
         }
         Ok(())
     }
