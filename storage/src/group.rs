@@ -585,6 +585,11 @@ impl Group {
         }
         let row = self.get(system::OUTCOMES, &txid.0.to_be_bytes(), self.applied())?;
         let position = row.and_then(|row| <[u8; 8]>::try_from(&*row).ok());
+        // What it has decided waits, with its locks.
+        let kept = crate::locks::kept_locks_key(txid, 0);
+        if position.is_none() && self.get(system::LOCKS, &kept, self.applied())?.is_some() {
+            return Ok(Some(TxStatus::InProgress));
+        }
         Ok(position.map(|bytes| TxStatus::Committed(Position(u64::from_be_bytes(bytes)))))
     }
 

@@ -51,15 +51,17 @@ pub struct User {
     pub role: RoleId,
     /// By FOLLOW, of the table or a pattern.
     pub follows: bool,
+    /// By a foreign key.
+    pub references: bool,
     /// When it has read it last ([`LastRead::at`]).
     pub read: Option<u64>,
 }
 
 impl User {
-    /// Does it follow the contract, or has it read it not long before `now`?
+    /// Does it follow or reference the contract, or has it read it not long before `now`?
     pub fn is_recent(&self, now: u64) -> bool {
         let lately = |read: u64| read.saturating_add(READ_LATELY) > now;
-        self.follows || self.read.is_some_and(lately)
+        self.follows || self.references || self.read.is_some_and(lately)
     }
 }
 
@@ -347,18 +349,23 @@ impl Catalog {
         let of = |role| User {
             role,
             follows: false,
+            references: false,
             read: None,
         };
         for follow in self.follows().filter(|follow| follow.covers(table)) {
             let user = users.entry(follow.role).or_insert_with(|| of(follow.role));
             user.follows = true;
         }
+        for role in table.asked().filter_map(|of| self.owner_of_group(of.group)) {
+            let user = users.entry(role).or_insert_with(|| of(role));
+            user.references = true;
+        }
         let range = (table.id, RoleId(0))..=(table.id, RoleId(u32::MAX));
         for (_, read) in self.last_reads.range(range) {
             let user = users.entry(read.role).or_insert_with(|| of(read.role));
             user.read = Some(read.at);
         }
-        let may = |user: &User| self.can_use(user.role, table);
+        let may = |user: &User| user.references || self.can_use(user.role, table);
         users.into_values().filter(may).collect()
     }
 }

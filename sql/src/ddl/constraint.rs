@@ -782,6 +782,7 @@ impl Draft<'_> {
                 // Its owner's consent is for the owner of this one, whoever acts for it.
                 self.catalog
                     .may(table.owner, &parent, may, Some(&referred))?;
+                self.check_circle(&table, &parent, (&columns, &key))?;
                 self.ground.reference(&WantedReference {
                     home: table.group,
                     table: self.display(&table),
@@ -822,6 +823,65 @@ impl Draft<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Would a row that goes come back to itself through several owners?
+    ///
+    /// # Errors
+    /// 0A000.
+    fn check_circle(
+        &self,
+        table: &Table,
+        parent: &Table,
+        (columns, key): (&[ColumnId], &WantedForeign),
+    ) -> Result<()> {
+        if !self.passes_on(table, columns, &[key.on_delete, key.on_update]) {
+            return Ok(());
+        }
+        let (mut open, mut seen) = (vec![table.id], BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if id == parent.id {
+                return Err(Error::unsupported("a circle of foreign keys through several owners")
+                    .detail(format!(
+                        "What is removed from \"{}\" could remove rows of \"{}\", and these rows of \"{}\" \
+                         again.",
+                        parent.name, table.name, parent.name
+                    ))
+                    .hint("Leave out CASCADE, SET NULL and SET DEFAULT of one of them."));
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            for child in self.catalog.tables() {
+                let mut keys = child.foreign_keys().filter(|key| key.references == id);
+                let acts = |key: &ForeignKey| {
+                    self.passes_on(child, &key.columns, &[key.on_delete, key.on_update])
+                };
+                if keys.any(acts) {
+                    open.push(child.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Can an action remove or change a key of the table that is referenced itself?
+    fn passes_on(
+        &self,
+        table: &Table,
+        columns: &[ColumnId],
+        actions: &[ReferentialAction],
+    ) -> bool {
+        let sets = |action: &ReferentialAction| {
+            matches!(
+                action,
+                ReferentialAction::SetNull | ReferentialAction::SetDefault
+            )
+        };
+        let keyed = table.indexes.iter().filter(|index| index.unique);
+        let mut keyed = keyed.flat_map(key_of);
+        actions.contains(&ReferentialAction::Cascade)
+            || actions.iter().any(sets) && keyed.any(|column| columns.contains(&column))
     }
 
     /// The table that a foreign key names: an ordinary one.

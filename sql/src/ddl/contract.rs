@@ -17,10 +17,11 @@ fn time(at: u64) -> String {
 /// What a user does with a contract.
 fn shown(catalog: &Catalog, user: &User) -> String {
     let role = catalog.role_name(user.role);
-    match (user.follows, user.read) {
-        (true, _) => format!("role \"{role}\" follows it"),
-        (false, Some(at)) => format!("role \"{role}\" read it last at {}", time(at)),
-        (false, None) => format!("role \"{role}\" uses it"),
+    match user.read {
+        _ if user.references => format!("role \"{role}\" references it"),
+        _ if user.follows => format!("role \"{role}\" follows it"),
+        Some(at) => format!("role \"{role}\" read it last at {}", time(at)),
+        None => format!("role \"{role}\" uses it"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the home of a referenced table does without a client: it notes who references it, forgets who does
 //! so no more, ends what is decided, and cancels what belongs to nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -275,11 +275,8 @@ fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, S
     let own = system::outbox(other);
     let wished = cx.transaction.own_rows(home, own, wishes(), ROWS_MAX)?;
     let open = |key: &[u8]| rows::wished(key).is_none_or(|id| engine.opened().has_wish(id));
-    let wished: Vec<Bytes> = wished
-        .into_iter()
-        .map(|(key, _)| key)
-        .filter(|key| !open(key))
-        .collect();
+    let wished = wished.into_iter().filter(|(key, _)| !open(key));
+    let wished: Vec<(Bytes, Bytes)> = wished.collect();
     if wished.is_empty() {
         return Ok(false);
     }
@@ -287,13 +284,33 @@ fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, S
     drop(cx.transaction.newest_snapshot(home)?);
     let catalog = engine.catalog();
     let tables = catalog.tables().filter(|table| table.group == home);
-    let there = tables.flat_map(|table| table.foreign_keys().map(|key| key.id));
-    let there: BTreeSet<u32> = there.collect();
+    let there = tables.flat_map(|table| table.foreign_keys().map(move |key| (key.id, table)));
+    let there: BTreeMap<u32, &Arc<Table>> = there.collect();
     let mut any = false;
-    for key in wished {
-        if rows::wished(&key).is_some_and(|id| !there.contains(&id)) {
-            cx.transaction.put_hidden(home, own, key, None)?;
-            any = true;
+    for (key, bytes) in wished {
+        let Some(id) = rows::wished(&key) else {
+            continue;
+        };
+        match there.get(&id) {
+            None => {
+                cx.transaction.put_hidden(home, own, key, None)?;
+                any = true;
+            }
+            // The other owner has dropped its table all the same.
+            Some(table) if catalog.was_dropped(Wish::decode(&bytes)?.references) => {
+                let mode = TableMode::AccessExclusive;
+                cx.transaction
+                    .lock_table(home, table.tree, mode, Policy::Wait)?;
+                drop(cx.transaction.newest_snapshot(home)?);
+                cx.transaction.check_catalog()?;
+                edit(
+                    table,
+                    |table| table.constraints.retain(|of| of.id() != id),
+                    cx,
+                )?;
+                return Ok(true);
+            }
+            Some(_) => {}
         }
     }
     Ok(any)

@@ -131,7 +131,7 @@ impl SystemRelation for Follows {
 /// owner.
 struct Contracts;
 
-static CONTRACT_COLUMNS: LazyLock<[SystemColumn; 9]> = LazyLock::new(|| {
+static CONTRACT_COLUMNS: LazyLock<[SystemColumn; 10]> = LazyLock::new(|| {
     let column = |name, ty, not_null| SystemColumn { name, ty, not_null };
     let roles = Type::TEXT.array_of().unwrap_or(Type::new(oid::TEXT));
     [
@@ -143,6 +143,7 @@ static CONTRACT_COLUMNS: LazyLock<[SystemColumn; 9]> = LazyLock::new(|| {
         column("sunset", Type::TEXT, false),
         column("followers", roles, false),
         column("readers", roles, false),
+        column("referencers", roles, false),
         column("last_read", Type::TIMESTAMPTZ, false),
     ]
 });
@@ -189,6 +190,7 @@ impl SystemRelation for Contracts {
                 table.options.get("sunset").map(String::as_str),
                 names(|user| user.follows),
                 names(|user| user.read.is_some()),
+                names(|user| user.references),
                 last.map(|at| Datum::Timestamptz(since_2000(at))),
             ]
         });
