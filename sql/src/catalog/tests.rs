@@ -65,6 +65,7 @@ fn table() -> Table {
             comment: None,
         }],
         referenced_by: vec![(TableId(16_500), 16_501)],
+        registered: Vec::new(),
         acl: Some(Acl(vec![AclItem {
             grantee: RoleId(16_386),
             grantor: RoleId(16_384),
@@ -90,6 +91,7 @@ fn projection() -> Table {
         indexes: Vec::new(),
         constraints: Vec::new(),
         referenced_by: Vec::new(),
+        registered: Vec::new(),
         acl: None,
         comment: None,
         depends_on: vec![

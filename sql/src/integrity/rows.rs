@@ -478,8 +478,16 @@ mod tests {
     #[test]
     fn the_fences_of_a_key_are_its_own_and_those_of_an_index_are_all() {
         let within = |range: &Range, key: &Bytes| {
-            use std::ops::RangeBounds;
-            (range.0.as_ref(), range.1.as_ref()).contains(key)
+            let above = match &range.0 {
+                Bound::Included(first) => first <= key,
+                Bound::Excluded(_) | Bound::Unbounded => false,
+            };
+            above
+                && match &range.1 {
+                    Bound::Included(last) => key <= last,
+                    Bound::Excluded(last) => key < last,
+                    Bound::Unbounded => true,
+                }
         };
         let (group, other) = (GroupId(3), GroupId(4));
         let own = fence_key(group, 9, Some(b"k"), TxId(77));
