@@ -339,3 +339,239 @@ fn race(cluster: &Cluster, falls: Option<usize>) -> usize {
     });
     looks.load(Ordering::Relaxed) as usize
 }
+
+/// What an error says.
+fn says(cluster: &Cluster, user: &str, sql: &str, state: &str) -> String {
+    let why = refused(cluster, 1, user, sql);
+    assert!(why.contains(state), "{sql}: {why}");
+    why
+}
+
+/// On one node, what holds for whoever references and whoever is referenced.
+#[test]
+fn a_foreign_key_between_owners_holds_whatever_is_done_to_it() {
+    let cluster = Cluster::start(1);
+    owners(&cluster);
+    for sql in [
+        "CREATE TABLE public.part_v1 (a int PRIMARY KEY, b int NOT NULL UNIQUE, c text, d numeric UNIQUE, \
+         UNIQUE (c, b))",
+        "CREATE UNIQUE INDEX part_down ON part_v1 (b DESC, a)",
+        "INSERT INTO part_v1 SELECT i, i + 100, 't' || i, i FROM generate_series(1, 9) i",
+        "GRANT REFERENCES ON part_v1 TO shop, billing",
+    ] {
+        cluster.settle(1, "crm", sql);
+    }
+    let shop = |sql: &str| cluster.settle(1, "shop", sql);
+    let crm = |sql: &str| cluster.settle(1, "crm", sql);
+
+    // Composite keys, in another order than their index has them; NULLs reference nothing.
+    shop("CREATE TABLE pair (x int, y int, FOREIGN KEY (x, y) REFERENCES part_v1 (a, b))");
+    shop("INSERT INTO pair VALUES (1, 101), (2, NULL), (NULL, NULL)");
+    says(
+        &cluster,
+        "shop",
+        "INSERT INTO pair VALUES (1, 102)",
+        "23503",
+    );
+    says(
+        &cluster,
+        "crm",
+        "UPDATE part_v1 SET b = 0 WHERE a = 1",
+        "23503",
+    );
+    says(&cluster, "crm", "DELETE FROM part_v1 WHERE a = 1", "23503");
+    crm("UPDATE part_v1 SET b = 202 WHERE a = 2");
+    crm("UPDATE part_v1 SET c = 'other', d = 77 WHERE a = 1");
+    shop("DROP TABLE pair");
+    let full = "CREATE TABLE whole (x int, y int, \
+                FOREIGN KEY (y, x) REFERENCES part_v1 (b, a) MATCH FULL)";
+    shop(full);
+    says(
+        &cluster,
+        "shop",
+        "INSERT INTO whole VALUES (1, NULL)",
+        "23503",
+    );
+    shop("INSERT INTO whole VALUES (NULL, NULL), (3, 103)");
+    says(&cluster, "crm", "DELETE FROM part_v1 WHERE a = 3", "23503");
+    says(&cluster, "crm", "TRUNCATE part_v1", "23503");
+    shop("DROP TABLE whole");
+
+    // One name, twice in one transaction, for another key.
+    shop("CREATE TABLE item (id int PRIMARY KEY, x bigint)");
+    shop("INSERT INTO item VALUES (1, 104)");
+    cluster.settle(
+        1,
+        "shop",
+        "BEGIN; ALTER TABLE item ADD CONSTRAINT f FOREIGN KEY (x) REFERENCES part_v1 (a) NOT VALID; \
+         ALTER TABLE item DROP CONSTRAINT f; \
+         ALTER TABLE item ADD CONSTRAINT f FOREIGN KEY (x) REFERENCES part_v1 (b); COMMIT",
+    );
+    says(
+        &cluster,
+        "crm",
+        "UPDATE part_v1 SET b = 0 WHERE a = 4",
+        "23503",
+    );
+    says(
+        &cluster,
+        "crm",
+        "DELETE FROM part_v1 WHERE b = 104",
+        "23503",
+    );
+    crm("UPDATE part_v1 SET a = 44 WHERE a = 4");
+
+    // What would take keys away behind it.
+    says(
+        &cluster,
+        "crm",
+        "ALTER TABLE part_v1 ALTER b TYPE bigint USING b + 1",
+        "2BP01",
+    );
+    says(
+        &cluster,
+        "crm",
+        "ALTER TABLE part_v1 DROP COLUMN b CASCADE",
+        "2BP01",
+    );
+    says(
+        &cluster,
+        "crm",
+        "ALTER TABLE part_v1 DROP CONSTRAINT part_v1_b_key",
+        "2BP01",
+    );
+    let kinds = "ALTER TABLE item ADD CONSTRAINT g FOREIGN KEY (x) REFERENCES part_v1 (d)";
+    says(&cluster, "shop", kinds, "42804");
+
+    // Rows that were there before are looked at, or are not promised.
+    shop("ALTER TABLE item DROP CONSTRAINT f");
+    shop("INSERT INTO item VALUES (2, 999)");
+    let again = "ALTER TABLE item ADD CONSTRAINT f FOREIGN KEY (x) REFERENCES part_v1 (b)";
+    says(&cluster, "shop", again, "23503");
+    shop(&format!("{again} NOT VALID"));
+    says(
+        &cluster,
+        "shop",
+        "INSERT INTO item VALUES (3, 998)",
+        "23503",
+    );
+    says(
+        &cluster,
+        "shop",
+        "ALTER TABLE item VALIDATE CONSTRAINT f",
+        "23503",
+    );
+    shop("DELETE FROM item WHERE x = 999");
+    shop("ALTER TABLE item VALIDATE CONSTRAINT f");
+
+    // Many keys at once, of a table without rows too.
+    crm("INSERT INTO part_v1 SELECT i, i + 100000, 't' || i, i FROM generate_series(1000, 4999) i");
+    shop("INSERT INTO item SELECT i, i + 100000 FROM generate_series(1000, 2999) i");
+    says(
+        &cluster,
+        "crm",
+        "DELETE FROM part_v1 WHERE a >= 1000",
+        "23503",
+    );
+    crm("DELETE FROM part_v1 WHERE a >= 3000");
+    shop("DELETE FROM item");
+    crm("DELETE FROM part_v1 WHERE a >= 1000");
+    shop("DROP TABLE item");
+    at_rest(&cluster);
+    crm("TRUNCATE part_v1");
+    crm("DROP TABLE part_v1");
+}
+
+/// What is prepared is for what the transaction does in the end, and tells nobody of others' rows.
+#[test]
+fn what_children_do_is_for_what_is_done_in_the_end() {
+    let cluster = Cluster::start(1);
+    owners(&cluster);
+    let shop = |sql: &str| cluster.settle(1, "shop", sql);
+    let crm = |sql: &str| cluster.settle(1, "crm", sql);
+    shop(
+        "CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customer_v1 ON DELETE CASCADE)",
+    );
+    shop("INSERT INTO orders SELECT i, i FROM generate_series(1, 9) i");
+
+    // A block that is gone back to has removed nothing.
+    crm("DO $$ BEGIN \
+           BEGIN DELETE FROM customer_v1 WHERE id = 1; RAISE EXCEPTION 'no'; \
+           EXCEPTION WHEN OTHERS THEN NULL; END; \
+           DELETE FROM customer_v1 WHERE id = 2; \
+         END $$");
+    let orders = "SELECT string_agg(id::text, ',' ORDER BY id) FROM orders";
+    assert_eq!(shop(orders), ["1,3,4,5,6,7,8,9"]);
+    crm("BEGIN; SAVEPOINT s; DELETE FROM customer_v1 WHERE id = 3; ROLLBACK TO s; COMMIT");
+    assert_eq!(shop(orders), ["1,3,4,5,6,7,8,9"]);
+    // A key that comes back within the statement was never away.
+    crm("WITH gone AS (DELETE FROM customer_v1 WHERE id = 4 RETURNING id) SELECT * FROM gone");
+    assert_eq!(shop(orders), ["1,3,5,6,7,8,9"]);
+    crm("UPDATE customer_v1 SET id = id WHERE id = 5");
+    assert_eq!(shop(orders), ["1,3,5,6,7,8,9"]);
+
+    // Triggers and checks are the child's, and so is what they say.
+    shop(
+        "CREATE TABLE secret_4711 (id int PRIMARY KEY, note text, customer int NOT NULL \
+          REFERENCES customer_v1 ON DELETE SET NULL)",
+    );
+    shop("INSERT INTO secret_4711 VALUES (1, 'canary-4711', 9)");
+    let told = says(
+        &cluster,
+        "crm",
+        "DELETE FROM customer_v1 WHERE id = 9",
+        "23502",
+    );
+    assert!(
+        !told.contains("4711") && !told.contains("customer\""),
+        "{told}"
+    );
+    assert_eq!(shop(orders), ["1,3,5,6,7,8,9"], "nothing has happened");
+    shop("DROP TABLE secret_4711");
+    shop("CREATE TABLE log (id int)");
+    shop(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+          INSERT INTO log VALUES (OLD.id); RETURN OLD; END $$",
+    );
+    shop("CREATE TRIGGER noted AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION note()");
+    crm("DELETE FROM customer_v1 WHERE id IN (5, 6)");
+    assert_eq!(shop("SELECT id FROM log ORDER BY id"), ["5", "6"]);
+    assert_eq!(shop(orders), ["1,3,7,8,9"]);
+
+    // What can't be done is said, and nothing has happened.
+    says(
+        &cluster,
+        "crm",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE; DELETE FROM customer_v1 WHERE id = 7; COMMIT",
+        "0A000",
+    );
+    assert_eq!(shop(orders), ["1,3,7,8,9"]);
+    crm("BEGIN ISOLATION LEVEL REPEATABLE READ; DELETE FROM customer_v1 WHERE id = 7; COMMIT");
+    assert_eq!(shop(orders), ["1,3,8,9"]);
+    cluster.settle(
+        1,
+        "shop",
+        "CREATE TABLE IF NOT EXISTS public.circle_v1 \
+         (id int PRIMARY KEY, customer int REFERENCES customer_v1 ON DELETE CASCADE)",
+    );
+    shop("GRANT REFERENCES ON circle_v1 TO crm");
+    says(
+        &cluster,
+        "crm",
+        "ALTER TABLE customer_v1 ADD back int REFERENCES circle_v1 ON DELETE CASCADE",
+        "0A000",
+    );
+    shop("DROP TABLE circle_v1");
+
+    // The parent goes all the same, and with it what references it.
+    at_rest(&cluster);
+    cluster.until(|| cluster.ask(1, "crm", "DROP TABLE customer_v1 CASCADE"));
+    shop("INSERT INTO orders VALUES (99, 99)");
+    cluster.until(|| {
+        let left = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'orders'::regclass";
+        match cluster.ask(1, "shop", left)? {
+            left if left == ["0"] => Ok(()),
+            left => Err(format!("{left:?} are left")),
+        }
+    });
+}
