@@ -129,7 +129,7 @@ pub struct Report {
     pub begins_anew: bool,
     /// Its words were chosen for another owner than the one whose statement or courier it comes from. No
     /// client sees this.
-    pub to_other_owner: bool,
+    pub for_other_owner: bool,
 }
 
 /// The result of everything in this crate.
@@ -152,7 +152,7 @@ impl Error {
             context: None,
             routine: None,
             begins_anew: false,
-            to_other_owner: false,
+            for_other_owner: false,
         }))
     }
 
@@ -228,8 +228,8 @@ impl Error {
 
     /// Its words may be heard by the other owner.
     #[must_use]
-    pub(crate) fn to_other_owner(mut self) -> Error {
-        self.0.to_other_owner = true;
+    pub(crate) fn for_other_owner(mut self) -> Error {
+        self.0.for_other_owner = true;
         self
     }
 

@@ -737,7 +737,8 @@ impl Draft<'_> {
         let table = self.table(id)?;
         let parent = self.referenced(&key.table)?;
         let elsewhere = parent.owner != table.owner;
-        if !elsewhere && !(fresh && parent.id == id) {
+        let itself = fresh && parent.id == id;
+        if !(elsewhere || itself) {
             self.ground.lock(&parent, TableMode::ShareRowExclusive)?;
         }
         let mut columns = Vec::new();

@@ -255,7 +255,7 @@ fn say(
         Ok(Found::Nothing) => Answer::Yes,
         Ok(Found::Changes(kept, mut of)) => {
             let holder = of.own_id(home)?;
-            cx.transaction.put_kept(home, kept, of)?;
+            cx.transaction.put_kept(home, kept, *of)?;
             Answer::Prepared(holder)
         }
         Err(error) => return Ok(Answer::No(Box::new(Reason::of(&error)))),

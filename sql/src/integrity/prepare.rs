@@ -135,7 +135,7 @@ pub(super) fn find(
 /// triggers and of others that were asked in turn tell of rows that it may not see.
 pub(super) fn refused(error: Error, parts: &[Ask], cx: &ExecCx<'_>) -> Error {
     let asks = parts.first().and_then(|ask| cx.catalog.table(ask.table));
-    if error.0.to_other_owner || asks.is_some_and(|asks| asks.owner == cx.role) {
+    if error.0.for_other_owner || asks.is_some_and(|asks| asks.owner == cx.role) {
         return error;
     }
     Error::new(error.state(), "the removal is refused by another owner")
@@ -312,7 +312,7 @@ fn busy() -> Error {
         "Run the transaction again. If it has removed a parent of the same row before, remove both in one \
          statement.",
     )
-    .to_other_owner()
+    .for_other_owner()
 }
 
 /// 23503, with the words that the removing owner may read.
@@ -354,7 +354,7 @@ fn still_referenced(
         false => Error::new(state, format!("{does} a foreign key of another owner"))
             .detail(format!("{what} still referenced by another owner.")),
     };
-    let error = error.to_other_owner();
+    let error = error.for_other_owner();
     match asked.changed && key.on_update == ReferentialAction::Cascade {
         true => error.hint(
             "Between owners ON UPDATE CASCADE is NO ACTION. Insert the new key, have the references moved, \

@@ -43,7 +43,7 @@ pub(crate) struct Kept {
 #[derive(Default)]
 pub(super) struct Taken {
     /// Transactions whose write sets wait once this one has its place: their locks stay.
-    keeps: Vec<Box<Transaction>>,
+    keeps: Vec<Transaction>,
     /// Transactions whose locks go then.
     releases: Vec<(GroupId, TxId)>,
     /// The transaction that it is the end of, if its outcome is asked for, and who it was.
@@ -252,7 +252,7 @@ impl Transaction {
         &mut self,
         home: GroupId,
         kept: Kept,
-        of: Box<Transaction>,
+        of: Transaction,
     ) -> Result<(), Stop> {
         for (tree, key, value) in kept.rows {
             self.put_hidden(home, tree, key, Some(value))?;
