@@ -9,14 +9,17 @@
 //! ```
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use storage::{
-    Change, Check, Direction, Entry, GroupId, Payload, Position, TxId, kept_locks, kept_locks_key,
-    system,
+    Change, Check, Direction, Entry, GroupId, LockKey, LockMode, Payload, Position, TxId,
+    kept_locks, kept_locks_key, system,
 };
 
-use super::{Identity, RowChange, Stop, Transaction, writes};
+use super::{
+    Identity, Isolation, Policy, RowChange, RowMode, Stop, TableMode, Transaction, writes,
+};
 use crate::catalog::RoleId;
 use crate::cluster::{Reader, Writer};
 use crate::outbox::Sent;
@@ -137,14 +140,7 @@ impl Transaction {
             .hint("Commit it by itself.")
             .into());
         }
-        if self.isolation == super::Isolation::Serializable {
-            // Between the decision and its end others may overwrite what it has read.
-            return Err(Error::unsupported(
-                "a SERIALIZABLE transaction whose removed keys change rows of other owners",
-            )
-            .hint("Run it at REPEATABLE READ or READ COMMITTED.")
-            .into());
-        }
+        self.lock_reads(home)?;
         let holder = self.own_id(home)?;
         let mut checks = self.read_checks(home);
         checks.extend(self.references.checks());
@@ -217,6 +213,45 @@ impl Transaction {
             checks,
             is_empty,
         })
+    }
+
+    /// What a SERIALIZABLE transaction has read nobody overwrites before its write set is there: that is
+    /// where it is serialized. It waits for nobody.
+    ///
+    /// # Errors
+    /// 40001 if somebody writes there just now.
+    fn lock_reads(&mut self, home: GroupId) -> Result<(), Stop> {
+        if self.isolation != Isolation::Serializable {
+            return Ok(());
+        }
+        let catalog = Arc::clone(&self.catalog);
+        let table = |tree| catalog.table(catalog.table_of_tree(home, tree)?);
+        let mut locks: Vec<(LockKey, LockMode)> = Vec::new();
+        for (tree, key) in self
+            .reads
+            .all_keys()
+            .filter(|(tree, _)| table(*tree).is_some())
+        {
+            let key = key.clone();
+            locks.push((LockKey::Row { tree, key }, RowMode::Share.into()));
+        }
+        for table in self.reads.ranged().filter_map(table) {
+            let key = LockKey::Table(table.tree);
+            locks.push((key, TableMode::Share.into()));
+        }
+        for (key, mode) in locks {
+            let locked = self.lock(home, key, mode, Policy::NoWait, String::new);
+            locked.map_err(|stop| match stop {
+                Stop::Error(error) if error.state() == state::LOCK_NOT_AVAILABLE => Error::new(
+                    state::SERIALIZATION_FAILURE,
+                    "could not serialize access due to read/write dependencies among transactions",
+                )
+                .hint("The transaction might succeed if retried.")
+                .into(),
+                stop => stop,
+            })?;
+        }
+        Ok(())
     }
 
     fn header(

@@ -73,6 +73,17 @@ impl Reads {
         }
     }
 
+    /// The keys, with their trees.
+    pub fn all_keys(&self) -> impl Iterator<Item = (u32, &Bytes)> {
+        let trees = self.keys.iter();
+        trees.flat_map(|(tree, keys)| keys.iter().map(move |key| (*tree, key)))
+    }
+
+    /// The trees of which ranges were read.
+    pub fn ranged(&self) -> impl Iterator<Item = u32> {
+        self.ranges.keys().copied()
+    }
+
     /// The checks that a commit carries.
     pub fn checks(&self, seen: Position) -> Vec<Check> {
         let mut all = Vec::with_capacity(self.count);
