@@ -287,6 +287,21 @@ impl Session {
         Ok(done)
     }
 
+    /// What is done now belongs to another session's trace: so does its entry, and functions see it.
+    fn carry(&mut self, trace: &str, step: &mut Step) {
+        trace.clone_into(&mut step.trace);
+        let value = [trace.to_owned()];
+        let name = "freehold.traceparent";
+        // One that is none (an older version took any text) stays in the entries alone.
+        if self
+            .values
+            .set(name, Some(&value), Place::Local, true)
+            .is_err()
+        {
+            tracing::debug!(trace, "not a traceparent");
+        }
+    }
+
     /// Takes what comes next, of one transaction of the other group: with the cursor, in one entry.
     fn take_sent(
         &mut self,
@@ -299,7 +314,8 @@ impl Session {
         let Some(next) = crate::outbox::next(home, other, tx)? else {
             return Ok(false);
         };
-        step.trace = next.trace().to_owned();
+        self.carry(next.trace(), step);
+        let tx = self.transaction.as_mut().expect("one is open");
         tx.set_hops(next.hops());
         // First, for a trigger may reply.
         crate::outbox::pass(home, other, next.last(), tx)?;
@@ -348,7 +364,7 @@ impl Session {
         for row in batch.rows.iter().filter(|row| !done(row)) {
             let hops = row.meta().map_or(0, |meta| meta.hops).saturating_add(1);
             if let Some(meta) = row.meta() {
-                step.trace.clone_from(&meta.trace);
+                self.carry(&meta.trace, step);
             }
             let tx = self.transaction.as_mut().expect("one is open");
             tx.follows_from(source, batch.position, hops);

@@ -258,7 +258,7 @@ pub struct Effective {
     pub read_local: bool,
     /// `freehold.max_staleness` in microseconds, 0 = any.
     pub max_staleness: u64,
-    /// `freehold.trace`.
+    /// `freehold.traceparent`.
     pub trace: String,
     /// `log_min_duration_statement` in microseconds, `None` = off.
     pub log_min_duration: Option<u64>,
@@ -311,7 +311,7 @@ impl Effective {
             application_name: text("application_name").to_owned(),
             read_local: text("freehold.read") == "local",
             max_staleness: millis("freehold.max_staleness"),
-            trace: text("freehold.trace").to_owned(),
+            trace: text("freehold.traceparent").to_owned(),
             log_min_duration: text("log_min_duration_statement")
                 .parse::<i64>()
                 .ok()

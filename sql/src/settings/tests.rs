@@ -91,3 +91,34 @@ fn every_row_of_the_table_is_read() {
         assert!(find(name).is_some(), "{name}");
     }
 }
+
+#[test]
+fn a_traceparent_is_what_w3c_says() {
+    let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-will-be";
+    let set = |value: &str| set("freehold.traceparent", value);
+    for value in ["", known, later] {
+        set(value).unwrap_or_else(|error| panic!("{value}: {error}"));
+    }
+    for (at, other) in [
+        (0, "ff"),
+        (0, "0g"),
+        (2, "_"),
+        (3, "00000000000000000000000000000000"),
+        (3, "4BF92F3577B34DA6A3CE929D0E0E4736"),
+        (36, "0000000000000000"),
+        (52, "_0"),
+        (53, "x1"),
+    ] {
+        let mut value = known.to_owned();
+        value.replace_range(at..at + other.len(), other);
+        let error = set(&value).expect_err(&value);
+        assert_eq!(error.state(), crate::state::INVALID_PARAMETER_VALUE);
+    }
+    for length in 1..known.len() {
+        assert!(set(&known[..length]).is_err(), "{}", &known[..length]);
+    }
+    assert!(set(&format!("{known}-more")).is_err());
+    assert!(set(&format!("{later}{}", "x".repeat(256))).is_err());
+    assert!(set(&format!("{later} x")).is_err());
+}

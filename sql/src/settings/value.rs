@@ -240,8 +240,38 @@ fn string(setting: &Setting, value: &str) -> Result<String> {
             crate::session::token::Token::parse(value)?;
             Ok(value.to_owned())
         }
+        "freehold.traceparent" => match value.is_empty() || is_traceparent(value) {
+            true => Ok(value.to_owned()),
+            false => Err(invalid_value(setting, value).hint(
+                "It is a W3C traceparent, as \
+                 '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', or ''.",
+            )),
+        },
         _ => Ok(value.to_owned()),
     }
+}
+
+/// Bytes of a `traceparent` of a version to come: of it only the beginning is known, and each entry
+/// has all of it.
+const TRACEPARENT_BYTES_MAX: usize = 256;
+
+/// Version, trace, parent and flags, as W3C's Trace Context (section 3.2) has them.
+fn is_traceparent(value: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        part.len() == length && part.bytes().all(digit)
+    };
+    let id = |part: &str, length| hex(part, length) && part.bytes().any(|byte| byte != b'0');
+    let mut parts = value.splitn(5, '-');
+    let mut next = || parts.next().unwrap_or_default();
+    let (version, trace, parent, flags) = (next(), next(), next(), next());
+    let known = hex(version, 2) && version != "ff";
+    let more = parts.next();
+    let fits = match version {
+        "00" => more.is_none(),
+        _ => value.len() <= TRACEPARENT_BYTES_MAX && value.bytes().all(|b| b.is_ascii_graphic()),
+    };
+    known && id(trace, 32) && id(parent, 16) && hex(flags, 2) && fits
 }
 
 fn zone_name(value: &str) -> String {

@@ -1,6 +1,8 @@
 //! Commands: an INSERT into another owner's inbox is part of the sender's own transaction and reaches
 //! the inbox once, in order.
 
+use std::sync::Arc;
+
 use super::node::{Client, Node};
 use super::pair::Pair;
 use crate::session::{Courier, Taking};
@@ -623,4 +625,40 @@ fn a_verdict_is_the_same_where_the_answer_has_gone_and_is_not_noted_yet() {
     pair.clock.advance(1_100_000);
     let answer = shop.go_on().expect("it was refused");
     assert!(answer.starts_with("ERROR 23505"), "{answer}");
+}
+
+#[test]
+fn a_command_takes_its_senders_trace_with_it() {
+    let node = Node::journaled(|local| super::feed::registered(local, Arc::default()));
+    owners(&node);
+    let mut orders = node.client("orders");
+    orders.ok("create table public.done_v1 (id int primary key, trace text)");
+    orders.ok(
+        "create function take() returns trigger language plpgsql as $$
+        begin
+            insert into done_v1 values (new.id, current_setting('freehold.traceparent'));
+            return null;
+        end $$",
+    );
+    orders.ok(
+        "create trigger take before insert on order_commands for each row execute function take()",
+    );
+    let (mut shop, mut web) = (node.client("shop"), node.client("web"));
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    shop.ok("begin; insert into order_commands values (1, 'a'); commit");
+    let set = format!("set freehold.traceparent = '{trace}'");
+    shop.ok(&set);
+    shop.ok("begin; insert into order_commands values (2, 'b'); commit");
+    web.ok(&set);
+    let call = "select freehold.call('order_commands', '{\"id\": 3, \"what\": \"c\"}')";
+    assert_eq!(web.start(call), None);
+    for sender in ["shop", "web"] {
+        bring(&mut courier(&node, "orders", sender));
+    }
+    let done = "select new->>'id', new->>'trace', trace from freehold.changes(tables => \
+                array['done_v1']) where op = 'insert'";
+    assert_eq!(
+        orders.rows(done),
+        format!("1||NULL\n2|{trace}|{trace}\n3|{trace}|{trace}")
+    );
 }
