@@ -115,8 +115,10 @@ pub struct IndexWrite {
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// `pg_logical_emit_message(true, name, payload)`, or a row of an event table.
+    /// `pg_logical_emit_message(true, name, payload)`.
     Message,
+    /// A row of an event table: the payload is its bytes, as a change has them. It has no name.
+    Row,
     /// A change of the catalog; the name is the command tag.
     Ddl,
 }
@@ -134,6 +136,20 @@ pub struct Event {
     pub table: Option<u32>,
     /// The body.
     pub payload: Bytes,
+    /// The rows that it is about, [`ABOUT_MAX`] at most: what erases one of them erases it, too.
+    pub about: Vec<RowKey>,
+}
+
+/// Rows that one event may be about: their number is a byte of its image.
+pub const ABOUT_MAX: usize = u8::MAX as usize;
+
+/// A row of the same group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowKey {
+    /// Its table's tree.
+    pub tree: u32,
+    /// Its key there.
+    pub key: Bytes,
 }
 
 /// A decoded entry. Of a large transaction the changes are in its parts.

@@ -487,6 +487,7 @@ mod tests {
                 name: "secret".into(),
                 table: Some(1000),
                 payload: secret(),
+                about: Vec::new(),
             }],
             dropped_trees: vec![1001, 1003],
             abandoned: vec![TxId(1)],

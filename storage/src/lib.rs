@@ -24,8 +24,8 @@ pub mod system;
 
 pub use clock::{Clock, ManualClock};
 pub use entry::{
-    Change, Entry, EntryBuilder, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader,
-    PartsRef, TxId,
+    ABOUT_MAX, Change, Entry, EntryBuilder, Event, EventKind, Header, IndexWrite, Meta, Part,
+    PartHeader, PartsRef, RowKey, TxId,
 };
 pub use error::{Error, Result};
 pub use estimate::{Estimate, time_left};

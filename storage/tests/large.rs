@@ -554,6 +554,7 @@ fn what_no_record_holds_is_refused_and_nothing_is_placed() {
         name: "m".into(),
         table: None,
         payload: vec![7; bytes].into(),
+        about: Vec::new(),
     };
     let third = BYTES_MAX / 3;
     let cases = [
@@ -619,6 +620,7 @@ fn a_record_may_be_as_large_as_the_log_takes_it() {
                 name: "m".into(),
                 table: None,
                 payload: vec![7; bytes].into(),
+                about: Vec::new(),
             }],
             ..node.begin().into_commit()
         })

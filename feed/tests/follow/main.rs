@@ -216,6 +216,7 @@ fn place(group: &Group, changes: Vec<Change>, deps: Vec<(GroupId, Position)>) ->
         name: CANARY.into(),
         table: None,
         payload: text(CANARY),
+        about: Vec::new(),
     };
     commit(group, |commit| {
         commit.changes = Changes::Small(changes);

@@ -173,16 +173,31 @@ fn print_events(
 ) -> Result<bool, Failure> {
     for event in &entry.events {
         let kind = match event.kind {
-            EventKind::Message => "event",
+            EventKind::Message | EventKind::Row => "event",
             EventKind::Ddl => "ddl",
         };
         let table = event.table.map(|tree| names.name(group, tree));
+        let row = (event.kind == EventKind::Row)
+            .then_some(event.table)
+            .flatten();
+        let payload = match row {
+            Some(tree) => names.row(group, tree, &event.payload),
+            None => String::from_utf8_lossy(&event.payload).into(),
+        };
+        let about = event.about.iter();
+        let about: Vec<String> = about
+            .map(|row| format!("{} {}", names.name(group, row.tree), hex(&row.key)))
+            .collect();
         let line = Line::default()
             .with("seq", event.seq)
             .with("op", kind)
             .maybe("table", table)
-            .with("name", event.name.clone())
-            .with("payload", String::from_utf8_lossy(&event.payload));
+            .maybe(
+                "name",
+                Some(event.name.clone()).filter(|name| !name.is_empty()),
+            )
+            .maybe("about", Some(about).filter(|about| !about.is_empty()))
+            .with("payload", payload);
         if !out.line(&line)? {
             return Ok(false);
         }

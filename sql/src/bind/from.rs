@@ -357,6 +357,7 @@ impl Binder<'_> {
                 if table.is_filling() {
                     return Err(crate::catalog::unfilled(&table));
                 }
+                crate::catalog::check_readable(&table)?;
                 self.may_come(&table)?;
                 self.uses(&table, TableMode::AccessShare);
                 let (scan, range) = self.scan(&table, &shown);

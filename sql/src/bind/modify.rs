@@ -12,6 +12,7 @@ use super::syntax::{ARBITER, OVERRIDING_SYSTEM, OVERRIDING_USER};
 use super::{Binder, BoundQuery, Clause};
 use crate::catalog::{
     Column, Constraint, Generated, Index, IndexKey, Privilege, Table, TableKind, Timing,
+    check_changeable,
 };
 use crate::error::{Error, Result, SqlState, state};
 use crate::expr::{ColumnRef, Expr, same};
@@ -29,6 +30,9 @@ enum Overriding {
     /// OVERRIDING USER VALUE: they are left out.
     User,
 }
+
+/// How an error names the statement.
+const INSERT: &str = "insert into";
 
 /// 428C9.
 const GENERATED_ALWAYS: SqlState = SqlState(*b"428C9");
@@ -53,6 +57,7 @@ impl Binder<'_> {
                     format!("cannot change materialized view \"{}\"", table.name),
                 ));
             }
+            TableKind::Table if verb != INSERT => check_changeable(verb, &table)?,
             TableKind::Table | TableKind::System => {}
             TableKind::View(_) if self.is_written_by_trigger(&table, verb) => {}
             TableKind::View(_) => {
@@ -78,7 +83,7 @@ impl Binder<'_> {
         let mut all = self.catalog.triggers_of(view.id).into_iter();
         all.any(|trigger| {
             let meant = match verb {
-                "insert into" => trigger.events.insert,
+                INSERT => trigger.events.insert,
                 "update" => trigger.events.update,
                 _ => trigger.events.delete,
             };
@@ -108,7 +113,7 @@ impl Binder<'_> {
             ));
         };
         let (name, overriding) = split_overriding(name);
-        let table = self.target_table(&name, "insert into")?;
+        let table = self.target_table(&name, INSERT)?;
         let access = self.needs(&table, Privilege::Insert);
         let sends = table.is_inbox();
         match sends {
@@ -131,6 +136,11 @@ impl Binder<'_> {
             None => None,
             Some(_) if table.kind != TableKind::Table => {
                 return Err(Error::unsupported("ON CONFLICT for a view"));
+            }
+            Some(_) if table.is_event() => {
+                return Err(Error::unsupported("ON CONFLICT for an event table").detail(
+                    "Events are in the feed, and never stored: none is in another's way.",
+                ));
             }
             Some(ast::OnInsert::OnConflict(on)) => Some(self.conflict(on, &table, &shown, outer)?),
             Some(ast::OnInsert::DuplicateKeyUpdate(_)) => {

@@ -108,7 +108,7 @@ impl Table {
                 broken.push(Broken::Constraint(name.to_owned()));
             }
         }
-        if self.is_inbox() != new.is_inbox() {
+        if self.is_inbox() != new.is_inbox() || self.is_event() != new.is_event() {
             broken.push(Broken::Kind);
         }
         broken

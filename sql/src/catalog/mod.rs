@@ -10,6 +10,7 @@ mod codec;
 mod contract;
 mod descriptor;
 pub mod directory;
+mod event;
 mod follow;
 mod history;
 mod id;
@@ -35,6 +36,7 @@ pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,
     Key, Projection, ReferentialAction, Registration, SequenceOptions, Table, TableKind, View,
 };
+pub(crate) use event::{check_changeable, check_readable};
 pub use follow::Behind;
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};

@@ -170,11 +170,18 @@ impl FeedRow {
         }
     }
 
-    /// A change of a row: the table's OID, the row before and after as jsonb objects.
+    /// A change of a row, or a row of an event table: the table's OID, the row before and after as
+    /// jsonb objects.
     pub(crate) fn change(&self) -> Option<(crate::catalog::TableId, &Datum, &Datum)> {
         let changed = ["insert", "update", "delete"].contains(&self.op);
+        let changed = changed || self.is_event_row();
         let id = crate::catalog::TableId(self.table_id);
         changed.then_some((id, &self.old, &self.new))
+    }
+
+    /// Is it of an event table? Its row is `new` here, and the columns' `event`.
+    fn is_event_row(&self) -> bool {
+        self.op == "event" && !self.new.is_null()
     }
 
     /// Who made the entry.
@@ -188,7 +195,13 @@ impl FeedRow {
     }
 
     /// The values in the order of [`COLUMNS`]; `last_in_tx` is false.
-    pub(super) fn values(self) -> Vec<Datum> {
+    pub(super) fn values(mut self) -> Vec<Datum> {
+        if self.is_event_row() {
+            let row = std::mem::replace(&mut self.new, Datum::Null);
+            if let (Some(table), Datum::Jsonb(row)) = (&self.table, &row) {
+                self.event = Some((table.clone(), row.to_string()));
+            }
+        }
         let micros = i64::try_from(self.position.unix_micros()).unwrap_or(i64::MAX);
         let (event_type, event) = self.event.map_or((None, None), |(t, e)| (Some(t), Some(e)));
         let meta = self.meta.unwrap_or_default();

@@ -31,6 +31,20 @@ pub(super) fn key(table: &Table, bytes: &[u8]) -> Result<Datum> {
     }
 }
 
+/// The columns that say what an event is about; NULL if it is about nothing.
+pub(super) fn about(table: &Table, bytes: &[u8]) -> Result<Datum> {
+    let ids = table.about_columns();
+    match ids.is_empty() {
+        true => Ok(Datum::Null),
+        false => object(
+            table
+                .live_columns()
+                .filter(|column| ids.contains(&column.id)),
+            bytes,
+        ),
+    }
+}
+
 fn object<'a>(columns: impl Iterator<Item = &'a Column>, bytes: &[u8]) -> Result<Datum> {
     let row = storage::Row::new(bytes);
     let mut pairs = Vec::new();

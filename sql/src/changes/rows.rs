@@ -129,17 +129,33 @@ impl EntryRows {
         }))
     }
 
+    /// A row of an event table.
+    fn event_row(&mut self, event: &Event) -> Result<Option<FeedRow>> {
+        let table = event.table.map(|tree| self.table(tree)).transpose()?;
+        let Some(table) = table.flatten() else {
+            return Ok(None);
+        };
+        Ok(Some(FeedRow {
+            table: Some(table.name.clone()),
+            table_id: table.id.0,
+            key: json::about(&table, &event.payload)?,
+            new: json::row(&table, &event.payload)?,
+            ..self.row(event.seq, "event")
+        }))
+    }
+
     fn event(&mut self, event: Event) -> Result<Option<FeedRow>> {
+        let op = match event.kind {
+            EventKind::Row => return self.event_row(&event),
+            EventKind::Message => "event",
+            EventKind::Ddl => "ddl",
+        };
         let table = match event.table {
             Some(tree) => match self.table(tree)? {
                 Some(table) => Some(table),
                 None => return Ok(None),
             },
             None => None,
-        };
-        let op = match event.kind {
-            EventKind::Message => "event",
-            EventKind::Ddl => "ddl",
         };
         if table.is_none() && !self.hears(event.kind) {
             return Ok(None);
@@ -156,6 +172,7 @@ impl EntryRows {
     fn hears(&self, kind: EventKind) -> bool {
         let (catalog, filter) = (&self.reading.catalog, &self.reading.filter);
         match kind {
+            EventKind::Row => false,
             EventKind::Message => self.heard,
             EventKind::Ddl => filter.wants_all() && catalog.is_superuser(filter.role),
         }

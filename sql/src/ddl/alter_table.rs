@@ -166,6 +166,11 @@ impl Draft<'_> {
                         .hint("Create another table WITH (inbox = true).")
                         .into());
                 }
+                if new.contains_key("event") {
+                    return Err(Error::unsupported("making a table an event table, or none")
+                        .hint("Create another table WITH (event = true).")
+                        .into());
+                }
                 self.edit_table(id, |t| t.options.extend(new))?;
                 Ok(())
             }

@@ -736,6 +736,7 @@ impl Draft<'_> {
     fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
         let parent = self.referenced(&key.table)?;
+        super::event::check_parent(&table, &parent)?;
         let elsewhere = parent.owner != table.owner;
         let itself = fresh && parent.id == id;
         if !(elsewhere || itself) {

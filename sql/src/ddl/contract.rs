@@ -26,12 +26,16 @@ fn shown(catalog: &Catalog, user: &User) -> String {
 }
 
 impl Draft<'_> {
-    /// What was decided takes nothing from those who use a contract.
+    /// What was decided takes nothing from those who use a contract, and makes nothing of an inbox
+    /// or an event table that it can't be.
     ///
     /// # Errors
-    /// OW004.
+    /// OW004, 0A000.
     pub(super) fn check_contracts(&self) -> Result<()> {
         for change in self.changes() {
+            if let Some(Object::Table(new)) = &change.new {
+                super::event::check(&self.catalog, new)?;
+            }
             if let (Some(Object::Table(old)), Some(Object::Table(new))) = (&change.old, &change.new)
             {
                 self.check_contract(old, new)?;

@@ -52,6 +52,10 @@ impl Draft<'_> {
         } else {
             self.columns_and_likes(create, &mut table, &mut wanted, &mut serials)?;
         }
+        if table.is_event() && ast.query.is_some() {
+            let error = Error::unsupported("CREATE TABLE AS for an event table");
+            return Err(error.hint("Create it, and INSERT the events.").into());
+        }
         let inbox = table.is_inbox();
         if inbox {
             self.check_inbox(&table, serials.is_empty())?;
@@ -673,14 +677,8 @@ fn check_option(name: &str, value: &str) -> Result<()> {
             Ok(_) => Ok(()),
             Err(_) => invalid("It is a date, as '2027-01-31'."),
         },
-        "inbox" => match value {
+        "inbox" | "event" => match value {
             "true" | "false" => Ok(()),
-            _ => invalid("It is true or false."),
-        },
-        "event" => match value {
-            "true" | "false" | "on" | "off" => {
-                Err(Error::unsupported(format!("table option \"{name}\"")))
-            }
             _ => invalid("It is true or false."),
         },
         _ if IGNORED_OPTIONS.contains(&name)

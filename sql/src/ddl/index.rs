@@ -26,6 +26,7 @@ impl Draft<'_> {
         if table.is_filling() {
             return Err(crate::catalog::unfilled(&table).into());
         }
+        super::event::check_unindexed(&table)?;
         self.ground.lock(&table, lock)?;
         let method = method(create.using.as_ref())?;
         if create.columns.len() + create.include.len() > INDEX_COLUMNS_MAX {

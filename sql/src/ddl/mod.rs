@@ -8,6 +8,7 @@ mod contract;
 mod create_table;
 mod draft;
 mod drop;
+mod event;
 mod expression;
 mod follow;
 mod function;

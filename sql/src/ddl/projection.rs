@@ -49,6 +49,9 @@ impl Draft<'_> {
         if options.contains_key("inbox") {
             return Err(Error::unsupported("a materialized view as an inbox").into());
         }
+        if options.contains_key("event") {
+            return Err(Error::unsupported("a materialized view as an event table").into());
+        }
         let id = TableId(self.oid(target.group)?);
         let mut table = empty_table(&target, id, options);
         for (at, output) in shape.outputs.iter().enumerate() {

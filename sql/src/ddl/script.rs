@@ -214,6 +214,16 @@ mod tests {
             ALTER MATERIALIZED VIEW public.order_v1 SET (sunset = '2030-01-31');";
         let changes = catalog::contract_changes(&table, &catalog_of(less).unwrap());
         assert!(changes["order_v1"].is_breaking());
+        // What is stored is another promise than what is only said.
+        let row = "CREATE TABLE public.order_v1 (id int NOT NULL)";
+        let event = format!("{row} WITH (event = true);");
+        let [event, row] = [&event, row].map(|script| catalog_of(script).unwrap());
+        assert!(catalog::contract_changes(&event, &event).is_empty());
+        for (old, new) in [(&event, &row), (&row, &event)] {
+            let changes = catalog::contract_changes(old, new);
+            let other = catalog::Changed::Broken(vec![catalog::Broken::Kind]);
+            assert_eq!(changes["order_v1"], other);
+        }
         let error = catalog_of("CREATE TABLE a (i int);\nCREATE TABLE a (i int)").unwrap_err();
         assert_eq!(error.state().as_str(), "42P07");
         assert!(

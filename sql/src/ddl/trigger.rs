@@ -22,6 +22,7 @@ impl Draft<'_> {
             return Err(Error::unsupported(what).into());
         }
         let table = self.trigger_table(create)?;
+        super::event::check_trigger(&table, create)?;
         let place = self.trigger_place(&table, create.timing)?;
         let mut columns = Vec::with_capacity(create.columns.len());
         for name in &create.columns {

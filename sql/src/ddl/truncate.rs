@@ -32,6 +32,7 @@ impl Draft<'_> {
                 )
                 .into());
             }
+            crate::catalog::check_changeable("truncate", &table)?;
             if !ids.contains(&table.id) {
                 ids.push(table.id);
             }
@@ -60,7 +61,7 @@ impl Draft<'_> {
             let table = self.table(ids[at])?;
             at += 1;
             for (child, _) in &table.referenced_by {
-                if ids.contains(child) {
+                if ids.contains(child) || self.catalog.is_event(*child) {
                     continue;
                 }
                 let child = self.table(*child)?;

@@ -151,6 +151,11 @@ pub(super) fn slots(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<usiz
         .collect()
 }
 
+/// What a row references by a foreign key of its table.
+pub(super) fn reference_of(table: &Table, key: &ForeignKey, row: &[Datum]) -> Vec<Datum> {
+    pick(row, &slots(table, &key.columns))
+}
+
 fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
     slots.iter().map(|slot| row[*slot].clone()).collect()
 }
@@ -167,7 +172,7 @@ impl After {
             self.queue_triggers(writer, Change::insert(row), Rank::BeforeKeys, cx)?;
         }
         for (key, _) in &writer.foreign {
-            let values = pick(row, &slots(writer.table(), &key.columns));
+            let values = reference_of(writer.table(), key, row);
             self.reference(writer.table(), key, values);
         }
         for (projection, source) in &writer.joined {

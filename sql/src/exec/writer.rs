@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use storage::RowKey;
 
 use super::foreign::slots;
 use super::trigger::Change;
@@ -73,7 +74,7 @@ pub struct Writer {
 
 /// What a write of one row came to.
 pub(super) enum Inserted {
-    /// The row is in; its key.
+    /// The row is in; its key (an event has none).
     Done(Vec<u8>),
     /// A unique key is taken, by the row with this key.
     Conflict(Vec<u8>),
@@ -395,6 +396,28 @@ impl Writer {
         self.entry(index, row, table_key, cx)
     }
 
+    /// Puts a complete row into the entry as an event: with the keys of the rows that it is about.
+    fn emit(&self, row: &[Datum], cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        let mut about = Vec::new();
+        for (key, parent) in &self.foreign {
+            let values = super::foreign::reference_of(&self.table, key, row);
+            if values.iter().any(Datum::is_null) {
+                continue;
+            }
+            let (tree, key, own) = super::foreign::parent_entry(parent, key, &values, cx)?;
+            if !own {
+                return Err(Error::internal("an event is about a row by no primary key").into());
+            }
+            about.push(RowKey {
+                tree,
+                key: key.into(),
+            });
+        }
+        let (group, tree) = (self.table.group, self.table.tree);
+        cx.transaction
+            .event_row(group, tree, self.encode(row), about)
+    }
+
     /// Inserts a complete row. With `arbiters` (empty = all) a taken key of one of them is
     /// reported instead of raised.
     pub(super) fn insert(
@@ -403,6 +426,10 @@ impl Writer {
         arbiters: Option<&[u32]>,
         cx: &mut ExecCx<'_>,
     ) -> Result<Inserted, Stop> {
+        if self.table.is_event() {
+            self.emit(row, cx)?;
+            return Ok(Inserted::Done(Vec::new()));
+        }
         let (group, tree) = (self.table.group, self.table.tree);
         let decides = |index: Option<&Index>| {
             arbiters.is_some_and(|list| {

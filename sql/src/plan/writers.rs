@@ -389,13 +389,13 @@ pub fn check_trigger_condition(
     }
 }
 
-/// The foreign keys that reference a table.
+/// The foreign keys that reference a table, but for those of events: these keep no row from going.
 fn referenced(catalog: &Catalog, table: &Table) -> Vec<Referenced> {
     let mut all: Vec<Referenced> = table
         .referenced_by
         .iter()
         .filter_map(|(id, constraint)| {
-            let child = catalog.table(*id)?;
+            let child = catalog.table(*id).filter(|child| !child.is_event())?;
             let key = child.foreign_keys().find(|key| key.id == *constraint)?;
             Some(Referenced {
                 table: child.clone(),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use storage::{Changes, Check, Commit, GroupId, LockKey, Meta, Position, Refused, RowMode};
+use storage::{
+    Changes, Check, Commit, EventKind, GroupId, LockKey, Meta, Position, Refused, RowMode,
+};
 
 use super::{Stop, Transaction, Wait, leader_changed, too_large};
 use crate::catalog::{Change, RoleId, SchemaId};
@@ -73,7 +75,7 @@ impl Transaction {
         let waits = self.waits();
         let ends = self.taken.ends().cloned();
         let identity = ends.as_ref().map_or(identity, |(_, identity, _)| identity);
-        let (changes, checks, trees) = match waits {
+        let (changes, checks, mut trees) = match waits {
             false => self.take_changes(home, checks)?,
             true => {
                 let (changes, more) = self.keep(home, identity)?.into_changes();
@@ -81,6 +83,10 @@ impl Transaction {
                 (Changes::Small(changes), checks, Vec::new())
             }
         };
+        let of_rows = self.events.iter().filter(|e| e.kind == EventKind::Row);
+        trees.extend(of_rows.filter_map(|event| event.table));
+        trees.sort_unstable();
+        trees.dedup();
         let deps = self
             .deps
             .iter()
@@ -196,9 +202,7 @@ impl Transaction {
             return Ok((Changes::Large(large), checks, trees));
         }
         let small = self.writes.take_small();
-        let mut trees: Vec<u32> = small.iter().map(|(change, _)| change.tree).collect();
-        trees.sort_unstable();
-        trees.dedup();
+        let trees: Vec<u32> = small.iter().map(|(change, _)| change.tree).collect();
         for (change, seen) in small.iter().take(CHECKS_MAX) {
             self.check_change(home, change, *seen, &mut checks);
         }

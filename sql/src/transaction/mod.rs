@@ -49,6 +49,8 @@ use crate::{Error, remote, state};
 pub(crate) const EVENTS_BYTES_MAX: u64 = 64 << 20;
 /// What an event costs beside its name and payload.
 const EVENT_OVERHEAD: usize = 96;
+/// What a row that an event is about costs beside its key.
+const ROW_OVERHEAD: usize = 40;
 
 /// Keys and values in key order; owns what it needs.
 pub type RowScan = Box<dyn Iterator<Item = Result<(Bytes, Bytes), Stop>> + Send>;
@@ -608,22 +610,50 @@ impl Transaction {
         table: Option<u32>,
         payload: Bytes,
     ) -> Result<(), Stop> {
+        let event = storage::Event {
+            seq: 0,
+            kind,
+            name: name.to_owned(),
+            table,
+            payload,
+            about: Vec::new(),
+        };
+        self.push_event(group, event)
+    }
+
+    /// Adds a row of the event table with this tree.
+    ///
+    /// # Errors
+    /// As [`Transaction::event`].
+    pub fn event_row(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        row: Bytes,
+        about: Vec<storage::RowKey>,
+    ) -> Result<(), Stop> {
+        let event = storage::Event {
+            seq: 0,
+            kind: EventKind::Row,
+            name: String::new(),
+            table: Some(tree),
+            payload: row,
+            about,
+        };
+        self.push_event(group, event)
+    }
+
+    fn push_event(&mut self, group: GroupId, mut event: storage::Event) -> Result<(), Stop> {
         self.writes_to(group)?;
-        let bytes = event_bytes(name, &payload);
+        let bytes = cost(&event);
         self.event_bytes += bytes;
         self.writes.count(bytes);
         if self.event_bytes > EVENTS_BYTES_MAX {
             return Err(too_many_events().into());
         }
         self.fits(0)?;
-        let seq = self.writes.next_seq();
-        self.events.push(storage::Event {
-            seq,
-            kind,
-            name: name.to_owned(),
-            table,
-            payload,
-        });
+        event.seq = self.writes.next_seq();
+        self.events.push(event);
         Ok(())
     }
 
@@ -915,7 +945,7 @@ impl Transaction {
     pub fn undo_to(&mut self, mark: &Mark, locks: Locks) -> Result<(), Stop> {
         self.writes.undo_to(mark.writes)?;
         for gone in self.events.drain(mark.events.min(self.events.len())..) {
-            self.event_bytes -= event_bytes(&gone.name, &gone.payload);
+            self.event_bytes -= cost(&gone);
         }
         self.outgoing.truncate(mark.sent);
         self.dropped_trees.truncate(mark.dropped);
@@ -1017,6 +1047,12 @@ pub(crate) fn leader_changed() -> Error {
     )
     .hint("Run the transaction again.")
     .begins_anew(true)
+}
+
+/// What an event costs with the rows that it is about.
+fn cost(event: &storage::Event) -> u64 {
+    let about = event.about.iter().map(|row| row.key.len() + ROW_OVERHEAD);
+    event_bytes(&event.name, &event.payload) + about.sum::<usize>() as u64
 }
 
 /// What an event costs in memory and in the entry.

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use journal::{GroupId, Payload, PayloadBuilder, Position, Term};
 
 use super::{
-    Change, Entry, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef, TxId,
+    Change, Entry, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef, RowKey,
+    TxId,
 };
 use crate::{Error, Result};
 
@@ -90,9 +91,11 @@ impl EntryBuilder {
         let what = match event.kind {
             EventKind::Message => 1,
             EventKind::Ddl => 2,
+            EventKind::Row => 3,
         };
+        let about = u8::try_from(event.about.len()).expect("no event is about so many rows");
         self.image
-            .extend([kind::EVENT, what, u8::from(event.table.is_some()), 0]);
+            .extend([kind::EVENT, what, u8::from(event.table.is_some()), about]);
         u32s(&mut self.image, [event.seq, event.table.unwrap_or(0)]);
         u32s(
             &mut self.image,
@@ -100,6 +103,10 @@ impl EntryBuilder {
         );
         self.image.extend_from_slice(event.name.as_bytes());
         self.image.extend_from_slice(&event.payload);
+        for row in &event.about {
+            u32s(&mut self.image, [row.tree, length(&row.key)]);
+            self.image.extend_from_slice(&row.key);
+        }
         self.push();
     }
 
@@ -279,7 +286,7 @@ fn decode_image(bytes: Bytes) -> Result<Image> {
     let [what, a, b, c] = reader.array()?;
     let image = match what {
         kind::CHANGE => Image::Change(change(&mut reader, a, u16::from_le_bytes([b, c]))?),
-        kind::EVENT => Image::Event(event(&mut reader, a, b)?),
+        kind::EVENT => Image::Event(event(&mut reader, [a, b, c])?),
         kind::DROP_TREE => Image::DropTree(reader.u32()?),
         kind::ABANDON => {
             reader.u32()?;
@@ -319,21 +326,29 @@ fn change(reader: &mut Reader, flags: u8, index: u16) -> Result<Change> {
     })
 }
 
-fn event(reader: &mut Reader, what: u8, about: u8) -> Result<Event> {
+fn event(reader: &mut Reader, [what, has_table, rows]: [u8; 3]) -> Result<Event> {
     let kind = match what {
         1 => EventKind::Message,
         2 => EventKind::Ddl,
+        3 => EventKind::Row,
         _ => return Err(corrupt("an event of no known kind")),
     };
     let (seq, table) = (reader.u32()?, reader.u32()?);
     let (name, payload) = (reader.u32()?, reader.u32()?);
     let (name, payload) = (reader.text(name)?, reader.take(payload as usize)?);
+    let mut about = Vec::with_capacity(usize::from(rows));
+    for _ in 0..rows {
+        let (tree, key) = (reader.u32()?, reader.u32()?);
+        let key = reader.take(key as usize)?;
+        about.push(RowKey { tree, key });
+    }
     Ok(Event {
         seq,
         kind,
         name,
-        table: (about != 0).then_some(table),
+        table: (has_table != 0).then_some(table),
         payload,
+        about,
     })
 }
 

@@ -73,7 +73,8 @@ impl Group {
 
 /// The bytes of an event's image.
 fn event_bytes(event: &Event) -> usize {
-    28 + event.name.len() + event.payload.len()
+    let about: usize = event.about.iter().map(|row| 8 + row.key.len()).sum();
+    28 + event.name.len() + event.payload.len() + about
 }
 
 /// The bytes of a change's image.

@@ -14,6 +14,7 @@ fn an_entry_says_who_when_and_after_what() {
         name: "happened".into(),
         table: Some(TREE),
         payload: bytes("{}"),
+        about: Vec::new(),
     });
     commit.deps = vec![(GroupId(9), first)];
     let position = node.group.commit(commit).expect("placed");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::feed::{log, registered};
 use super::node::Node;
-use crate::changes::Interrupt;
+use crate::changes::{Interrupt, Log};
 use crate::fired::Entries;
 use crate::session::{Courier, Taking};
 
@@ -47,22 +47,27 @@ fn node_with(table: &str) -> Node {
 const TRIGGER: &str = "create trigger bill after insert or delete or update of total on order_v1 \
                        for each row execute function on_order()";
 
-struct Runner {
+pub(super) struct Runner {
     courier: Courier,
     entries: Entries,
 }
 
 fn runner(node: &Node) -> Runner {
+    runner_of(node, log(node))
+}
+
+/// Of the triggers of `billing` on tables of `orders`.
+pub(super) fn runner_of(node: &Node, log: Arc<dyn Log>) -> Runner {
     let (home, source) = (node.group("billing"), node.group("orders"));
     Runner {
         courier: node.engine.courier(home, source).expect("led here"),
-        entries: Entries::new(log(node), home, source),
+        entries: Entries::new(log, home, source),
     }
 }
 
 impl Runner {
     /// Runs all there is; how many entries that made.
-    fn run(&mut self, node: &Node) -> usize {
+    pub(super) fn run(&mut self, node: &Node) -> usize {
         let interrupt: Interrupt = Arc::new(|| Ok(()));
         let mut entries = 0;
         while let Some(batch) = self.entries.next(&node.engine, &interrupt).expect("read") {

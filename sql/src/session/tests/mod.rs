@@ -6,6 +6,7 @@ mod commands;
 mod copying;
 mod elsewhere;
 mod eras;
+mod events;
 mod export;
 mod far;
 mod feed;

@@ -66,11 +66,23 @@ fn golden_bytes() {
         name: "order.placed".into(),
         table: Some(1000),
         payload: Bytes::from_static(b"{}"),
+        about: Vec::new(),
+    };
+    let row = Event {
+        seq: 3,
+        kind: EventKind::Row,
+        name: String::new(),
+        table: Some(1003),
+        payload: Bytes::from_static(b"row"),
+        about: vec![RowKey {
+            tree: 1000,
+            key: Bytes::from_static(b"k"),
+        }],
     };
     let entry = Entry {
         header: header(),
         changes: vec![change()],
-        events: vec![event],
+        events: vec![event, row],
         dropped_trees: vec![1002],
         abandoned: vec![TxId(5)],
         close: true,
@@ -93,12 +105,16 @@ fn golden_bytes() {
                 "6f726465722e706c61636564",
                 "7b7d"
             ),
+            concat!(
+                "02030101", "03000000", "eb030000", "00000000", "03000000", "726f77", "e8030000",
+                "01000000", "6b"
+            ),
             "03000000ea030000",
             "07000000000000000500000000000000",
             "04000000",
             concat!(
                 "06010100",
-                "05000000",
+                "06000000",
                 "0700000000000000",
                 "1111000000000000",
                 "2222000000000000",
@@ -121,6 +137,37 @@ fn golden_bytes() {
             ),
         ]
     );
+}
+
+#[test]
+fn events_come_back_with_what_they_are_about() {
+    let about = |tree, key: &'static [u8]| RowKey {
+        tree,
+        key: Bytes::from_static(key),
+    };
+    let event = |kind, about| Event {
+        seq: 1,
+        kind,
+        name: String::new(),
+        table: Some(1000),
+        payload: Bytes::from_static(b"row"),
+        about,
+    };
+    let mut entry = Entry {
+        header: header(),
+        events: vec![
+            event(EventKind::Ddl, Vec::new()),
+            event(EventKind::Row, vec![about(1, b""), about(2, b"key")]),
+            event(
+                EventKind::Row,
+                vec![about(u32::MAX, b"k"); crate::ABOUT_MAX],
+            ),
+        ],
+        ..Entry::default()
+    };
+    let payload = entry.encode();
+    entry.header.images = 3;
+    assert_eq!(Entry::decode(&payload).expect("whole"), entry);
 }
 
 #[test]
