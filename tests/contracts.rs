@@ -136,6 +136,50 @@ fn the_next_version_stands_beside_the_old_one_until_its_readers_have_moved() {
     });
 }
 
+/// Whoever may read a version sees when it was written last: after a restart, and on another node.
+#[test]
+fn the_last_write_is_known_after_a_restart_and_where_the_table_is_followed() {
+    let places: [&[&str]; 2] = [
+        &["--locality=region=orders"],
+        &["--locality=region=billing"],
+    ];
+    let mut cluster = Cluster::start_each(&places);
+    for role in ["orders", "billing", "audit"] {
+        cluster.ok(1, SUPERUSER, &format!("CREATE ROLE {role} LOGIN"));
+    }
+    for sql in [
+        "CREATE TABLE IF NOT EXISTS public.order_v1 (id int PRIMARY KEY)",
+        "GRANT READ ON order_* TO billing",
+        "GRANT SELECT (id) ON order_v1 TO audit",
+    ] {
+        cluster.settle(1, "orders", sql);
+    }
+    cluster.settle(1, "billing", "CREATE TABLE IF NOT EXISTS own (id int)");
+    cluster.settle(1, "billing", "FOLLOW order_v1");
+    cluster.pin(1, "orders", "orders", 1);
+    cluster.pin(2, "billing", "billing", 1);
+    cluster.settle(
+        1,
+        "orders",
+        "INSERT INTO order_v1 VALUES (1) ON CONFLICT DO NOTHING",
+    );
+    const WRITTEN: &str = "SELECT last_written FROM freehold.contracts";
+    let at = cluster.settle(1, "orders", WRITTEN);
+    assert_ne!(at, ["NULL"]);
+    cluster.until(|| match cluster.ask(2, "billing", WRITTEN)? {
+        found if found == at => Ok(()),
+        found => Err(format!("{found:?}, not {at:?}")),
+    });
+    assert_eq!(cluster.settle(1, "audit", WRITTEN), ["NULL"]);
+    cluster.kill_all_and_start_again();
+    for (node, role) in [(1, "orders"), (2, "billing")] {
+        cluster.until(|| match cluster.ask(node, role, WRITTEN)? {
+            found if found == at => Ok(()),
+            found => Err(format!("{found:?}, not {at:?}")),
+        });
+    }
+}
+
 /// A team's CI asks before it deploys.
 #[test]
 fn a_breaking_change_is_found_before_it_is_deployed() {

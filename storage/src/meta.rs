@@ -7,6 +7,7 @@
 //! | broken: count u32, position u64 *
 //! | sums: count u32, (tree u32, rows u64, checksum u64)* | indexes: count u32, tree u32 *
 //! | rests: count u32, (group u32, position u64)*          (not in version 1)
+//! | written: count u32, (tree u32, position u64)*         (not in versions 1 and 2)
 //! | raft: the rest
 //! ```
 
@@ -20,7 +21,7 @@ use crate::publish::{Deps, NOBODY, Rests};
 use crate::sums::{Sums, TableSum};
 use crate::{Error, RaftState, Result, TxId};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// State of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl Meta {
             out.put_u32_le(group.0);
             out.put_u64_le(position.0);
         }
+        self.sums.encode_written(&mut out);
         out.put(self.raft.clone());
         out.freeze()
     }
@@ -157,6 +159,9 @@ fn decode(rest: &mut Bytes, version: u8) -> Result<Meta, bytes::TryGetError> {
             meta.rests.insert(group, Position(rest.try_get_u64_le()?));
         }
     }
+    if version > 2 {
+        meta.sums.decode_written(rest)?;
+    }
     meta.raft = rest.copy_to_bytes(rest.remaining());
     Ok(meta)
 }
@@ -193,6 +198,7 @@ mod tests {
             }],
             ..crate::Change::default()
         }]);
+        sums.stamp(Position(60));
         Meta {
             top: Position(100),
             shown: Position(90),
@@ -210,19 +216,31 @@ mod tests {
         assert_eq!(Meta::decode(&meta().encode()).expect("whole"), meta());
     }
 
+    /// As a version without these bytes before Raft's had it.
+    fn older(version: u8, without: usize) -> Bytes {
+        let mut bytes = BytesMut::from(&meta().encode()[..]);
+        bytes[0] = version;
+        let at = bytes.len() - meta().raft.len() - without;
+        [&bytes[..at], &meta().raft].concat().into()
+    }
+
+    /// Bytes of what is known of one table, and of one group.
+    const ONE: usize = 4 + 12;
+
+    #[test]
+    fn version_2_does_not_say_when_tables_were_written() {
+        let mut expected = meta();
+        expected.sums.stamp(Position::ZERO);
+        assert_eq!(Meta::decode(&older(2, ONE)).expect("whole"), expected);
+        assert_eq!(meta().sums.written(1000), Position(60));
+    }
+
     #[test]
     fn version_1_rests_on_anything_before_it() {
-        let now = meta();
-        let mut bytes = BytesMut::from(&now.encode()[..]);
-        bytes[0] = 1;
-        let rests = 4 + 12 * now.rests.len();
-        let at = bytes.len() - now.raft.len() - rests;
-        let old = [&bytes[..at], &now.raft].concat();
-        let rests = [(NOBODY, now.top)].into();
-        assert_eq!(
-            Meta::decode(&old.into()).expect("whole"),
-            Meta { rests, ..now }
-        );
+        let mut expected = meta();
+        expected.sums.stamp(Position::ZERO);
+        expected.rests = [(NOBODY, expected.top)].into();
+        assert_eq!(Meta::decode(&older(1, 2 * ONE)).expect("whole"), expected);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What each table must hold, kept while entries are applied: the number of its rows and a
-//! checksum that does not depend on their order, so that a scan can prove the tables right.
+//! checksum that does not depend on their order, so that a scan can prove the tables right; and when
+//! it was written last.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use journal::Position;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::{Change, system};
+use crate::{Change, Event, EventKind, system};
 
 /// The rows of one table: their number, and the wrapping sum of a hash of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +58,9 @@ impl std::fmt::Display for TableSum {
 /// What is known of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// Every change so far said what was there before.
-    Sum(TableSum),
+    /// Every change so far said what was there before; the entry with the last one of them, zero if
+    /// that is not known.
+    Sum(TableSum, Position),
     /// Written through [`Change::index`], which does not say what was there before.
     Index,
 }
@@ -79,8 +82,25 @@ impl Sums {
                 continue;
             }
             let known = self.0.entry(change.tree);
-            if let Known::Sum(sum) = known.or_insert(Known::Sum(TableSum::default())) {
+            if let Known::Sum(sum, _) = known.or_insert(NOTHING) {
                 sum.change(change);
+            }
+        }
+    }
+
+    /// Notes events: a table of theirs is written, and has no rows.
+    pub fn note_events(&mut self, events: &[Event]) {
+        let rows = events.iter().filter(|event| event.kind == EventKind::Row);
+        for tree in rows.filter_map(|event| event.table) {
+            self.0.entry(tree).or_insert(NOTHING);
+        }
+    }
+
+    /// All that was noted is of the entry at this position.
+    pub fn stamp(&mut self, position: Position) {
+        for known in self.0.values_mut() {
+            if let Known::Sum(_, written) = known {
+                *written = position;
             }
         }
     }
@@ -88,11 +108,14 @@ impl Sums {
     /// Adds how changes have moved the sums.
     pub fn merge(&mut self, moved: Sums) {
         for (tree, moved) in moved.0 {
-            let known = self.0.entry(tree).or_insert(moved_none(moved));
+            let known = self.0.entry(tree).or_insert(NOTHING);
             match (known, moved) {
-                (Known::Sum(sum), Known::Sum(moved)) => sum.merge(moved),
+                (Known::Sum(sum, written), Known::Sum(moved, at)) => {
+                    sum.merge(moved);
+                    *written = at.max(*written);
+                }
                 (known, Known::Index) => *known = Known::Index,
-                (Known::Index, Known::Sum(_)) => {}
+                (Known::Index, Known::Sum(..)) => {}
             }
         }
     }
@@ -111,9 +134,17 @@ impl Sums {
     /// The tables' sums, by tree.
     pub fn tables(&self) -> impl Iterator<Item = (u32, TableSum)> {
         self.0.iter().filter_map(|(tree, known)| match known {
-            Known::Sum(sum) => Some((*tree, *sum)),
+            Known::Sum(sum, _) => Some((*tree, *sum)),
             Known::Index => None,
         })
+    }
+
+    /// The entry that has written the table last; zero: it is not known.
+    pub fn written(&self, tree: u32) -> Position {
+        match self.0.get(&tree) {
+            Some(Known::Sum(_, written)) => *written,
+            Some(Known::Index) | None => Position::ZERO,
+        }
     }
 
     /// The rows of each tree, of an index as many as of the table before it: it was made after its
@@ -121,7 +152,7 @@ impl Sums {
     pub fn rows(&self) -> BTreeMap<u32, u64> {
         let mut last = 0;
         let rows = |(tree, known): (&u32, &Known)| {
-            if let Known::Sum(sum) = known {
+            if let Known::Sum(sum, _) = known {
                 last = sum.rows;
             }
             (*tree, last)
@@ -131,7 +162,7 @@ impl Sums {
 
     /// Is the tree one of a table, with a sum?
     pub fn has(&self, tree: u32) -> bool {
-        matches!(self.0.get(&tree), Some(Known::Sum(_)))
+        matches!(self.0.get(&tree), Some(Known::Sum(..)))
     }
 
     /// Writes: tables (count u32, then tree u32, rows u64, checksum u64 each), indexes (count
@@ -158,22 +189,43 @@ impl Sums {
                 rows: from.try_get_u64_le()?,
                 checksum: from.try_get_u64_le()?,
             };
-            sums.0.insert(tree, Known::Sum(sum));
+            sums.0.insert(tree, Known::Sum(sum, Position::ZERO));
         }
         for _ in 0..from.try_get_u32_le()? {
             sums.0.insert(from.try_get_u32_le()?, Known::Index);
         }
         Ok(sums)
     }
-}
 
-/// Where a tree begins that is first seen in a move.
-fn moved_none(moved: Known) -> Known {
-    match moved {
-        Known::Sum(_) => Known::Sum(TableSum::default()),
-        Known::Index => Known::Index,
+    /// Writes when the tables were written: count u32, then tree u32, position u64 each.
+    pub fn encode_written(&self, out: &mut BytesMut) {
+        out.put_u32_le(self.tables().count() as u32);
+        for (tree, _) in self.tables() {
+            out.put_u32_le(tree);
+            out.put_u64_le(self.written(tree).0);
+        }
+    }
+
+    /// The inverse of [`Sums::encode_written`].
+    pub fn decode_written(&mut self, from: &mut Bytes) -> Result<(), bytes::TryGetError> {
+        for _ in 0..from.try_get_u32_le()? {
+            let (tree, at) = (from.try_get_u32_le()?, from.try_get_u64_le()?);
+            if let Some(Known::Sum(_, written)) = self.0.get_mut(&tree) {
+                *written = Position(at);
+            }
+        }
+        Ok(())
     }
 }
+
+/// Where a table begins.
+const NOTHING: Known = Known::Sum(
+    TableSum {
+        rows: 0,
+        checksum: 0,
+    },
+    Position::ZERO,
+);
 
 #[cfg(test)]
 mod tests {
@@ -223,6 +275,57 @@ mod tests {
         moved.note(&[change(1000, "a", Some("1"), "2")]);
         around.merge(moved);
         assert_eq!(around, straight);
+    }
+
+    #[test]
+    fn a_table_was_written_by_the_last_entry_that_has_changed_it() {
+        let entry = |at: u64, trees: &[u32]| {
+            let mut moved = Sums::default();
+            let changes = trees.iter().map(|tree| change(*tree, "a", None, "1"));
+            moved.note(&changes.collect::<Vec<_>>());
+            moved.stamp(Position(at));
+            moved
+        };
+        let mut sums = entry(5, &[1000, 1001]);
+        sums.merge(entry(7, &[1001]));
+        let mut event = Sums::default();
+        event.note_events(&[
+            event_of(EventKind::Row, 1002),
+            event_of(EventKind::Ddl, 1003),
+        ]);
+        event.stamp(Position(9));
+        sums.merge(event);
+        let written = |sums: &Sums| [1000, 1001, 1002, 1003].map(|tree| sums.written(tree).0);
+        assert_eq!(written(&sums), [5, 7, 9, 0]);
+        assert_eq!(
+            sums.tables().last(),
+            Some((1002, TableSum::default())),
+            "nothing of it is stored"
+        );
+        let (mut known, mut when) = (BytesMut::new(), BytesMut::new());
+        sums.encode(&mut known);
+        sums.encode_written(&mut when);
+        let mut read = Sums::decode(&mut known.freeze()).unwrap();
+        assert_eq!(
+            written(&read),
+            [0; 4],
+            "of an older version it is not known"
+        );
+        read.decode_written(&mut when.freeze()).unwrap();
+        assert_eq!(read, sums);
+        sums.forget(1001);
+        assert_eq!(written(&sums), [5, 0, 9, 0]);
+    }
+
+    fn event_of(kind: EventKind, tree: u32) -> Event {
+        Event {
+            seq: 1,
+            kind,
+            name: String::new(),
+            table: Some(tree),
+            payload: Bytes::new(),
+            about: Vec::new(),
+        }
     }
 
     #[test]

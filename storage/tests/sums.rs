@@ -114,6 +114,10 @@ fn sums_are_right_after_random_transactions_and_at_every_restart() {
         let again = again.unwrap_or_else(|e| panic!("seed {seed}, replayed: {e}"));
         assert_eq!(again, expected, "seed {seed}");
         assert_eq!(again.tables, 2, "seed {seed}: an index has no sum");
+        let written = |group: &Group| [TREE, OTHER_TREE, INDEX].map(|tree| group.written(tree));
+        assert_eq!(written(&group), written(&node.group), "seed {seed}");
+        let [table, _, index] = written(&group);
+        assert!(table.is_some() && index.is_none(), "seed {seed}");
     }
 }
 
@@ -151,6 +155,8 @@ fn parts_count_with_their_entry_even_if_a_checkpoint_comes_between() {
     let group = local.groups().open(GROUP).expect("opens");
     let expected = node.group.verify_sums().expect("right");
     assert_eq!(group.verify_sums().expect("right"), expected);
+    // The parts are written by their entry, the last one.
+    assert_eq!(group.written(TREE), Some(node.group.applied()));
 }
 
 #[test]
@@ -167,6 +173,7 @@ fn a_dropped_tree_has_no_sum_any_more() {
     let last = change(&node.group, OTHER_TREE, "b", Some("2".into()));
     commit(&node.group, &node, vec![last], vec![OTHER_TREE]);
     assert_eq!(node.group.verify_sums().expect("right").tables, 1);
+    assert_eq!(node.group.written(OTHER_TREE), None);
     node.local
         .groups()
         .checkpoint(&*node.local)

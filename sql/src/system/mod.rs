@@ -4,6 +4,7 @@
 mod cell;
 #[cfg(test)]
 mod clients;
+pub(crate) mod contracts;
 mod database;
 pub(crate) mod definition;
 mod deparse;

@@ -148,6 +148,14 @@ impl Group {
         }
     }
 
+    /// The last entry applied here that has written a table, by its tree (a tree that took another's
+    /// place, by TRUNCATE or a rewrite, begins anew). `None`: it is not known, or there was none; of
+    /// event tables a follower knows nothing.
+    pub fn written(&self, tree: u32) -> Option<Position> {
+        let written = self.log.lock().sums.written(tree);
+        (written > Position::ZERO).then_some(written)
+    }
+
     /// Writes the parts of a large transaction. Nobody sees them yet: reads are below their
     /// position. The apply lock is held per part, so that a checkpoint can come between them; it
     /// then says that the entry before this one is the last.
@@ -179,6 +187,8 @@ impl Group {
         mut sums: Sums,
     ) -> Result<()> {
         sums.note(&entry.changes);
+        sums.note_events(&entry.events);
+        sums.stamp(entry.header.position);
         #[cfg(feature = "sabotage")]
         let mut entry = entry;
         #[cfg(feature = "sabotage")]

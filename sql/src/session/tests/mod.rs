@@ -3,6 +3,7 @@
 mod anomalies;
 mod basic;
 mod commands;
+mod contracts;
 mod copying;
 mod elsewhere;
 mod eras;
