@@ -354,7 +354,7 @@ impl Transaction {
                 self.write(home, change.tree, made)?;
             }
             for event in entry.events {
-                self.event(home, event.kind, &event.name, event.table, event.payload)?;
+                self.push_event(home, event)?;
             }
         }
         for (to, sent) in sent {
