@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::meta::Meta;
-use crate::snapshot::ROW_BYTES;
+use crate::snapshot::{ROW_BYTES, WITH_POSITION};
 
 /// Follows the bytes of an export, in pieces of any length.
 pub struct Estimate {
@@ -54,7 +54,7 @@ impl Estimate {
 
     fn row(&mut self, head: [u8; ROW_BYTES]) {
         let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| head[at + byte]));
-        self.rest = u64::from(word(4)) + u64::from(word(8));
+        self.rest = u64::from(word(4) & !WITH_POSITION) + u64::from(word(8));
         let (rows, bytes) = self.come.entry(word(0)).or_default();
         *rows += 1;
         *bytes += ROW_BYTES as u64 + self.rest;
@@ -70,7 +70,8 @@ impl Estimate {
         self.bytes
     }
 
-    /// About how many bytes there are in all: what is still to come of a tree has rows as long as
+    /// About how many bytes there are in all (of a table that keeps its history: at least as many as
+    /// have come of it, for nobody counts its versions): what is still to come of a tree has rows as long as
     /// those before, of a tree that has not begun as long as those of all others. `None`: no row of a
     /// table has come yet.
     pub fn expected(&self) -> Option<u64> {

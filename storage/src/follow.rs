@@ -21,7 +21,7 @@ use journal::Position;
 use parking_lot::RwLock;
 
 use crate::meta::Meta;
-use crate::snapshot::{Export, Rows, damaged, each_row};
+use crate::snapshot::{Export, Item, Rows, damaged, each_row};
 use crate::{Applied, Change, Entry, Error, Group, Pieces, RaftState, Result, TreeId, system};
 
 /// The first byte of a mark. No state of Raft's begins with it.
@@ -375,7 +375,9 @@ impl Group {
         let dropped = self.dropped_trees(applied.position)?;
         let sent = |tree: u32| come(tree) && !dropped.contains(&system::tree_of(tree));
         let (id, store) = (self.id(), self.store());
-        Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
+        // Live rows only: the history is in the owner's replicas.
+        let export = Export::new(id, store, applied, &meta, pin, &sent, BTreeSet::new());
+        Ok(Some(export))
     }
 
     /// Has a tree of this group been dropped, as of what is applied?
@@ -405,9 +407,10 @@ pub fn check_chosen(
     if has.is_some_and(|has| has.trees().any(|tree| !chosen.has(tree))) {
         return Err(damaged("trees go where others come"));
     }
-    each_row(applied, meta, pieces, &mut |tree| match comes(tree) {
-        true => Ok(()),
-        false => Err(damaged("it has rows that were not chosen")),
+    each_row(applied, meta, pieces, &mut |item| match item {
+        Item::Row(tree, ..) if comes(*tree) => Ok(()),
+        Item::Row(..) => Err(damaged("it has rows that were not chosen")),
+        Item::Kept(..) | Item::Version(..) => Err(damaged("it has more than live rows")),
     })
 }
 

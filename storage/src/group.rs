@@ -9,6 +9,7 @@
 //! `progress`, which nobody holds for longer than a copy takes. Waiters and
 //! observers of published positions are called with none of them held.
 
+mod history;
 mod key;
 mod large;
 mod log;
@@ -217,6 +218,8 @@ pub struct Group {
     ids: Arc<TxIds>,
     /// The greatest id that has entered.
     entered: AtomicU64,
+    /// Changed under the apply lock.
+    keeps: Mutex<history::Keeps>,
     log: Mutex<LogState>,
     /// What others want to know of it at once: a snapshot is installed under the apply lock.
     progress: Mutex<Progress>,
@@ -308,6 +311,7 @@ impl Group {
             term: AtomicU64::new(0),
             ids,
             entered: AtomicU64::new(0),
+            keeps: Mutex::default(),
             progress: Mutex::new(log.progress()),
             log: Mutex::new(log),
             chain: AtomicPosition::default(),
@@ -366,6 +370,7 @@ impl Group {
                     .drop_tree(self.shared.tree(u32::from_be_bytes(tree)))?;
             }
         }
+        self.load_keeps(position)?;
         self.ready.store(true, Ordering::Release);
         Ok(true)
     }
@@ -731,8 +736,8 @@ impl Group {
         *self.progress.lock() = state.progress();
     }
 
-    /// Lets the store forget versions that only reads below `wanted` need, as far as pins allow,
-    /// and removes trees that were dropped before. Returns the horizon. Call it regularly, with
+    /// Lets the store forget versions that only reads below `wanted` need, as far as pins allow (of
+    /// trees that keep their history: as long before `wanted` as they keep it), and removes trees that were dropped before. Returns the horizon. Call it regularly, with
     /// some distance to `applied` for reads without a pin. It waits for a snapshot that is being
     /// installed: call it from a thread that may block.
     pub fn raise_horizon(&self, wanted: Position) -> Result<Position> {
@@ -747,7 +752,7 @@ impl Group {
             // What the store knows of a group that has ended is another one's.
             return Ok(wanted);
         }
-        let horizon = self.shared.raise_horizon(wanted);
+        let horizon = self.shared.raise_horizon(wanted, &self.keeps.lock())?;
         drop(state);
         self.drop_trees(horizon)?;
         Ok(horizon)

@@ -10,6 +10,7 @@ mod follow;
 mod group;
 mod groups;
 mod ids;
+mod keep;
 mod local;
 mod locks;
 mod memory;
@@ -39,6 +40,7 @@ pub use groups::Groups;
 #[cfg(feature = "sabotage")]
 pub use journal::sabotage;
 pub use journal::{GroupId, Index, Payload, Position, Term};
+pub use keep::Keep;
 pub use local::{Local, LocalRecord};
 pub use locks::{
     KeptLock, LOCKS_MAX, LockInfo, LockKey, LockMode, LockTable, Locked, Mark, Policy,
@@ -49,8 +51,8 @@ pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, Ra
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use snapshot::{Export, Pieces, check_export};
 pub use store::{
-    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
-    StoreKind, StoreOptions, TableFile, TableStore, TreeId, VALUE_BYTES_MAX, Write, kind_of, open,
-    read_checkpoint, shadow, table_files,
+    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, RowVersion, Scan,
+    Scratch, StoreKind, StoreOptions, TableFile, TableStore, TreeId, VALUE_BYTES_MAX, Versions,
+    Write, kind_of, open, read_checkpoint, shadow, table_files,
 };
 pub use sums::TableSum;

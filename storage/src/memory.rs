@@ -10,15 +10,15 @@ use journal::{GroupId, Position};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Checkpoint, Direction, Error, GroupCheckpoint, KEY_BYTES_MAX, Result, Scan, Scratch,
-    TableStore, TreeId, VALUE_BYTES_MAX, Write,
+    Checkpoint, Direction, Error, GroupCheckpoint, KEY_BYTES_MAX, Result, RowVersion, Scan,
+    Scratch, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
 };
 
 /// Keys that a scan takes at a time.
 const CHUNK_KEYS: usize = 128;
 
-type Versions = Vec<(Position, Option<Bytes>)>;
-type Tree = Arc<RwLock<BTreeMap<Bytes, Versions>>>;
+type Chain = Vec<(Position, Option<Bytes>)>;
+type Tree = Arc<RwLock<BTreeMap<Bytes, Chain>>>;
 
 /// [`TableStore`] without a disk. What a crash would leave is made by [`MemoryStore::crash`].
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub struct MemoryStore {
     trees: RwLock<BTreeMap<TreeId, Tree>>,
     horizons: RwLock<BTreeMap<GroupId, Position>>,
     refused: RwLock<BTreeMap<GroupId, Position>>,
+    /// Of trees that keep more than their group's horizon does.
+    kept: RwLock<BTreeMap<TreeId, Position>>,
     persisted: RwLock<BTreeMap<GroupId, Position>>,
     checkpoint: Arc<Mutex<Vec<GroupCheckpoint>>>,
 }
@@ -72,6 +74,7 @@ impl MemoryStore {
             *persisted = (*horizon).max(*persisted);
         }
         after.horizons = RwLock::new(horizons);
+        after.kept = RwLock::new(self.kept.read().clone());
         after.persisted = RwLock::new(reached);
         Arc::new(after)
     }
@@ -80,9 +83,12 @@ impl MemoryStore {
         self.trees.read().get(&tree).cloned()
     }
 
-    fn check_horizon(&self, group: GroupId, at: Position) -> Result<()> {
-        let refused = self.refused.read().get(&group).copied();
-        let horizon = self.horizon(group).max(refused.unwrap_or_default());
+    fn check_horizon(&self, tree: TreeId, at: Position) -> Result<()> {
+        let refused = self.refused.read().get(&tree.group).copied();
+        let horizon = match refused {
+            Some(refused) if refused > self.horizon(tree.group) => refused,
+            Some(_) | None => self.kept(tree),
+        };
         if at < horizon {
             Err(Error::TooOld { at, horizon })
         } else {
@@ -112,7 +118,7 @@ pub(crate) fn check_size(key: &Bytes, value: &Option<Bytes>) -> Result<()> {
     Ok(())
 }
 
-fn visible(versions: &Versions, at: Position) -> Option<&Bytes> {
+fn visible(versions: &Chain, at: Position) -> Option<&Bytes> {
     let newer = versions.partition_point(|(position, _)| *position <= at);
     versions.get(newer.checked_sub(1)?)?.1.as_ref()
 }
@@ -128,7 +134,7 @@ pub(crate) fn is_range(range: &(Bound<Bytes>, Bound<Bytes>)) -> bool {
 
 impl TableStore for MemoryStore {
     fn get(&self, tree: TreeId, key: &[u8], at: Position) -> Result<Option<Bytes>> {
-        self.check_horizon(tree.group, at)?;
+        self.check_horizon(tree, at)?;
         let Some(tree) = self.tree(tree) else {
             return Ok(None);
         };
@@ -146,7 +152,7 @@ impl TableStore for MemoryStore {
         at: Position,
         direction: Direction,
     ) -> Result<Scan> {
-        self.check_horizon(tree.group, at)?;
+        self.check_horizon(tree, at)?;
         match self.tree(tree) {
             Some(tree) if is_range(&range) => Ok(Box::new(MemoryScan {
                 tree,
@@ -160,13 +166,41 @@ impl TableStore for MemoryStore {
         }
     }
 
+    fn versions(
+        &self,
+        tree: TreeId,
+        range: (Bound<Bytes>, Bound<Bytes>),
+        from: Position,
+        to: Position,
+    ) -> Result<Versions> {
+        self.check_horizon(tree, from)?;
+        let Some(tree) = self.tree(tree).filter(|_| is_range(&range)) else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let mut found = Vec::new();
+        for (key, versions) in tree.read().range(range) {
+            let first = versions.partition_point(|(at, _)| *at <= from);
+            let covers = |version: &&(Position, Option<Bytes>)| version.1.is_some();
+            let covering = first.checked_sub(1).map(|at| &versions[at]).filter(covers);
+            let newer = versions[first..].iter().filter(|(at, _)| *at <= to);
+            found.extend(covering.into_iter().chain(newer).map(|(position, value)| {
+                Ok(RowVersion {
+                    key: key.clone(),
+                    position: *position,
+                    value: value.clone(),
+                })
+            }));
+        }
+        Ok(Box::new(found.into_iter()))
+    }
+
     fn write(
         &self,
         tree: TreeId,
         position: Position,
         writes: &mut dyn Iterator<Item = Write>,
     ) -> Result<()> {
-        let horizon = self.horizon(tree.group);
+        let horizon = self.kept(tree);
         let tree = self.trees.write().entry(tree).or_default().clone();
         let mut keys = tree.write();
         // Two handles, the map's and ours: no scan is under way that could need old versions.
@@ -188,6 +222,7 @@ impl TableStore for MemoryStore {
 
     fn drop_tree(&self, tree: TreeId) -> Result<()> {
         self.trees.write().remove(&tree);
+        self.kept.write().remove(&tree);
         Ok(())
     }
 
@@ -235,6 +270,24 @@ impl TableStore for MemoryStore {
         *old = horizon.max(*old);
     }
 
+    fn keep(&self, tree: TreeId, from: Option<Position>) -> Result<()> {
+        let (exists, oldest) = (self.tree(tree).is_some(), self.kept(tree));
+        let Some(from) = from else {
+            self.kept.write().remove(&tree);
+            return Ok(());
+        };
+        let from = if exists { from.max(oldest) } else { from };
+        self.kept.write().insert(tree, from);
+        self.trees.write().entry(tree).or_default();
+        Ok(())
+    }
+
+    fn kept(&self, tree: TreeId) -> Position {
+        let kept = self.kept.read().get(&tree).copied();
+        let horizon = self.horizon(tree.group);
+        kept.map_or(horizon, |kept| kept.min(horizon))
+    }
+
     fn refuse_below(&self, group: GroupId, position: Position) {
         let mut refused = self.refused.write();
         let old = refused.entry(group).or_default();
@@ -250,7 +303,7 @@ impl TableStore for MemoryStore {
     }
 
     fn purge(&self, tree: TreeId) -> Result<()> {
-        let horizon = self.horizon(tree.group);
+        let horizon = self.kept(tree);
         let Some(tree) = self.tree(tree) else {
             return Ok(());
         };
@@ -287,7 +340,7 @@ impl MemoryScan {
         let keys = self.tree.read();
         let range = keys.range((self.range.0.clone(), self.range.1.clone()));
         let at = self.at;
-        let shown = |(key, versions): (&Bytes, &Versions)| {
+        let shown = |(key, versions): (&Bytes, &Chain)| {
             visible(versions, at).map(|value| (key.clone(), value.clone()))
         };
         self.chunk = match self.direction {

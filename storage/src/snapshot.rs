@@ -1,11 +1,16 @@
 //! A group's state as a stream of bytes: what a replica gets that can't be brought up by the log.
-//! All trees as of one position, the newest version of each row; and what a checkpoint keeps.
+//! All trees as of one position, the newest version of each row; of trees that keep their history
+//! every version that is kept; and what a checkpoint keeps.
 //!
 //! ```text
-//! row: tree u32 | key length u32 | value length u32 | key | value       rows: by tree and key
+//! row:     tree u32 | key length u32          | value length u32 | key | value     by tree and key
+//! version: tree u32 | key length u32, top bit | 8 and the value's| key | position u64 | value
+//! kept:    tree u32 | 0, top bit              | 8                | position u64
 //! ```
+//! `kept` stands before the versions of a tree and says from where on they are there. Those of a key
+//! come from the oldest to the newest; the top bit of a position says that the row was deleted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,12 +19,71 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::memory::check_size;
 use crate::meta::Meta;
 use crate::{
-    Applied, Direction, Error, Group, KEY_BYTES_MAX, POSITION_MAX, Pin, RaftState, Result, Scan,
-    TableStore, TreeId, VALUE_BYTES_MAX, system,
+    Applied, Direction, Error, Group, KEY_BYTES_MAX, POSITION_MAX, Pin, Position, RaftState,
+    Result, RowVersion, Scan, TableStore, TreeId, VALUE_BYTES_MAX, Versions, system,
 };
 
 /// Bytes of a row beside key and value.
 pub(crate) const ROW_BYTES: usize = 12;
+
+/// In the length of a key: the value begins with the position at which it was written.
+pub(crate) const WITH_POSITION: u32 = 1 << 31;
+
+/// Bytes of that position.
+const POSITION_BYTES: usize = 8;
+
+/// In that position: the row was deleted there.
+const DELETED: u64 = 1 << 63;
+
+const _: () = assert!(POSITION_MAX.0 < DELETED);
+
+/// What an export consists of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A row of a tree as of the export's position.
+    Row(u32, Bytes, Bytes),
+    /// A tree keeps its history from here on: its versions follow.
+    Kept(u32, Position),
+    /// One of them.
+    Version(u32, RowVersion),
+}
+
+impl Item {
+    /// The tree that it belongs to.
+    pub fn tree(&self) -> u32 {
+        match self {
+            Item::Row(tree, ..) | Item::Kept(tree, _) | Item::Version(tree, _) => *tree,
+        }
+    }
+
+    fn encode(&self, to: &mut BytesMut) {
+        let mut head = |tree: &u32, key: usize, flag: u32, value: usize| {
+            to.put_u32_le(*tree);
+            to.put_u32_le(key as u32 | flag);
+            to.put_u32_le(value as u32);
+        };
+        match self {
+            Item::Row(tree, key, value) => {
+                head(tree, key.len(), 0, value.len());
+                to.put_slice(key);
+                to.put_slice(value);
+            }
+            Item::Kept(tree, from) => {
+                head(tree, 0, WITH_POSITION, POSITION_BYTES);
+                to.put_u64_le(from.0);
+            }
+            Item::Version(tree, version) => {
+                let value = version.value.as_deref().unwrap_or_default();
+                let deleted = if version.value.is_none() { DELETED } else { 0 };
+                let length = POSITION_BYTES + value.len();
+                head(tree, version.key.len(), WITH_POSITION, length);
+                to.put_slice(&version.key);
+                to.put_u64_le(version.position.0 | deleted);
+                to.put_slice(value);
+            }
+        }
+    }
+}
 
 /// The state of a group, being read. It stays readable until this is dropped.
 pub struct Export {
@@ -30,12 +94,21 @@ pub struct Export {
     pin: Pin,
     group: journal::GroupId,
     trees: VecDeque<u32>,
-    scan: Option<(u32, Scan)>,
+    /// Those whose history comes, too.
+    kept: BTreeSet<u32>,
+    reading: Option<(u32, Reading)>,
     encoded: BytesMut,
 }
 
+/// A tree that is being read.
+enum Reading {
+    Rows(Scan),
+    Versions(Versions),
+}
+
 impl Export {
-    /// State of a group as of what is applied, of the trees that are wanted.
+    /// State of a group as of what is applied, of the trees that are wanted; with the history of
+    /// those that are `kept`.
     pub(crate) fn new(
         group: journal::GroupId,
         store: &Arc<dyn TableStore>,
@@ -43,6 +116,7 @@ impl Export {
         meta: &Meta,
         pin: Pin,
         wanted: &dyn Fn(u32) -> bool,
+        kept: BTreeSet<u32>,
     ) -> Export {
         let trees = store.trees().into_iter();
         let trees = trees.filter(|tree| tree.group == group);
@@ -59,7 +133,8 @@ impl Export {
             pin,
             group,
             trees: trees.into(),
-            scan: None,
+            kept,
+            reading: None,
             encoded: BytesMut::new(),
         }
     }
@@ -82,33 +157,24 @@ impl Export {
     /// The next bytes of the rows, `bytes_max` at most; none at the end.
     pub fn read(&mut self, bytes_max: usize) -> Result<Bytes> {
         while self.encoded.len() < bytes_max {
-            let Some((tree, key, value)) = self.next()? else {
+            let Some(item) = self.next()? else {
                 break;
             };
-            self.encoded.put_u32_le(tree);
-            self.encoded.put_u32_le(key.len() as u32);
-            self.encoded.put_u32_le(value.len() as u32);
-            self.encoded.put_slice(&key);
-            self.encoded.put_slice(&value);
+            item.encode(&mut self.encoded);
         }
         let length = self.encoded.len().min(bytes_max);
         Ok(self.encoded.split_to(length).freeze())
     }
 
-    fn next(&mut self) -> Result<Option<(u32, Bytes, Bytes)>> {
+    fn next(&mut self) -> Result<Option<Item>> {
         loop {
-            if let Some((tree, scan)) = &mut self.scan
-                && let Some(row) = scan.next()
+            if let Some((tree, reading)) = &mut self.reading
+                && let Some(item) = reading.next(*tree)?
             {
-                let (key, value) = row?;
-                let value = match system::of_keys(*tree) {
-                    Some(_) => Bytes::new(),
-                    None => value,
-                };
-                return Ok(Some((*tree, key, value)));
+                return Ok(Some(item));
             }
             let Some(number) = self.trees.pop_front() else {
-                self.scan = None;
+                self.reading = None;
                 return Ok(None);
             };
             let (all, group) = ((Bound::Unbounded, Bound::Unbounded), self.group);
@@ -117,8 +183,43 @@ impl Export {
                 group,
                 number: system::tree_of(number),
             };
+            if self.kept.contains(&number) {
+                let (from, versions) = self.open_versions(tree, at)?;
+                self.reading = Some((number, Reading::Versions(versions)));
+                return Ok(Some(Item::Kept(number, from)));
+            }
             let scan = self.store.scan(tree, all, at, Direction::Forward)?;
-            self.scan = Some((number, scan));
+            self.reading = Some((number, Reading::Rows(scan)));
+        }
+    }
+
+    /// Opens what a tree keeps, and says from where on.
+    fn open_versions(&self, tree: TreeId, at: Position) -> Result<(Position, Versions)> {
+        loop {
+            let (all, from) = ((Bound::Unbounded, Bound::Unbounded), self.store.kept(tree));
+            match self.store.versions(tree, all, from, at) {
+                // It keeps less than it did a moment ago.
+                Err(Error::TooOld { .. }) if self.store.kept(tree) > from => continue,
+                versions => return Ok((from, versions?)),
+            }
+        }
+    }
+}
+
+impl Reading {
+    fn next(&mut self, tree: u32) -> Result<Option<Item>> {
+        match self {
+            Reading::Rows(rows) => {
+                let row = rows.next().transpose()?;
+                Ok(row.map(|(key, value)| match system::of_keys(tree) {
+                    Some(_) => Item::Row(tree, key, Bytes::new()),
+                    None => Item::Row(tree, key, value),
+                }))
+            }
+            Reading::Versions(versions) => {
+                let version = versions.next().transpose()?;
+                Ok(version.map(|version| Item::Version(tree, version)))
+            }
         }
     }
 }
@@ -130,17 +231,23 @@ pub type Pieces<'a> = dyn FnMut() -> Result<Option<Bytes>> + 'a;
 pub(crate) struct Rows<'a> {
     pieces: &'a mut Pieces<'a>,
     read: BytesMut,
+    /// The last tree whose history has begun.
+    kept: Option<u32>,
 }
 
 impl<'a> Rows<'a> {
     /// The rows in these pieces.
     pub fn new(pieces: &'a mut Pieces<'a>) -> Rows<'a> {
         let read = BytesMut::new();
-        Rows { pieces, read }
+        Rows {
+            pieces,
+            read,
+            kept: None,
+        }
     }
 
-    /// The next row.
-    pub fn next(&mut self) -> Result<Option<(u32, Bytes, Bytes)>> {
+    /// The next row, or version of one.
+    pub fn next(&mut self) -> Result<Option<Item>> {
         if !self.fill(ROW_BYTES)? {
             return match self.read.is_empty() {
                 true => Ok(None),
@@ -149,6 +256,9 @@ impl<'a> Rows<'a> {
         }
         let tree = self.read.get_u32_le();
         let (key, value) = (self.read.get_u32_le(), self.read.get_u32_le());
+        if key & WITH_POSITION != 0 {
+            return self.version(tree, key & !WITH_POSITION, value).map(Some);
+        }
         let (key, value) = (key as usize, value as usize);
         if key > KEY_BYTES_MAX || value > VALUE_BYTES_MAX {
             return Err(damaged("a row is too long"));
@@ -159,7 +269,38 @@ impl<'a> Rows<'a> {
         let (key, value) = (self.read.split_to(key), self.read.split_to(value));
         let (key, value) = (key.freeze(), Some(value.freeze()));
         check_size(&key, &value)?;
-        Ok(value.map(|value| (tree, key, value)))
+        Ok(value.map(|value| Item::Row(tree, key, value)))
+    }
+
+    /// A version, or what stands before those of a tree.
+    fn version(&mut self, tree: u32, key: u32, value: u32) -> Result<Item> {
+        let (key, value) = (key as usize, value as usize);
+        let length = value.checked_sub(POSITION_BYTES);
+        let length = length.ok_or_else(|| damaged("a version has no position"))?;
+        if key > KEY_BYTES_MAX || length > VALUE_BYTES_MAX {
+            return Err(damaged("a version is too long"));
+        }
+        if !self.fill(key + value)? {
+            return Err(damaged("it is cut off"));
+        }
+        let key = self.read.split_to(key).freeze();
+        let position = self.read.get_u64_le();
+        let value = self.read.split_to(length).freeze();
+        if key.is_empty() {
+            self.kept = Some(tree);
+            return Ok(Item::Kept(tree, Position(position)));
+        }
+        if self.kept != Some(tree) {
+            return Err(damaged("it does not say since when versions are there"));
+        }
+        let value = (position & DELETED == 0).then_some(value);
+        check_size(&key, &value)?;
+        let version = RowVersion {
+            key,
+            position: Position(position & !DELETED),
+            value,
+        };
+        Ok(Item::Version(tree, version))
     }
 
     /// Reads on until so many bytes are there; false if there are fewer.
@@ -180,12 +321,12 @@ pub fn check_export(applied: Applied, meta: &Bytes, pieces: &mut Pieces<'_>) -> 
     each_row(applied, meta, pieces, &mut |_| Ok(()))
 }
 
-/// [`check_export`] with a look at the tree of each row.
+/// [`check_export`] with a look at each item.
 pub(crate) fn each_row(
     applied: Applied,
     meta: &Bytes,
     pieces: &mut Pieces<'_>,
-    check: &mut dyn FnMut(u32) -> Result<()>,
+    check: &mut dyn FnMut(&Item) -> Result<()>,
 ) -> Result<()> {
     if applied.position > POSITION_MAX {
         return Err(damaged("its position is beyond the last one"));
@@ -196,8 +337,21 @@ pub(crate) fn each_row(
     }
     let mut pieces = || pieces();
     let mut rows = Rows::new(&mut pieces);
-    while let Some((tree, ..)) = rows.next()? {
-        check(tree)?;
+    let mut last: Option<(u32, RowVersion)> = None;
+    while let Some(item) = rows.next()? {
+        check(&item)?;
+        let Item::Version(tree, version) = item else {
+            last = None;
+            continue;
+        };
+        // The store relies on it.
+        let follows = last.is_none_or(|(of, last)| {
+            of != tree || (&last.key, last.position) < (&version.key, version.position)
+        });
+        if !follows || version.position > applied.position {
+            return Err(damaged("versions are not in order"));
+        }
+        last = Some((tree, version));
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod record;
 mod scratch;
 mod shadow;
 mod sled;
+mod versions;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -80,6 +81,20 @@ pub type Write = (Bytes, Option<Bytes>);
 /// Key and value in key order.
 pub type Scan = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>;
 
+/// A row as it was from a position on, up to its next version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowVersion {
+    /// Its key.
+    pub key: Bytes,
+    /// Where it was written.
+    pub position: Position,
+    /// What was; `None`: it was deleted.
+    pub value: Option<Bytes>,
+}
+
+/// By key in key order, and of each key from the oldest to the newest.
+pub type Versions = Box<dyn Iterator<Item = Result<RowVersion>> + Send>;
+
 /// The direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -92,8 +107,8 @@ pub enum Direction {
 /// Trees of versioned keys. Two implementations, one conformance suite.
 ///
 /// Contract:
-/// - `write` is called by one thread per group, positions never decrease within a group; the
-///   same (key, position) may be written again after a restart and must then change nothing.
+/// - `write` is called by one thread per group, positions never decrease within a group (but from
+///   key to key in a tree that is new, while what it had elsewhere is put into it); the same (key, position) may be written again after a restart and must then change nothing.
 ///   Many keys of a tree may be written at one position, in any number of calls; one key at one
 ///   position always with the same value (an entry holds one net change per row).
 /// - What was written at p is seen by reads at any q >= p at once, and by no read at q < p.
@@ -118,6 +133,16 @@ pub trait TableStore: Send + Sync {
         at: Position,
         direction: Direction,
     ) -> Result<Scan>;
+
+    /// All versions that reads at `from` up to `to` find: of each key the one that `from` finds,
+    /// and those written behind it. Both positions as for a scan.
+    fn versions(
+        &self,
+        tree: TreeId,
+        range: (Bound<Bytes>, Bound<Bytes>),
+        from: Position,
+        to: Position,
+    ) -> Result<Versions>;
 
     /// Writes versions at `position`; creates the tree if need be. Memory speed, no fsync
     /// (but for a tree's creation); waits for the disk only when
@@ -158,9 +183,19 @@ pub trait TableStore: Send + Sync {
     /// Must not pass the group's applied position.
     fn set_horizon(&self, group: GroupId, horizon: Position);
 
+    /// What a tree keeps beyond the group's horizon, its history: versions that reads at or above
+    /// `from` need stay, however far the group's horizon moves, and these reads are served. `None`:
+    /// it goes with the group. `from` moves forward only, and what is gone stays refused; but a tree
+    /// that does not exist is created, and keeps exactly that. Outlives a restart as the horizon
+    /// does. To be called before the group's horizon moves beyond `from`.
+    fn keep(&self, tree: TreeId, from: Option<Position>) -> Result<()>;
+
+    /// The oldest position at which a tree can be read: the group's horizon, or what it keeps.
+    fn kept(&self, tree: TreeId) -> Position;
+
     /// Refuses reads below `position` from now on, as the horizon does, but only until the store
-    /// is closed: all of the group is about to be replaced as of there, and if that is cut off,
-    /// the next start finds what was there before.
+    /// is closed or the group's horizon has come there: all of the group is about to be replaced as of
+    /// there, and if that is cut off, the next start finds what was there before.
     fn refuse_below(&self, group: GroupId, position: Position);
 
     /// The group is gone and all its trees are dropped: if it comes again, it begins at position

@@ -25,6 +25,8 @@ pub const PREPARED: u32 = 9;
 pub const INTENTS: u32 = 20;
 /// Locks that outlive the leader under which they were taken.
 pub const LOCKS: u32 = 21;
+/// How much of their history trees keep: see [`crate::Keep`].
+pub const KEPT_TREES: u32 = 30;
 /// Trees that are dropped: number u32 -> position u64, big-endian. Written by apply.
 pub const DROPPED_TREES: u32 = 999;
 
@@ -74,6 +76,7 @@ pub(crate) fn is_catalog(tree: u32) -> bool {
         PREPARED,
         INTENTS,
         LOCKS,
+        KEPT_TREES,
         DROPPED_TREES,
     ];
     is_system(tree) && !rows.contains(&tree)

@@ -189,6 +189,7 @@ impl Group {
         sums.note(&entry.changes);
         sums.note_events(&entry.events);
         sums.stamp(entry.header.position);
+        self.note_keeps(&entry.changes, entry.header.position)?;
         #[cfg(feature = "sabotage")]
         let mut entry = entry;
         #[cfg(feature = "sabotage")]

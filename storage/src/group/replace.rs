@@ -14,7 +14,7 @@ use super::log::LogState;
 use super::queue::Calls;
 use crate::follow::Held;
 use crate::meta::Meta;
-use crate::snapshot::{Export, Rows};
+use crate::snapshot::{Export, Item, Rows};
 use crate::{Applied, Change, Chosen, Direction, Result, system};
 
 /// Rows written to the store at once, and their bytes.
@@ -29,11 +29,13 @@ impl Group {
         }
         let (applied, meta) = (state.applied, self.meta(&state));
         let pin = self.pin(applied.position);
+        let kept = self.keeps.lock().keys().copied().collect();
         drop(state);
         let dropped = self.dropped_trees(applied.position)?;
         let (id, store) = (self.shared.id, &self.shared.store);
         let sent = |tree: u32| system::of_keys(tree).is_none() && !dropped.contains(&tree);
-        Ok(Some(Export::new(id, store, applied, &meta, pin, &sent)))
+        let export = Export::new(id, store, applied, &meta, pin, &sent, kept);
+        Ok(Some(export))
     }
 
     /// The trees that are dropped as of a position.
@@ -84,6 +86,7 @@ impl Group {
             sums: meta.sums,
             ended: false,
         };
+        self.load_keeps(applied.position)?;
         self.note_progress(&state);
         if let Some((follower, held)) = held {
             *follower.held.write() = held;
@@ -151,17 +154,30 @@ impl Group {
         let mut batch: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         let (mut tree, mut bytes) = (0, 0);
         loop {
-            let row = rows.next()?;
+            let item = rows.next()?;
             let full = batch.len() >= BATCH_ROWS_MAX || bytes >= BATCH_BYTES_MAX;
-            let other = row.as_ref().is_none_or(|(number, ..)| *number != tree);
+            let other = item.as_ref().is_none_or(|item| item.tree() != tree);
             if !batch.is_empty() && (full || other) {
                 let mut writes = batch.drain(..);
                 let of = self.shared.tree(tree);
                 self.shared.store.write(of, position, &mut writes)?;
                 bytes = 0;
             }
-            let Some((number, key, value)) = row else {
-                return Ok(seen);
+            let (number, key, value) = match item {
+                None => return Ok(seen),
+                Some(Item::Row(number, key, value)) => (number, key, value),
+                Some(Item::Kept(number, from)) => {
+                    self.shared
+                        .store
+                        .keep(self.shared.tree(number), Some(from))?;
+                    continue;
+                }
+                Some(Item::Version(number, version)) => {
+                    let mut write = std::iter::once((version.key, version.value));
+                    let of = self.shared.tree(number);
+                    self.shared.store.write(of, version.position, &mut write)?;
+                    continue;
+                }
             };
             if self.observer.is_some() && is_observed(number) {
                 seen.push(Change {

@@ -10,6 +10,7 @@ use journal::{GroupId, Position};
 use parking_lot::{Mutex, RwLock};
 
 use super::Range;
+use super::history::Keeps;
 use super::overlay::{Lookup, Overlay, Row};
 use crate::{Direction, Error, Result, Scan, TableStore, TreeId};
 
@@ -153,13 +154,17 @@ impl Shared {
         }
     }
 
-    /// Raises the store's horizon as far as pins and `applied` allow.
-    pub fn raise_horizon(&self, wanted: Position) -> Position {
+    /// Raises the store's horizon as far as pins and `applied` allow, and before it what trees keep.
+    pub fn raise_horizon(&self, wanted: Position, keeps: &Keeps) -> Result<Position> {
         let pins = self.pins.lock();
         let needed = pins.first_key_value().map_or(Position::MAX, |(at, _)| *at);
         let horizon = wanted.min(needed).min(self.applied.get());
+        for (tree, keep) in keeps {
+            let from = keep.from(horizon);
+            self.store.keep(self.tree(*tree), Some(from))?;
+        }
         self.store.set_horizon(self.id, horizon);
-        self.store.horizon(self.id)
+        Ok(self.store.horizon(self.id))
     }
 }
 

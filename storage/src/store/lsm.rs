@@ -26,7 +26,7 @@ use super::record::Record;
 use super::scratch::Scratches;
 use super::{
     Checkpoint, Direction, GroupCheckpoint, POSITION_MAX, Scan, Scratch, StoreKind, StoreOptions,
-    TableStore, TreeId, Write,
+    TableStore, TreeId, Versions, Write,
 };
 use crate::{Error, Result};
 use background::Background;
@@ -68,7 +68,13 @@ impl LsmStore {
         };
         let horizons = Horizons::new(&record.horizons);
         let trees = folder.path().join(TREES_FOLDER);
-        let catalog = Catalog::open(trees, &record.dropped, &horizons, &resources)?;
+        let catalog = Catalog::open(
+            trees,
+            &record.dropped,
+            &horizons,
+            &record.horizons,
+            &resources,
+        )?;
         for (id, tree) in catalog.trees().iter() {
             horizons.of(id.group).found(tree.persisted());
         }
@@ -122,7 +128,7 @@ impl Shared {
             Some(tree) => Ok(tree),
             None => self
                 .catalog
-                .create(id, self.horizons.of(id.group), &self.resources),
+                .create(id, &self.horizons, &self.resources, None),
         }
     }
 
@@ -173,6 +179,22 @@ impl TableStore for LsmStore {
             Some(tree) => tree.scan(range, at, direction),
             None => {
                 self.shared.horizons.of(tree.group).check(at)?;
+                Ok(Box::new(std::iter::empty()))
+            }
+        }
+    }
+
+    fn versions(
+        &self,
+        tree: TreeId,
+        range: (Bound<Bytes>, Bound<Bytes>),
+        from: Position,
+        to: Position,
+    ) -> Result<Versions> {
+        match self.shared.catalog.get(tree) {
+            Some(tree) => tree.versions(range, from, to),
+            None => {
+                self.shared.horizons.of(tree.group).check(from)?;
                 Ok(Box::new(std::iter::empty()))
             }
         }
@@ -237,6 +259,28 @@ impl TableStore for LsmStore {
 
     fn set_horizon(&self, group: GroupId, horizon: Position) {
         self.shared.horizons.of(group).advance(horizon);
+    }
+
+    fn keep(&self, tree: TreeId, from: Option<Position>) -> Result<()> {
+        self.shared.work.check()?;
+        match (self.shared.catalog.get(tree), from) {
+            (Some(tree), from) => tree.horizon.keep(from),
+            (None, Some(_)) => {
+                let Shared {
+                    catalog, horizons, ..
+                } = &*self.shared;
+                catalog.create(tree, horizons, &self.shared.resources, from)?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    fn kept(&self, tree: TreeId) -> Position {
+        match self.shared.catalog.get(tree) {
+            Some(tree) => tree.horizon.get(),
+            None => self.horizon(tree.group),
+        }
     }
 
     fn refuse_below(&self, group: GroupId, position: Position) {

@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use journal::{GroupId, Index, Position, Term};
 use std::collections::BTreeMap;
 
+use super::horizon::Recorded;
 use super::{Applied, GroupCheckpoint, StoreKind};
 use crate::{Error, Result};
 
@@ -12,7 +13,10 @@ use crate::{Error, Result};
 const MAGIC: &[u8; 8] = b"FHTABLES";
 
 /// The version of this format.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+
+/// The first version, without trees that are kept. It is read, too.
+const FORMAT_WITHOUT_KEPT: u16 = 1;
 
 /// Magic, format, kind, reserved, payload length, payload CRC.
 const HEADER_BYTES: usize = 24;
@@ -31,8 +35,9 @@ pub(super) struct Record {
     pub generation: u32,
     /// The last completed checkpoint.
     pub groups: BTreeMap<GroupId, GroupCheckpoint>,
-    /// No version that a read at or above its group's horizon needs has been removed.
-    pub horizons: BTreeMap<GroupId, Position>,
+    /// No version that a read at or above its group's horizon needs has been removed, nor one that
+    /// a read at or above the position from which on its tree is kept needs.
+    pub horizons: Recorded,
     /// Names of trees that are dropped as of the checkpoint and may still be on the disk.
     pub dropped: Vec<String>,
 }
@@ -45,7 +50,7 @@ impl Record {
             sequence: 0,
             generation: 0,
             groups: BTreeMap::new(),
-            horizons: BTreeMap::new(),
+            horizons: Recorded::default(),
             dropped: Vec::new(),
         }
     }
@@ -63,14 +68,19 @@ impl Record {
             payload.put_u64_le(checkpoint.applied.position.0);
             put_bytes(&mut payload, &checkpoint.raft);
         }
-        payload.put_u32_le(self.horizons.len() as u32);
-        for (group, horizon) in &self.horizons {
+        payload.put_u32_le(self.horizons.groups.len() as u32);
+        for (group, horizon) in &self.horizons.groups {
             payload.put_u32_le(group.0);
             payload.put_u64_le(horizon.0);
         }
         payload.put_u32_le(self.dropped.len() as u32);
         for name in &self.dropped {
             put_bytes(&mut payload, name.as_bytes());
+        }
+        payload.put_u32_le(self.horizons.kept.len() as u32);
+        for (name, kept) in &self.horizons.kept {
+            put_bytes(&mut payload, name.as_bytes());
+            payload.put_u64_le(kept.0);
         }
         assert!(
             payload.len() <= PAYLOAD_BYTES_MAX,
@@ -107,7 +117,7 @@ impl Record {
         if header.get_u32_le() != header_crc {
             return Err(corrupt("header checksum mismatch"));
         }
-        if format != FORMAT {
+        if ![FORMAT, FORMAT_WITHOUT_KEPT].contains(&format) {
             return Err(Error::Format(format!(
                 "{place} has format {format}, this program reads format {FORMAT}"
             )));
@@ -116,11 +126,11 @@ impl Record {
             return Err(corrupt("payload checksum mismatch"));
         }
         let kind = kind_from(kind).ok_or_else(|| corrupt("unknown store"))?;
-        decode_payload(&mut payload, kind).ok_or_else(|| corrupt("payload is cut short"))
+        decode_payload(&mut payload, kind, format).ok_or_else(|| corrupt("payload is cut short"))
     }
 }
 
-fn decode_payload(payload: &mut &[u8], kind: StoreKind) -> Option<Record> {
+fn decode_payload(payload: &mut &[u8], kind: StoreKind, format: u16) -> Option<Record> {
     let mut record = Record::new(kind);
     record.sequence = payload.try_get_u64_le().ok()?;
     record.generation = payload.try_get_u32_le().ok()?;
@@ -143,14 +153,21 @@ fn decode_payload(payload: &mut &[u8], kind: StoreKind) -> Option<Record> {
     }
     for _ in 0..payload.try_get_u32_le().ok()? {
         let group = GroupId(payload.try_get_u32_le().ok()?);
-        record
-            .horizons
-            .insert(group, Position(payload.try_get_u64_le().ok()?));
+        let groups = &mut record.horizons.groups;
+        groups.insert(group, Position(payload.try_get_u64_le().ok()?));
     }
     for _ in 0..payload.try_get_u32_le().ok()? {
         record
             .dropped
             .push(String::from_utf8(get_bytes(payload)?.to_vec()).ok()?);
+    }
+    if format == FORMAT_WITHOUT_KEPT {
+        return payload.is_empty().then_some(record);
+    }
+    for _ in 0..payload.try_get_u32_le().ok()? {
+        let name = String::from_utf8(get_bytes(payload)?.to_vec()).ok()?;
+        let kept = Position(payload.try_get_u64_le().ok()?);
+        record.horizons.kept.insert(name, kept);
     }
     payload.is_empty().then_some(record)
 }
@@ -203,38 +220,54 @@ mod tests {
                 raft,
             },
         );
-        record.horizons.insert(group, Position(5));
+        record.horizons.groups.insert(group, Position(5));
+        record.horizons.kept.insert("3-1001".into(), Position(4));
         record.dropped.push("3-1000".into());
         record
     }
 
     #[test]
-    fn golden_bytes_of_format_1() {
+    fn golden_bytes() {
         let hex: String = example()
             .encode()
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
-        let golden = concat!("46485441424c4553", "010001004f000000",);
+        let golden = concat!("46485441424c4553", "0200010065000000",);
         assert!(hex.starts_with(golden), "{hex}");
-        assert_eq!(
-            &hex[48..],
-            concat!(
-                "0700000000000000",
-                "02000000",
-                "01000000",
-                "03000000",
-                "0200000000000000",
-                "0900000000000000",
-                "0403020100000000",
-                "0100000072",
-                "01000000",
-                "03000000",
-                "0500000000000000",
-                "01000000",
-                "06000000332d31303030",
-            )
+        let format_1 = concat!(
+            "0700000000000000",
+            "02000000",
+            "01000000",
+            "03000000",
+            "0200000000000000",
+            "0900000000000000",
+            "0403020100000000",
+            "0100000072",
+            "01000000",
+            "03000000",
+            "0500000000000000",
+            "01000000",
+            "06000000332d31303030",
         );
+        let kept = "0100000006000000332d313030310400000000000000";
+        assert_eq!(&hex[48..], format!("{format_1}{kept}"));
+    }
+
+    #[test]
+    fn format_1_keeps_no_trees() {
+        let whole = example().encode();
+        let payload = &whole[HEADER_BYTES..HEADER_BYTES + 0x4f];
+        let mut old = BytesMut::from(&whole[..8]);
+        old.put_u16_le(FORMAT_WITHOUT_KEPT);
+        old.put_slice(&whole[10..12]);
+        old.put_u32_le(0x4f);
+        old.put_u32_le(crc32fast::hash(payload));
+        old.put_u32_le(crc32fast::hash(&old.clone()));
+        old.put_slice(payload);
+        let mut expected = example();
+        expected.horizons.kept.clear();
+        assert_eq!(Record::decode(&old, "x").unwrap(), expected);
     }
 
     #[test]

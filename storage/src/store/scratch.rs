@@ -62,7 +62,7 @@ impl TreeScratch {
         self.position = self.position.next();
         let mut write = std::iter::once((Bytes::copy_from_slice(key), value));
         self.tree.write(self.position, &mut write)?;
-        self.tree.horizon.advance(self.position);
+        self.tree.horizon.group().advance(self.position);
         if self.tree.active_bytes() > SCRATCH_MEMTABLE_BYTES_MAX {
             self.spill()?;
         }

@@ -26,11 +26,12 @@ use super::failure::Failure;
 use super::folder::{Folder, disk_bytes};
 use super::horizon::Horizons;
 use super::lsm::tree::Resources;
-use super::range::clip;
+use super::range::{Range, clip};
 use super::scratch::Scratches;
+use super::versions::Walk;
 use super::{
     Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch, StoreKind,
-    StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Write,
+    StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
 };
 use crate::{Error, Result};
 use database::Database;
@@ -71,7 +72,7 @@ impl SledStore {
         let record = folder.record();
         let database = Database::open(folder.path(), record.generation, options.cache_bytes)?;
         let horizons = Horizons::new(&record.horizons);
-        let trees = Trees::open(&database, &record.dropped, &horizons)?;
+        let trees = Trees::open(&database, &record.dropped, &horizons, &record.horizons)?;
         let resources = Resources {
             cache: Arc::new(Cache::with_capacity_bytes(SCRATCH_CACHE_BYTES)),
             files: Arc::new(DescriptorTable::new(options.files_max)),
@@ -121,6 +122,22 @@ impl Shared {
         }
     }
 
+    /// A scan of a tree; `None` if nothing can be in it.
+    fn open_scan(
+        &self,
+        tree: TreeId,
+        range: Range,
+        at: Position,
+        direction: Direction,
+    ) -> Result<Option<SledScan>> {
+        let Some(tree) = self.trees.get(tree) else {
+            return self.horizons.of(tree.group).check(at).map(|()| None);
+        };
+        let open = tree.horizon.open_scan(at)?;
+        let database = self.database.load_full();
+        Ok(clip(range).map(|range| SledScan::new(database, tree, open, range, at, direction)))
+    }
+
     /// Copies all that lives into the next generation and switches to it.
     fn rewrite(&self) -> Result<()> {
         let _finishing = self.finishing.lock();
@@ -145,16 +162,16 @@ impl Shared {
 
 impl TableStore for SledStore {
     fn get(&self, tree: TreeId, key: &[u8], at: Position) -> Result<Option<Bytes>> {
-        let horizon = self.0.horizons.of(tree.group);
-        horizon.check(at)?;
-        let found = match self.0.trees.get(tree) {
-            Some(tree) if key.len() <= KEY_BYTES_MAX => {
-                self.0.database.load().get(tree.prefix, key, at)?
-            }
-            _ => None,
+        let Some(tree) = self.0.trees.get(tree) else {
+            return self.0.horizons.of(tree.group).check(at).map(|()| None);
         };
-        horizon.check(at)?;
-        Ok(found)
+        tree.horizon.check(at)?;
+        let found = match key.len() <= KEY_BYTES_MAX {
+            true => self.0.database.load().find(tree.prefix, key, at)?,
+            false => None,
+        };
+        tree.horizon.check(at)?;
+        Ok(found.and_then(|version| version.value))
     }
 
     fn scan(
@@ -164,14 +181,35 @@ impl TableStore for SledStore {
         at: Position,
         direction: Direction,
     ) -> Result<Scan> {
-        let open = self.0.horizons.of(tree.group).open_scan(at)?;
-        let (Some(tree), Some(range)) = (self.0.trees.get(tree), clip(range)) else {
+        match self.0.open_scan(tree, range, at, direction)? {
+            Some(scan) => Ok(Box::new(scan)),
+            None => Ok(Box::new(std::iter::empty())),
+        }
+    }
+
+    fn versions(
+        &self,
+        tree: TreeId,
+        range: (Bound<Bytes>, Bound<Bytes>),
+        from: Position,
+        to: Position,
+    ) -> Result<Versions> {
+        let Some(found) = self.0.trees.get(tree) else {
+            self.0.horizons.of(tree.group).check(from)?;
             return Ok(Box::new(std::iter::empty()));
         };
-        let database = self.0.database.load_full();
-        Ok(Box::new(SledScan::new(
-            database, tree, open, range, at, direction,
-        )))
+        let held = found.horizon.open_scan(from)?;
+        let Some(keys) = self.0.open_scan(tree, range, to, Direction::Forward)? else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let (database, prefix) = (self.0.database.load_full(), found.prefix);
+        let find = move |key: &[u8], at: Position| database.find(prefix, key, at);
+        Ok(Walk::begin(
+            keys.with_deletions(),
+            Box::new(find),
+            from,
+            held,
+        ))
     }
 
     fn write(
@@ -190,9 +228,8 @@ impl TableStore for SledStore {
             Some(tree) => tree,
             None => {
                 let _writing = self.0.writing.read();
-                self.0
-                    .trees
-                    .create(tree, &self.0.database.load(), &self.0.horizons)?
+                let database = self.0.database.load();
+                (self.0.trees).create(tree, &database, &self.0.horizons, None)?
             }
         };
         self.0.write_rows(&tree, position, writes)
@@ -233,6 +270,27 @@ impl TableStore for SledStore {
 
     fn set_horizon(&self, group: GroupId, horizon: Position) {
         self.0.horizons.of(group).advance(horizon);
+    }
+
+    fn keep(&self, tree: TreeId, from: Option<Position>) -> Result<()> {
+        self.0.failure.check()?;
+        match (self.0.trees.get(tree), from) {
+            (Some(tree), from) => tree.horizon.keep(from),
+            (None, Some(_)) => {
+                let _writing = self.0.writing.read();
+                let database = self.0.database.load();
+                (self.0.trees).create(tree, &database, &self.0.horizons, from)?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    fn kept(&self, tree: TreeId) -> Position {
+        match self.0.trees.get(tree) {
+            Some(tree) => tree.horizon.get(),
+            None => self.horizon(tree.group),
+        }
     }
 
     fn refuse_below(&self, group: GroupId, position: Position) {

@@ -42,6 +42,7 @@ for_each_store! {
     readers_beside_a_writer_see_one_position
     a_read_below_the_horizon_is_refused
     the_horizon_outlives_a_restart
+    a_tree_keeps_what_its_group_forgets
     the_folder_remembers_its_kind_and_is_locked
     a_dropped_tree_goes_with_the_checkpoint
     one_group_is_checkpointed_alone
@@ -266,6 +267,75 @@ fn the_horizon_outlives_a_restart(kind: StoreKind) {
     assert!((15..=20).contains(&store.persisted(T.group).0));
     assert!(store.get(T, b"k", Position(14)).is_err());
     assert_eq!(get(&*store, T, 15, "k").as_deref(), Some("a"));
+}
+
+/// What a tree keeps: through flushes, compactions, purges and restarts, and as long as it is kept.
+fn a_tree_keeps_what_its_group_forgets(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let other = TreeId { number: 8, ..T };
+    let mut store = open(kind, dir.path());
+    put(&*store, T, 5, "k", Some("gone"));
+    store.set_horizon(T.group, Position(10));
+    put(&*store, T, 10, "k", Some("a"));
+    store.keep(T, Some(Position(12))).unwrap();
+    assert_eq!(store.kept(T), Position(10));
+    for tree in [T, other] {
+        put(&*store, tree, 20, "k", Some("b"));
+        put(&*store, tree, 30, "k", None);
+        put(&*store, tree, 40, "k", Some("c"));
+    }
+    let pairs = |store: &dyn TableStore, from: u64| -> Vec<(u64, Option<Bytes>)> {
+        let versions = store.versions(T, ALL, Position(from), Position(50));
+        let versions = versions.unwrap().map(|version| version.unwrap());
+        versions.map(|v| (v.position.0, v.value)).collect()
+    };
+    store.set_horizon(T.group, Position(50));
+    for round in 0..4 {
+        assert_eq!(store.kept(T), Position(12), "round {round}");
+        assert_eq!(get(&*store, T, 12, "k").as_deref(), Some("a"));
+        assert_eq!(get(&*store, T, 29, "k").as_deref(), Some("b"));
+        assert_eq!(get(&*store, T, 30, "k"), None);
+        assert_eq!(
+            rows(&*store, T, &ALL, Position(20), Direction::Backward).len(),
+            1
+        );
+        let all: Vec<u64> = pairs(&*store, 12).iter().map(|(at, _)| *at).collect();
+        assert_eq!(all, [10, 20, 30, 40]);
+        assert!(store.get(T, b"k", Position(11)).is_err());
+        assert!(store.versions(T, ALL, Position(11), Position(50)).is_err());
+        assert!(store.get(other, b"k", Position(49)).is_err());
+        checkpoint(&*store, round + 1);
+        store.purge(T).unwrap();
+        store.purge(other).unwrap();
+        if round == 1 {
+            drop(store);
+            store = open(kind, dir.path());
+        }
+    }
+    store.keep(T, Some(Position(30))).unwrap();
+    assert!(store.get(T, b"k", Position(29)).is_err());
+    checkpoint(&*store, 9);
+    store.purge(T).unwrap();
+    assert_eq!(pairs(&*store, 30).len(), 1, "the deletion is not needed");
+    // Kept again: from now on.
+    store.keep(T, None).unwrap();
+    assert_eq!(store.kept(T), Position(50));
+    store.keep(T, Some(Position(30))).unwrap();
+    assert_eq!(store.kept(T), Position(50));
+    // A tree that comes with its history.
+    let come = TreeId { number: 9, ..T };
+    store.keep(come, Some(Position(15))).unwrap();
+    put(&*store, come, 14, "a", Some("old"));
+    put(&*store, come, 45, "a", Some("new"));
+    put(&*store, come, 16, "b", Some("other"));
+    checkpoint(&*store, 10);
+    store.purge(come).unwrap();
+    drop(store);
+    let store = open(kind, dir.path());
+    assert_eq!(get(&*store, come, 15, "a").as_deref(), Some("old"));
+    assert_eq!(get(&*store, come, 45, "a").as_deref(), Some("new"));
+    assert_eq!(get(&*store, come, 15, "b"), None);
+    assert_eq!(get(&*store, come, 16, "b").as_deref(), Some("other"));
 }
 
 fn the_folder_remembers_its_kind_and_is_locked(kind: StoreKind) {

@@ -57,7 +57,9 @@ impl Driver {
 
     fn step(&mut self) {
         match self.rng.random_range(0..1000) {
-            0..600 => self.apply_next(),
+            0..590 => self.apply_next(),
+            590..595 => self.keep(),
+            595..600 => self.versions(),
             600..760 => self.get(),
             760..880 => self.scan(),
             880..900 => self.begin_checkpoint(),
@@ -86,9 +88,35 @@ impl Driver {
     }
 
     fn position(&mut self, tree: TreeId) -> Position {
-        let low = (self.store.horizon(tree.group).0 >> 14).max(self.served_from);
+        let low = (self.store.kept(tree).0 >> 14).max(self.served_from);
         let index = self.rng.random_range(low..=self.model.index);
-        position(index).max(self.store.horizon(tree.group))
+        position(index).max(self.store.kept(tree))
+    }
+
+    /// A tree keeps its history from some position on, or goes with its group again.
+    fn keep(&mut self) {
+        let tree = self.tree();
+        let from = self.rng.random_bool(0.9).then(|| self.position(tree));
+        let (before, existed) = (self.store.kept(tree), self.store.trees().contains(&tree));
+        self.store.keep(tree, from).unwrap();
+        let horizon = self.store.horizon(tree.group);
+        let expected = match from {
+            Some(from) if existed => from.max(before).min(horizon),
+            Some(from) => from.min(horizon),
+            None => horizon,
+        };
+        assert_eq!(self.store.kept(tree), expected);
+    }
+
+    fn versions(&mut self) {
+        let tree = self.tree();
+        let (one, other) = (self.position(tree), self.position(tree));
+        let (from, to) = (one.min(other), one.max(other));
+        let range = (self.bound(), self.bound());
+        let found = self.store.versions(tree, range.clone(), from, to).unwrap();
+        let found: Vec<_> = found.map(|version| version.unwrap()).collect();
+        let expected = self.model.versions(tree, &range, from, to);
+        assert_eq!(found, expected, "{tree:?} {range:?} {from}..{to}");
     }
 
     fn get(&mut self) {
@@ -174,13 +202,23 @@ impl Driver {
 
     fn read_too_old(&mut self) {
         let tree = self.tree();
-        let horizon = self.store.horizon(tree.group);
+        let horizon = self.store.kept(tree);
         if horizon > Position::ZERO {
             let at = Position(self.rng.random_range(0..horizon.0));
             let get = self.store.get(tree, b"a", at);
             assert!(matches!(get, Err(Error::TooOld { .. })), "{get:?}");
             let scan = self.store.scan(tree, ALL, at, Direction::Forward);
             assert!(matches!(scan.err(), Some(Error::TooOld { .. })));
+        }
+    }
+
+    /// What trees keep beyond their group's horizon is all there.
+    fn compare_kept(&self) {
+        for tree in self.store.trees() {
+            let (from, to) = (self.store.kept(tree), position(self.model.index));
+            let found = self.store.versions(tree, ALL, from, to).unwrap();
+            let found: Vec<_> = found.map(|version| version.unwrap()).collect();
+            assert_eq!(found, self.model.versions(tree, &ALL, from, to), "{tree:?}");
         }
     }
 
@@ -219,6 +257,7 @@ impl Driver {
             readable_from(&*self.store),
             "reopened",
         );
+        self.compare_kept();
     }
 }
 
@@ -230,6 +269,21 @@ impl TableStore for Nothing {
         unreachable!()
     }
     fn scan(&self, _: TreeId, _: Range, _: Position, _: Direction) -> storage::Result<Scan> {
+        unreachable!()
+    }
+    fn versions(
+        &self,
+        _: TreeId,
+        _: Range,
+        _: Position,
+        _: Position,
+    ) -> storage::Result<storage::Versions> {
+        unreachable!()
+    }
+    fn keep(&self, _: TreeId, _: Option<Position>) -> storage::Result<()> {
+        unreachable!()
+    }
+    fn kept(&self, _: TreeId) -> Position {
         unreachable!()
     }
     fn write(

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use storage::{
-    Applied, Direction, GroupCheckpoint, GroupId, Index, Position, StoreKind, StoreOptions,
-    TableStore, Term, TreeId, Write,
+    Applied, Direction, GroupCheckpoint, GroupId, Index, Position, RowVersion, StoreKind,
+    StoreOptions, TableStore, Term, TreeId, Write,
 };
 
 pub const GROUPS: u32 = 2;
@@ -204,6 +204,33 @@ impl Model {
             .find(|(position, _)| *position <= at)?
             .1
             .clone()
+    }
+
+    pub fn versions(
+        &self,
+        tree: TreeId,
+        range: &Range,
+        from: Position,
+        to: Position,
+    ) -> Vec<RowVersion> {
+        let mut found = Vec::new();
+        for (key, versions) in self.trees.get(&tree).into_iter().flatten() {
+            if !std::ops::RangeBounds::contains(range, key) {
+                continue;
+            }
+            let first = versions.partition_point(|(at, _)| *at <= from);
+            let covers = first.checked_sub(1).map(|at| &versions[at]);
+            let covers = covers.filter(|(_, value)| value.is_some());
+            let newer = versions[first..].iter().filter(|(at, _)| *at <= to);
+            for (position, value) in covers.into_iter().chain(newer) {
+                found.push(RowVersion {
+                    key: key.clone(),
+                    position: *position,
+                    value: value.clone(),
+                });
+            }
+        }
+        found
     }
 
     pub fn scan(&self, tree: TreeId, range: &Range, at: Position, direction: Direction) -> Rows {

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use journal::Position;
 use parking_lot::Mutex;
 
 use super::super::folder::{remove_folder, sync_folder};
-use super::super::horizon::{Horizon, Horizons};
+use super::super::horizon::{Horizons, Recorded};
 use super::super::names::{format_name, parse_name};
 use super::tree::{Resources, Tree};
 use crate::store::TreeId;
@@ -64,6 +65,7 @@ impl Catalog {
         folder: PathBuf,
         dropped: &[String],
         horizons: &Horizons,
+        recorded: &Recorded,
         resources: &Resources,
     ) -> Result<Catalog> {
         fs::create_dir_all(&folder)?;
@@ -82,12 +84,13 @@ impl Catalog {
         }
         let mut trees = Trees::default();
         for (id, generations) in found {
-            let mut generations = generations.into_values();
-            if let Some(name) = generations.next() {
-                let tree = Tree::open(folder.join(name), horizons.of(id.group), resources)?;
+            let mut generations = generations.into_iter();
+            if let Some((generation, name)) = generations.next() {
+                let horizon = horizons.of_tree(id, generation, Some(recorded));
+                let tree = Tree::open(folder.join(name), horizon, resources)?;
                 trees.insert(id, Arc::new(tree));
             }
-            for name in generations {
+            for (_, name) in generations {
                 remove_folder(&folder.join(name))?;
             }
         }
@@ -109,18 +112,24 @@ impl Catalog {
         self.trees.load().get(&id).cloned()
     }
 
-    /// Creates a tree, unless it exists.
+    /// Creates a tree, unless it exists; what it keeps, if that is not the group's.
     pub fn create(
         &self,
         id: TreeId,
-        horizon: Arc<Horizon>,
+        horizons: &Horizons,
         resources: &Resources,
+        keep: Option<Position>,
     ) -> Result<Arc<Tree>> {
         let _creating = self.dropped.lock();
         if let Some(tree) = self.get(id) {
             return Ok(tree);
         }
-        let path = self.folder.join(format_name(id, self.next_generation(id)?));
+        let generation = self.next_generation(id)?;
+        let path = self.folder.join(format_name(id, generation));
+        let horizon = horizons.of_tree(id, generation, None);
+        if let Some(from) = keep {
+            horizon.begin(from);
+        }
         let tree = Arc::new(Tree::open(path, horizon, resources)?);
         let mut trees = Trees::clone(&self.trees.load());
         trees.insert(id, tree.clone());

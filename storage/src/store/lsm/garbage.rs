@@ -13,7 +13,7 @@ use lsm_tree::UserKey;
 use lsm_tree::compaction::filter::Context;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Verdict};
 
-use super::super::horizon::Horizon;
+use super::super::horizon::TreeHorizon;
 use super::codec;
 
 /// How often a running compaction asks whether it shall end.
@@ -21,7 +21,7 @@ const STOP_CHECK_ITEMS: u32 = 1024;
 
 /// Makes a filter with the line of the moment for each compaction.
 pub(super) struct GarbageFactory {
-    pub horizon: Arc<Horizon>,
+    pub horizon: Arc<TreeHorizon>,
     /// Set when the store closes or the tree is dropped.
     pub stop: Arc<AtomicBool>,
 }

@@ -11,8 +11,7 @@ use crossbeam_skiplist::SkipMap;
 use journal::Position;
 use parking_lot::RwLock;
 
-use super::scan::Row;
-use crate::Direction;
+use crate::{Direction, RowVersion};
 
 /// Estimated bytes of a skip list node with an empty key and one version.
 const NODE_BYTES: u64 = 208;
@@ -176,7 +175,7 @@ impl Memtable {
         at: Position,
         direction: Direction,
         limit: usize,
-        into: &mut impl Extend<Row>,
+        into: &mut impl Extend<RowVersion>,
     ) -> bool {
         let (lower, upper) = range;
         let bounds = (
@@ -193,7 +192,7 @@ impl Memtable {
             let Some(entry) = next else { return false };
             if let Some(version) = entry.value().read().at(at) {
                 let Version { position, value } = version.clone();
-                into.extend([Row {
+                into.extend([RowVersion {
                     key: entry.key().clone(),
                     position,
                     value,

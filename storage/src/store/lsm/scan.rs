@@ -16,7 +16,7 @@ use super::super::range::{Range, clip};
 use super::codec;
 use super::memtable::{Memtable, Version};
 use super::tree::{Run, Tree, key_hash};
-use crate::{Direction, Result};
+use crate::{Direction, Result, RowVersion};
 
 /// Rows that a memtable hands out at once: few at first, for a scan that soon ends.
 const CHUNK_ROWS_MIN: usize = 8;
@@ -27,17 +27,9 @@ const WALK_VERSIONS_MAX: u32 = 24;
 
 type Items = Box<dyn DoubleEndedIterator<Item = lsm_tree::Result<InternalValue>> + Send>;
 
-/// The newest version of a key in one source; `None` is a deletion.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub key: Bytes,
-    pub position: Position,
-    pub value: Option<Bytes>,
-}
-
 /// The merged scan of a tree.
 pub(super) struct TreeScan {
-    sources: Vec<(Option<Row>, Source)>,
+    sources: Vec<(Option<RowVersion>, Source)>,
     direction: Direction,
     started: bool,
     // Fields are dropped in this order: the files before the tree that may remove them.
@@ -51,7 +43,7 @@ enum Source {
 }
 
 impl Source {
-    fn next(&mut self, tree: &Tree) -> Result<Option<Row>> {
+    fn next(&mut self, tree: &Tree) -> Result<Option<RowVersion>> {
         match self {
             Source::Memory(cursor) => Ok(cursor.next()),
             Source::Files(cursor) => cursor.next(tree),
@@ -89,6 +81,11 @@ impl TreeScan {
         }
     }
 
+    /// The newest version of each key, of those that are deleted too.
+    pub fn with_deletions(mut self) -> impl Iterator<Item = Result<RowVersion>> + Send {
+        std::iter::from_fn(move || self.next_row().transpose())
+    }
+
     fn start(&mut self) -> Result<()> {
         self.started = true;
         for (head, source) in &mut self.sources {
@@ -99,11 +96,11 @@ impl TreeScan {
     }
 
     /// The next key, with its newest version over all sources.
-    fn next_row(&mut self) -> Result<Option<Row>> {
+    fn next_row(&mut self) -> Result<Option<RowVersion>> {
         if !self.started {
             self.start()?;
         }
-        let mut best: Option<&Row> = None;
+        let mut best: Option<&RowVersion> = None;
         for (head, _) in &self.sources {
             let Some(row) = head else { continue };
             let closer = best.is_none_or(|best| {
@@ -139,7 +136,7 @@ impl Iterator for TreeScan {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.next_row() {
-                Ok(Some(Row {
+                Ok(Some(RowVersion {
                     key,
                     value: Some(value),
                     ..
@@ -161,7 +158,7 @@ struct MemoryCursor {
     range: Range,
     at: Position,
     direction: Direction,
-    rows: VecDeque<Row>,
+    rows: VecDeque<RowVersion>,
     chunk: usize,
     more: bool,
 }
@@ -180,7 +177,7 @@ impl MemoryCursor {
         }
     }
 
-    fn next(&mut self) -> Option<Row> {
+    fn next(&mut self) -> Option<RowVersion> {
         if self.rows.is_empty() && self.more {
             let (range, rows) = (&self.range, &mut self.rows);
             self.more = self
@@ -235,7 +232,7 @@ impl RunCursor {
         }
     }
 
-    fn next(&mut self, tree: &Tree) -> Result<Option<Row>> {
+    fn next(&mut self, tree: &Tree) -> Result<Option<RowVersion>> {
         loop {
             let place = |error| codec::error(&tree.folder, error);
             let Some(item) = self.next_item().map_err(place)? else {
@@ -247,7 +244,7 @@ impl RunCursor {
             };
             if let Some(item) = found {
                 let (key, Version { position, value }) = codec::decode(item)?;
-                return Ok(Some(Row {
+                return Ok(Some(RowVersion {
                     key,
                     position,
                     value,

@@ -25,13 +25,15 @@ use lsm_tree::{
 use parking_lot::Mutex;
 
 use super::super::folder::{disk_bytes, remove_folder};
-use super::super::horizon::Horizon;
+use super::super::horizon::TreeHorizon;
+use super::super::range::Range;
+use super::super::versions::Walk;
 use super::codec::{self, SEQNO_BASE};
 use super::garbage::GarbageFactory;
-use super::memtable::Memtable;
+use super::memtable::{Memtable, Version};
 use super::scan::TreeScan;
 use crate::store::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::{Direction, Error, Result, Scan, Write};
+use crate::{Direction, Error, Result, RowVersion, Scan, Versions, Write};
 
 /// Writes under one hold of the tree's lock.
 const BATCH_WRITES_MAX: usize = 1024;
@@ -75,7 +77,7 @@ pub(in crate::store) struct Resources {
 /// A tree.
 pub(in crate::store) struct Tree {
     pub folder: PathBuf,
-    pub horizon: Arc<Horizon>,
+    pub horizon: Arc<TreeHorizon>,
     lsm: lsm_tree::Tree,
     view: ArcSwap<View>,
     memory: Arc<AtomicU64>,
@@ -89,7 +91,7 @@ pub(in crate::store) struct Tree {
 
 impl Tree {
     /// Opens or creates the tree of a folder.
-    pub fn open(folder: PathBuf, horizon: Arc<Horizon>, shared: &Resources) -> Result<Tree> {
+    pub fn open(folder: PathBuf, horizon: Arc<TreeHorizon>, shared: &Resources) -> Result<Tree> {
         remove_leftovers(&folder)?;
         let stop = Arc::new(AtomicBool::new(false));
         let garbage = GarbageFactory {
@@ -146,20 +148,20 @@ impl Tree {
         self.horizon.check(at)?;
         let found = self.find(key, at)?;
         self.horizon.check(at)?;
-        Ok(found)
+        Ok(found.and_then(|version| version.value))
     }
 
-    fn find(&self, key: &[u8], at: Position) -> Result<Option<Bytes>> {
+    fn find(&self, key: &[u8], at: Position) -> Result<Option<Version>> {
         if key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
         let view = self.view.load();
         if let Some(version) = view.active.get(key, at) {
-            return Ok(version.value);
+            return Ok(Some(version));
         }
         for memtable in &view.sealed {
             if let Some(version) = memtable.get(key, at) {
-                return Ok(version.value);
+                return Ok(Some(version));
             }
         }
         if view.runs.is_empty() {
@@ -174,7 +176,7 @@ impl Tree {
                 .get(key, limit, hash)
                 .map_err(|e| codec::error(&self.folder, e))?;
             if let Some(item) = found {
-                return Ok(codec::decode(item)?.1.value);
+                return Ok(Some(codec::decode(item)?.1));
             }
         }
         Ok(None)
@@ -195,6 +197,28 @@ impl Tree {
             at,
             direction,
         )))
+    }
+
+    /// All versions of a range that reads between two positions find.
+    pub fn versions(
+        self: &Arc<Self>,
+        range: Range,
+        from: Position,
+        to: Position,
+    ) -> Result<Versions> {
+        let (held, open) = (self.horizon.open_scan(from)?, self.horizon.open_scan(to)?);
+        let forward = Direction::Forward;
+        let keys = TreeScan::new(self.clone(), open, range, to, forward).with_deletions();
+        let tree = self.clone();
+        let find = move |key: &[u8], at: Position| {
+            let found = tree.find(key, at)?;
+            Ok(found.map(|Version { position, value }| RowVersion {
+                key: Bytes::copy_from_slice(key),
+                position,
+                value,
+            }))
+        };
+        Ok(Walk::begin(keys, Box::new(find), from, held))
     }
 
     /// Writes a batch of versions; returns whether the iterator may hold more.

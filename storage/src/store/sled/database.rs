@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use journal::Position;
 use sled::{Batch, Tree};
 
@@ -14,7 +13,7 @@ use super::super::folder::{remove_folder, sync_folder};
 use super::keys::{self, TreePrefix};
 use super::trees::{SledTree, Trees};
 use crate::store::Write;
-use crate::{Error, Result};
+use crate::{Error, Result, RowVersion};
 
 /// The folder of all generations.
 const SLED_FOLDER: &str = "sled";
@@ -91,15 +90,15 @@ impl Database {
         self.rows().apply_batch(batch).map_err(error)
     }
 
-    /// The newest value of a key at or below a position.
-    pub fn get(&self, tree: TreePrefix, key: &[u8], at: Position) -> Result<Option<Bytes>> {
+    /// The newest version of a key at or below a position.
+    pub fn find(&self, tree: TreePrefix, key: &[u8], at: Position) -> Result<Option<RowVersion>> {
         let row = tree.row(key);
         let newest = keys::version(&row, at);
         let found = self.rows().range(newest..=keys::oldest(row)).next();
-        Ok(found
+        let found = found.transpose().map_err(error)?;
+        found
+            .map(|(key, value)| keys::row(&key, &value))
             .transpose()
-            .map_err(error)?
-            .and_then(|(_, value)| keys::decode_value(&value)))
     }
 
     /// Writes rows at a position as one batch, and removes versions of them below the line.

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use journal::{GroupId, Position};
 
 use super::super::range::Range;
-use crate::store::TreeId;
+use super::database::corrupt;
+use crate::Result;
+use crate::store::{RowVersion, TreeId};
 
 /// The first byte of all keys; others are free.
 const ROWS: u8 = 1;
@@ -131,6 +133,16 @@ pub(super) fn split(stored: &[u8]) -> Option<(&[u8], Position)> {
     }
     let (row, position) = stored.split_last_chunk::<POSITION_BYTES>()?;
     Some((row, Position(!u64::from_be_bytes(*position))))
+}
+
+/// A stored version. Errors: `Corrupt` for a marker.
+pub(super) fn row(stored: &[u8], value: &[u8]) -> Result<RowVersion> {
+    let (row, position) = split(stored).ok_or_else(|| corrupt("a key without a position"))?;
+    Ok(RowVersion {
+        key: key(row),
+        position,
+        value: decode_value(value),
+    })
 }
 
 /// The key of a row.

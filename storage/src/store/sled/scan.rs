@@ -13,7 +13,7 @@ use super::super::range::Range;
 use super::database::{Database, corrupt, error};
 use super::keys;
 use super::trees::SledTree;
-use crate::{Direction, Result};
+use crate::{Direction, Result, RowVersion};
 
 /// Versions of one row that are walked before the scan seeks.
 const WALK_VERSIONS_MAX: u32 = 16;
@@ -72,16 +72,16 @@ impl SledScan {
     }
 
     /// The value that the scan's position sees in the row of an item, and the items behind it.
-    fn row(&mut self, item: (IVec, IVec)) -> Result<Option<(Bytes, Bytes)>> {
+    fn row(&mut self, item: (IVec, IVec)) -> Result<Option<RowVersion>> {
         let (row, _) = split(&item.0)?;
         let row = row.to_vec();
-        let mut found: Option<IVec> = None;
+        let mut found: Option<(IVec, IVec)> = None;
         let mut current = item;
         for _ in 0..WALK_VERSIONS_MAX {
             let (_, position) = split(&current.0)?;
             // Forward the first that is old enough is the newest, backward the last.
             if position <= self.at && (found.is_none() || self.direction == Direction::Backward) {
-                found = Some(current.1);
+                found = Some(current);
             }
             match self.next_item()? {
                 Some(next) if split(&next.0)?.0 == row => current = next,
@@ -90,7 +90,7 @@ impl SledScan {
                         return self.look_again(row);
                     }
                     self.peeked = next;
-                    return Ok(value(&row, found));
+                    return version(found);
                 }
             }
         }
@@ -103,7 +103,7 @@ impl SledScan {
     }
 
     /// Reads a row in one step, and goes on behind it.
-    fn look_again(&mut self, row: Vec<u8>) -> Result<Option<(Bytes, Bytes)>> {
+    fn look_again(&mut self, row: Vec<u8>) -> Result<Option<RowVersion>> {
         self.removals = self.database.removals();
         let newest = keys::version(&row, self.at);
         let versions = self
@@ -111,7 +111,7 @@ impl SledScan {
             .rows()
             .range(newest..=keys::oldest(row.clone()))
             .next();
-        let found = versions.transpose().map_err(error)?.map(|(_, value)| value);
+        let found = versions.transpose().map_err(error)?;
         let bounds = match self.direction {
             Direction::Forward => (
                 Bound::Excluded(keys::oldest(row.clone())),
@@ -121,7 +121,21 @@ impl SledScan {
         };
         self.items = self.database.rows().range(bounds);
         self.peeked = None;
-        Ok(value(&row, found))
+        version(found)
+    }
+
+    /// The newest version of each key, of those that are deleted too.
+    pub fn with_deletions(mut self) -> impl Iterator<Item = Result<RowVersion>> + Send {
+        std::iter::from_fn(move || self.next_version().transpose())
+    }
+
+    fn next_version(&mut self) -> Result<Option<RowVersion>> {
+        while let Some(item) = self.next_item()? {
+            if let Some(version) = self.row(item)? {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -130,14 +144,14 @@ impl Iterator for SledScan {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let row = match self.next_item() {
-                Ok(Some(item)) => self.row(item),
+            match self.next_version() {
                 Ok(None) => return None,
-                Err(error) => Err(error),
-            };
-            match row {
-                Ok(None) => continue,
-                Ok(Some(row)) => return Some(Ok(row)),
+                Ok(Some(RowVersion { value: None, .. })) => continue,
+                Ok(Some(RowVersion {
+                    key,
+                    value: Some(value),
+                    ..
+                })) => return Some(Ok((key, value))),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -148,6 +162,7 @@ fn split(stored: &[u8]) -> Result<(&[u8], Position)> {
     keys::split(stored).ok_or_else(|| corrupt("a key without a position"))
 }
 
-fn value(row: &[u8], found: Option<IVec>) -> Option<(Bytes, Bytes)> {
-    Some((keys::key(row), keys::decode_value(&found?)?))
+fn version(found: Option<(IVec, IVec)>) -> Result<Option<RowVersion>> {
+    let found = found.map(|(key, value)| keys::row(&key, &value));
+    found.transpose()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use journal::Position;
 use parking_lot::{Mutex, RwLock};
 
-use super::super::horizon::{Horizon, Horizons};
+use super::super::horizon::{Horizons, Recorded, TreeHorizon};
 use super::super::names::{format_name, parse_name};
 use super::database::{Database, corrupt, error};
 use super::keys::{self, TreePrefix};
@@ -16,7 +16,7 @@ use crate::store::TreeId;
 /// A tree; open scans hold it.
 pub(super) struct SledTree {
     pub prefix: TreePrefix,
-    pub horizon: Arc<Horizon>,
+    pub horizon: Arc<TreeHorizon>,
 }
 
 /// A tree that is gone, with its keys still there until a checkpoint contains the drop and no
@@ -47,7 +47,12 @@ pub(super) struct Trees {
 impl Trees {
     /// Finds all trees, and removes what the record calls dropped. Of several generations the
     /// oldest is the checkpoint's; the replay makes the others again.
-    pub fn open(database: &Database, dropped: &[String], horizons: &Horizons) -> Result<Trees> {
+    pub fn open(
+        database: &Database,
+        dropped: &[String],
+        horizons: &Horizons,
+        recorded: &Recorded,
+    ) -> Result<Trees> {
         for name in dropped {
             let (id, generation) = parse_name(name).ok_or_else(|| corrupt("name of a tree"))?;
             database.remove_tree(TreePrefix { id, generation })?;
@@ -62,7 +67,7 @@ impl Trees {
                 database.remove_tree(prefix)?;
                 continue;
             }
-            let horizon = horizons.of(prefix.id.group);
+            let horizon = horizons.of_tree(prefix.id, prefix.generation, Some(recorded));
             living.insert(prefix.id, Arc::new(SledTree { prefix, horizon }));
         }
         let (dropped, condemned) = (Mutex::default(), Mutex::default());
@@ -83,14 +88,19 @@ impl Trees {
         self.living.read().keys().copied().collect()
     }
 
-    /// Creates a tree in the generation behind all that are there.
+    /// Creates a tree in the generation behind all that are there, unless it exists; what it keeps,
+    /// if that is not the group's.
     pub fn create(
         &self,
         id: TreeId,
         database: &Database,
         horizons: &Horizons,
+        keep: Option<Position>,
     ) -> Result<Arc<SledTree>> {
         let mut living = self.living.write();
+        if let Some(tree) = living.get(&id) {
+            return Ok(tree.clone());
+        }
         let behind = TreePrefix {
             id,
             generation: u32::MAX,
@@ -110,10 +120,11 @@ impl Trees {
             .rows()
             .insert(prefix.marker(), &[])
             .map_err(error)?;
-        let tree = Arc::new(SledTree {
-            prefix,
-            horizon: horizons.of(id.group),
-        });
+        let horizon = horizons.of_tree(id, generation, None);
+        if let Some(from) = keep {
+            horizon.begin(from);
+        }
+        let tree = Arc::new(SledTree { prefix, horizon });
         living.insert(id, tree.clone());
         Ok(tree)
     }
