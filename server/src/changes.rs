@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use feed::{Feed, FeedEntry};
 use sql::changes::{
-    Asked, Changes, Closed, FeedRelation, Interrupt, Log, LogChanges, LogEntry, PositionAt,
+    Asked, Changes, Closed, FeedRelation, History, Interrupt, Log, LogChanges, LogEntry, PositionAt,
     Request, SnapshotPosition, UnitEntry, Units,
 };
 use sql::{Error, state};
@@ -34,7 +34,7 @@ pub fn relations(
     vec![Arc::new(FeedRelation::new(log.clone(), groups.clone()))]
 }
 
-/// `freehold.changes`, `freehold.snapshot_position`, `freehold.position_at`.
+/// `freehold.changes`, `freehold.snapshot_position`, `freehold.position_at`, `freehold.history`.
 pub fn functions(
     log: &Arc<dyn Log>,
     groups: &Arc<Groups>,
@@ -43,6 +43,7 @@ pub fn functions(
         Arc::new(Changes::new(log.clone(), groups.clone())),
         Arc::new(SnapshotPosition::new(log.clone(), groups.clone())),
         Arc::new(PositionAt::default()),
+        Arc::new(History::default()),
     ]
 }
 

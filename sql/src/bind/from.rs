@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::expression::span_of;
 use super::scope::{FromItem, Output, Range, RangeColumn, Scope, Visible, fold};
 use super::{Binder, BoundQuery, Clause};
 use crate::catalog::{Privilege, Table, TableKind, View};
@@ -14,7 +15,7 @@ use crate::parse;
 use crate::plan::{JoinKind, Rel, RelColumn, ScanRel, SystemRel};
 use crate::transaction::TableMode;
 use crate::types::text::quote_identifier;
-use crate::types::{Datum, Type};
+use crate::types::{CastContext, Datum, Type};
 
 /// How deep views may refer to views.
 const VIEWS_MAX: usize = 100;
@@ -200,18 +201,17 @@ impl Binder<'_> {
                 if sample.is_some() {
                     return Err(Error::unsupported("TABLESAMPLE"));
                 }
-                if version.is_some() {
-                    return Err(Error::unsupported("FOR SYSTEM_TIME"));
-                }
-                match args {
-                    Some(args) => self.table_function(
+                match (args, version) {
+                    (Some(_), Some(_)) => Err(only_tables(name)),
+                    (Some(args), None) => self.table_function(
                         name,
                         &args.args,
                         *with_ordinality,
                         alias.as_ref(),
                         lateral,
                     ),
-                    None => self.named(name, alias.as_ref()),
+                    (None, Some(version)) => self.as_it_was(name, version, alias.as_ref()),
+                    (None, None) => self.named(name, alias.as_ref()),
                 }
             }
             ast::TableFactor::Derived {
@@ -314,6 +314,54 @@ impl Binder<'_> {
         let mut range = range_of(&fold(&alias.name), &query.outputs);
         rename(&mut range, Some(alias))?;
         Ok(FromItem::single(query.rel, range))
+    }
+
+    /// A table as it was at a position or time.
+    fn as_it_was(
+        &mut self,
+        name: &ast::ObjectName,
+        version: &ast::TableVersion,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<FromItem> {
+        let ast::TableVersion::ForSystemTimeAsOf(expr) = version else {
+            let version = version.to_string();
+            return Err(Error::unsupported(&version)
+                .hint("FOR SYSTEM_TIME AS OF takes a position or a time."));
+        };
+        let mut item = self.named(name, alias)?;
+        let is_table = item.ranges[0].table.as_ref();
+        let is_table = is_table.is_some_and(|table| table.kind == TableKind::Table);
+        match &mut item.rel {
+            Rel::Scan(scan) if is_table => scan.as_of = Some(self.as_of(expr)?),
+            _ => return Err(only_tables(name)),
+        }
+        Ok(item)
+    }
+
+    /// A position or time that is the same for all rows.
+    fn as_of(&mut self, expr: &ast::Expr) -> Result<Expr> {
+        let bound = self.expr(expr, &Scope::empty(None), Clause::AsOf)?;
+        if bound.has_subquery() {
+            return Err(Error::unsupported("a subquery in FOR SYSTEM_TIME AS OF"));
+        }
+        let ty = match &bound {
+            Expr::Const {
+                value: Datum::Text(text),
+                ty,
+            } if ty.oid == Type::UNKNOWN.oid && !text.contains('/') => Type::TIMESTAMPTZ,
+            bound if bound.ty().oid == Type::UNKNOWN.oid => Type::PG_LSN,
+            bound if bound.ty().oid == Type::PG_LSN.oid => Type::PG_LSN,
+            _ => Type::TIMESTAMPTZ,
+        };
+        let coerced = self.coerce_in(bound, ty, CastContext::Implicit)?;
+        coerced.map_err(|bound| {
+            let message = format!(
+                "argument of FOR SYSTEM_TIME AS OF must be type pg_lsn or timestamp with time zone, \
+                 not type {}",
+                bound.ty().plain().name()
+            );
+            self.at(Error::new(state::DATATYPE_MISMATCH, message), span_of(expr))
+        })
     }
 
     /// A name in FROM: CTE, table, view or system relation.
@@ -438,6 +486,7 @@ impl Binder<'_> {
             key: None,
             filter: Vec::new(),
             target: false,
+            as_of: None,
         };
         let range = Range {
             alias: alias.to_owned(),
@@ -705,4 +754,12 @@ pub(super) fn name_span(name: &ast::ObjectName) -> sqlparser::tokenizer::Span {
         Some(ast::ObjectNamePart::Identifier(ident)) => ident.span,
         _ => sqlparser::tokenizer::Span::empty(),
     }
+}
+
+/// 42809: something else than a table has no past of its own.
+fn only_tables(name: &ast::ObjectName) -> Error {
+    let message = format!("\"{name}\" is not a table");
+    Error::new(state::WRONG_OBJECT_TYPE, message)
+        .detail("FOR SYSTEM_TIME AS OF reads a table as it was.")
+        .hint("A query, or the text of a view, can name the tables that it reads as they were.")
 }

@@ -105,6 +105,8 @@ pub enum Clause {
     Values,
     /// Functions in FROM.
     From,
+    /// The position of FOR SYSTEM_TIME.
+    AsOf,
     /// SET of UPDATE.
     Set,
     /// RETURNING.
@@ -130,6 +132,7 @@ impl Clause {
             Clause::Having => "HAVING",
             Clause::Order => "ORDER BY",
             Clause::Limit => "LIMIT",
+            Clause::AsOf => "FOR SYSTEM_TIME AS OF",
             Clause::Values => "VALUES",
             Clause::From => "functions in FROM",
             Clause::Set => "UPDATE",

@@ -774,7 +774,13 @@ impl Binder<'_> {
         in_cte: bool,
     ) -> Result<BoundQuery> {
         let _ = in_cte;
-        let ast::TableFactor::Table { name, alias, .. } = &update.table.relation else {
+        let ast::TableFactor::Table {
+            name,
+            alias,
+            version: None,
+            ..
+        } = &update.table.relation
+        else {
             return Err(Error::new(state::SYNTAX_ERROR, "syntax error in UPDATE"));
         };
         if !update.table.joins.is_empty() {
@@ -836,7 +842,13 @@ impl Binder<'_> {
             &delete.from;
         let [
             ast::TableWithJoins {
-                relation: ast::TableFactor::Table { name, alias, .. },
+                relation:
+                    ast::TableFactor::Table {
+                        name,
+                        alias,
+                        version: None,
+                        ..
+                    },
                 joins,
             },
         ] = from.as_slice()

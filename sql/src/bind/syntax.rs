@@ -36,19 +36,42 @@ pub const DELETE_SETS: &str = "\u{1}delete sets ";
 pub const FIELDS: &str = "\u{1}fields";
 
 /// PostgreSQL's dialect with the gaps of sqlparser's filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct QueryDialect {
     inner: PostgreSqlDialect,
+    /// Tables may be read as they were. Not always, for sqlparser then takes the aliases "at",
+    /// "before" and "changes" for other databases' words.
+    versions: bool,
 }
 
 /// Parses statements the way the session does, for stored text (defaults, views, tests).
 pub fn parser(text: &str) -> Result<Parser<'static>, ParserError> {
-    static DIALECT: QueryDialect = QueryDialect::new();
-    let mut tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location()?;
+    let mut tokens = Tokenizer::new(&PLAIN, text).tokenize_with_location()?;
     prepare(&mut tokens);
-    Ok(Parser::new(&DIALECT)
+    Ok(Parser::new(dialect_of(&tokens))
         .with_recursion_limit(RECURSION_MAX)
         .with_tokens_with_locations(tokens))
+}
+
+static PLAIN: QueryDialect = QueryDialect::new(false);
+static WITH_VERSIONS: QueryDialect = QueryDialect::new(true);
+
+/// The dialect for a statement's tokens.
+pub fn dialect_of(tokens: &[TokenWithSpan]) -> &'static QueryDialect {
+    let solid = tokens
+        .iter()
+        .filter(|t| !matches!(t.token, Token::Whitespace(_)));
+    let mut words = solid.map(word);
+    let mut after_for = false;
+    let versions = words.any(|word| {
+        let found = after_for && word == Some(Keyword::SYSTEM_TIME);
+        after_for = word == Some(Keyword::FOR);
+        found
+    });
+    match versions {
+        true => &WITH_VERSIONS,
+        false => &PLAIN,
+    }
 }
 
 /// How deep queries and expressions may nest in text; the parser grows its stack as needed.
@@ -115,6 +138,11 @@ impl Dialect for QueryDialect {
         Some(self.between(parser, expr.clone(), negated, is_symmetric))
     }
 
+    // `FOR SYSTEM_TIME AS OF`.
+    fn supports_table_versioning(&self) -> bool {
+        self.versions
+    }
+
     // `name => value` and `name := value`: the name is an identifier, as in PostgreSQL 15.
     fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
         true
@@ -167,10 +195,10 @@ impl Dialect for QueryDialect {
 }
 
 impl QueryDialect {
-    /// The dialect.
-    pub const fn new() -> QueryDialect {
+    const fn new(versions: bool) -> QueryDialect {
         QueryDialect {
             inner: PostgreSqlDialect {},
+            versions,
         }
     }
 

@@ -147,6 +147,7 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
         comment: None,
         depends_on: Vec::new(),
         projection: None,
+        history: None,
         since: Position::ZERO,
     }
 }

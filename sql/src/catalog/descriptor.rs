@@ -58,6 +58,9 @@ pub struct Table {
     /// Its rows are made of other tables' rows (CREATE MATERIALIZED VIEW).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<Projection>,
+    /// Old versions of its rows are kept beyond the general horizon (`WITH (history = ...)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<super::History>,
     /// Entries above this position are described by this descriptor; those at or below by the
     /// one before it (history tree).
     #[serde(with = "position")]
@@ -423,6 +426,14 @@ impl Table {
         trees
     }
 
+    /// The columns that rows are keyed by; none if that is a hidden row id.
+    pub fn key_columns(&self) -> &[ColumnId] {
+        match &self.key {
+            Key::Primary(ids) => ids,
+            Key::RowId => &[],
+        }
+    }
+
     /// The primary key's index.
     pub fn primary_index(&self) -> Option<&Index> {
         self.indexes.iter().find(|i| i.primary)
@@ -593,7 +604,7 @@ pub(super) mod group {
     }
 }
 
-mod position {
+pub(super) mod position {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use storage::Position;
 

@@ -14,6 +14,7 @@ mod event;
 mod follow;
 mod history;
 mod id;
+mod keep;
 mod object;
 mod routine;
 mod snapshot;
@@ -40,6 +41,7 @@ pub(crate) use event::{check_changeable, check_readable};
 pub use follow::Behind;
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
+pub use keep::{HISTORY, History, history_of, read_history};
 pub use object::{
     Follow, Followed, LastRead, Membership, Node, NodeState, Owner, PatternGrant, Placement,
     Reservation, Role, Schema,

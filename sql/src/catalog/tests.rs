@@ -76,6 +76,7 @@ fn table() -> Table {
         comment: Some("c".to_owned()),
         depends_on: Vec::new(),
         projection: None,
+        history: None,
         since: Position(77),
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn about(table: &Table, bytes: &[u8]) -> Result<Datum> {
     }
 }
 
-fn object<'a>(columns: impl Iterator<Item = &'a Column>, bytes: &[u8]) -> Result<Datum> {
+/// Some columns of a row.
+pub(super) fn object<'a>(columns: impl Iterator<Item = &'a Column>, bytes: &[u8]) -> Result<Datum> {
     let row = storage::Row::new(bytes);
     let mut pairs = Vec::new();
     for column in columns {

@@ -75,6 +75,13 @@ impl SystemFunction for SnapshotPosition {
     }
 }
 
+/// The last position before a time, which is in microseconds since 2000.
+pub(crate) fn position_at(time: i64) -> Position {
+    let micros = u64::try_from(time.saturating_add(EPOCH_2000)).unwrap_or(0);
+    let first = Position::from_unix_micros(micros);
+    Position(first.0.saturating_sub(1))
+}
+
 /// The last position before a time: `changes(after => this)` begins with what was committed then.
 pub struct PositionAt([Argument; 1]);
 
@@ -104,11 +111,7 @@ impl SystemFunction for PositionAt {
 
     fn open(&self, arguments: &[Datum], _cx: &mut ExecCx<'_>) -> Result<Box<dyn RowSource>, Stop> {
         let value = match arguments {
-            [Datum::Timestamptz(time)] => {
-                let micros = u64::try_from(time.saturating_add(EPOCH_2000)).unwrap_or(0);
-                let first = Position::from_unix_micros(micros);
-                Datum::Lsn(first.0.saturating_sub(1))
-            }
+            [Datum::Timestamptz(time)] => Datum::Lsn(position_at(*time).0),
             _ => Datum::Null,
         };
         Ok(Box::new(One(Some(value))))

@@ -18,7 +18,7 @@ use crate::catalog::{
 };
 use crate::transaction::TableMode;
 use crate::types::kind::oid;
-use crate::{Error, Result, state};
+use crate::{Error, Result, parse, state};
 
 impl Draft<'_> {
     pub fn alter_table(&mut self, alter: &ast::AlterTable) -> Done<()> {
@@ -41,6 +41,24 @@ impl Draft<'_> {
         for operation in &alter.operations {
             self.alter(&table, operation)?;
         }
+        Ok(())
+    }
+
+    /// ALTER TABLE x RESET (options): as if they had not been given. Those that are not known are
+    /// passed over, as in PostgreSQL.
+    pub fn reset_options(&mut self, reset: &parse::ResetOptions) -> Done<()> {
+        let relation = self.relation(&reset.table)?;
+        self.catalog.must_own(self.role, relation.table())?;
+        let Relation::Table(table) = relation else {
+            return Ok(());
+        };
+        if reset.options.iter().any(|name| name == "inbox") {
+            return Err(fixed_inbox().into());
+        }
+        self.ground.lock(&table, TableMode::AccessExclusive)?;
+        self.edit_table(table.id, |t| {
+            t.options.retain(|name, _| !reset.options.contains(name));
+        })?;
         Ok(())
     }
 
@@ -162,9 +180,7 @@ impl Draft<'_> {
             AlterTableOperation::SetOptionsParens { options } => {
                 let new = self.options(options)?;
                 if new.contains_key("inbox") {
-                    return Err(Error::unsupported("making a table an inbox, or no inbox")
-                        .hint("Create another table WITH (inbox = true).")
-                        .into());
+                    return Err(fixed_inbox().into());
                 }
                 if new.contains_key("event") {
                     return Err(Error::unsupported("making a table an event table, or none")
@@ -748,8 +764,14 @@ impl Draft<'_> {
     }
 
     /// All trees of the table are replaced by new ones.
+    ///
+    /// # Errors
+    /// 55000 if it keeps its history, which would be gone with them.
     pub fn new_trees(&mut self, id: TableId) -> Done<()> {
         let table = self.table(id)?;
+        if table.history.is_some() {
+            return Err(keeps_history(&table).into());
+        }
         let tree = self.oid(table.group)?;
         let mut trees = Vec::new();
         for index in &table.indexes {
@@ -1027,4 +1049,20 @@ pub(super) fn constraint_uses(table: &Table, constraint: &Constraint, column: Co
             })
         }
     }
+}
+
+/// 0A000: what senders rely on.
+fn fixed_inbox() -> Error {
+    Error::unsupported("making a table an inbox, or no inbox")
+        .hint("Create another table WITH (inbox = true).")
+}
+
+fn keeps_history(table: &Table) -> Error {
+    let message = format!("cannot rewrite table \"{}\"", table.name);
+    Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .detail("It keeps its history, which is in the rows as they were written.")
+        .hint(
+            "DELETE removes rows and keeps their history, a new column can take over from an old \
+             one, and ALTER TABLE ... RESET (history) gives the history up.",
+        )
 }

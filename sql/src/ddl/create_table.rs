@@ -12,8 +12,8 @@ use super::expression;
 use super::name::{Target, ident};
 use super::sequence::{self, Owned};
 use crate::catalog::{
-    Column, ColumnId, Constraint, Identity, Index, IndexKey, Key, Relation, Table, TableId,
-    TableKind,
+    Column, ColumnId, Constraint, HISTORY, Identity, Index, IndexKey, Key, Relation, Table,
+    TableId, TableKind, read_history,
 };
 use crate::parse::{self, Including, LikeClause};
 use crate::types::datetime::read_timestamptz;
@@ -556,6 +556,7 @@ pub(super) fn empty_table(
         comment: None,
         depends_on: Vec::new(),
         projection: None,
+        history: None,
         since: Position::ZERO,
     }
 }
@@ -672,7 +673,10 @@ fn check_option(name: &str, value: &str) -> Result<()> {
         .hint(expected.to_owned()))
     };
     match name {
-        "history" => Ok(()),
+        HISTORY => match read_history(value) {
+            Some(_) => Ok(()),
+            None => invalid("It is 'off', 'forever', or an interval as '30 days'."),
+        },
         "sunset" => match read_timestamptz(value, &FormatSettings::default()) {
             Ok(_) => Ok(()),
             Err(_) => invalid("It is a date, as '2027-01-31'."),

@@ -8,6 +8,7 @@ use storage::{GroupId, Position};
 use crate::Error;
 use crate::catalog::{
     Catalog, Change, Column, ColumnId, Object, RoleId, SchemaId, Table, TableId, TableKind,
+    history_of,
 };
 use crate::integrity::Wanted;
 use crate::transaction::{Stop, TableMode};
@@ -253,6 +254,7 @@ impl<'a> Draft<'a> {
     /// Puts a table that is new.
     pub fn create_table(&mut self, mut table: Table) -> Done<Arc<Table>> {
         table.since = self.ground.position(table.group)?;
+        table.history = history_of(None, &table);
         let table = Arc::new(table);
         self.touch(&table);
         self.change(Change::create(
@@ -269,6 +271,7 @@ impl<'a> Draft<'a> {
             return Ok(old);
         }
         table.since = self.ground.position(table.group)?;
+        table.history = history_of(Some(&old), &table);
         let table = Arc::new(table);
         self.touch(&table);
         self.change(Change::replace(

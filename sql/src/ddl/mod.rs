@@ -68,6 +68,11 @@ impl Draft<'_> {
                     self.alter_identity(&alter.table, &alter.column, &alter.change)?;
                 }
             }
+            Ddl::ResetOptions(reset) => {
+                if !reset.if_exists || self.is_there(&reset.table)? {
+                    self.reset_options(reset)?;
+                }
+            }
             Ddl::AlterTableParts(alter) => {
                 if !alter.if_exists || self.is_there(&alter.table)? {
                     for part in &alter.parts {
@@ -175,7 +180,7 @@ fn tag(ddl: &Ddl) -> &'static str {
         Ddl::CreateTable(_) => "CREATE TABLE",
         Ddl::CreateSequence(_) => "CREATE SEQUENCE",
         Ddl::AlterSequence(_) => "ALTER SEQUENCE",
-        Ddl::AlterIdentity(_) | Ddl::AlterTableParts(_) => "ALTER TABLE",
+        Ddl::AlterIdentity(_) | Ddl::AlterTableParts(_) | Ddl::ResetOptions(_) => "ALTER TABLE",
         Ddl::CreateRole(_) => "CREATE ROLE",
         Ddl::AlterRole(_) | Ddl::AlterRoleSet(_) | Ddl::RenameRole(..) => "ALTER ROLE",
         Ddl::DropRole(..) => "DROP ROLE",

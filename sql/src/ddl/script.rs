@@ -87,6 +87,7 @@ fn makes_tables(ddl: &Ddl) -> bool {
         | Ddl::AlterSequence(_)
         | Ddl::AlterIdentity(_)
         | Ddl::AlterTableParts(_)
+        | Ddl::ResetOptions(_)
         | Ddl::AlterMaterializedView(..) => true,
         Ddl::Rename(kind, ..) | Ddl::SetSchema(kind, ..) => relation(*kind),
         Ddl::Drop(drop) => relation(drop.kind) || drop.kind == ObjectKind::Schema,

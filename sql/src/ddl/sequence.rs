@@ -211,6 +211,7 @@ impl Draft<'_> {
             comment: None,
             depends_on: Vec::new(),
             projection: None,
+            history: None,
             since: Position::ZERO,
         };
         let table = self.create_table(table)?;

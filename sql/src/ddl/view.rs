@@ -137,6 +137,7 @@ fn empty_view(target: &Target, id: TableId, definition: String) -> Table {
         comment: None,
         depends_on: Vec::new(),
         projection: None,
+        history: None,
         since: Position::ZERO,
     }
 }

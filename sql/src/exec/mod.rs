@@ -40,6 +40,7 @@ pub use foreign::{Deferred, DeferredCheck};
 pub use projection::Projected;
 pub use reader::RowReader;
 pub(crate) use trigger::fires;
+pub(crate) use writer::primary_key;
 pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
 
 /// A row: one value per column.

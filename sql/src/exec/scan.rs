@@ -5,11 +5,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::Direction;
+use storage::{Direction, Position};
 
+use crate::changes::position_at;
+use crate::error::{Error, state};
 use crate::exec::elsewhere::Wanted;
 use crate::exec::{ExecCx, Operator, Row};
-use crate::expr::{Frame, eval_row, is_true};
+use crate::expr::{Expr, Frame, eval_row, is_true};
 use crate::functions::Rows;
 use crate::plan::{Access, KeyPart, Op, PlanNode, RangeAccess, RowSource, ScanPlan, TablePlan};
 use crate::system::{Above, SystemCx, SystemRows};
@@ -33,6 +35,8 @@ pub(super) struct Scan {
     running: Option<RowScan>,
     tree: u32,
     indirect: bool,
+    /// The table is read as it was there.
+    as_of: Option<Position>,
 }
 
 impl Scan {
@@ -42,6 +46,8 @@ impl Scan {
         cx: &mut ExecCx<'_>,
     ) -> Result<Scan, Stop> {
         let scan = scan_of(&plan);
+        let as_of = scan.as_of.as_ref();
+        let as_of = as_of.map(|at| as_of_position(at, &frame, cx)).transpose()?;
         let (pieces, tree, indirect) = match &scan.access {
             Access::Full => {
                 let all = Piece::Range(Bound::Unbounded, Bound::Unbounded);
@@ -62,6 +68,7 @@ impl Scan {
             running: None,
             tree,
             indirect,
+            as_of,
         };
         // A range is opened at once, so that it shows the moment before this statement's writes.
         if matches!(scan.pieces.front(), Some(Piece::Range(..))) {
@@ -80,9 +87,11 @@ impl Scan {
             Direction::Forward
         };
         if let Some(Piece::Range(from, to)) = self.pieces.pop_front() {
-            let rows = cx
-                .transaction
-                .scan(group, self.tree, (from, to), direction)?;
+            let (table, range, cx) = (&scan.table, (from, to), &mut cx.transaction);
+            let rows = match self.as_of {
+                Some(at) => cx.scan_as_of(table, range, at, direction)?,
+                None => cx.scan(group, self.tree, range, direction)?,
+            };
             self.running = Some(rows);
         }
         Ok(())
@@ -117,6 +126,13 @@ impl Scan {
                     let Some(Piece::Key(key)) = self.pieces.pop_front() else {
                         continue;
                     };
+                    if let Some(at) = self.as_of {
+                        let table = &scan_of(&self.plan).table;
+                        if let Some(row) = cx.transaction.get_as_of(table, &key, at)? {
+                            return Ok(Some((Bytes::from(key), row)));
+                        }
+                        continue;
+                    }
                     if let Some(row) = cx.transaction.get(group, self.tree, &key)? {
                         if self.indirect {
                             if let Some(found) = cx.transaction.get(group, table_tree, &row)? {
@@ -147,6 +163,18 @@ impl Operator for Scan {
             if is_true(&scan.filter, &row, &self.frame, cx)? {
                 return Ok(Some(row));
             }
+        }
+    }
+}
+
+/// The position that FOR SYSTEM_TIME AS OF names: of a time the last one before it.
+fn as_of_position(at: &Expr, frame: &Frame, cx: &mut ExecCx<'_>) -> Result<Position, Stop> {
+    match at.eval(&[], frame, cx)? {
+        Datum::Lsn(at) => Ok(Position(at)),
+        Datum::Timestamptz(time) => Ok(position_at(time)),
+        _ => {
+            let message = "the position of FOR SYSTEM_TIME AS OF must not be null";
+            Err(Error::new(state::NULL_VALUE_NOT_ALLOWED, message).into())
         }
     }
 }

@@ -727,7 +727,11 @@ impl Writer {
     }
 }
 
-fn primary_key(table: &Table, ids: &[crate::catalog::ColumnId]) -> Vec<(usize, Type, bool, bool)> {
+/// How rows are keyed by these columns: place in `Table::columns`, type, descending, nulls first.
+pub(crate) fn primary_key(
+    table: &Table,
+    ids: &[crate::catalog::ColumnId],
+) -> Vec<(usize, Type, bool, bool)> {
     let clustering = table
         .indexes
         .iter()

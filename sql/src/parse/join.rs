@@ -35,6 +35,8 @@ pub(super) fn unconditional(tokens: &[TokenWithSpan]) -> Option<usize> {
                 Some(Keyword::JOIN) => {
                     *pending += usize::from(!std::mem::take(&mut free));
                 }
+                // A table as it was; its JOIN goes on.
+                Some(Keyword::FOR) if next(&tokens[at..]) == Some(Keyword::SYSTEM_TIME) => {}
                 Some(Keyword::ON | Keyword::USING) => *pending = pending.saturating_sub(1),
                 Some(word) if *pending > 0 && ends_from(word) => return Some(at),
                 _ => {}
@@ -43,6 +45,12 @@ pub(super) fn unconditional(tokens: &[TokenWithSpan]) -> Option<usize> {
         before = &token.token;
     }
     (*open.first()? > 0).then_some(tokens.len())
+}
+
+/// The word behind the first token.
+fn next(tokens: &[TokenWithSpan]) -> Option<Keyword> {
+    let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_));
+    tokens.iter().skip(1).find(solid).and_then(keyword)
 }
 
 fn keyword(token: &TokenWithSpan) -> Option<Keyword> {

@@ -5,8 +5,8 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::grant::role_name;
 use super::words::{Words, is_word};
 use super::{
-    AlterIdentity, AlterTableParts, Comment, Ddl, Drop, ObjectKind as Kind, Statement, Truncate,
-    control, role, routine, sequence, table, trigger,
+    AlterIdentity, AlterTableParts, Comment, Ddl, Drop, ObjectKind as Kind, ResetOptions,
+    Statement, Truncate, control, role, routine, sequence, table, trigger,
 };
 use crate::Result;
 
@@ -185,11 +185,13 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
         words.name()?;
         return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
     }
-    if words.is("RESET") {
-        // Storage parameters that are accepted and mean nothing.
-        words.advance();
-        words.bracketed(|w| w.name())?;
-        return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+    if words.eat("RESET") {
+        let options = words.bracketed(|w| w.name())?;
+        return ddl(Ddl::ResetOptions(ResetOptions {
+            table: name,
+            if_exists,
+            options,
+        }));
     }
     if words.eat("ALTER") {
         words.eat("COLUMN");

@@ -66,6 +66,8 @@ pub enum Ddl {
     AlterIdentity(AlterIdentity),
     /// ALTER TABLE with several actions that one grammar does not read.
     AlterTableParts(AlterTableParts),
+    /// ALTER TABLE x RESET (options).
+    ResetOptions(ResetOptions),
     /// CREATE ROLE, CREATE USER, CREATE GROUP.
     CreateRole(CreateRole),
     /// ALTER ROLE name WITH options.
@@ -283,6 +285,15 @@ pub struct AlterTableParts {
     pub table: ast::ObjectName,
     pub if_exists: bool,
     pub parts: Vec<Ddl>,
+}
+
+/// The options of a table that are not given any more.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct ResetOptions {
+    pub table: ast::ObjectName,
+    pub if_exists: bool,
+    pub options: Vec<String>,
 }
 
 /// The options of a role. `None` = not given.

@@ -6,15 +6,13 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::lex::{Text, too_deep};
-use crate::bind::syntax::QueryDialect;
+use crate::bind::syntax::dialect_of;
 use crate::{Error, Result, state};
 
 /// How deep sqlparser may go: brackets, subqueries, types.
 const RECURSION_MAX: usize = 300;
 /// PostgreSQL's NAMEDATALEN - 1, in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
-
-static DIALECT: QueryDialect = QueryDialect::new();
 
 pub(super) struct Words<'a> {
     parser: Parser<'static>,
@@ -24,7 +22,7 @@ pub(super) struct Words<'a> {
 
 impl<'a> Words<'a> {
     pub fn new(text: &'a Text<'a>, tokens: Vec<TokenWithSpan>) -> Words<'a> {
-        let parser = Parser::new(&DIALECT)
+        let parser = Parser::new(dialect_of(&tokens))
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens.clone());
         Words {

@@ -308,6 +308,10 @@ impl Printer<'_, '_> {
                     .properties
                     .push(("Relation Name", json!(scan.table.name)));
                 shown.properties.push(("Alias", json!(scan.alias)));
+                if let Some(at) = &scan.as_of {
+                    let text = show_all(self, std::slice::from_ref(at));
+                    shown.details.push(("As Of", text));
+                }
                 if !scan.filter.is_empty() {
                     let text = self.conditions(&scan.filter, &columns, arguments);
                     shown.details.push(("Filter", text));

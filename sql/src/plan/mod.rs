@@ -321,6 +321,7 @@ fn contracts(catalog: &Catalog, tables: &[TableUse]) -> Vec<(RoleId, TableId)> {
 /// Whether the plan does a bounded number of gets and puts.
 fn is_keyed(node: &PlanNode) -> bool {
     match &node.op {
+        Op::Scan(scan) if scan.as_of.is_some() => false,
         Op::Scan(scan) => matches!(&scan.access, Access::Range(range) if range.single
             && !range.equal.iter().any(|part| matches!(part, KeyPart::Any(_)))),
         Op::Values(rows) => rows.len() <= 1,

@@ -83,6 +83,8 @@ pub struct ScanPlan {
     pub access: Access,
     /// From the end.
     pub backward: bool,
+    /// FOR SYSTEM_TIME AS OF, evaluated without a row.
+    pub as_of: Option<Expr>,
     /// Conditions over the output row.
     pub filter: Vec<Expr>,
     /// Decodes rows; made once.
@@ -434,7 +436,7 @@ impl PlanNode {
         };
         match &self.op {
             Op::Values(rows) => rows.iter().flatten().for_each(visit),
-            Op::Scan(scan) => scan.filter.iter().for_each(visit),
+            Op::Scan(scan) => scan.filter.iter().chain(&scan.as_of).for_each(visit),
             Op::System { filter, .. } => filter.iter().for_each(visit),
             Op::Function { calls, .. } => {
                 for call in calls {

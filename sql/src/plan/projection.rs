@@ -387,6 +387,9 @@ impl Parts {
         join: Option<(bool, Vec<Expr>)>,
     ) -> Result<()> {
         let scan = match rel {
+            Rel::Scan(scan) if scan.as_of.is_some() => {
+                return Err(refused("FOR SYSTEM_TIME AS OF"));
+            }
             Rel::Scan(scan) => scan,
             other => return Err(refused(word(&other))),
         };

@@ -64,6 +64,8 @@ pub struct ScanRel {
     pub filter: Vec<Expr>,
     /// Row lock to take on every row that passes (FOR UPDATE, UPDATE, DELETE).
     pub target: bool,
+    /// FOR SYSTEM_TIME AS OF: the position or time, which refers to no column.
+    pub as_of: Option<Expr>,
 }
 
 /// The rows of a `pg_catalog`, `information_schema` or `freehold` relation.
@@ -422,7 +424,7 @@ impl Rel {
     pub fn for_each_expr<'a>(&'a self, f: &mut dyn FnMut(&'a Expr)) {
         match self {
             Rel::Values { rows, .. } => rows.iter().flatten().for_each(f),
-            Rel::Scan(scan) => scan.filter.iter().for_each(f),
+            Rel::Scan(scan) => scan.filter.iter().chain(&scan.as_of).for_each(f),
             Rel::System(system) => system.filter.iter().for_each(f),
             Rel::Function(function) => {
                 for (call, _) in &function.calls {
@@ -465,7 +467,7 @@ impl Rel {
     pub fn for_each_expr_mut(&mut self, f: &mut dyn FnMut(&mut Expr)) {
         match self {
             Rel::Values { rows, .. } => rows.iter_mut().flatten().for_each(f),
-            Rel::Scan(scan) => scan.filter.iter_mut().for_each(f),
+            Rel::Scan(scan) => scan.filter.iter_mut().chain(&mut scan.as_of).for_each(f),
             Rel::System(system) => system.filter.iter_mut().for_each(f),
             Rel::Function(function) => {
                 for (call, _) in &mut function.calls {

@@ -157,6 +157,10 @@ fn candidates<'s>(scan: &'s ScanRel, writer: &Writer) -> Vec<Candidate<'s>> {
             });
         }
     }
+    // Only the rows' own tree keeps its history.
+    if scan.as_of.is_some() {
+        return out;
+    }
     for (at, index) in table.indexes.iter().enumerate() {
         if table.is_clustering(index) || index.state != IndexState::Ready {
             continue;

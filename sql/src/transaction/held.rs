@@ -96,7 +96,7 @@ impl Transaction {
     }
 
     /// The wait for a tree's table.
-    fn wants(&self, role: Option<RoleId>, group: GroupId, tree: u32) -> Stop {
+    pub(super) fn wants(&self, role: Option<RoleId>, group: GroupId, tree: u32) -> Stop {
         let table = self.catalog.table_of_tree(group, tree);
         let Some(table) = table.and_then(|id| self.catalog.table(id)) else {
             let message = format!("group {group} is not held by this node");

@@ -5,6 +5,7 @@
 //! before it ends; nothing here blocks a thread, reads a clock or draws a random number.
 
 mod also;
+mod as_of;
 mod commit;
 mod held;
 mod hidden;

@@ -118,7 +118,16 @@ impl Binder<'_> {
             .collect();
         let key = self.column("ctid", Type::BYTEA).id;
         let mut found = None;
-        key_of_scan(rel, &own, key, &mut found);
+        key_of_scan(rel, &own, key, &mut found).map_err(|AsItWas| {
+            let message = format!(
+                "{} cannot be applied to table \"{}\" as it was",
+                spec.words(),
+                range.alias
+            );
+            Error::new(state::FEATURE_NOT_SUPPORTED, message)
+                .detail("FOR SYSTEM_TIME AS OF reads rows that do not change any more.")
+                .hint("FOR UPDATE OF names the tables whose rows are locked.")
+        })?;
         Ok(found.map(|key| RowLock {
             table,
             alias: range.alias.clone(),
@@ -164,16 +173,32 @@ pub fn row_lock_name(locks: &[ast::LockClause]) -> &'static str {
 }
 
 /// Makes the scan that produces one of `own` give its row key too.
-fn key_of_scan(rel: &mut Rel, own: &[ColumnRef], key: ColumnRef, found: &mut Option<ColumnRef>) {
+fn key_of_scan(
+    rel: &mut Rel,
+    own: &[ColumnRef],
+    key: ColumnRef,
+    found: &mut Option<ColumnRef>,
+) -> std::result::Result<(), AsItWas> {
     if let Rel::Scan(scan) = rel {
         if scan
             .columns
             .iter()
             .any(|(_, column)| own.contains(&column.id))
         {
+            if scan.as_of.is_some() {
+                return Err(AsItWas);
+            }
             *found = Some(*scan.key.get_or_insert(key));
         }
-        return;
+        return Ok(());
     }
-    rel.for_each_input_mut(&mut |input| key_of_scan(input, own, key, found));
+    let mut done = Ok(());
+    rel.for_each_input_mut(&mut |input| {
+        done = done.and_then(|()| key_of_scan(input, own, key, found));
+    });
+    done
 }
+
+/// The table is read as it was.
+#[derive(Clone, Copy)]
+struct AsItWas;

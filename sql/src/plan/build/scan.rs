@@ -50,6 +50,8 @@ impl<'a> Builder<'a> {
             }
         }
         let access = self.compile_access(chosen.access, &scan.columns)?;
+        let as_of = scan.as_of.as_ref();
+        let as_of = as_of.map(|at| self.compile(at, &[])).transpose()?;
         let rows = rows(&Rel::Scan(Box::new(scan.clone())), self.statistics).min(chosen.rows);
         let reader = RowReader::new(&scan.table, &columns)?;
         let plan = ScanPlan {
@@ -59,6 +61,7 @@ impl<'a> Builder<'a> {
             key,
             access,
             backward: chosen.backward,
+            as_of,
             filter,
             reader,
         };

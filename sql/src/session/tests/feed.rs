@@ -9,8 +9,8 @@ use super::Node;
 use super::node::Registered;
 use crate::Error;
 use crate::changes::{
-    Asked, Changes, Closed, FeedRelation, Interrupt, Log, LogChanges, LogEntry, PositionAt,
-    Request, SnapshotPosition, UnitEntry, Units,
+    Asked, Changes, Closed, FeedRelation, History, Interrupt, Log, LogChanges, LogEntry,
+    PositionAt, Request, SnapshotPosition, UnitEntry, Units,
 };
 use crate::functions::functions_in;
 
@@ -429,6 +429,7 @@ pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Register
             Arc::new(Changes::new(log.clone(), groups.clone())),
             Arc::new(SnapshotPosition::new(log, groups)),
             Arc::new(PositionAt::default()),
+            Arc::new(History::default()),
         ],
     }
 }

@@ -18,6 +18,7 @@ mod locks;
 mod node;
 mod owners;
 mod pair;
+mod past;
 mod protocol;
 mod reads;
 mod routines;
