@@ -22,6 +22,7 @@ mod follow;
 mod gateway;
 mod http;
 mod isolation;
+mod past;
 mod pooled;
 mod projections;
 mod psql;

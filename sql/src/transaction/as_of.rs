@@ -47,10 +47,15 @@ impl Transaction {
     /// position from which on nothing is missing. A version at or below it may have followed others.
     ///
     /// # Errors
-    /// `Wait` until the table is here.
+    /// 72000 if this is a copy of a table that keeps its history; `Wait` until the table is here.
     pub fn versions(&mut self, table: &Table, key: &[u8]) -> Result<(Position, Versions), Stop> {
         let groups = self.engine.groups().clone();
         let group = self.group_of(table.group)?;
+        if group.is_followed()
+            && let Some(history) = table.history
+        {
+            return Err(not_here(table, history.since).into());
+        }
         let key = Bytes::copy_from_slice(key);
         let range = || (Bound::Included(key.clone()), Bound::Included(key.clone()));
         // As new as the statement sees it, if all of that is committed.
@@ -141,7 +146,7 @@ fn not_here(table: &Table, at: Position) -> Error {
     let message = "snapshot too old";
     Error::new(state::SNAPSHOT_TOO_OLD, message)
         .detail(format!(
-            "This node has a copy of table \"{}\", which goes not back to {at}.",
+            "This node has a copy of table \"{}\", which does not go back to {at}.",
             table.name
         ))
         .hint("The history of a table is where its owner is; copies have the last minute.")

@@ -41,6 +41,30 @@ fn what_is_not_here_is_brought_and_never_looks_empty() {
 }
 
 #[test]
+fn a_copy_says_that_it_has_no_history() {
+    let far = Far::new();
+    let mut owner = far.a.client("orders");
+    owner.ok("alter table order_v1 set (history = 'forever')");
+    let group = far.a.local.groups().get(far.a.group("orders"));
+    let group = group.expect("led");
+    let before = group.applied();
+    owner.ok("update order_v1 set n = 11 where id = 1");
+    let after = group.applied();
+    let read = |at| format!("select n from order_v1 for system_time as of '{at}' where id = 1");
+    assert_eq!(far.a.client("reader").rows(&read(before)), "10");
+    let mut client = far.b.client("reader");
+    assert_eq!(far.read(&mut client, &read(after)), "11");
+    assert_eq!(
+        client.run(&read(before)),
+        format!(
+            "ERROR 72000: snapshot too old DETAIL: This node has a copy of table \"order_v1\", \
+             which does not go back to {before}. HINT: The history of a table is where its owner \
+             is; copies have the last minute."
+        )
+    );
+}
+
+#[test]
 fn the_size_of_what_is_not_here_is_not_zero() {
     let far = Far::new();
     let mut client = far.b.client("reader");
