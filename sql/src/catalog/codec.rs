@@ -6,7 +6,7 @@
 //!    2   any        OID, !since                  descriptor valid for entries in (since, next since]
 //!    4   any        OID of a sequence            last number reserved (sequence.rs)
 //!    5   any        tree number                  OID of the table whose rows or entries it holds
-//!   20   any        tree number                  how much of its history it keeps (`storage::Keep`)
+//!   30   any        tree number                  how much of its history it keeps (`storage::Keep`)
 //!   10   directory  OID of a role                role
 //!   11   directory  OID of role, OID of member   membership
 //!   12   directory  OID of a role                its group
