@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use feed::{Feed, FeedEntry};
 use sql::changes::{
-    Asked, Changes, Closed, FeedRelation, History, Interrupt, Log, LogChanges, LogEntry, PositionAt,
-    Request, SnapshotPosition, UnitEntry, Units,
+    Asked, Changes, Closed, FeedRelation, History, Interrupt, Log, LogChanges, LogEntry,
+    PositionAt, Request, SnapshotPosition, UnitEntry, Units,
 };
 use sql::{Error, state};
 use storage::{Clock, Entry, GroupId, Groups, Position};
