@@ -68,14 +68,13 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
         signal.on_set(Box::new(move || rings.send(()).unwrap_or_default()));
         // From here on nothing is missed.
         engine.on_sent(&signal);
-        let mut pairs = engine.take_moved();
-        let mut refer = pairs.clone();
+        let (mut pairs, mut refer) = engine.take_moved();
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             looked = Some(Instant::now());
             tasks.retain(|_, task| !task.running.is_finished());
             referring.retain(|_, task| !task.running.is_finished());
             pairs.extend(engine.sending());
-            refer.extend(engine.referring());
+            refer.extend(engine.referring().unwrap_or_default());
             firing.retain(|_, running| !running.is_finished());
             for pair in engine.firing() {
                 let begin = || tokio::spawn(fire(engine.clone(), log.clone(), pair));
@@ -117,25 +116,33 @@ fn wake(
     }
 }
 
-/// Sees to foreign keys between the two until the group is led here no more. One courier answers, another
-/// one registers: that waits for transactions which wait for answers.
+/// Sees to foreign keys between the two until the group is led here no more. Noting them has a courier of its
+/// own, which waits for transactions that wait for the other ones, and keeps its place in a table's queue.
 async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
-    let (mut answers, mut registers): (Option<Courier>, Option<Courier>) = (None, None);
+    let (mut answers, mut settles): (Option<Courier>, Option<Courier>) = (None, None);
+    let mut registers: Option<Courier> = None;
+    let mut registering: Option<Waiting> = None;
     let mut said = Said::default();
     while engine.leads(pair.0) {
-        let answered = tend(&engine, pair, &mut answers, Courier::answer).await;
-        let registered = tend(&engine, pair, &mut registers, Courier::register).await;
         let mut again = LOOK_EVERY;
+        let mut results = vec![
+            tend(&engine, pair, &mut answers, Courier::answer).await,
+            tend(&engine, pair, &mut settles, Courier::settle_references).await,
+        ];
+        let due = |waiting: &Waiting| waiting.ready() || is_due(&engine, waiting);
+        if registering.as_ref().is_none_or(due) {
+            match tend(&engine, pair, &mut registers, Courier::register).await {
+                Ok(waiting) => registering = waiting,
+                Err(error) => results.push(Err(error)),
+            }
+        }
         // Who drops it leaves a lock's queue.
         let mut waits = Vec::new();
-        for result in [answered, registered] {
+        for result in results {
             match result {
                 Ok(None) => {}
                 Ok(Some(waiting)) => {
                     again = again.min(until(&engine, &waiting));
-                    let woken = Arc::clone(&woken);
-                    // What it waits for may be what the other one does.
-                    waiting.on_ready(Box::new(move || woken.notify_one()));
                     waits.push(waiting);
                 }
                 Err(error) => {
@@ -144,11 +151,24 @@ async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
                 }
             }
         }
+        for waiting in waits.iter().chain(&registering) {
+            let woken = Arc::clone(&woken);
+            waiting.on_ready(Box::new(move || woken.notify_one()));
+        }
+        if let Some(waiting) = &registering {
+            again = again.min(until(&engine, waiting));
+        }
         tokio::select! {
             () = woken.notified() => {}
             () = sleep(again) => {}
         }
     }
+}
+
+/// Is its time over?
+fn is_due(engine: &Engine, waiting: &Waiting) -> bool {
+    let now = engine.clock().unix_micros();
+    waiting.until().is_some_and(|until| until <= now)
 }
 
 /// How long it waits at most.

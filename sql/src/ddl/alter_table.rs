@@ -760,6 +760,30 @@ impl Draft<'_> {
         })?;
         self.new_trees(table.id)?;
         self.rewrite(old, table.id, vec![(column.id, text)]);
+        self.check_references_again(table.id, column.id)
+    }
+
+    /// The values of a column are others: what they reference is to be there.
+    fn check_references_again(&mut self, id: TableId, column: ColumnId) -> Done<()> {
+        let table = self.table(id)?;
+        for key in table
+            .foreign_keys()
+            .filter(|key| key.columns.contains(&column))
+        {
+            if let Some(parent) = self.catalog.table(key.references)
+                && parent.group != table.group
+            {
+                let (own, other) = (&key.columns, &key.referenced_columns);
+                super::constraint::alike(&table, own, parent, other, &key.name)?;
+            }
+            if key.validated {
+                let constraint = key.id;
+                self.work.push(Work::CheckForeign {
+                    table: id,
+                    constraint,
+                });
+            }
+        }
         Ok(())
     }
 

@@ -1015,7 +1015,7 @@ fn comparable(
 
 /// Has a key the same place in the indexes of both? The owner of the referencing table finds its rows by its
 /// own index.
-fn alike(
+pub(super) fn alike(
     table: &Table,
     columns: &[ColumnId],
     parent: &Table,
@@ -1030,8 +1030,11 @@ fn alike(
             return Err(Error::internal("a key column is missing"));
         };
         let (own, other) = (from.ty, to.ty);
-        let same =
-            own.oid == other.oid || integer(own) && integer(other) || text(own) && text(other);
+        // Blanks at the end count by the length.
+        let length = own.oid != oid::BPCHAR || own.modifier == other.modifier;
+        let same = own.oid == other.oid && length
+            || integer(own) && integer(other)
+            || text(own) && text(other);
         if !same {
             let message = format!("foreign key constraint \"{name}\" cannot be implemented");
             return Err(Error::new(state::DATATYPE_MISMATCH, message)

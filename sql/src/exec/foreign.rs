@@ -803,9 +803,9 @@ fn check_parent(
     let there = match parent.group == child.group {
         true => parent_row(&parent, key, values, cx)?.is_some(),
         false => {
-            let (tree, entry, _) = parent_entry(&parent, key, values, cx)?;
+            let (_, entry, _) = parent_entry(&parent, key, values, cx)?;
             let (home, index) = (child.group, key.referenced_index);
-            integrity::check_reference(home, &parent, index, (tree, &entry), cx)?
+            integrity::check_reference(home, &parent, index, &entry, cx)?
         }
     };
     if there {

@@ -101,6 +101,12 @@ impl Left {
 
 /// What the session supplies to every evaluation.
 pub trait Environment: System {
+    /// The messages (`pg_logical_emit_message`: type, payload) of what was run since this was asked last, for
+    /// who keeps them for later. Of its other effects nobody is told.
+    fn take_messages(&self) -> Vec<(String, bytes::Bytes)> {
+        Vec::new()
+    }
+
     /// `clock_timestamp()`: microseconds since 2000-01-01 UTC, now.
     fn clock(&self) -> i64;
 

@@ -73,6 +73,11 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
         .keep_preparing(home, other, &open.iter().copied().collect());
     let mut waits = None;
     for intent in open {
+        let key = answer_key(intent);
+        if cx.transaction.newest(home, own, &key)?.is_some() {
+            // One of very many.
+            continue;
+        }
         let parts = parts(&cut, asked, intent, cx)?;
         let found = match find(home, other, intent, &parts, cx) {
             Ok(found) => Ok(found),
@@ -86,7 +91,6 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
         };
         // One at a time: the next one is to see what is fenced and prepared here.
         let said = say(home, other, intent, &parts, found, cx)?;
-        let key = answer_key(intent);
         cx.transaction
             .put_hidden(home, own, key, Some(said.encode()))?;
         return done(home, other, &cut, cx);

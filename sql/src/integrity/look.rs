@@ -7,6 +7,7 @@ use bytes::Bytes;
 use storage::{Direction, Group, GroupId, Looked, Pin, Position, TxId, system};
 
 use super::rows::{self, FLOOR_KEY, Range};
+use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::transaction::{Stop, Transaction, Wait};
 use crate::{Error, state};
@@ -97,12 +98,21 @@ impl Cut {
         }
     }
 
-    /// The tree in which this node has the keys of one: of what it follows only those.
-    pub fn keys(&self, tree: u32) -> u32 {
-        match self.group.is_followed() {
-            true => system::keys_of(tree),
-            false => tree,
+    /// The tree in which this node has the keys of an index: of what it follows only those. As the newest
+    /// catalog knows it, for what was emptied or rewritten stays where it was.
+    ///
+    /// # Errors
+    /// `Wait` while less is shown than that catalog is of.
+    pub fn tree(&self, engine: &Engine, table: &Table, index: u32) -> Result<Option<u32>, Stop> {
+        let catalog = engine.catalog();
+        if self.position() < catalog.as_of(table.group) {
+            return Err(Stop::Wait(Wait::Cut(table.group)));
         }
+        let index = catalog.table(table.id).and_then(|table| table.index(index));
+        Ok(index.map(|index| match self.group.is_followed() {
+            true => system::keys_of(index.tree),
+            false => index.tree,
+        }))
     }
 }
 
@@ -115,6 +125,16 @@ pub(super) fn not_here(group: GroupId) -> Stop {
 /// It comes before long.
 pub(super) fn later(engine: &Engine) -> Stop {
     Stop::Wait(Wait::Until(engine.clock().unix_micros() + LOOK_AGAIN))
+}
+
+/// Where the rows of an outbox begin that are about foreign keys.
+pub(crate) fn first_of_references() -> Bytes {
+    rows::FIRST
+}
+
+/// Is a row of an outbox with this key about them?
+pub(crate) fn refers(key: &[u8]) -> bool {
+    key >= &rows::FIRST[..]
 }
 
 /// The intent that is answered by a row of an outbox with this key.

@@ -30,9 +30,9 @@ mod wish;
 
 pub(crate) use answer::answer;
 pub(crate) use ask::{Gone, Intents, IntentsMark, ask, ask_all};
-pub(crate) use look::told_of_answer;
+pub(crate) use look::{first_of_references, refers, told_of_answer};
 pub(crate) use open::{Ending, Open};
 pub(crate) use reference::{References, check_reference};
-pub(crate) use register::register;
+pub(crate) use register::{register, settle};
 pub(crate) use view::relations;
 pub(crate) use wish::{Validating, Wanted, Wished, begin};

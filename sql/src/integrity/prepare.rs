@@ -12,7 +12,7 @@ use super::rows::{Ask, Key};
 use crate::catalog::{Catalog, ForeignKey, IndexKey, Privilege, ReferentialAction, Table, TableId};
 use crate::exec::{Acting, Deferred, ExecCx, find_reference, shown_key};
 use crate::transaction::{
-    Identity, Isolation, Kept, Locks, Policy, Stop, TableMode, Transaction, Wait,
+    EventKind, Identity, Isolation, Kept, Locks, Policy, Stop, TableMode, Transaction, Wait,
 };
 use crate::types::Datum;
 use crate::{Error, state};
@@ -37,7 +37,7 @@ fn referencing<'a>(
     home: GroupId,
     ask: &'a Ask,
 ) -> impl Iterator<Item = (&'a Arc<Table>, &'a ForeignKey)> {
-    let tables = catalog.tables().filter(move |table| table.group == home);
+    let tables = catalog.tables_in(home);
     let keys = tables.flat_map(|table| table.foreign_keys().map(move |key| (table, key)));
     keys.filter(|(_, key)| key.references == ask.table)
 }
@@ -70,8 +70,13 @@ pub(super) fn find(
     parts: &[Ask],
     cx: &mut ExecCx<'_>,
 ) -> Result<Found, Stop> {
-    not_being_made(home, parts, cx)?;
     let catalog = Arc::clone(cx.catalog);
+    let comes = |ask: &Ask| catalog.table(ask.table).is_none() && !catalog.was_dropped(ask.table);
+    if parts.iter().any(comes) {
+        // After a start the other owner's catalog may be late.
+        return Err(super::look::later(cx.transaction.engine()));
+    }
+    not_being_made(home, parts, cx)?;
     let acts = |ask: &Ask| {
         referencing(&catalog, home, ask).any(|(_, key)| {
             let mut asked = ask.keys.iter();
@@ -168,13 +173,20 @@ fn attempt(
             false => Err(Stop::again()),
         })
         .and_then(|()| {
-            cx.with_transaction(tx, &mut deferred, |cx| {
+            let done = cx.with_transaction(tx, &mut deferred, |cx| {
                 act(home, parts, cx)?;
                 for check in cx.deferred.take(true) {
                     check.run(cx)?;
                 }
                 look(home, parts, cx)
-            })
+            });
+            // What its triggers have said is part of it, and nobody else hears of it.
+            let messages = cx.evaluation.environment.take_messages();
+            done?;
+            for (kind, payload) in messages {
+                tx.event(home, EventKind::Message, &kind, None, payload)?;
+            }
+            Ok(())
         });
     let done = done.and_then(|()| tx.end_prepared(home, &identity));
     if done.is_err() {
@@ -191,8 +203,9 @@ fn act(home: GroupId, parts: &[Ask], cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let Some(parent) = catalog.table(ask.table) else {
             continue;
         };
+        let keys: Vec<_> = referencing(&catalog, home, ask).collect();
         for asked in &ask.keys {
-            for (child, key) in referencing(&catalog, home, ask) {
+            for (child, key) in keys.iter().copied() {
                 let (Some(action), Some(values)) =
                     (action(key, asked, ask.all), values_of(parent, key, asked))
                 else {
@@ -303,7 +316,7 @@ fn not_being_made(home: GroupId, parts: &[Ask], cx: &mut ExecCx<'_>) -> Result<(
 }
 
 /// 40001.
-fn busy() -> Error {
+pub(super) fn busy() -> Error {
     Error::new(
         state::SERIALIZATION_FAILURE,
         "could not serialize access: another owner is at work on what references the removed keys",

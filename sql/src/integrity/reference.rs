@@ -97,7 +97,7 @@ fn start(range: &Range) -> Bytes {
     }
 }
 
-/// Is the key there, and can it be relied on? `tree` and `key` are the index's.
+/// Is the key there, in an index of the parent's, and can it be relied on?
 ///
 /// # Errors
 /// 40001 if its owner is about to remove it; `Wait` while what is known here is too old.
@@ -105,25 +105,22 @@ pub(crate) fn check_reference(
     home: GroupId,
     parent: &Arc<Table>,
     index: u32,
-    (tree, key): (u32, &[u8]),
+    key: &[u8],
     cx: &mut ExecCx<'_>,
 ) -> Result<bool, Stop> {
-    let there = cx
-        .transaction
-        .references_key(home, parent.group, index, tree, key)?;
-    Ok(there)
+    cx.transaction.references_key(home, parent, index, key)
 }
 
 impl Transaction {
     fn references_key(
         &mut self,
         home: GroupId,
-        other: GroupId,
+        parent: &Table,
         index: u32,
-        tree: u32,
         key: &[u8],
     ) -> Result<bool, Stop> {
         let engine = Arc::clone(self.engine());
+        let other = parent.group;
         let own = engine.groups().get(home);
         let own = own.ok_or_else(|| super::look::not_here(home))?;
         let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
@@ -135,7 +132,10 @@ impl Transaction {
         let floor = own.get(system::outbox(other), FLOOR_KEY, seen)?;
         let floor = floor.map(|bytes| rows::read_floor(&bytes)).transpose()?;
         let cut = Cut::of(&engine, home, other, floor.unwrap_or_default())?;
-        let there = cut.get(&engine, cut.keys(tree), key)?.is_some();
+        let there = match cut.tree(&engine, parent, index)? {
+            Some(tree) => cut.get(&engine, tree, key)?.is_some(),
+            None => false,
+        };
         if there {
             #[cfg(feature = "sabotage")]
             let at = match storage::sabotage::planted("reference-without-dep") {

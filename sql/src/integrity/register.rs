@@ -20,17 +20,24 @@ const ROWS_MAX: usize = 100_000;
 /// A transaction may hold an intent so long, in microseconds.
 const INTENT_MAX: u64 = 10_000_000;
 
-/// Does the first of what there is to do for `home` about `other`. False: nothing.
+/// Ends what is decided, cancels what belongs to nobody, takes back wishes that are none any more: the first
+/// of it that there is. False: nothing.
 ///
 /// # Errors
-/// As of any write; `Wait` for a table's lock.
+/// As of any write.
+pub(crate) fn settle(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    if end(home, cx.transaction)? || cancel(home, cx.transaction)? {
+        return Ok(true);
+    }
+    give_up(home, other, cx)
+}
+
+/// Notes the first foreign key of `other` that is wished for, or forgets the first that is no more.
+/// False: there is none.
+///
+/// # Errors
+/// As of any write; `Wait` for the table's lock.
 pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
-    if end(home, cx.transaction)? {
-        return Ok(true);
-    }
-    if cancel(home, cx.transaction)? | give_up(home, other, cx)? {
-        return Ok(true);
-    }
     let engine = Arc::clone(cx.transaction.engine());
     let theirs = system::outbox(home);
     let held = engine.groups().get(other);
@@ -47,7 +54,7 @@ pub(crate) fn register(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Re
         );
     }
     let catalog = Arc::clone(cx.catalog);
-    let registered = catalog.tables().filter(|table| table.group == home);
+    let registered = catalog.tables_in(home);
     let registered = registered.flat_map(|table| table.registered.iter().map(|of| (table.id, of)));
     let registered = registered.filter(|(_, of)| of.group == other);
     let registered: BTreeMap<u32, TableId> =
@@ -283,7 +290,7 @@ fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, S
     // What has its place by now is in the catalog that comes after it.
     drop(cx.transaction.newest_snapshot(home)?);
     let catalog = engine.catalog();
-    let tables = catalog.tables().filter(|table| table.group == home);
+    let tables = catalog.tables_in(home);
     let there = tables.flat_map(|table| table.foreign_keys().map(move |key| (key.id, table)));
     let there: BTreeMap<u32, &Arc<Table>> = there.collect();
     let mut any = false;

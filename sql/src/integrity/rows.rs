@@ -31,6 +31,8 @@ use crate::types::codec::{decode_next, encode_value};
 use crate::{Error, Result, state};
 
 const VERSION: u8 = 1;
+/// The first of these rows in an outbox.
+pub(super) const FIRST: Bytes = Bytes::from_static(&[ASK]);
 const ASK: u8 = 10;
 const ANSWER: u8 = 11;
 const DECISION: u8 = 12;

@@ -27,6 +27,9 @@ impl Waiting {
             .transaction
             .own_rows(home, system::PREPARED, all.clone(), ROWS_MAX)?;
         drop(newest);
+        if rows.len() == ROWS_MAX {
+            return Err(super::prepare::busy().into());
+        }
         let mut waiting = Vec::new();
         for (key, bytes) in rows {
             let Some(entry) = read_changes(&key, &bytes)? else {

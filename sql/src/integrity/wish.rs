@@ -204,10 +204,10 @@ impl Validating {
         let fenced = fenced.collect::<std::result::Result<BTreeSet<Bytes>, Stop>>()?;
         let cut = tx.cut_for(home, parent.group)?;
         tx.follows_from(parent.group, cut.position(), 0);
-        let found = parent.index(index);
-        let found = found.ok_or_else(|| Error::internal("a foreign key has no index"))?;
+        let tree = cut.tree(tx.engine(), parent, index)?;
+        let tree = tree.ok_or_else(|| Error::internal("a foreign key has no index"))?;
         Ok(Validating {
-            tree: cut.keys(found.tree),
+            tree,
             cut,
             index,
             fenced,

@@ -32,5 +32,6 @@ pub(crate) use place::{Commands, Outgoing, send};
 pub(crate) use sent::Reason;
 pub use sent::Sent;
 pub(crate) use take::{Accepting, NUMBER, SENDER, Step, next, note, pass};
+pub use verdict::Pairs;
 pub(crate) use verdict::{Verdict, Verdicts};
 pub(crate) use views::relations;

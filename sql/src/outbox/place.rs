@@ -109,6 +109,10 @@ impl Transaction {
         if self.outgoing().sent.is_empty() {
             return Ok(self.outgoing().placed.clone());
         }
+        if self.waits() {
+            // It is sent with its write set.
+            return Ok(Vec::new());
+        }
         let Some(from) = self.writing() else {
             return Err(Error::internal("something is sent by nobody").into());
         };

@@ -15,9 +15,12 @@ use super::sent::{
 };
 use super::{Commands, Sent};
 use crate::engine::Engine;
-use crate::integrity::told_of_answer;
+use crate::integrity::{first_of_references, refers, told_of_answer};
 use crate::session::signal::{Bell, Signal};
 use crate::{Error, Result};
+
+/// Two groups each.
+pub type Pairs = BTreeSet<(GroupId, GroupId)>;
 
 /// What became of a command.
 pub(crate) enum Verdict {
@@ -40,6 +43,8 @@ pub(crate) struct Verdicts {
     told: Mutex<Vec<(GroupId, Told)>>,
     /// Outboxes that have moved: whose, and for whom.
     moved: Mutex<BTreeSet<(GroupId, GroupId)>>,
+    /// The same of rows about foreign keys.
+    referred: Mutex<BTreeSet<(GroupId, GroupId)>>,
     /// One has.
     bell: Bell,
 }
@@ -52,7 +57,9 @@ struct Told {
     taken: Option<u64>,
     /// The other's reply to the command of this number has come.
     replied: Option<u64>,
-    /// The group has answered the other's question about foreign keys.
+    /// It is about foreign keys.
+    refers: bool,
+    /// The group has answered the other's question about them.
     answered: Option<TxId>,
 }
 
@@ -73,6 +80,7 @@ impl Verdicts {
                 other,
                 taken,
                 replied,
+                refers: refers(&change.key),
                 answered,
             };
             told.push((group, what));
@@ -94,8 +102,13 @@ impl Verdicts {
         let answered = told.iter().filter_map(|(_, told)| told.answered);
         let answered = answered.collect();
         let mut woken: Vec<Signal> = Vec::new();
-        let pairs = told.iter().map(|(_, told)| (group, told.other));
-        self.moved.lock().extend(pairs);
+        for (_, told) in &told {
+            let moved = match told.refers {
+                true => &self.referred,
+                false => &self.moved,
+            };
+            moved.lock().insert((group, told.other));
+        }
         for (_, told) in told {
             let other = told.other;
             if let Some(number) = told.replied {
@@ -118,10 +131,10 @@ impl Verdicts {
         answered
     }
 
-    /// There may be something to do for these pairs: the group that may do it, and the other one.
+    /// There may be something to do for foreign keys of these pairs: the group that may do it, and the other one.
     pub fn stir(&self, pairs: impl IntoIterator<Item = (GroupId, GroupId)>) {
         let pairs = pairs.into_iter().map(|(home, other)| (other, home));
-        self.moved.lock().extend(pairs);
+        self.referred.lock().extend(pairs);
         self.bell.ring();
     }
 
@@ -176,13 +189,19 @@ impl Engine {
     }
 
     /// Pairs for which there may be something to do, since this was asked last: the group that may
-    /// take or remove something, and the other one.
-    pub fn take_moved(&self) -> BTreeSet<(GroupId, GroupId)> {
-        let moved = std::mem::take(&mut *self.verdicts().moved.lock());
-        moved
-            .into_iter()
-            .map(|(group, other)| (other, group))
-            .collect()
+    /// take or remove something, and the other one; and those whose foreign keys are to be seen to.
+    pub fn take_moved(&self) -> (Pairs, Pairs) {
+        let take = |of: &Mutex<Pairs>| -> Pairs {
+            let moved = std::mem::take(&mut *of.lock());
+            moved
+                .into_iter()
+                .map(|(group, other)| (other, group))
+                .collect()
+        };
+        (
+            take(&self.verdicts().moved),
+            take(&self.verdicts().referred),
+        )
     }
 
     /// All pairs of groups of which one has ever sent something to the other.
@@ -199,16 +218,45 @@ impl Engine {
         pairs
     }
 
-    /// All pairs of groups of which one is led here and has foreign keys to the other, or is to have.
-    pub fn referring(&self) -> BTreeSet<(GroupId, GroupId)> {
+    /// All pairs of groups of which one is led here and that have foreign keys between them, or had, or
+    /// are to have.
+    ///
+    /// # Errors
+    /// The tables can't be read.
+    pub fn referring(&self) -> Result<Pairs> {
         let catalog = self.catalog();
         let mut pairs = BTreeSet::new();
-        for home in self.groups().all().iter().map(|group| group.id()) {
-            if self.leads(home) {
-                pairs.extend(catalog.outboxes(home).map(|other| (home, other)));
+        for group in self.groups().all() {
+            let home = group.id();
+            if !self.leads(home) {
+                continue;
+            }
+            for other in catalog.outboxes(home) {
+                let tree = system::outbox(other);
+                let range = (Bound::Included(first_of_references()), Bound::Unbounded);
+                let mut rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
+                if rows.next().transpose()?.is_some() {
+                    pairs.insert((home, other));
+                }
+            }
+            // Who wishes to reference it, and has nothing of it yet.
+            for other in self.groups().all().iter().map(|group| group.id()) {
+                if catalog.outboxes(other).any(|to| to == home) {
+                    let sender = self.groups().get(other);
+                    let tree = system::outbox(home);
+                    let Some(sender) = sender.filter(|group| group.holds(tree)) else {
+                        continue;
+                    };
+                    let range = (Bound::Included(first_of_references()), Bound::Unbounded);
+                    let at = sender.applied();
+                    let mut rows = sender.scan(tree, range, at, Direction::Forward)?;
+                    if rows.next().transpose()?.is_some() {
+                        pairs.insert((home, other));
+                    }
+                }
             }
         }
-        pairs
+        Ok(pairs)
     }
 
     /// Has `home` something to take of what `other` sends, or to remove of what it has sent itself, or

@@ -14,7 +14,7 @@ use crate::bind::scope::Range;
 use crate::catalog::{
     Catalog, Constraint, ForeignKey, Generated, RoleId, SchemaId, Table, TableId,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, state};
 use crate::exec::{Parts, Projected, Referenced, Writer};
 use crate::expr::{ColumnRef, Expr, Flow};
 use crate::plpgsql::RowTrigger;
@@ -242,8 +242,13 @@ fn foreign_keys(catalog: &Catalog, table: &Table) -> Result<Vec<(Arc<ForeignKey>
             Some(parent) => keys.push((Arc::new(key.clone()), Arc::clone(parent))),
             None if catalog.was_dropped(key.references) => {}
             None => {
-                let message = format!("the parent of \"{}\" is gone", key.name);
-                return Err(Error::internal(message));
+                let message = "what this node knows of another owner's tables is not there yet";
+                return Err(Error::new(state::OWNER_UNREACHABLE, message)
+                    .detail(format!(
+                        "Foreign key \"{}\" of table \"{}\" references one of them.",
+                        key.name, table.name
+                    ))
+                    .hint("Try again in a moment."));
             }
         }
     }

@@ -124,8 +124,16 @@ impl Courier {
         self.run(&mut |session, _, job| session.exec(job, |cx| integrity::answer(home, other, cx)))
     }
 
-    /// Notes foreign keys of the other group, forgets them, and cancels questions that nobody waits
-    /// for.
+    /// Ends what is decided, and cancels questions that nobody waits for.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn settle_references(&mut self) -> Result<Taking> {
+        let (home, other) = (self.home, self.other);
+        self.run(&mut |session, _, job| session.exec(job, |cx| integrity::settle(home, other, cx)))
+    }
+
+    /// Notes foreign keys of the other group, and forgets them.
     ///
     /// # Errors
     /// As [`Courier::take`].

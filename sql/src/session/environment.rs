@@ -322,6 +322,19 @@ impl Surroundings<'_> {
         Ok(Datum::Void)
     }
 
+    /// What functions have done besides, of a statement whose effects wait: the messages. Nobody is told of
+    /// the rest.
+    fn messages(&self) -> Vec<(String, Bytes)> {
+        let mut effects = self.effects.borrow_mut();
+        effects.notifications.clear();
+        effects.notices.clear();
+        effects.settings.clear();
+        effects.raised.clear();
+        effects.raised_bytes = 0;
+        effects.message_bytes = 0;
+        std::mem::take(&mut effects.messages)
+    }
+
     fn emit_message(&self, arguments: &[Datum]) -> Result<Datum> {
         if !matches!(arguments.first(), Some(Datum::Bool(true))) {
             return Err(Error::unsupported("a non-transactional logical message")
@@ -620,6 +633,10 @@ impl Surroundings<'_> {
 }
 
 impl Environment for Surroundings<'_> {
+    fn take_messages(&self) -> Vec<(String, Bytes)> {
+        self.messages()
+    }
+
     fn newest_catalog(&self) -> Option<Arc<Catalog>> {
         Some(self.engine.catalog())
     }

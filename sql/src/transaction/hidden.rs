@@ -158,6 +158,15 @@ impl Transaction {
         }
     }
 
+    /// A statement that writes under a kept snapshot was bound with what has its place by now.
+    pub(super) fn check_newest_catalog(&self, home: GroupId) -> Result<(), Stop> {
+        if let Some(group) = self.engine.groups().get(home) {
+            let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
+            group.newest().map_err(wait)?;
+        }
+        self.check_catalog()
+    }
+
     /// Is this the catalog that it stands on?
     pub(crate) fn is_of(&self, catalog: &Arc<Catalog>) -> bool {
         Arc::ptr_eq(&self.base_catalog, catalog)

@@ -304,7 +304,7 @@ impl Transaction {
     }
 
     /// Does its own write set wait?
-    pub(super) fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.taken.waits
     }
 

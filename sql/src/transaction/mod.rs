@@ -349,7 +349,10 @@ impl Transaction {
         // One that waits begins again, and again.
         self.statements += u32::from(!std::mem::replace(&mut self.begun, true));
         if self.isolation.keeps_snapshot() && !self.snapshot.is_empty() {
-            return Ok(());
+            return match writes {
+                Some(home) => self.check_newest_catalog(home),
+                None => Ok(()),
+            };
         }
         let engine = Arc::clone(&self.engine);
         let named = groups;

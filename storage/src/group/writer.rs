@@ -361,7 +361,8 @@ impl Group {
         self.refresh(writer);
         let mut overlay = self.shared.overlay.write();
         self.shared.placed.set(applied);
-        overlay.clear(writer.last);
+        // What was looked at in the era that ends must not be taken for unwritten: the next one begins above.
+        overlay.clear(writer.last.next());
         drop(overlay);
         self.parts_moved.notify_all();
         let gone = TxId(self.entered.load(Ordering::Acquire));
