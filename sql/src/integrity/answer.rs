@@ -237,11 +237,7 @@ pub(super) fn rest_on(
 ) -> Result<(), Stop> {
     for of in &intent.asked {
         let at = tx.cut_for(home, of.group)?.position();
-        #[cfg(feature = "sabotage")]
-        if storage::sabotage::planted("removal-without-dep") {
-            continue;
-        }
-        tx.follows_from(of.group, at, 0);
+        tx.removes_after(of.group, at);
     }
     Ok(())
 }

@@ -304,12 +304,8 @@ impl Transaction {
                 }
             }
         }
-        #[cfg(feature = "sabotage")]
-        if storage::sabotage::planted("removal-without-dep") {
-            seen.clear();
-        }
         for (other, position) in seen {
-            self.follows_from(other, position, 0);
+            self.removes_after(other, position);
         }
         let one = &mut self.intents().all[at];
         one.accepted = true;

@@ -150,6 +150,15 @@ impl Transaction {
         Cut::of(self.engine(), home, other, floor.unwrap_or_default())
     }
 
+    /// What removes keys is shown only where what an asked group has said or done about them is.
+    pub(super) fn removes_after(&mut self, other: GroupId, at: Position) {
+        #[cfg(feature = "sabotage")]
+        if storage::sabotage::planted("removal-without-dep") {
+            return;
+        }
+        self.follows_from(other, at, 0);
+    }
+
     /// From here on `home` looks at nothing of `other` that is older than this.
     pub(super) fn raise_floor(
         &mut self,
