@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::references::OnDelete;
 use crate::cluster::{Nemesis, Network};
 use crate::fault::Fault;
 use crate::victim::{Kind, Store};
@@ -63,6 +64,8 @@ pub enum Workload {
     Reads,
     /// Commands between owners: each takes effect once, in its sender's order.
     Commands,
+    /// Foreign keys between owners: nobody ever sees a row without its parent.
+    References,
 }
 
 impl Workload {
@@ -76,6 +79,7 @@ impl Workload {
             Workload::Register => "register",
             Workload::Reads => "reads",
             Workload::Commands => "commands",
+            Workload::References => "references",
         }
     }
 }
@@ -109,6 +113,15 @@ pub struct Options {
     /// Commands that `commands` on a cluster sends before it ends; the strikes are spread over them.
     #[arg(long)]
     pub commands: Option<u64>,
+    /// What the foreign keys of `references` may do when their parents are deleted; those that the
+    /// server does not have refuse instead.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "restrict,no-action,cascade,set-null,set-default"
+    )]
+    pub actions: Vec<OnDelete>,
     /// How the nodes of a cluster reach each other.
     #[arg(long, value_enum, default_value = "proxies")]
     pub network: Network,
@@ -190,6 +203,10 @@ impl Options {
         if let Some(clients) = self.clients {
             line += &format!(" --clients {clients}");
         }
+        if self.workload == Workload::References {
+            let words: Vec<&str> = self.actions.iter().map(|action| action.flag()).collect();
+            line += &format!(" --actions {}", words.join(","));
+        }
         if self.victim == Kind::Postgres {
             line += " --victim postgres";
         }
@@ -223,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_line_of_a_cluster_is_read_back_as_the_same_run() {
-        let asked = "jepsen --nodes 3 --workload append --nemesis kill-leader,pause --strikes 30 \
-                     --commands 900 --network namespaces --seed 9";
+        let asked = "jepsen --nodes 3 --workload references --nemesis kill-leader,pause --strikes 30 \
+                     --commands 900 --network namespaces --seed 9 --actions cascade,set-null";
         let cli = Cli::try_parse_from(asked.split_whitespace()).expect("these flags exist");
         let line = cli.options.line(11, 1);
         let again = line.split_whitespace().skip(6);
@@ -234,5 +251,9 @@ mod tests {
         assert_eq!(again.options.nemeses, [Nemesis::KillLeader, Nemesis::Pause]);
         assert_eq!(again.options.strikes, Some(30));
         assert_eq!(again.options.commands, Some(900));
+        assert_eq!(
+            again.options.actions,
+            [OnDelete::Cascade, OnDelete::SetNull]
+        );
     }
 }

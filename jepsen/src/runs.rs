@@ -19,7 +19,8 @@ use crate::options::{self, Options};
 use crate::seed::Seed;
 use crate::victim::{ANY_PORT, Plan, Tracer, Victim};
 use crate::workload::{
-    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, Register, Workload,
+    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, References, Register,
+    Workload,
 };
 
 /// Attempts beyond the asked runs before too many of them are invalid.
@@ -67,6 +68,7 @@ pub async fn play(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
         options::Workload::Register => play_as::<Register>(setup).await,
         options::Workload::Reads => play_as::<Reads>(setup).await,
         options::Workload::Commands => play_as::<Commands>(setup).await,
+        options::Workload::References => play_as::<References>(setup).await,
     }
 }
 
@@ -194,7 +196,7 @@ impl<'a, W: Workload> Folder<'a, W> {
         let mut victim = Victim::new(plan, data, log);
         victim.trace(setup.tracer.clone());
         victim.create().await?;
-        let workload = W::new(options.victim, options.clients);
+        let workload = W::new(options);
         let (is_prepared, log_read) = (false, 0);
         Ok(Folder {
             victim,

@@ -1,5 +1,6 @@
 //! The harness's own test: planted faults, each of which a workload must catch.
 
+use crate::check::references::OnDelete;
 use crate::cluster::Nemesis;
 use crate::error::Result;
 use crate::fault::Fault;
@@ -12,12 +13,23 @@ use crate::victim::{Kind, Tracer};
 /// Runs in which a planted fault must be caught.
 const RUNS_MAX: u64 = 6;
 
-/// Nodes of a cluster, and strikes of a run on one.
+/// Nodes of a cluster, and strikes of a run on one if nothing else is said.
 const NODES: usize = 3;
 const STRIKES: u64 = 4;
 
 /// Clients of the feed workload here: the faults need no crowd.
 const FEED_CLIENTS: u32 = 50;
+
+/// Clients of the references workload here: they race for a few keys.
+const REFERRING_CLIENTS: u32 = 36;
+
+/// Foreign keys that do nothing, and those that do something.
+const REFUSE: &[OnDelete] = &[OnDelete::Restrict, OnDelete::NoAction];
+const ACT: &[OnDelete] = &[OnDelete::Cascade, OnDelete::SetNull, OnDelete::SetDefault];
+
+/// A node is behind, on all groups or on one of them; leaders fall with all that they know.
+const LAGS: &[Nemesis] = &[Nemesis::Pause, Nemesis::PartitionPair];
+const FALLS: &[Nemesis] = &[Nemesis::KillAll];
 
 /// How a fault gets in.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +56,15 @@ struct Plant {
     workload: Workload,
     fault: Fault,
     seconds: u64,
-    /// On three nodes: what strikes them, four times a run.
-    nemesis: Option<Nemesis>,
+    /// On three nodes: what strikes them, and how often in a run.
+    nemeses: &'static [Nemesis],
+    strikes: u64,
+    /// What the foreign keys of the workload may do.
+    actions: Option<&'static [OnDelete]>,
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 37] = [
+const PLANTS: [Plant; 44] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -106,6 +121,17 @@ const PLANTS: [Plant; 37] = [
         Workload::Commands,
         Fault::None,
     ),
+    referring("fence-left-out", REFUSE, &[]),
+    referring("reference-unchecked-at-commit", REFUSE, &[]),
+    referring("reference-without-dep", REFUSE, LAGS),
+    referring("removal-without-dep", REFUSE, LAGS),
+    referring("forgotten-without-dep", REFUSE, LAGS),
+    referring("prepared-without-dep", ACT, LAGS),
+    // What rests on the other owner holds most of it: one fall in twenty shows it.
+    Plant {
+        strikes: 5 * STRIKES,
+        ..referring("reference-below-floor", REFUSE, FALLS)
+    },
     tested(
         "apply-twice",
         "storage",
@@ -167,12 +193,12 @@ const PLANTS: [Plant; 37] = [
     clustered(
         "read-without-barrier",
         Workload::Register,
-        Nemesis::PartitionLeader,
+        &[Nemesis::PartitionLeader],
     ),
     clustered(
         "answer-before-quorum",
         Workload::Acknowledged,
-        Nemesis::KillLeader,
+        &[Nemesis::KillLeader],
     ),
     tested(
         "vote-not-persisted",
@@ -240,15 +266,30 @@ const fn built(name: &'static str, how: How, workload: Workload, fault: Fault) -
         workload,
         fault,
         seconds: 4,
-        nemesis: None,
+        nemeses: &[],
+        strikes: STRIKES,
+        actions: None,
     }
 }
 
 /// A fault of Freehold that a workload on three nodes catches.
-const fn clustered(name: &'static str, workload: Workload, nemesis: Nemesis) -> Plant {
+const fn clustered(name: &'static str, workload: Workload, nemeses: &'static [Nemesis]) -> Plant {
     Plant {
-        nemesis: Some(nemesis),
+        nemeses,
         ..built(name, How::Built, workload, Fault::None)
+    }
+}
+
+/// A fault of foreign keys between owners. One that shows on one node does so in a longer load.
+const fn referring(
+    name: &'static str,
+    actions: &'static [OnDelete],
+    nemeses: &'static [Nemesis],
+) -> Plant {
+    Plant {
+        actions: Some(actions),
+        seconds: 15,
+        ..clustered(name, Workload::References, nemeses)
     }
 }
 
@@ -321,10 +362,14 @@ async fn play_plant(
     options.fault = plant.fault;
     options.runs = RUNS_MAX;
     options.seconds = plant.seconds;
-    if let Some(nemesis) = plant.nemesis {
+    if !plant.nemeses.is_empty() {
         options.nodes = NODES;
-        options.nemeses = vec![nemesis];
-        options.strikes = Some(STRIKES);
+        options.nemeses = plant.nemeses.to_vec();
+        options.strikes = Some(plant.strikes);
+    }
+    if let Some(actions) = plant.actions {
+        options.actions = actions.to_vec();
+        options.clients.get_or_insert(REFERRING_CLIENTS);
     }
     options.out = options.out.join("sabotage").join(plant.name);
     if plant.workload == Workload::Feed && options.clients.is_none() {
@@ -391,11 +436,16 @@ fn row(plant: &Plant, tally: &Tally, first: Option<&str>) -> String {
         .chars()
         .take(90)
         .collect();
+    let words: Vec<&str> = plant.nemeses.iter().map(|nemesis| nemesis.word()).collect();
+    let struck = match words.is_empty() {
+        true => plant.fault.word().to_owned(),
+        false => words.join(", "),
+    };
     format!(
         "| {} | {} | {} | {} | {caught} | {} |",
         plant.name,
         plant.workload.word(),
-        plant.nemesis.map_or(plant.fault.word(), Nemesis::word),
+        struck,
         tally.runs,
         by.replace('|', "/"),
     )

@@ -107,6 +107,7 @@ const fn with_a_spare(slice: Slice) -> Slice {
 const KILLS: &[Nemesis] = &[Nemesis::Kill, Nemesis::KillLeader];
 const PAUSES: &[Nemesis] = &[Nemesis::Pause, Nemesis::PauseLeader];
 const PARTITIONS: &[Nemesis] = &[Nemesis::Partition];
+const PAIRS: &[Nemesis] = &[Nemesis::PartitionPair];
 const RESTARTS: &[Nemesis] = &[Nemesis::Restart, Nemesis::KillAll, Nemesis::Membership];
 const CLAIMS: &[Nemesis] = &[Nemesis::Claim];
 const EVERYTHING: &[Nemesis] = &[
@@ -119,13 +120,14 @@ const EVERYTHING: &[Nemesis] = &[
 ];
 
 /// For each push; the most telling ones first.
-const SHORT: [Slice; 13] = [
+const SHORT: [Slice; 14] = [
     slice(Workload::Acknowledged, Fault::Power, 2, 3, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 6, 3, Store::Lsm),
     strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 2),
     strikes(Workload::Bank, &[Nemesis::KillLeader], 2),
     strikes(Workload::Register, &[Nemesis::PartitionLeader], 1),
     strikes(Workload::Commands, &[Nemesis::KillLeader], 2),
+    strikes(Workload::References, &[Nemesis::KillLeader], 2),
     with_clients(200, slice(Workload::Feed, Fault::None, 1, 20, Store::Lsm)),
     slice(Workload::Append, Fault::None, 1, 4, Store::Lsm),
     slice(Workload::Bank, Fault::Kill, 2, 3, Store::Lsm),
@@ -136,7 +138,7 @@ const SHORT: [Slice; 13] = [
 ];
 
 /// For a release.
-const JUDGED: [Slice; 21] = [
+const JUDGED: [Slice; 24] = [
     slice(Workload::Acknowledged, Fault::Kill, 50, 5, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Power, 20, 5, Store::Lsm),
     slice(Workload::Acknowledged, Fault::Kill, 50, 5, Store::Sled),
@@ -158,11 +160,14 @@ const JUDGED: [Slice; 21] = [
     slice(Workload::Commands, Fault::None, 2, 20, Store::Lsm),
     slice(Workload::Commands, Fault::Kill, 10, 5, Store::Lsm),
     slice(Workload::Commands, Fault::Power, 5, 5, Store::Lsm),
+    slice(Workload::References, Fault::None, 2, 20, Store::Lsm),
+    slice(Workload::References, Fault::Kill, 10, 5, Store::Lsm),
+    slice(Workload::References, Fault::Power, 5, 5, Store::Lsm),
 ];
 
 /// For a release, on three nodes and with a fourth in the pool: each workload under each kind of
 /// nemesis, more than an hour.
-const JUDGED_CLUSTER: [Slice; 42] = [
+const JUDGED_CLUSTER: [Slice; 49] = [
     strikes(Workload::Acknowledged, &[Nemesis::KillLeader], 30),
     minute(Workload::Append, KILLS),
     minute(Workload::Append, PAUSES),
@@ -208,6 +213,13 @@ const JUDGED_CLUSTER: [Slice; 42] = [
         100_000,
         strikes(Workload::Commands, &[Nemesis::KillLeader], 20),
     ),
+    minute(Workload::References, KILLS),
+    minute(Workload::References, PAUSES),
+    minute(Workload::References, PARTITIONS),
+    minute(Workload::References, PAIRS),
+    minute(Workload::References, RESTARTS),
+    minute(Workload::References, EVERYTHING),
+    with_a_spare(minute(Workload::References, CLAIMS)),
 ];
 
 /// Plays the short list.

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 25] = [
+pub const FAULTS: [&str; 32] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
@@ -21,12 +21,19 @@ pub const FAULTS: [&str; 25] = [
     "cursor-off-by-one",
     "equal-positions-split",
     "feed-drops-deletes",
+    "fence-left-out",
+    "forgotten-without-dep",
     "half-a-transaction",
     "insert-without-key-lock",
     "no-fsync",
     "pending-answered-as-failed",
     "position-reused",
+    "prepared-without-dep",
     "read-without-barrier",
+    "reference-below-floor",
+    "reference-unchecked-at-commit",
+    "reference-without-dep",
+    "removal-without-dep",
     "retention-not-checked",
     "skip-one-entry",
     "vote-not-persisted",

@@ -7,4 +7,5 @@ pub mod commands;
 pub mod consumer;
 pub mod ledger;
 pub mod reads;
+pub mod references;
 pub mod register;

@@ -28,7 +28,9 @@ pub enum Nemesis {
     PartitionLeader,
     /// A leading node that hears the others and isn't heard, or the other way around.
     PartitionOneWay,
-    /// Any of the three partitions.
+    /// A leading node and one of the others don't hear each other; the rest hears both.
+    PartitionPair,
+    /// Any of the first three partitions.
     Partition,
     /// An owner's group shrinks to one voter and grows again.
     Membership,
@@ -51,6 +53,7 @@ impl Nemesis {
             Nemesis::PartitionHalves => "partition-halves",
             Nemesis::PartitionLeader => "partition-leader",
             Nemesis::PartitionOneWay => "partition-one-way",
+            Nemesis::PartitionPair => "partition-pair",
             Nemesis::Partition => "partition",
             Nemesis::Membership => "membership",
             Nemesis::Claim => "claim",
@@ -72,6 +75,7 @@ impl Nemesis {
             | Nemesis::PartitionHalves
             | Nemesis::PartitionLeader
             | Nemesis::PartitionOneWay
+            | Nemesis::PartitionPair
             | Nemesis::Partition => false,
         }
     }
@@ -98,6 +102,10 @@ impl Nemesis {
             Nemesis::PartitionOneWay => {
                 Strike::Cut(rest(leader).map(|other| (other, leader)).collect())
             }
+            Nemesis::PartitionPair => {
+                let other = (leader + rng.random_range(1..count)) % count;
+                Strike::Part(leader, other)
+            }
             Nemesis::Partition => {
                 let kinds = [
                     Nemesis::PartitionHalves,
@@ -123,6 +131,8 @@ pub enum Strike {
     Pause(usize),
     /// These directions let nothing through for a while.
     Cut(Vec<Direction>),
+    /// A leading node and this one let nothing through to each other for a while.
+    Part(usize, usize),
     /// The group that this node leads shrinks, and grows again after a while.
     Shrink(usize),
     /// SIGKILL, another node in its place, and a start after that.
@@ -137,6 +147,7 @@ impl Strike {
             Strike::Kill(nodes) => nodes.clone(),
             Strike::Restart(node)
             | Strike::Pause(node)
+            | Strike::Part(node, _)
             | Strike::Shrink(node)
             | Strike::Claim(node) => vec![*node],
             // The one that has lost a direction to everybody else.
@@ -194,6 +205,19 @@ mod tests {
             }
         }
         assert_eq!(seen, [true; 2]);
+    }
+
+    #[test]
+    fn a_pair_is_the_leading_node_and_any_other() {
+        let mut rng = Seed(1).rng();
+        let mut seen = [false; 3];
+        for _ in 0..40 {
+            let Strike::Part(1, other) = Nemesis::PartitionPair.strike(3, 1, &mut rng) else {
+                panic!("a pair with the leading node");
+            };
+            seen[other] = true;
+        }
+        assert_eq!(seen, [true, false, true]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::workload::{Marks, Workload};
 /// A table that no change fills: what is applied writes it.
 const OUTCOMES: &str = "system.outcomes";
 
+/// The trees that TRUNCATE, DROP and other changes of the schema have emptied: an entry names them
+/// beside its changes.
+const DROPPED_TREES: &str = "system.dropped-trees";
+
 /// Ends the names of indexes, which have no changes of their own: apply makes them of their table's.
 const INDEX: &str = "_idx";
 
@@ -210,7 +214,7 @@ fn replay_all(folder: &Folder, findings: &mut Vec<Finding>) -> usize {
             .tables
             .range((*group, String::new())..(*group + 1, String::new()))
         {
-            if name == OUTCOMES || name.ends_with(INDEX) {
+            if name == OUTCOMES || name == DROPPED_TREES || name.ends_with(INDEX) {
                 continue;
             }
             let empty = BTreeMap::new();

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::failover::{Probes, summary};
+use super::links::Direction;
 use super::nemesis::{Nemesis, Strike};
 use super::{Cluster, oracle};
 use crate::error::{Error, Result};
@@ -22,7 +23,8 @@ use crate::runs::{Report, Scratch, Setup, server_options};
 use crate::seed::Seed;
 use crate::victim::Pause;
 use crate::workload::{
-    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, Register, Workload,
+    ACKNOWLEDGED_MIN, Acknowledged, Append, Bank, Commands, Feed, Reads, References, Register,
+    Workload,
 };
 
 /// Attempts beyond the asked runs before too many of them are invalid.
@@ -59,6 +61,7 @@ pub async fn play(setup: &Setup) -> Result<(Tally, Vec<Finding>)> {
         options::Workload::Register => play_as::<Register>(setup).await,
         options::Workload::Reads => play_as::<Reads>(setup).await,
         options::Workload::Commands => play_as::<Commands>(setup).await,
+        options::Workload::References => play_as::<References>(setup).await,
     }
 }
 
@@ -135,7 +138,7 @@ impl<W: Workload> Run<'_, W> {
         );
         let mut run = Run {
             cluster,
-            workload: W::new(options.victim, options.clients),
+            workload: W::new(options),
             probes: Probes::default(),
             field: field.of_cluster(),
             setup,
@@ -275,19 +278,23 @@ impl<W: Workload> Run<'_, W> {
                 self.cluster.node(node).pause(Pause::End);
                 Ok(())
             }
-            Strike::Cut(directions) => {
-                let before = self.cluster.links.kept()?;
-                self.cluster.links.cut(&directions)?;
-                sleep(Duration::from_millis(rng.random_range(LASTS_MS))).await;
-                self.cluster.links.heal()?;
-                let kept = self.cluster.links.kept()? - before;
-                self.note("healed", json!({ "kept": kept }));
-                self.tally.partitions += 1;
-                self.bites.partitions += 1;
-                self.bites.kept += u64::from(kept > 0);
-                Ok(())
-            }
+            Strike::Cut(directions) => self.cut(&directions, rng).await,
+            Strike::Part(one, other) => self.cut(&[(one, other), (other, one)], rng).await,
         }
+    }
+
+    /// Nothing gets through in these directions for a while.
+    async fn cut(&mut self, directions: &[Direction], rng: &mut StdRng) -> Result<()> {
+        let before = self.cluster.links.kept()?;
+        self.cluster.links.cut(directions)?;
+        sleep(Duration::from_millis(rng.random_range(LASTS_MS))).await;
+        self.cluster.links.heal()?;
+        let kept = self.cluster.links.kept()? - before;
+        self.note("healed", json!({ "kept": kept }));
+        self.tally.partitions += 1;
+        self.bites.partitions += 1;
+        self.bites.kept += u64::from(kept > 0);
+        Ok(())
     }
 
     /// Kills, measures until the next write if others are left, and starts again.

@@ -19,6 +19,7 @@ use crate::field::Field;
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Address, Failure, Link, Outcome, Protocol, integer, text};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// Two owners, so that two groups share one journal.
@@ -78,10 +79,10 @@ fn owner(slot: u32) -> &'static str {
 impl Workload for Acknowledged {
     const OWNERS: &'static [&'static str] = &OWNERS;
 
-    fn new(kind: Kind, clients: Option<u32>) -> Acknowledged {
+    fn new(options: &Options) -> Acknowledged {
         Acknowledged {
-            kind,
-            clients: clients.unwrap_or(CLIENTS),
+            kind: options.victim,
+            clients: options.clients.unwrap_or(CLIENTS),
             slots: Vec::new(),
             beats: Arc::default(),
             tasks: JoinSet::new(),

@@ -17,6 +17,7 @@ use crate::field::{CONFLICTS, Field};
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer, text};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// Clients if nobody says how many.
@@ -77,10 +78,10 @@ impl Shared {
 impl Workload for Append {
     const OWNERS: &'static [&'static str] = &[OWNER];
 
-    fn new(kind: Kind, clients: Option<u32>) -> Append {
-        let clients = clients.unwrap_or(CLIENTS);
+    fn new(options: &Options) -> Append {
+        let clients = options.clients.unwrap_or(CLIENTS);
         Append {
-            kind,
+            kind: options.victim,
             clients,
             shared: Arc::default(),
             tasks: JoinSet::new(),

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::field::{CONFLICTS, Field};
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// Clients that transfer, if nobody says how many.
@@ -56,11 +57,11 @@ pub struct Bank {
 impl Workload for Bank {
     const OWNERS: &'static [&'static str] = &[OWNER];
 
-    fn new(kind: Kind, clients: Option<u32>) -> Bank {
+    fn new(options: &Options) -> Bank {
         let books = Arc::new(Mutex::new(Books::new(ACCOUNTS, INITIAL)));
-        let clients = clients.unwrap_or(CLIENTS);
+        let clients = options.clients.unwrap_or(CLIENTS);
         Bank {
-            kind,
+            kind: options.victim,
             clients,
             books,
             next: Arc::default(),

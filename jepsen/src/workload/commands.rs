@@ -21,6 +21,7 @@ use crate::field::Field;
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer, text};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// Who send, and who receives.
@@ -101,10 +102,10 @@ impl Desk {
 impl Workload for Commands {
     const OWNERS: &'static [&'static str] = &OWNERS;
 
-    fn new(kind: Kind, clients: Option<u32>) -> Commands {
+    fn new(options: &Options) -> Commands {
         Commands {
-            kind,
-            clients: clients.unwrap_or(CLIENTS),
+            kind: options.victim,
+            clients: options.clients.unwrap_or(CLIENTS),
             desk: Arc::default(),
             tasks: JoinSet::new(),
         }

@@ -6,12 +6,14 @@ mod bank;
 mod commands;
 mod feed;
 mod reads;
+mod references;
 mod register;
 
 use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::field::Field;
+use crate::options::Options;
 use crate::victim::Kind;
 
 pub use acknowledged::Acknowledged;
@@ -20,6 +22,7 @@ pub use bank::Bank;
 pub use commands::Commands;
 pub use feed::Feed;
 pub use reads::Reads;
+pub use references::References;
 pub use register::Register;
 
 /// A workload on one data folder: it remembers over all its runs what the folder must hold.
@@ -28,7 +31,7 @@ pub trait Workload: Sized {
     const OWNERS: &'static [&'static str];
 
     /// One that nobody has played yet.
-    fn new(kind: Kind, clients: Option<u32>) -> Self;
+    fn new(options: &Options) -> Self;
 
     /// Makes roles and tables in an empty database.
     async fn prepare(&mut self, field: &Field) -> Result<()>;

@@ -18,6 +18,7 @@ use crate::field::{CONFLICTS, Field};
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, integer, text};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// The two owners, and who reads both.
@@ -76,10 +77,10 @@ impl Counter {
 impl Workload for Reads {
     const OWNERS: &'static [&'static str] = &OWNERS;
 
-    fn new(kind: Kind, clients: Option<u32>) -> Reads {
-        let clients = clients.unwrap_or(CLIENTS);
+    fn new(options: &Options) -> Reads {
+        let clients = options.clients.unwrap_or(CLIENTS);
         Reads {
-            kind,
+            kind: options.victim,
             clients,
             counters: Arc::new((0..clients).map(|_| Counter::default()).collect()),
             tasks: JoinSet::new(),

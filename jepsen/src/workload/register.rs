@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::field::{CONFLICTS, Field};
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer, text};
+use crate::options::Options;
 use crate::victim::Kind;
 
 /// Clients if nobody says how many.
@@ -84,10 +85,10 @@ impl Shared {
 impl Workload for Register {
     const OWNERS: &'static [&'static str] = &[OWNER];
 
-    fn new(kind: Kind, clients: Option<u32>) -> Register {
+    fn new(options: &Options) -> Register {
         Register {
-            kind,
-            clients: clients.unwrap_or(CLIENTS),
+            kind: options.victim,
+            clients: options.clients.unwrap_or(CLIENTS),
             shared: Arc::new(Shared::new()),
             tasks: JoinSet::new(),
         }

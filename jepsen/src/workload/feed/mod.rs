@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::field::Field;
 use crate::finding::Kind as FindingKind;
 use crate::link::{Link, integer};
+use crate::options::Options;
 use crate::victim::Kind;
 use poller::Poller;
 use writer::Writer;
@@ -94,10 +95,10 @@ pub struct Feed {
 impl Workload for Feed {
     const OWNERS: &'static [&'static str] = &OWNERS;
 
-    fn new(kind: Kind, clients: Option<u32>) -> Feed {
+    fn new(options: &Options) -> Feed {
         Feed {
-            kind,
-            clients: clients.unwrap_or(CLIENTS),
+            kind: options.victim,
+            clients: options.clients.unwrap_or(CLIENTS),
             began: Instant::now(),
             written: Arc::default(),
             writers: Vec::new(),
