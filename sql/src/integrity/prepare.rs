@@ -107,6 +107,11 @@ pub(super) fn find(
             Preparing { transaction, since }
         });
     for _ in 0..ATTEMPTS_MAX {
+        if !Arc::ptr_eq(&engine.catalog(), &catalog) {
+            // The courier begins anew with that one.
+            opened.put_preparing(home, other, intent, preparing);
+            return Err(Stop::again());
+        }
         match attempt(home, parts, &mut preparing.transaction, cx) {
             Ok(kept) => {
                 // What is looked at holds when this entry gets its place.

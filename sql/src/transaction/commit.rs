@@ -94,7 +94,10 @@ impl Transaction {
         let commit = Commit {
             txid: ends.as_ref().map_or(member.txid, |(txid, ..)| *txid),
             epoch: member.epoch,
-            base: member.base.unwrap_or(Position::ZERO),
+            base: {
+                let own = member.base.unwrap_or(Position::ZERO);
+                self.taken.base(home).map_or(own, |base| base.min(own))
+            },
             meta: self.meta(home, identity),
             changes,
             events: std::mem::take(&mut self.events),

@@ -404,6 +404,15 @@ impl Taken {
         std::mem::take(&mut self.checks)
     }
 
+    /// The first position on which a write set stands that waits with this entry.
+    pub fn base(&self, home: GroupId) -> Option<Position> {
+        let bases = self
+            .keeps
+            .iter()
+            .filter_map(|kept| kept.members.get(&home)?.base);
+        bases.min()
+    }
+
     /// The transaction that the entry is told as, who that was, and is its outcome asked for?
     pub fn ends(&self) -> Option<&(TxId, Identity, bool)> {
         self.ends.as_ref()
