@@ -227,32 +227,17 @@ impl Engine {
         let catalog = self.catalog();
         let mut pairs = BTreeSet::new();
         for group in self.groups().all() {
-            let home = group.id();
-            if !self.leads(home) {
-                continue;
-            }
-            for other in catalog.outboxes(home) {
-                let tree = system::outbox(other);
+            let from = group.id();
+            for to in catalog.outboxes(from) {
+                let tree = system::outbox(to);
+                if !(self.leads(from) || self.leads(to)) || !group.holds(tree) {
+                    continue;
+                }
                 let range = (Bound::Included(first_of_references()), Bound::Unbounded);
                 let mut rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
                 if rows.next().transpose()?.is_some() {
-                    pairs.insert((home, other));
-                }
-            }
-            // Who wishes to reference it, and has nothing of it yet.
-            for other in self.groups().all().iter().map(|group| group.id()) {
-                if catalog.outboxes(other).any(|to| to == home) {
-                    let sender = self.groups().get(other);
-                    let tree = system::outbox(home);
-                    let Some(sender) = sender.filter(|group| group.holds(tree)) else {
-                        continue;
-                    };
-                    let range = (Bound::Included(first_of_references()), Bound::Unbounded);
-                    let at = sender.applied();
-                    let mut rows = sender.scan(tree, range, at, Direction::Forward)?;
-                    if rows.next().transpose()?.is_some() {
-                        pairs.insert((home, other));
-                    }
+                    let both = [(from, to), (to, from)].into_iter();
+                    pairs.extend(both.filter(|(home, _)| self.leads(*home)));
                 }
             }
         }
