@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::stopped::{Stopped, Tables};
 
 /// The system's trees.
-const SYSTEM_TREES: [(u32, &str); 13] = [
+const SYSTEM_TREES: [(u32, &str); 18] = [
     (catalog::TREE_DESCRIPTORS, "system.descriptors"),
     (catalog::TREE_HISTORY, "system.former-descriptors"),
     (storage::system::OUTCOMES, "system.outcomes"),
@@ -29,6 +29,11 @@ const SYSTEM_TREES: [(u32, &str); 13] = [
     (catalog::TREE_OIDS, "system.oids"),
     (storage::system::PARKED, "system.parked"),
     (storage::system::TRIGGER_CURSORS, "system.trigger-cursors"),
+    (storage::system::FENCED, "system.fenced"),
+    (storage::system::PREPARED, "system.prepared"),
+    (storage::system::INTENTS, "system.intents"),
+    (storage::system::LOCKS, "system.locks"),
+    (storage::system::KEPT_TREES, "system.kept-trees"),
     (storage::system::DROPPED_TREES, "system.dropped-trees"),
 ];
 
@@ -161,7 +166,11 @@ impl Names {
         let system = || SYSTEM_TREES.iter().find(|(number, _)| *number == tree);
         match self.trees.get(&(group, tree)) {
             Some(name) => name.clone(),
-            None => system().map_or_else(|| format!("tree-{tree}"), |(_, name)| (*name).into()),
+            None => match (system(), storage::system::of_keys(tree)) {
+                (Some((_, name)), _) => (*name).into(),
+                (None, Some(of)) => format!("keys of {}", self.name(group, of)),
+                (None, None) => format!("tree-{tree}"),
+            },
         }
     }
 
