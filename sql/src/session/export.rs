@@ -227,7 +227,7 @@ impl Session {
         self.saved.truncate(1);
         self.listens.clear();
         self.failed = was == super::Status::Failed;
-        self.lost = was == super::Status::InTransaction;
+        self.lost = true;
     }
 
     /// Is the statement under way a query that writes nothing, calls nothing that might, and stands

@@ -162,6 +162,8 @@ impl Session {
     fn tell_loss(&mut self, statement: &Statement) -> Result<()> {
         match statement {
             Statement::Transaction(TransactionStatement::Rollback { .. }) => Ok(()),
+            // It knew that it would.
+            Statement::Transaction(TransactionStatement::Commit { .. }) if self.failed => Ok(()),
             Statement::Transaction(TransactionStatement::Commit { .. }) => {
                 let holding = self.rollback(Chain::No);
                 self.owed = Some(holding);

@@ -225,6 +225,13 @@ fn savepoints_of_a_block_that_has_fallen_are_gone() {
     assert!(client.run("rollback to s").starts_with("ERROR 3B001"));
     assert!(client.run("select 1").starts_with("ERROR 25P02"));
     assert_eq!(client.ok("commit"), "ROLLBACK");
+    // One that had failed before, too.
+    for (then, told) in [("rollback to s", "ERROR 40001"), ("commit", "ROLLBACK")] {
+        let mut client = pair.b.resumed("app", &known.encode());
+        client.session.fallen(Status::Failed);
+        assert!(client.run("select 1").starts_with("ERROR 25P02"));
+        assert!(client.run(then).starts_with(told), "{then}");
+    }
 }
 
 #[test]
