@@ -482,6 +482,49 @@ fn a_foreign_key_between_owners_holds_whatever_is_done_to_it() {
     crm("DROP TABLE part_v1");
 }
 
+/// A projected row is referenced like any, and goes with what it is made of.
+#[test]
+fn a_projected_row_is_a_parent_too() {
+    let cluster = Cluster::start(1);
+    owners(&cluster);
+    let shop = |sql: &str| cluster.settle(1, "shop", sql);
+    let crm = |sql: &str| cluster.settle(1, "crm", sql);
+    crm("CREATE TABLE items (id int PRIMARY KEY, shown bool DEFAULT true, code int)");
+    crm("INSERT INTO items SELECT i, true, i + 10 FROM generate_series(1, 9) i");
+    crm("CREATE MATERIALIZED VIEW public.item_v1 AS SELECT id, code FROM crm.items WHERE shown");
+    crm("CREATE UNIQUE INDEX item_code ON item_v1 (code)");
+    crm("GRANT REFERENCES ON item_v1 TO shop");
+    shop(
+        "CREATE TABLE uses (id int PRIMARY KEY, x int REFERENCES item_v1, \
+         y int REFERENCES item_v1 (code) ON DELETE CASCADE ON UPDATE SET NULL)",
+    );
+    shop("INSERT INTO uses VALUES (1, 1, NULL), (2, NULL, 12), (3, NULL, 13), (4, NULL, 14)");
+    for sql in [
+        "UPDATE items SET shown = false WHERE id = 1",
+        "DELETE FROM items WHERE id = 1",
+        "TRUNCATE items",
+        "DO $$ BEGIN UPDATE items SET shown = false; END $$",
+    ] {
+        says(&cluster, "crm", sql, "23503");
+    }
+    let uses = "SELECT string_agg(concat(id, ':', x, y), ' ' ORDER BY id) FROM uses";
+    assert_eq!(shop(uses), ["1:1 2:12 3:13 4:14"]);
+    crm("UPDATE items SET shown = false WHERE id = 2");
+    crm("UPDATE items SET code = 33 WHERE id = 3");
+    crm("DELETE FROM items WHERE id = 4");
+    assert_eq!(shop(uses), ["1:1 3:"]);
+    says(
+        &cluster,
+        "shop",
+        "INSERT INTO uses VALUES (5, 2, NULL)",
+        "23503",
+    );
+    crm("UPDATE items SET shown = true WHERE id = 2");
+    shop("INSERT INTO uses VALUES (5, 2, 33)");
+    says(&cluster, "crm", "DROP MATERIALIZED VIEW item_v1", "2BP01");
+    at_rest(&cluster);
+}
+
 /// What is prepared is for what the transaction does in the end, and tells nobody of others' rows.
 #[test]
 fn what_children_do_is_for_what_is_done_in_the_end() {

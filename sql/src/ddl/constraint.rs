@@ -15,7 +15,7 @@ use super::name::{clip, compose, ident, no_column};
 use crate::bind::syntax::DELETE_SETS;
 use crate::catalog::{
     ColumnId, Constraint, ForeignKey, Index, IndexColumn, IndexKey, IndexState, Key, Privilege,
-    ReferentialAction, Relation, Table, TableId,
+    ReferentialAction, Relation, RoleId, Table, TableId,
 };
 use crate::integrity::Wanted as WantedReference;
 use crate::transaction::TableMode;
@@ -735,7 +735,7 @@ impl Draft<'_> {
 
     fn add_foreign(&mut self, id: TableId, key: WantedForeign, fresh: bool) -> Done<()> {
         let table = self.table(id)?;
-        let parent = self.referenced(&key.table)?;
+        let parent = self.referenced(&key.table, table.owner)?;
         super::event::check_parent(&table, &parent)?;
         let elsewhere = parent.owner != table.owner;
         let itself = fresh && parent.id == id;
@@ -779,6 +779,11 @@ impl Draft<'_> {
             false => {
                 self.catalog.may(self.role, &parent, may, Some(&referred))?;
                 self.oid(table.group)?
+            }
+            true if parent.is_filling() => {
+                self.catalog
+                    .may(table.owner, &parent, may, Some(&referred))?;
+                return Err(crate::catalog::unfilled(&parent).into());
             }
             true => {
                 // Its owner's consent is for the owner of this one, whoever acts for it.
@@ -886,15 +891,16 @@ impl Draft<'_> {
             || actions.iter().any(sets) && keyed.any(|column| columns.contains(&column))
     }
 
-    /// The table that a foreign key names: an ordinary one.
-    fn referenced(&mut self, name: &ObjectName) -> Result<Arc<Table>> {
+    /// The table that a foreign key names: an ordinary one, or another owner's projection.
+    fn referenced(&mut self, name: &ObjectName, owner: RoleId) -> Result<Arc<Table>> {
         let parent = match self.relation(name)? {
             Relation::Table(parent) => parent,
             Relation::Index(parent, at) => {
                 return Err(not_a_table(&parent.indexes[at].name));
             }
         };
-        if !parent.is_ordinary() {
+        let projected = parent.projection.is_some() && parent.owner != owner;
+        if !(parent.is_ordinary() || projected) {
             return Err(not_a_table(&parent.name));
         }
         Ok(parent)

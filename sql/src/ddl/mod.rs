@@ -35,6 +35,7 @@ mod view;
 pub(crate) use build::Progress;
 use draft::{Done, Draft};
 pub(crate) use expression::{columns_in, parse_query, quote, relations_in, split_name};
+pub(crate) use projection::written_through;
 pub use run::execute;
 pub use script::catalog_of;
 use sqlparser::ast;

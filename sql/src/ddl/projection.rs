@@ -205,14 +205,15 @@ fn check_text(query: &ast::Query) -> Result<()> {
     }
 }
 
-/// The tables whose writers may write the projection: those that it reads, and those from which
-/// foreign keys' actions reach them.
+/// The tables whose writers may write the projection: those that it reads, and those of the same owner
+/// from which foreign keys' actions reach them.
 pub(crate) fn written_through(catalog: &Catalog, projection: &Table) -> Vec<Arc<Table>> {
     let mut ids: Vec<TableId> = projection.depends_on.iter().map(|(id, _)| *id).collect();
     let mut out: Vec<Arc<Table>> = Vec::new();
     let mut at = 0;
     while at < ids.len() {
-        if let Some(table) = catalog.table(ids[at]) {
+        let own = |table: &&Arc<Table>| table.group == projection.group;
+        if let Some(table) = catalog.table(ids[at]).filter(own) {
             for key in table.foreign_keys() {
                 if !ids.contains(&key.references) {
                     ids.push(key.references);

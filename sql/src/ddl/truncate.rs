@@ -41,10 +41,7 @@ impl Draft<'_> {
         for id in ids {
             let table = self.table(id)?;
             self.ground.lock(&table, TableMode::AccessExclusive)?;
-            if table.asked().next().is_some() {
-                let table = Arc::clone(&table);
-                self.work.push(Work::Ask { table });
-            }
+            self.ask_about(&table);
             self.empty(&table)?;
             self.empty_projections(&table)?;
             if truncate.restart_identity {
@@ -90,12 +87,21 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Other owners may reference what goes.
+    fn ask_about(&mut self, table: &Arc<Table>) {
+        if table.asked().next().is_some() {
+            let table = Arc::clone(table);
+            self.work.push(Work::Ask { table });
+        }
+    }
+
     /// What is made of the table's rows goes with them.
     fn empty_projections(&mut self, base: &Table) -> Done<()> {
         let of = |other: &&Arc<Table>| other.projects(base.id);
         let found: Vec<Arc<Table>> = self.catalog.tables().filter(of).cloned().collect();
         for projection in found {
             self.ground.lock(&projection, TableMode::AccessExclusive)?;
+            self.ask_about(&projection);
             self.empty(&projection)?;
         }
         Ok(())

@@ -280,19 +280,9 @@ impl After {
 
     /// Values are there no more that other owners may reference.
     fn gone(&mut self, writer: &Writer, old: &[Datum], new: Option<&[Datum]>) {
-        for (reference, slots) in &writer.asked {
-            let same = |slot: &usize| new.is_some_and(|new| old[*slot] == new[*slot]);
-            if slots.iter().all(same) {
-                continue;
-            }
-            let values = pick(old, slots);
-            self.bytes += gone_bytes(&values);
-            self.gone.push(Gone {
-                table: writer.table().clone(),
-                reference: reference.clone(),
-                values,
-                changed: new.is_some(),
-            });
+        for one in removed(writer, old, new) {
+            self.bytes += gone_bytes(&one.values);
+            self.gone.push(one);
         }
     }
 
@@ -541,6 +531,10 @@ impl After {
             self.fits(cx)?;
             self.done += 1;
         }
+        for one in cx.transaction.intents().take_gone() {
+            self.bytes += gone_bytes(&one.values);
+            self.gone.push(one);
+        }
         if !self.gone.is_empty() {
             integrity::ask(&self.gone, cx)?;
             let gone = std::mem::take(&mut self.gone);
@@ -596,6 +590,33 @@ impl After {
         writer.delete(key, bytes, old, cx)?;
         self.deleted(writer, old, cx)?;
         Ok(true)
+    }
+}
+
+/// Values of a row that are there no more and that other owners may reference.
+fn removed<'a>(
+    writer: &'a Writer,
+    old: &'a [Datum],
+    new: Option<&'a [Datum]>,
+) -> impl Iterator<Item = Gone> + 'a {
+    let same = move |slot: &usize| new.is_some_and(|new| old[*slot] == new[*slot]);
+    let gone = writer
+        .asked
+        .iter()
+        .filter(move |(_, slots)| !slots.iter().all(same));
+    gone.map(move |(reference, slots)| Gone {
+        table: writer.table().clone(),
+        reference: reference.clone(),
+        values: pick(old, slots),
+        changed: new.is_some(),
+    })
+}
+
+/// The same of a projected row, which is written within the write of another one: it is asked about at the end
+/// of the statement.
+pub(super) fn gone(writer: &Writer, old: &[Datum], new: Option<&[Datum]>, cx: &mut ExecCx<'_>) {
+    for one in removed(writer, old, new) {
+        cx.transaction.intents().push_gone(one);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::foreign::{parent_entry, referencing, slots};
+use super::foreign::{gone, parent_entry, referencing, slots};
 use super::writer::{Inserted, Writer, differs, empty_frame};
 use crate::catalog::{ForeignKey, Table};
 use crate::error::{Error, Result as SqlResult};
@@ -364,12 +364,14 @@ impl Projected {
             (Some(bytes), None) => {
                 let old = self.writer.read(&bytes)?;
                 self.writer.delete(key, &bytes, &old, cx)?;
+                gone(&self.writer, &old, None, cx);
             }
             // The feed does not show what has not changed.
             (Some(bytes), Some(new)) if self.writer.encode(&new) == bytes => {}
             (Some(bytes), Some(new)) => {
                 let old = self.writer.read(&bytes)?;
                 self.writer.update(key, &bytes, &old, &new, cx)?;
+                gone(&self.writer, &old, Some(&new), cx);
             }
         }
         Ok(there)

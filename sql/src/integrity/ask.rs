@@ -41,11 +41,16 @@ pub(crate) struct Intents {
     all: Vec<Asked>,
     /// The other owner's intent for which it prepares changes, and of how many asks that is an effect.
     cause: Option<(GroupId, TxId, u8)>,
+    /// Removed values of projected rows, about which it has not asked yet.
+    gone: Vec<Gone>,
 }
 
 /// A moment to go back to.
 #[derive(Clone, Default)]
-pub(crate) struct IntentsMark(Vec<Arc<BTreeSet<KeyId>>>);
+pub(crate) struct IntentsMark {
+    used: Vec<Arc<BTreeSet<KeyId>>>,
+    gone: usize,
+}
 
 struct Asked {
     open: OpenIntent,
@@ -79,18 +84,37 @@ impl Intents {
     /// Which of them are needed by now.
     pub fn mark(&self) -> IntentsMark {
         let used = self.all.iter().map(|one| Arc::clone(&one.used));
-        IntentsMark(used.collect())
+        IntentsMark {
+            used: used.collect(),
+            gone: self.gone.len(),
+        }
     }
 
     /// Goes back to a mark: what was asked since is needed no more. Where the statement may run again it
     /// is kept for that.
     pub fn undo_to(&mut self, mark: &IntentsMark, keep: bool) {
         if !keep {
-            self.all.truncate(mark.0.len());
+            self.all.truncate(mark.used.len());
         }
         for (at, one) in self.all.iter_mut().enumerate() {
-            one.used = mark.0.get(at).cloned().unwrap_or_default();
+            one.used = mark.used.get(at).cloned().unwrap_or_default();
         }
+        self.gone.truncate(mark.gone);
+    }
+
+    /// A projected row's values are there no more.
+    pub fn push_gone(&mut self, gone: Gone) {
+        self.gone.push(gone);
+    }
+
+    /// What is to be asked about.
+    pub fn take_gone(&mut self) -> Vec<Gone> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Is there something to be asked about?
+    pub fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     /// Gives up what is needed no more.

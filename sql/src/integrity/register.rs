@@ -143,6 +143,13 @@ fn forget(
 fn lock(table: &Table, tx: &mut Transaction) -> Result<(), Stop> {
     let mode = TableMode::ShareRowExclusive;
     tx.lock_table(table.group, table.tree, mode, Policy::Wait)?;
+    if table.projection.is_some() {
+        // It is written without a lock of its own.
+        let catalog = Arc::clone(tx.catalog());
+        for source in crate::ddl::written_through(&catalog, table) {
+            tx.lock_table(source.group, source.tree, mode, Policy::Wait)?;
+        }
+    }
     // What had the lock before may not be applied yet.
     drop(tx.newest_snapshot(table.group)?);
     tx.check_catalog()

@@ -13,7 +13,7 @@ use super::turn::Asked;
 use super::{Saved, Session, sequence};
 use crate::catalog::TREE_SEQUENCES;
 use crate::cluster::{News, Untold};
-use crate::integrity::Ending;
+use crate::integrity::{self, Ending};
 use crate::meter::Ended;
 use crate::outbox::{Commands, Verdict};
 use crate::transaction::{Committed, Identity, Isolation, Stop, Transaction, Wait, readable};
@@ -288,11 +288,27 @@ impl Session {
     /// Runs foreign-key checks: all of them at COMMIT, otherwise those that SET CONSTRAINTS has
     /// made immediate.
     pub(super) fn run_deferred(&mut self, commit: bool) -> std::result::Result<(), Stop> {
-        if self.deferred.is_empty() || self.transaction.is_none() {
+        let gone = self
+            .transaction
+            .as_mut()
+            .is_some_and(|tx| tx.intents().has_gone());
+        if !gone && self.deferred.is_empty() || self.transaction.is_none() {
             return Ok(());
         }
         let checks = self.deferred.take(commit);
         let job = super::job::Job::idle(self.engine.clock().unix_micros());
+        if gone {
+            // REFRESH: no statement's end has asked about it.
+            self.exec(&job, |cx| {
+                let gone = cx.transaction.intents().take_gone();
+                let asked = integrity::ask(&gone, cx);
+                if asked.is_err() {
+                    let intents = cx.transaction.intents();
+                    gone.into_iter().for_each(|one| intents.push_gone(one));
+                }
+                asked
+            })?;
+        }
         for (at, check) in checks.iter().enumerate() {
             if let Err(stop) = self.exec(&job, |cx| check.run(cx)) {
                 if !matches!(stop, Stop::Error(_)) {
