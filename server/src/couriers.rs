@@ -74,7 +74,10 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
             tasks.retain(|_, task| !task.running.is_finished());
             referring.retain(|_, task| !task.running.is_finished());
             pairs.extend(engine.sending());
-            refer.extend(engine.referring().unwrap_or_default());
+            match engine.referring() {
+                Ok(pairs) => refer.extend(pairs),
+                Err(error) => tracing::warn!(%error, "foreign keys to be seen to can't be read"),
+            }
             firing.retain(|_, running| !running.is_finished());
             for pair in engine.firing() {
                 let begin = || tokio::spawn(fire(engine.clone(), log.clone(), pair));

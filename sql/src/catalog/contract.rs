@@ -356,7 +356,11 @@ impl Catalog {
             let user = users.entry(follow.role).or_insert_with(|| of(follow.role));
             user.follows = true;
         }
-        for role in table.asked().filter_map(|of| self.owner_of_group(of.group)) {
+        for role in table
+            .registered
+            .iter()
+            .filter_map(|of| self.owner_of_group(of.group))
+        {
             let user = users.entry(role).or_insert_with(|| of(role));
             user.references = true;
         }

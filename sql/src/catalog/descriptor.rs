@@ -79,9 +79,6 @@ pub struct Registration {
     pub index: u32,
     /// The referenced columns.
     pub columns: Vec<ColumnId>,
-    /// It was dropped without its owner, who is asked no more.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub forced: bool,
 }
 
 /// What a relation is.
@@ -409,11 +406,6 @@ impl Table {
     /// Where in `columns` an id is.
     pub fn column_index(&self, id: ColumnId) -> Option<usize> {
         self.columns.iter().position(|c| c.id == id)
-    }
-
-    /// Other owners' foreign keys whose owners are asked before keys are removed.
-    pub fn asked(&self) -> impl Iterator<Item = &Registration> {
-        self.registered.iter().filter(|of| !of.forced)
     }
 
     /// The trees of its rows and indexes, ascending.

@@ -774,7 +774,7 @@ impl Draft<'_> {
                 && parent.group != table.group
             {
                 let (own, other) = (&key.columns, &key.referenced_columns);
-                super::constraint::alike(&table, own, parent, other, &key.name)?;
+                super::registered::alike(&table, own, parent, other, &key.name)?;
             }
             if key.validated {
                 let constraint = key.id;

@@ -24,7 +24,6 @@ use super::rows::duplicate;
 use super::run::Outside;
 use crate::catalog::{self, Catalog, IndexState, Object, Relation, Table, TableId, TableKind};
 use crate::exec::{ExecCx, Projected, Writer};
-use crate::functions::Evaluation;
 use crate::parse::Ddl;
 use crate::plan::{self, BindCx};
 use crate::system::projections::{Filled, Showing};
@@ -473,29 +472,13 @@ impl Part {
         catalog: &Arc<Catalog>,
         cx: &mut ExecCx<'_>,
     ) -> Done<Option<bool>> {
-        let evaluation = &cx.evaluation;
-        let mut own = ExecCx {
-            transaction: step,
-            catalog,
-            role: cx.role,
-            login: cx.login,
-            path: cx.path,
-            cancel: cx.cancel,
-            work_mem: cx.work_mem,
-            evaluation: Evaluation::new(
-                evaluation.format,
-                evaluation.statement_start,
-                evaluation.environment,
-            ),
-            locals: Vec::new(),
-            deferred: &mut *cx.deferred,
-            ticks: 0,
-            calls: cx.calls,
-        };
-        match self {
-            Part::Index(table, at, writer) => row(table, *at, writer, key, policy, &mut own),
-            Part::Projection(projected) => projected.refresh(key, policy, &mut own),
-        }
+        let mut deferred = std::mem::take(&mut *cx.deferred);
+        let made = cx.beside(catalog, Some((step, &mut deferred)), |own| match self {
+            Part::Index(table, at, writer) => row(table, *at, writer, key, policy, own),
+            Part::Projection(projected) => projected.refresh(key, policy, own),
+        });
+        *cx.deferred = deferred;
+        made
     }
 }
 

@@ -19,7 +19,6 @@ use crate::catalog::{
 };
 use crate::integrity::Wanted as WantedReference;
 use crate::transaction::TableMode;
-use crate::types::Type;
 use crate::{Error, Result, state};
 
 /// A constraint that a statement asks for.
@@ -772,7 +771,7 @@ impl Draft<'_> {
         let set_columns = set_columns(&table, &key, &columns)?;
         comparable(&table, &columns, &parent, &referred, &name)?;
         if elsewhere {
-            alike(&table, &columns, &parent, &referred, &name)?;
+            super::registered::alike(&table, &columns, &parent, &referred, &name)?;
         }
         let may = Privilege::References;
         let constraint = match elsewhere {
@@ -789,7 +788,8 @@ impl Draft<'_> {
                 // Its owner's consent is for the owner of this one, whoever acts for it.
                 self.catalog
                     .may(table.owner, &parent, may, Some(&referred))?;
-                self.check_circle(&table, &parent, (&columns, &key))?;
+                let actions = [key.on_delete, key.on_update];
+                self.check_circle(&table, &parent, &columns, actions)?;
                 self.ground.reference(&WantedReference {
                     home: table.group,
                     table: self.display(&table),
@@ -830,65 +830,6 @@ impl Draft<'_> {
             });
         }
         Ok(())
-    }
-
-    /// Would a row that goes come back to itself through several owners?
-    ///
-    /// # Errors
-    /// 0A000.
-    fn check_circle(
-        &self,
-        table: &Table,
-        parent: &Table,
-        (columns, key): (&[ColumnId], &WantedForeign),
-    ) -> Result<()> {
-        if !self.passes_on(table, columns, &[key.on_delete, key.on_update]) {
-            return Ok(());
-        }
-        let (mut open, mut seen) = (vec![table.id], BTreeSet::new());
-        while let Some(id) = open.pop() {
-            if id == parent.id {
-                return Err(Error::unsupported("a circle of foreign keys through several owners")
-                    .detail(format!(
-                        "What is removed from \"{}\" could remove rows of \"{}\", and these rows of \"{}\" \
-                         again.",
-                        parent.name, table.name, parent.name
-                    ))
-                    .hint("Leave out CASCADE, SET NULL and SET DEFAULT of one of them."));
-            }
-            if !seen.insert(id) {
-                continue;
-            }
-            for child in self.catalog.tables() {
-                let mut keys = child.foreign_keys().filter(|key| key.references == id);
-                let acts = |key: &ForeignKey| {
-                    self.passes_on(child, &key.columns, &[key.on_delete, key.on_update])
-                };
-                if keys.any(acts) {
-                    open.push(child.id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Can an action remove or change a key of the table that is referenced itself?
-    fn passes_on(
-        &self,
-        table: &Table,
-        columns: &[ColumnId],
-        actions: &[ReferentialAction],
-    ) -> bool {
-        let sets = |action: &ReferentialAction| {
-            matches!(
-                action,
-                ReferentialAction::SetNull | ReferentialAction::SetDefault
-            )
-        };
-        let keyed = table.indexes.iter().filter(|index| index.unique);
-        let mut keyed = keyed.flat_map(key_of);
-        actions.contains(&ReferentialAction::Cascade)
-            || actions.iter().any(sets) && keyed.any(|column| columns.contains(&column))
     }
 
     /// The table that a foreign key names: an ordinary one, or another owner's projection.
@@ -1014,44 +955,6 @@ fn comparable(
                 from.ty.name(),
                 to.ty.name()
             )));
-        }
-    }
-    Ok(())
-}
-
-/// Has a key the same place in the indexes of both? The owner of the referencing table finds its rows by its
-/// own index.
-pub(super) fn alike(
-    table: &Table,
-    columns: &[ColumnId],
-    parent: &Table,
-    referred: &[ColumnId],
-    name: &str,
-) -> Result<()> {
-    use crate::types::kind::oid;
-    let integer = |ty: Type| [oid::INT2, oid::INT4, oid::INT8].contains(&ty.oid);
-    let text = |ty: Type| [oid::TEXT, oid::VARCHAR].contains(&ty.oid);
-    for (from, to) in columns.iter().zip(referred) {
-        let (Some(from), Some(to)) = (table.column_by_id(*from), parent.column_by_id(*to)) else {
-            return Err(Error::internal("a key column is missing"));
-        };
-        let (own, other) = (from.ty, to.ty);
-        // Blanks at the end count by the length.
-        let length = own.oid != oid::BPCHAR || own.modifier == other.modifier;
-        let same = own.oid == other.oid && length
-            || integer(own) && integer(other)
-            || text(own) && text(other);
-        if !same {
-            let message = format!("foreign key constraint \"{name}\" cannot be implemented");
-            return Err(Error::new(state::DATATYPE_MISMATCH, message)
-                .detail(format!(
-                    "Between owners key columns are of one type; \"{}\" is {} and \"{}\" is {}.",
-                    from.name,
-                    own.name(),
-                    to.name,
-                    other.name()
-                ))
-                .hint(format!("Make \"{}\" {}.", from.name, other.name())));
         }
     }
     Ok(())

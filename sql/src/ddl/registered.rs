@@ -1,11 +1,15 @@
-//! What DDL may not take from other owners whose foreign keys reference a table; and the index that a
-//! foreign key to another owner's table needs.
+//! Foreign keys between owners in DDL: what it may not take from others that reference a table, and what one to
+//! another owner's table needs (an index, columns of one type, no circle of actions).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::constraint::{key_of, plain};
 use super::draft::{Done, Draft, Work};
-use crate::catalog::{ColumnId, Index, IndexState, Registration, Table, TableId};
+use crate::catalog::{
+    ColumnId, ForeignKey, Index, IndexState, ReferentialAction, Registration, Table, TableId,
+};
+use crate::types::Type;
+use crate::types::kind::oid;
 use crate::{Error, Result, state};
 
 impl Draft<'_> {
@@ -16,9 +20,9 @@ impl Draft<'_> {
     pub(super) fn check_unreferenced(&self, ids: &[TableId], cascade: bool) -> Done<()> {
         for id in ids {
             let table = self.table(*id)?;
-            if !cascade && table.asked().next().is_some() {
+            if !cascade && !table.registered.is_empty() {
                 let what = format!("{} {}", crate::catalog::kind(&table), self.display(&table));
-                let error = self.still_referenced(&what, table.asked());
+                let error = self.still_referenced(&what, table.registered.iter());
                 let hint = "Use DROP ... CASCADE to drop it all the same: their foreign keys are dropped, too.";
                 return Err(error.hint(hint).into());
             }
@@ -36,7 +40,7 @@ impl Draft<'_> {
         what: &str,
         relies: impl Fn(&Registration) -> bool,
     ) -> Result<()> {
-        let mut of = table.asked().filter(|of| relies(of)).peekable();
+        let mut of = table.registered.iter().filter(|of| relies(of)).peekable();
         match of.peek() {
             None => Ok(()),
             Some(_) => Err(self
@@ -56,6 +60,66 @@ impl Draft<'_> {
         let lines: Vec<String> = owners.into_iter().map(line).collect();
         let message = format!("cannot drop {what} because other objects depend on it");
         Error::new(state::DEPENDENT_OBJECTS_STILL_EXIST, message).detail(lines.join("\n"))
+    }
+
+    /// Would a row that goes come back to itself through several owners?
+    ///
+    /// # Errors
+    /// 0A000.
+    pub(super) fn check_circle(
+        &self,
+        table: &Table,
+        parent: &Table,
+        columns: &[ColumnId],
+        actions: [ReferentialAction; 2],
+    ) -> Result<()> {
+        if !self.passes_on(table, columns, &actions) {
+            return Ok(());
+        }
+        let (mut open, mut seen) = (vec![table.id], BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if id == parent.id {
+                return Err(Error::unsupported("a circle of foreign keys through several owners")
+                    .detail(format!(
+                        "What is removed from \"{}\" could remove rows of \"{}\", and these rows of \"{}\" \
+                         again.",
+                        parent.name, table.name, parent.name
+                    ))
+                    .hint("Leave out CASCADE, SET NULL and SET DEFAULT of one of them."));
+            }
+            if !seen.insert(id) {
+                continue;
+            }
+            for child in self.catalog.tables() {
+                let mut keys = child.foreign_keys().filter(|key| key.references == id);
+                let acts = |key: &ForeignKey| {
+                    self.passes_on(child, &key.columns, &[key.on_delete, key.on_update])
+                };
+                if keys.any(acts) {
+                    open.push(child.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Can an action remove or change a key of the table that is referenced itself?
+    fn passes_on(
+        &self,
+        table: &Table,
+        columns: &[ColumnId],
+        actions: &[ReferentialAction],
+    ) -> bool {
+        let sets = |action: &ReferentialAction| {
+            matches!(
+                action,
+                ReferentialAction::SetNull | ReferentialAction::SetDefault
+            )
+        };
+        let keyed = table.indexes.iter().filter(|index| index.unique);
+        let mut keyed = keyed.flat_map(key_of);
+        actions.contains(&ReferentialAction::Cascade)
+            || actions.iter().any(sets) && keyed.any(|column| columns.contains(&column))
     }
 
     /// An index that begins with the referencing columns, if there is none: it is looked at whenever the
@@ -106,4 +170,41 @@ impl Draft<'_> {
         }
         Ok(())
     }
+}
+
+/// Has a key the same place in the indexes of both? The owner of the referencing table finds its rows by its
+/// own index.
+pub(super) fn alike(
+    table: &Table,
+    columns: &[ColumnId],
+    parent: &Table,
+    referred: &[ColumnId],
+    name: &str,
+) -> Result<()> {
+    let integer = |ty: Type| [oid::INT2, oid::INT4, oid::INT8].contains(&ty.oid);
+    let text = |ty: Type| [oid::TEXT, oid::VARCHAR].contains(&ty.oid);
+    for (from, to) in columns.iter().zip(referred) {
+        let (Some(from), Some(to)) = (table.column_by_id(*from), parent.column_by_id(*to)) else {
+            return Err(Error::internal("a key column is missing"));
+        };
+        let (own, other) = (from.ty, to.ty);
+        // Blanks at the end count by the length.
+        let length = own.oid != oid::BPCHAR || own.modifier == other.modifier;
+        let same = own.oid == other.oid && length
+            || integer(own) && integer(other)
+            || text(own) && text(other);
+        if !same {
+            let message = format!("foreign key constraint \"{name}\" cannot be implemented");
+            return Err(Error::new(state::DATATYPE_MISMATCH, message)
+                .detail(format!(
+                    "Between owners key columns are of one type; \"{}\" is {} and \"{}\" is {}.",
+                    from.name,
+                    own.name(),
+                    to.name,
+                    other.name()
+                ))
+                .hint(format!("Make \"{}\" {}.", from.name, other.name())));
+        }
+    }
+    Ok(())
 }

@@ -89,7 +89,7 @@ impl Draft<'_> {
 
     /// Other owners may reference what goes.
     fn ask_about(&mut self, table: &Arc<Table>) {
-        if table.asked().next().is_some() {
+        if !table.registered.is_empty() {
             let table = Arc::clone(table);
             self.work.push(Work::Ask { table });
         }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::projection::{Fresh, Projected};
+use super::referencing::referencing;
 use super::trigger::{Change, Event, Rank};
 use super::writer::{Writer, table_of};
-use crate::catalog::{ForeignKey, IndexKey, IndexState, ReferentialAction, Table, Timing};
+use crate::catalog::{ForeignKey, IndexKey, ReferentialAction, Table, Timing};
 use crate::error::{Error, state};
 use crate::exec::{ExecCx, Row, row_bytes};
 use crate::integrity::{self, Gone};
@@ -156,7 +157,7 @@ pub(super) fn reference_of(table: &Table, key: &ForeignKey, row: &[Datum]) -> Ve
     pick(row, &slots(table, &key.columns))
 }
 
-fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
+pub(super) fn pick(row: &[Datum], slots: &[usize]) -> Vec<Datum> {
     slots.iter().map(|slot| row[*slot].clone()).collect()
 }
 
@@ -707,7 +708,11 @@ impl Deferred {
     }
 }
 
-fn convert(value: &Datum, target: crate::types::Type, cx: &mut ExecCx<'_>) -> Result<Datum, Stop> {
+pub(super) fn convert(
+    value: &Datum,
+    target: crate::types::Type,
+    cx: &mut ExecCx<'_>,
+) -> Result<Datum, Stop> {
     let from = match value {
         Datum::Int2(_) => crate::types::Type::INT2,
         Datum::Int4(_) => crate::types::Type::INT4,
@@ -906,102 +911,6 @@ pub(crate) fn shown_key(
     format!("({})=({})", names.join(", "), texts.join(", "))
 }
 
-/// The keys of rows that reference these values, newest state, at most `max`. Not as of the
-/// statement's snapshot: the lock on the referenced key keeps new references out, and those that
-/// came in before it count, seen or not.
-pub(super) fn referencing(
-    child: &Arc<Table>,
-    key: &ForeignKey,
-    values: &[Datum],
-    max: usize,
-    cx: &mut ExecCx<'_>,
-) -> Result<Vec<Vec<u8>>, Stop> {
-    let mut newest = cx.transaction.newest_snapshot(child.group)?;
-    cx.transaction.swap_snapshot(&mut newest);
-    let found = find_referencing(child, key, values, max, cx);
-    cx.transaction.swap_snapshot(&mut newest);
-    found
-}
-
-/// What the referencing columns have where they reference these values; `None`: they can't.
-fn referencing_values(
-    child: &Table,
-    columns: &[usize],
-    values: &[Datum],
-    cx: &mut ExecCx<'_>,
-) -> Result<Option<Vec<Datum>>, Stop> {
-    let mut wanted = Vec::with_capacity(values.len());
-    for (value, slot) in values.iter().zip(columns) {
-        match convert(value, child.columns[*slot].ty.plain(), cx) {
-            Ok(value) => wanted.push(value),
-            Err(Stop::Error(error)) if error.state() == state::NUMERIC_VALUE_OUT_OF_RANGE => {
-                return Ok(None);
-            }
-            Err(stop) => return Err(stop),
-        }
-    }
-    Ok(Some(wanted))
-}
-
-/// Does a row reference these values (`None`: any), in the newest state? If not, none does when the
-/// transaction gets its place.
-pub(crate) fn find_reference(
-    child: &Arc<Table>,
-    key: &ForeignKey,
-    values: Option<&[Datum]>,
-    cx: &mut ExecCx<'_>,
-) -> Result<bool, Stop> {
-    let mut newest = cx.transaction.newest_snapshot(child.group)?;
-    let seen = newest.position(child.group).unwrap_or_default();
-    cx.transaction.swap_snapshot(&mut newest);
-    let found = match values {
-        Some(values) => find_referencing(child, key, values, 1, cx).map(|found| !found.is_empty()),
-        None => any_row(child, cx),
-    };
-    cx.transaction.swap_snapshot(&mut newest);
-    if found? {
-        return Ok(true);
-    }
-    let columns = slots(child, &key.columns);
-    let prefix = match values {
-        Some(values) => match referencing_values(child, &columns, values, cx)? {
-            Some(wanted) => index_prefix(child, &columns, &wanted),
-            None => return Ok(false),
-        },
-        None => None,
-    };
-    let (tree, range) = match prefix {
-        Some((tree, prefix)) => {
-            let to = super::scan::bytes_bound(super::scan::after(&prefix));
-            (tree, (std::ops::Bound::Included(Bytes::from(prefix)), to))
-        }
-        None => {
-            let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-            (child.tree, all)
-        }
-    };
-    cx.transaction.references().guard(tree, range, seen);
-    Ok(false)
-}
-
-/// Does a row, given by its bytes, reference these values (`None`: any)?
-pub(crate) fn references_values(
-    child: &Arc<Table>,
-    key: &ForeignKey,
-    values: Option<&[Datum]>,
-    row: &[u8],
-    cx: &mut ExecCx<'_>,
-) -> Result<bool, Stop> {
-    let writer = crate::plan::writer(cx.catalog, child.id)?;
-    let columns = slots(child, &key.columns);
-    let row = pick(&writer.read(row)?, &columns);
-    let Some(values) = values else {
-        return Ok(!row.iter().any(Datum::is_null));
-    };
-    let wanted = referencing_values(child, &columns, values, cx)?;
-    Ok(wanted.is_some_and(|wanted| row == wanted))
-}
-
 /// What foreign keys do when keys of another owner's tables go.
 #[derive(Default)]
 pub(crate) struct Acting(After);
@@ -1035,107 +944,4 @@ impl Acting {
     pub fn run(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         self.0.run(cx)
     }
-}
-
-fn any_row(table: &Table, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
-    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-    let forward = storage::Direction::Forward;
-    let mut rows = cx.transaction.scan(table.group, table.tree, all, forward)?;
-    Ok(rows.next().transpose()?.is_some())
-}
-
-fn find_referencing(
-    child: &Arc<Table>,
-    key: &ForeignKey,
-    values: &[Datum],
-    max: usize,
-    cx: &mut ExecCx<'_>,
-) -> Result<Vec<Vec<u8>>, Stop> {
-    let writer = crate::plan::writer(cx.catalog, child.id)?;
-    let columns = slots(child, &key.columns);
-    // What the referencing column can't hold nobody references.
-    let Some(wanted) = referencing_values(child, &columns, values, cx)? else {
-        return Ok(Vec::new());
-    };
-    let matches = |row: &[Datum]| {
-        columns
-            .iter()
-            .zip(&wanted)
-            .all(|(slot, want)| !row[*slot].is_null() && row[*slot] == *want)
-    };
-    let prefix = index_prefix(child, &columns, &wanted);
-    let (tree, from, to, indirect) = match prefix {
-        Some((tree, prefix)) => {
-            let indirect = tree != child.tree;
-            let to = super::scan::after(&prefix);
-            (
-                tree,
-                std::ops::Bound::Included(Bytes::from(prefix)),
-                super::scan::bytes_bound(to),
-                indirect,
-            )
-        }
-        None => (
-            child.tree,
-            std::ops::Bound::Unbounded,
-            std::ops::Bound::Unbounded,
-            false,
-        ),
-    };
-    let rows = cx
-        .transaction
-        .scan(child.group, tree, (from, to), storage::Direction::Forward)?;
-    let mut found = Vec::new();
-    for row in rows {
-        cx.tick()?;
-        let (row_key, bytes) = row?;
-        let (row_key, bytes) = if indirect {
-            match cx.transaction.current(child.group, child.tree, &bytes)? {
-                Some(row) => (bytes, row),
-                None => continue,
-            }
-        } else {
-            (row_key, bytes)
-        };
-        if matches(&writer.read(&bytes)?) {
-            found.push(row_key.to_vec());
-            if found.len() >= max {
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The tree and key prefix of an index that begins with the referencing columns.
-fn index_prefix(table: &Table, columns: &[usize], values: &[Datum]) -> Option<(u32, Vec<u8>)> {
-    for index in &table.indexes {
-        if index.predicate.is_some() || index.state != IndexState::Ready {
-            continue;
-        }
-        let mut prefix = Vec::with_capacity(16);
-        let mut matched = 0;
-        for part in &index.columns {
-            let IndexKey::Column(id) = part.what else {
-                break;
-            };
-            let slot = table.column_index(id);
-            let Some(at) = columns.iter().position(|own| Some(*own) == slot) else {
-                break;
-            };
-            let ty = table.columns[columns[at]].ty.plain();
-            encode_key(
-                &values[at],
-                ty,
-                part.descending,
-                part.nulls_first,
-                &mut prefix,
-            );
-            matched += 1;
-        }
-        if matched == columns.len() {
-            return Some((index.tree, prefix));
-        }
-    }
-    None
 }

@@ -9,6 +9,7 @@ mod join;
 mod modify;
 mod projection;
 mod reader;
+mod referencing;
 mod scan;
 mod set;
 mod simple;
@@ -35,10 +36,11 @@ use crate::types::Datum;
 
 pub use cte::CteRows;
 pub use elsewhere::Asked;
-pub(crate) use foreign::{Acting, find_reference, references_values, shown_key};
+pub(crate) use foreign::{Acting, shown_key};
 pub use foreign::{Deferred, DeferredCheck};
 pub use projection::Projected;
 pub use reader::RowReader;
+pub(crate) use referencing::{find_reference, references_values};
 pub(crate) use trigger::fires;
 pub(crate) use writer::primary_key;
 pub use writer::{IndexShape, Parts, Referenced, TableWriter, Writer};
@@ -102,17 +104,22 @@ impl ExecCx<'_> {
 }
 
 impl ExecCx<'_> {
-    /// Runs a piece in another transaction.
-    pub(crate) fn with_transaction<R>(
+    /// Runs a piece with another catalog than the statement's, and in another transaction if one is given,
+    /// with its deferred checks.
+    pub(crate) fn beside<R>(
         &mut self,
-        transaction: &mut Transaction,
-        deferred: &mut Deferred,
+        catalog: &Arc<Catalog>,
+        other: Option<(&mut Transaction, &mut Deferred)>,
         run: impl FnOnce(&mut ExecCx<'_>) -> R,
     ) -> R {
         let evaluation = &self.evaluation;
-        let mut other = ExecCx {
+        let (transaction, deferred) = match other {
+            Some(other) => other,
+            None => (&mut *self.transaction, &mut *self.deferred),
+        };
+        let mut own = ExecCx {
             transaction,
-            catalog: self.catalog,
+            catalog,
             role: self.role,
             login: self.login,
             path: self.path,
@@ -128,8 +135,8 @@ impl ExecCx<'_> {
             ticks: self.ticks,
             calls: self.calls,
         };
-        let result = run(&mut other);
-        self.ticks = other.ticks;
+        let result = run(&mut own);
+        self.ticks = own.ticks;
         result
     }
 }

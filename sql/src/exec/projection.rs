@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::foreign::{gone, parent_entry, referencing, slots};
+use super::foreign::{gone, parent_entry, slots};
+use super::referencing::referencing;
 use super::writer::{Inserted, Writer, differs, empty_frame};
 use crate::catalog::{ForeignKey, Table};
 use crate::error::{Error, Result as SqlResult};

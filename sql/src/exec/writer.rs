@@ -140,7 +140,8 @@ impl Writer {
             }
         }
         let asked = table
-            .asked()
+            .registered
+            .iter()
             .map(|of| (of.clone(), slots(table, &of.columns)));
         let asked = asked.collect();
         let joined = parts.projections.iter().flat_map(|projection| {

@@ -170,7 +170,7 @@ pub(crate) fn ask(gone: &[Gone], cx: &mut ExecCx<'_>) -> std::result::Result<(),
 /// As [`ask`].
 pub(crate) fn ask_all(table: &Arc<Table>, tx: &mut Transaction) -> std::result::Result<(), Stop> {
     let mut keys = BTreeMap::new();
-    for reference in table.asked() {
+    for reference in &table.registered {
         let (of, index) = (reference.group, reference.index);
         let asked = Key {
             index,

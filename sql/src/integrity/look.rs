@@ -1,6 +1,8 @@
 //! How one side sees the other: at the node's cut, never beyond it and never below what it has acted on
 //! before.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use storage::{Direction, Group, GroupId, Looked, Pin, Position, TxId, system};
 use super::rows::{self, FLOOR_KEY, Range};
 use crate::catalog::Table;
 use crate::engine::Engine;
+use crate::outbox::Pairs;
 use crate::transaction::{Stop, Transaction, Wait};
 use crate::{Error, state};
 
@@ -127,12 +130,7 @@ pub(super) fn later(engine: &Engine) -> Stop {
     Stop::Wait(Wait::Until(engine.clock().unix_micros() + LOOK_AGAIN))
 }
 
-/// Where the rows of an outbox begin that are about foreign keys.
-pub(crate) fn first_of_references() -> Bytes {
-    rows::FIRST
-}
-
-/// Is a row of an outbox with this key about them?
+/// Is a row of an outbox with this key about foreign keys?
 pub(crate) fn refers(key: &[u8]) -> bool {
     key >= &rows::FIRST[..]
 }
@@ -140,6 +138,34 @@ pub(crate) fn refers(key: &[u8]) -> bool {
 /// The intent that is answered by a row of an outbox with this key.
 pub(crate) fn told_of_answer(key: &[u8]) -> Option<TxId> {
     rows::answered(key)
+}
+
+impl Engine {
+    /// All pairs of groups of which one is led here and that have foreign keys between them, or had, or
+    /// are to have.
+    ///
+    /// # Errors
+    /// The tables can't be read.
+    pub fn referring(&self) -> crate::Result<Pairs> {
+        let catalog = self.catalog();
+        let mut pairs = BTreeSet::new();
+        for group in self.groups().all() {
+            let from = group.id();
+            for to in catalog.outboxes(from) {
+                let tree = system::outbox(to);
+                if !(self.leads(from) || self.leads(to)) || !group.holds(tree) {
+                    continue;
+                }
+                let range = (Bound::Included(rows::FIRST), Bound::Unbounded);
+                let mut rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
+                if rows.next().transpose()?.is_some() {
+                    let both = [(from, to), (to, from)].into_iter();
+                    pairs.extend(both.filter(|(home, _)| self.leads(*home)));
+                }
+            }
+        }
+        Ok(pairs)
+    }
 }
 
 impl Transaction {
@@ -169,20 +195,5 @@ impl Transaction {
         let key = Bytes::from_static(FLOOR_KEY);
         let value = Some(rows::floor(cut.position()));
         self.put_hidden(home, system::outbox(other), key, value)
-    }
-
-    /// Rows of the group's own hidden trees, newest state, at most so many.
-    pub(super) fn own_rows(
-        &mut self,
-        group: GroupId,
-        tree: u32,
-        range: Range,
-        max: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
-        let mut newest = self.newest_snapshot(group)?;
-        self.swap_snapshot(&mut newest);
-        let rows = self.scan(group, tree, range, Direction::Forward);
-        self.swap_snapshot(&mut newest);
-        rows?.take(max).collect()
     }
 }

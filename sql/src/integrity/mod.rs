@@ -30,7 +30,7 @@ mod wish;
 
 pub(crate) use answer::answer;
 pub(crate) use ask::{Gone, Intents, IntentsMark, ask, ask_all};
-pub(crate) use look::{first_of_references, refers, told_of_answer};
+pub(crate) use look::{refers, told_of_answer};
 pub(crate) use open::{Ending, Open};
 pub(crate) use reference::{References, check_reference};
 pub(crate) use register::{register, settle};

@@ -84,9 +84,7 @@ impl Open {
             signal.set();
         }
     }
-}
 
-impl Open {
     /// The end of a transaction whose decision is about to be placed.
     pub fn await_end(&self, home: GroupId, holder: TxId) -> Ending {
         let ending = Ending {

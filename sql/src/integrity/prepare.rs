@@ -178,7 +178,7 @@ fn attempt(
             false => Err(Stop::again()),
         })
         .and_then(|()| {
-            let done = cx.with_transaction(tx, &mut deferred, |cx| {
+            let done = cx.beside(&catalog, Some((&mut *tx, &mut deferred)), |cx| {
                 act(home, parts, cx)?;
                 for check in cx.deferred.take(true) {
                     check.run(cx)?;

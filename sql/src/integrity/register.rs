@@ -101,7 +101,6 @@ fn note(
         constraint,
         index: wish.index,
         columns: wish.columns.clone(),
-        forced: false,
     };
     cx.transaction.open_outbox(home, other)?;
     edit(table, |table| table.registered.push(registration), cx)?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{Direction, GroupId, system};
+use storage::{GroupId, system};
 
 use super::look::{AWAY_AFTER, Cut, later};
 use super::open::OpenWish;
@@ -108,7 +108,7 @@ pub(crate) fn begin(wanted: &Wanted<'_>, tx: &mut Transaction) -> std::result::R
         let (index, columns) = (of.index, &of.columns[..]);
         (of.constraint, index, columns) == (constraint, wanted.index, wanted.columns)
     };
-    let registered = now.is_some_and(|now| now.asked().any(same));
+    let registered = now.is_some_and(|now| now.registered.iter().any(same));
     if !registered {
         check_consent(wanted, now, tx)?;
         return Err(
@@ -192,16 +192,12 @@ impl Validating {
         let (lock, mode) = (system::keys_of(index), TableMode::Exclusive);
         tx.lock_table(home, lock, mode, Policy::Wait)?;
         let range = all_fences(parent.group, index);
-        let mut newest = tx.newest_snapshot(home)?;
-        tx.swap_snapshot(&mut newest);
-        let rows = tx.scan(home, system::FENCED, range, Direction::Forward);
-        tx.swap_snapshot(&mut newest);
         // Each stands for its key, whoever's intent it is.
-        let fenced = rows?.map(|row| {
-            let (key, _) = row?;
-            Ok(key.slice(..key.len().saturating_sub(8)))
-        });
-        let fenced = fenced.collect::<std::result::Result<BTreeSet<Bytes>, Stop>>()?;
+        let fenced = tx
+            .own_rows(home, system::FENCED, range, usize::MAX)?
+            .into_iter();
+        let fenced = fenced.map(|(key, _)| key.slice(..key.len().saturating_sub(8)));
+        let fenced = fenced.collect();
         let cut = tx.cut_for(home, parent.group)?;
         tx.follows_from(parent.group, cut.position(), 0);
         let tree = cut.tree(tx.engine(), parent, index)?;

@@ -15,7 +15,7 @@ use super::sent::{
 };
 use super::{Commands, Sent};
 use crate::engine::Engine;
-use crate::integrity::{first_of_references, refers, told_of_answer};
+use crate::integrity::{refers, told_of_answer};
 use crate::session::signal::{Bell, Signal};
 use crate::{Error, Result};
 
@@ -216,32 +216,6 @@ impl Engine {
         // What can't be read tells its courier why.
         pairs.retain(|(home, other)| self.has_work(*home, *other).unwrap_or(true));
         pairs
-    }
-
-    /// All pairs of groups of which one is led here and that have foreign keys between them, or had, or
-    /// are to have.
-    ///
-    /// # Errors
-    /// The tables can't be read.
-    pub fn referring(&self) -> Result<Pairs> {
-        let catalog = self.catalog();
-        let mut pairs = BTreeSet::new();
-        for group in self.groups().all() {
-            let from = group.id();
-            for to in catalog.outboxes(from) {
-                let tree = system::outbox(to);
-                if !(self.leads(from) || self.leads(to)) || !group.holds(tree) {
-                    continue;
-                }
-                let range = (Bound::Included(first_of_references()), Bound::Unbounded);
-                let mut rows = group.scan(tree, range, group.applied(), Direction::Forward)?;
-                if rows.next().transpose()?.is_some() {
-                    let both = [(from, to), (to, from)].into_iter();
-                    pairs.extend(both.filter(|(home, _)| self.leads(*home)));
-                }
-            }
-        }
-        Ok(pairs)
     }
 
     /// Has `home` something to take of what `other` sends, or to remove of what it has sent itself, or

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::exec::{self, ExecCx, Operator, Row};
-use crate::functions::Evaluation;
 use crate::parse::Ddl;
 use crate::plan::{BindCx, Planned, Tag};
 use crate::transaction::{Policy, Stop, TableMode, Transaction, Wait};
@@ -38,7 +37,7 @@ impl Running {
         check_writes(&planned, writes, cx.transaction)?;
         prepare(&planned, cx)?;
         let catalog = Arc::clone(cx.transaction.catalog());
-        let operator = with_catalog(cx, &catalog, |cx| exec::open(&planned, parameters, cx))?;
+        let operator = cx.beside(&catalog, None, |cx| exec::open(&planned, parameters, cx))?;
         Ok(Running {
             planned,
             operator,
@@ -54,7 +53,7 @@ impl Running {
         let Running {
             operator, catalog, ..
         } = self;
-        match with_catalog(cx, catalog, |cx| operator.next(cx)) {
+        match cx.beside(catalog, None, |cx| operator.next(cx)) {
             Err(Stop::Pause(_)) => {
                 Err(Error::unsupported("waiting for the feed in a function").into())
             }
@@ -66,37 +65,6 @@ impl Running {
     pub fn affected(&self) -> u64 {
         self.operator.affected()
     }
-}
-
-/// Runs a piece with another catalog than the statement's: its own DDL has changed it.
-pub(super) fn with_catalog<R>(
-    cx: &mut ExecCx<'_>,
-    catalog: &Arc<Catalog>,
-    run: impl FnOnce(&mut ExecCx<'_>) -> R,
-) -> R {
-    let evaluation = &cx.evaluation;
-    let mut own = ExecCx {
-        transaction: &mut *cx.transaction,
-        catalog,
-        role: cx.role,
-        login: cx.login,
-        path: cx.path,
-        cancel: cx.cancel,
-        work_mem: cx.work_mem,
-        evaluation: Evaluation::new(
-            evaluation.format,
-            evaluation.statement_start,
-            evaluation.environment,
-        ),
-        locals: Vec::new(),
-        deferred: &mut *cx.deferred,
-        ticks: cx.ticks,
-        calls: cx.calls,
-    };
-    let result = run(&mut own);
-    let ticks = own.ticks;
-    cx.ticks = ticks;
-    result
 }
 
 /// `INSERT is not allowed in a non-volatile function` (0A000), and 25006.
@@ -191,5 +159,6 @@ pub(super) fn run_ddl(
         registry: engine.as_ref(),
         variables: None,
     };
-    with_catalog(cx, &catalog, |cx| ddl::execute(ddl, &bind, cx)).map(drop)
+    cx.beside(&catalog, None, |cx| ddl::execute(ddl, &bind, cx))
+        .map(drop)
 }

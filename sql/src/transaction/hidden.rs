@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{Group, GroupId, Position, TxId};
+use storage::{Direction, Group, GroupId, Position, TxId};
 
-use super::{RowChange, Stop, Transaction, Wait};
+use super::{Range, RowChange, Stop, Transaction, Wait};
 use crate::catalog::Catalog;
 use crate::integrity::{Intents, References, Wished};
 use crate::outbox::Outgoing;
@@ -84,6 +84,21 @@ impl Transaction {
         self.write(group, tree, unseen(key, old, new))
     }
 
+    /// Rows of a hidden tree of the group's own, newest state, own writes too, at most so many.
+    pub(crate) fn own_rows(
+        &mut self,
+        group: GroupId,
+        tree: u32,
+        range: Range,
+        max: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
+        let mut newest = self.newest_snapshot(group)?;
+        self.swap_snapshot(&mut newest);
+        let rows = self.scan(group, tree, range, Direction::Forward);
+        self.swap_snapshot(&mut newest);
+        rows?.take(max).collect()
+    }
+
     /// Triggers on followed tables and commands that have led to it.
     pub(crate) fn hops(&self) -> u16 {
         self.hops
@@ -152,7 +167,7 @@ impl Transaction {
     /// # Errors
     /// `Wait::Again` if it is not.
     pub(crate) fn check_catalog(&self) -> Result<(), Stop> {
-        match Arc::ptr_eq(&self.base_catalog, &self.engine.catalog()) {
+        match self.is_of(&self.engine.catalog()) {
             true => Ok(()),
             false => Err(Stop::again()),
         }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use storage::{
-    Change, Check, Direction, Entry, GroupId, LockKey, LockMode, Payload, Position, TxId,
-    kept_locks, kept_locks_key, system,
+    Change, Check, Entry, GroupId, LockKey, LockMode, Payload, Position, TxId, kept_locks,
+    kept_locks_key, system,
 };
 
 use super::{
@@ -292,6 +292,8 @@ impl Transaction {
         for (tree, key, value) in kept.rows {
             self.put_hidden(home, tree, key, Some(value))?;
         }
+        // It tells other owners nothing before it is taken up.
+        debug_assert!(kept.at_once.is_empty());
         self.taken.checks.extend(kept.checks);
         self.taken.keeps.push(of);
         Ok(())
@@ -314,7 +316,7 @@ impl Transaction {
     /// # Errors
     /// XX001.
     pub(crate) fn take_up(&mut self, home: GroupId, holder: TxId, ends: bool) -> Result<(), Stop> {
-        let rows = self.own_rows_of(home, system::PREPARED, rows_of(holder))?;
+        let rows = self.own_rows(home, system::PREPARED, rows_of(holder), usize::MAX)?;
         let (_, header) = rows.first().ok_or_else(damaged)?;
         let read = |r: &mut Reader<'_>| {
             let (version, outcome) = (r.u8()?, r.flag()?);
@@ -369,32 +371,18 @@ impl Transaction {
 
     /// Takes a write set away that has waited; its locks go when this entry has its place.
     pub(crate) fn forget_kept(&mut self, home: GroupId, holder: TxId) -> Result<(), Stop> {
-        for (key, _) in self.own_rows_of(home, system::PREPARED, rows_of(holder))? {
+        for (key, _) in self.own_rows(home, system::PREPARED, rows_of(holder), usize::MAX)? {
             self.put_hidden(home, system::PREPARED, key, None)?;
         }
         let locks = (
             Bound::Included(kept_locks_key(holder, 0)),
             Bound::Included(kept_locks_key(holder, u32::MAX)),
         );
-        for (key, _) in self.own_rows_of(home, system::LOCKS, locks)? {
+        for (key, _) in self.own_rows(home, system::LOCKS, locks, usize::MAX)? {
             self.put_hidden(home, system::LOCKS, key, None)?;
         }
         self.taken.releases.push((home, holder));
         Ok(())
-    }
-
-    /// Rows of a hidden tree, newest state, own writes apart.
-    fn own_rows_of(
-        &mut self,
-        group: GroupId,
-        tree: u32,
-        range: (Bound<Bytes>, Bound<Bytes>),
-    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
-        let mut newest = self.newest_snapshot(group)?;
-        self.swap_snapshot(&mut newest);
-        let rows = self.scan(group, tree, range, Direction::Forward);
-        self.swap_snapshot(&mut newest);
-        rows?.collect()
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! transaction u64, chunk u32 (big-endian)   1, count u32, locks (little-endian)
-//! lock: what u8 = 0: row | 1: all rows of a tree | 2: table, mode u8, tree u32, key length u32, key
+//! lock: what u8 = 0: row | 1: all rows of a tree | 2: table, mode u8 (its place in `ALL`), tree u32, key
+//! length u32, key
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -14,23 +15,6 @@ use crate::{Error, Result, TxId};
 const VERSION: u8 = 1;
 /// Bytes of locks in one row, about.
 const CHUNK_BYTES: usize = 256 << 10;
-
-const ROW_MODES: [RowMode; 4] = [
-    RowMode::KeyShare,
-    RowMode::Share,
-    RowMode::NoKeyUpdate,
-    RowMode::Update,
-];
-const TABLE_MODES: [TableMode; 8] = [
-    TableMode::AccessShare,
-    TableMode::RowShare,
-    TableMode::RowExclusive,
-    TableMode::ShareUpdateExclusive,
-    TableMode::Share,
-    TableMode::ShareRowExclusive,
-    TableMode::Exclusive,
-    TableMode::AccessExclusive,
-];
 
 /// A lock of a row, of all rows of a tree, or of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +86,8 @@ pub(crate) fn read_kept(key: &Bytes, value: &Bytes) -> Result<(TxId, Vec<KeptLoc
 fn put(lock: &KeptLock, out: &mut BytesMut) -> bool {
     let place = |mode: Option<usize>| mode.map_or(u8::MAX, |at| at as u8);
     let mode = match lock.mode {
-        LockMode::Row(mode) => place(ROW_MODES.iter().position(|one| *one == mode)),
-        LockMode::Table(mode) => place(TABLE_MODES.iter().position(|one| *one == mode)),
+        LockMode::Row(mode) => place(RowMode::ALL.iter().position(|one| *one == mode)),
+        LockMode::Table(mode) => place(TableMode::ALL.iter().position(|one| *one == mode)),
         LockMode::Shared | LockMode::Exclusive => return false,
     };
     let (what, tree, key) = match &lock.key {
@@ -131,11 +115,11 @@ fn get(rest: &mut Bytes) -> Option<KeptLock> {
     let (key, mode) = match what {
         0 | 1 => (
             LockKey::Row { tree, key },
-            LockMode::Row(*ROW_MODES.get(mode)?),
+            LockMode::Row(*RowMode::ALL.get(mode)?),
         ),
         2 => (
             LockKey::Table(tree),
-            LockMode::Table(*TABLE_MODES.get(mode)?),
+            LockMode::Table(*TableMode::ALL.get(mode)?),
         ),
         _ => return None,
     };
