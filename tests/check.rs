@@ -32,12 +32,12 @@ fn node(store: &str) -> Program {
     program
 }
 
-fn freehold(arguments: &[&str], data: &Path) -> Output {
+pub(crate) fn freehold(arguments: &[&str], data: &Path) -> Output {
     let mut command = command();
     run(command.args(arguments).arg("--data").arg(data), "")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -4,7 +4,7 @@
 pub mod attack;
 mod fixture;
 
-pub use fixture::cluster::{Cluster, eventually, free_ports};
+pub use fixture::cluster::{Cluster, eventually, free_ports, until};
 pub use fixture::oracle::Oracle;
 pub use fixture::place::{DATABASE, Place, SUPERUSER, SUPERUSER_PASSWORD, Security};
 pub use fixture::program::{Program, command, program_file};

@@ -13,6 +13,7 @@ mod compare;
 mod contracts;
 mod demo;
 mod drivers;
+mod erase;
 mod events;
 mod feed;
 mod feeds;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use journal::{GroupId, Index, Kind, Position};
-use storage::{Change, Entry, Part};
+use storage::{Change, Entry, Erased, ErasedImage, Part};
 
 use crate::log::Log;
 use crate::{Error, Result};
@@ -50,13 +51,14 @@ impl FeedEntry {
             None => Vec::new(),
             Some(parts) => self.find_parts(parts.parts)?,
         };
-        let ready = self.entry.changes.into_iter();
+        let ready = with_keyless(self.entry.changes, &self.entry.erased);
         Ok(Changes {
             log: self.log,
             group: self.group,
             position: self.entry.header.position,
             parts: parts.into_iter(),
             ready,
+            erased: self.entry.erased,
         })
     }
 
@@ -112,17 +114,42 @@ impl FeedEntry {
     }
 }
 
+/// With a removal of no known key for each whose key is erased, too: who has the row is to know that
+/// one is gone.
+fn with_keyless(mut changes: Vec<Change>, erased: &[Erased]) -> IntoIter<Change> {
+    let removals = erased.iter().filter(|e| e.what == ErasedImage::Removal);
+    let before = changes.len();
+    changes.extend(removals.map(|removal| Change {
+        seq: removal.seq,
+        tree: removal.tree,
+        feed: removal.feed,
+        erase: true,
+        ..Change::default()
+    }));
+    if changes.len() > before {
+        changes.sort_by_key(|change| change.seq);
+    }
+    changes.into_iter()
+}
+
 /// The changes of one entry.
 pub struct Changes {
     log: Arc<Log>,
     group: GroupId,
     position: Position,
-    parts: std::vec::IntoIter<Index>,
-    ready: std::vec::IntoIter<Change>,
+    parts: IntoIter<Index>,
+    ready: IntoIter<Change>,
+    /// What was left of erased changes in the parts so far, and in the entry.
+    erased: Vec<Erased>,
 }
 
 impl Changes {
-    /// The next change.
+    /// What was left of the changes that are erased; of a large entry as far as it was read.
+    pub fn erased(&self) -> &[Erased] {
+        &self.erased
+    }
+
+    /// The next change. One without a key is a removal of which only that is known.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Change>> {
         loop {
@@ -144,7 +171,9 @@ impl Changes {
                 // It was there when the parts were looked for.
                 return Err(self.log.behind(self.group, self.position));
             };
-            self.ready = Part::decode(&record.payload)?.changes.into_iter();
+            let part = Part::decode(&record.payload)?;
+            self.ready = with_keyless(part.changes, &part.erased);
+            self.erased.extend(part.erased);
         }
     }
 }

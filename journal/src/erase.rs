@@ -18,15 +18,40 @@ use crate::{Error, GroupId, Index, Payload, Position, Record, Result, Term};
 /// Records per erase record.
 const TARGETS_MAX: usize = 1024;
 
-/// Images of one record to be erased. Segments and offsets are those of [`crate::inspect`].
+/// Images of one record to be erased. Segments and offsets are those of
+/// [`Journal::remains`] and [`crate::inspect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
     /// The segment's number.
     pub segment: u64,
     /// The record's offset in it.
     pub offset: u64,
-    /// Numbers of the images, counted from 0, ascending.
-    pub images: Vec<u32>,
+    /// Numbers of the images, counted from 0, ascending, and what is left in the place of each:
+    /// of what does not fit into it the beginning, behind it zeros.
+    pub images: Vec<(u32, Bytes)>,
+}
+
+/// The bytes of one image that are overwritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// Offset of the image's head in the payload.
+    start: usize,
+    /// Length of the image, without its head.
+    len: usize,
+    left: Bytes,
+}
+
+impl Range {
+    fn erased(&self) -> Vec<u8> {
+        payload::erased_image(self.len, &self.left)
+    }
+
+    fn decode(input: &mut Reader) -> Option<Range> {
+        let (start, len) = (input.get()? as usize, input.get()? as usize);
+        input.get()?; // The CRC follows from the rest.
+        let left = input.bytes()?;
+        Some(Range { start, len, left })
+    }
 }
 
 /// One record in an erase record: which of its bytes are overwritten.
@@ -34,23 +59,23 @@ pub struct Erasure {
 pub(crate) struct Target {
     pub segment: u64,
     pub offset: u64,
-    /// Offset of the image's head in the payload, length of the image.
-    pub ranges: Vec<(usize, usize)>,
+    pub ranges: Vec<Range>,
 }
 
 impl Target {
     /// The image of an erase record: segment, offset, number of ranges, then for each range its
-    /// start in the payload, its image's length and the new CRC.
+    /// start in the payload, its image's length, the new CRC, and what is left.
     fn encode(&self) -> Vec<u8> {
         let mut out = Columns::default();
         out.put(self.segment);
         out.put(self.offset);
         out.put(self.ranges.len() as u64);
-        for (start, len) in &self.ranges {
-            let erased = payload::erased_image(*len);
-            out.put(*start as u64);
-            out.put(*len as u64);
+        for range in &self.ranges {
+            let erased = range.erased();
+            out.put(range.start as u64);
+            out.put(range.len as u64);
             out.put(u32::from_le_bytes(erased[..4].try_into().expect("four bytes")).into());
+            out.put_bytes(&range.left);
         }
         out.0
     }
@@ -58,25 +83,21 @@ impl Target {
     fn decode(bytes: Bytes) -> Option<Target> {
         let mut input = Reader(bytes);
         let (segment, offset) = (input.get()?, input.get()?);
-        let count = input.count(24)?;
-        let ranges = (0..count)
-            .map(|_| {
-                let range = (input.get()? as usize, input.get()? as usize);
-                input.get().map(|_crc| range)
-            })
-            .collect::<Option<_>>()?;
+        let count = input.count(32)?;
+        let ranges = (0..count).map(|_| Range::decode(&mut input));
         Some(Target {
             segment,
             offset,
-            ranges,
+            ranges: ranges.collect::<Option<_>>()?,
         })
     }
 
     /// Overwrites the ranges in the payload's bytes.
     pub fn apply(&self, payload: &mut [u8]) {
-        for (start, len) in &self.ranges {
-            if let Some(bytes) = payload.get_mut(*start..start + IMAGE_HEAD_BYTES + len) {
-                bytes.copy_from_slice(&payload::erased_image(*len));
+        for range in &self.ranges {
+            let end = range.start + IMAGE_HEAD_BYTES + range.len;
+            if let Some(bytes) = payload.get_mut(range.start..end) {
+                bytes.copy_from_slice(&range.erased());
             }
         }
     }
@@ -119,8 +140,8 @@ pub(crate) fn redo(
 fn overwrite(segment: &Segment, file: &dyn File, target: &Target) -> Result<bool> {
     let (header, old) = record_at(segment, file, target.offset)?;
     let mut new = old.to_vec();
-    for (start, len) in &target.ranges {
-        let end = start.checked_add(IMAGE_HEAD_BYTES + len);
+    for range in &target.ranges {
+        let end = range.start.checked_add(IMAGE_HEAD_BYTES + range.len);
         if end.is_none_or(|end| end > header.payload as usize) {
             return Err(segment.corrupt(target.offset, "an erase record goes beyond the record"));
         }
@@ -219,8 +240,12 @@ fn plan(shared: &Shared, segment: &Segment, erasure: &Erasure) -> Result<(Target
         let Some(image) = payload::extent_at(&bytes, at) else {
             return Err(segment.corrupt(erasure.offset, "image checksum mismatch"));
         };
-        if erasure.images.contains(&number) {
-            ranges.push((at, image.end - image.start));
+        if let Ok(found) = erasure.images.binary_search_by_key(&number, |(n, _)| *n) {
+            let len = image.end - image.start;
+            let left = erasure.images[found].1.clone();
+            let left = left.slice(..left.len().min(len));
+            let start = at;
+            ranges.push(Range { start, len, left });
         }
         (at, number) = (image.end, number + 1);
     }
@@ -246,7 +271,7 @@ impl State {
         let Some(group) = self.groups.get(&header.group) else {
             return Ok(None);
         };
-        if !is_live(group, erasure, header) {
+        if !is_live(group, erasure.segment, erasure.offset, header) {
             return Ok(None);
         }
         if group.purged.is_none_or(|(_, purged)| purged < header.index) {
@@ -269,10 +294,10 @@ impl State {
 }
 
 /// Does the place belong to the group's log, not to a truncated part?
-fn is_live(group: &Group, erasure: &Erasure, header: &Header) -> bool {
+pub(crate) fn is_live(group: &Group, segment: u64, offset: u64, header: &Header) -> bool {
     group.runs.iter().any(|run| {
-        run.segment == erasure.segment
+        run.segment == segment
             && (run.first..=run.last).contains(&header.index)
-            && run.samples[0].offset <= erasure.offset
+            && run.samples[0].offset <= offset
     })
 }

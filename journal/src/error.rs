@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{GroupId, Index};
 
 /// Shorthand for the results of this crate.
@@ -100,7 +102,10 @@ pub enum Error {
     },
     /// The image was erased: its bytes are gone for ever, and that is right.
     #[error("the image is erased")]
-    Erased,
+    Erased {
+        /// What the eraser has left in its place, and zeros behind it.
+        left: Bytes,
+    },
     /// An earlier write or fsync failed; nothing can be appended after that.
     #[error("the journal has stopped: {0}")]
     Failed(Arc<Error>),

@@ -133,6 +133,8 @@ pub(crate) struct State {
     /// Groups with waiting records, in turn.
     pub turns: VecDeque<GroupId>,
     pub segments: BTreeMap<u64, Arc<Segment>>,
+    /// The segment that is being written, and the end of what is in the index of it.
+    pub noted: (u64, u64),
     pub evictable: VecDeque<Evictable>,
     /// At this length `evictable` is searched for what has left memory by other ways.
     pub tidy_at: usize,

@@ -17,6 +17,7 @@ mod reader;
 mod record;
 mod recover;
 mod release;
+mod remains;
 mod retention;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
@@ -32,4 +33,5 @@ pub use journal::{GroupState, Journal, OnFatal, Options, Spare, Stats};
 pub use payload::{Images, Payload, PayloadBuilder};
 pub use position::{COUNTER_BITS, EPOCH_UNIX_MICROS, GroupId, Index, Position, Term};
 pub use record::{Kind, Record};
+pub use remains::{Fate, Remains};
 pub use writer::Done;

@@ -1,5 +1,6 @@
 //! The payload of a record: a list of images, each with its own length and CRC, encoded once and
-//! written verbatim to every journal and wire. An erased image keeps its length and loses its bytes.
+//! written verbatim to every journal and wire. An erased image keeps its length and loses its bytes, but for
+//! a few that say what was there.
 
 use std::fmt;
 
@@ -156,9 +157,12 @@ fn image_at(bytes: &[u8], at: usize) -> Option<ImageAt> {
     (crc32fast::hash(&bytes[at + 4..image.end]) == crc).then_some(image)
 }
 
-/// What an erased image of `len` bytes looks like, head included.
-pub(crate) fn erased_image(len: usize) -> Vec<u8> {
+/// What an erased image of `len` bytes looks like, head included. What is `left` in its place
+/// stands at its beginning, if it fits.
+pub(crate) fn erased_image(len: usize, left: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; IMAGE_HEAD_BYTES + len];
+    let left = &left[..left.len().min(len)];
+    bytes[IMAGE_HEAD_BYTES..IMAGE_HEAD_BYTES + left.len()].copy_from_slice(left);
     bytes[4..8].copy_from_slice(&(len as u32 | ERASED).to_le_bytes());
     let crc = crc32fast::hash(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
@@ -185,7 +189,8 @@ impl Iterator for Images {
         };
         self.at = image.end;
         Some(if image.erased {
-            Err(Error::Erased)
+            let left = self.bytes.slice(image.start..image.end);
+            Err(Error::Erased { left })
         } else {
             Ok(self.bytes.slice(image.start..image.end))
         })
@@ -237,10 +242,10 @@ mod tests {
             .push(b"too")
             .finish();
         let mut bytes = payload.as_bytes().to_vec();
-        bytes[12..26].copy_from_slice(&erased_image(6));
+        bytes[12..26].copy_from_slice(&erased_image(6, b"at 7"));
         let payload = Payload::from_bytes(bytes.into()).expect("whole");
         let images: Vec<_> = payload.images().collect();
-        assert!(matches!(images[1], Err(Error::Erased)));
+        assert!(matches!(&images[1], Err(Error::Erased { left }) if left[..] == *b"at 7\0\0"));
         assert_eq!(images[2].as_ref().expect("whole"), &b"too"[..]);
     }
 }

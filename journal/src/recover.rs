@@ -71,6 +71,7 @@ pub(crate) fn recover(
     state
         .segments
         .insert(active.segment.number, active.segment.clone());
+    state.noted = (active.segment.number, active.end);
     for group in state.groups.values_mut() {
         // Everything read was synced, here or before its segment was sealed.
         group.durable = group.last_index().max(group.purged.map(|(_, index)| index));

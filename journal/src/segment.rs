@@ -261,10 +261,9 @@ impl Footer {
             out.put(group.greatest.0);
             out.option(group.truncated.map(|index| [index.0]));
             out.option(group.purged.map(|(term, index)| [term.0, index.0]));
-            out.option(group.vote.as_ref().map(|vote| [vote.len() as u64]));
+            out.put(group.vote.is_some().into());
             if let Some(vote) = &group.vote {
-                out.0.extend_from_slice(vote.as_bytes());
-                out.0.resize(out.0.len().next_multiple_of(8), 0);
+                out.put_bytes(vote.as_bytes());
             }
             out.put(group.runs.len() as u64);
             for run in &group.runs {
@@ -304,6 +303,13 @@ impl Columns {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
+    /// Their number, the bytes, zeros up to a multiple of 8.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+        self.0.resize(self.0.len().next_multiple_of(8), 0);
+    }
+
     fn option<const N: usize>(&mut self, numbers: Option<[u64; N]>) {
         self.put(numbers.is_some().into());
         numbers.into_iter().flatten().for_each(|n| self.put(n));
@@ -326,6 +332,14 @@ impl Reader {
         self.get().filter(|n| *n <= (self.0.len() / size) as u64)
     }
 
+    /// What [`Columns::put_bytes`] has put.
+    pub fn bytes(&mut self) -> Option<Bytes> {
+        let len = self.count(1)? as usize;
+        let padded = len.next_multiple_of(8);
+        let bytes = (padded <= self.0.len()).then(|| self.0.split_to(padded))?;
+        Some(bytes.slice(..len))
+    }
+
     fn flag(&mut self) -> Option<bool> {
         self.get().map(|n| n != 0)
     }
@@ -344,10 +358,7 @@ impl Reader {
             None
         };
         let vote = if self.flag()? {
-            let len = self.count(1)? as usize;
-            let padded = len.next_multiple_of(8);
-            let bytes = (padded <= self.0.len()).then(|| self.0.split_to(padded))?;
-            Some(Payload::from_bytes(bytes.slice(..len)).ok()?)
+            Some(Payload::from_bytes(self.bytes()?).ok()?)
         } else {
             None
         };

@@ -214,6 +214,7 @@ impl Writer {
     fn publish(&mut self, synced: bool) -> Vec<Ticket> {
         let mut state = self.shared.state.lock();
         let number = self.active.segment.number;
+        state.noted = (number, self.active.end);
         state.stats.bytes += self.buffer.len() as u64;
         state.stats.records += self.staged.len() as u64;
         state.stats.fsyncs += u64::from(synced);

@@ -4,6 +4,7 @@
 mod barrier;
 mod codec;
 mod election;
+mod erase;
 mod error;
 mod leadership;
 mod log;
@@ -22,6 +23,7 @@ mod types;
 mod upkeep;
 mod writer;
 
+pub use erase::{EraseGroup, ErasedGroup, IndexesOf, images_of_row, not_erased};
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
 pub use node::{Node, Options, Placement};

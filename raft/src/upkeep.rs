@@ -18,14 +18,14 @@ use crate::types::ReplicaId;
 use crate::{Error, Result};
 
 /// A checkpoint that stands for the log takes effect in Raft by then.
-const PURGE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PURGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the journal that are kept for replicas that get a snapshot: so much may be written
 /// while one is sent, installed, and caught up with.
 const HELD_BYTES_MAX: u64 = 8 * LAG_BYTES_MAX;
 /// Between two looks at what is to be done.
 const LOOK: Duration = Duration::from_millis(200);
 /// Between two looks at whether a record is on disk.
-const DISK_POLL: Duration = Duration::from_millis(1);
+pub(crate) const DISK_POLL: Duration = Duration::from_millis(1);
 
 impl Node {
     /// Writes a checkpoint of all tables, then lets the journal go as far as it need not be
@@ -66,17 +66,27 @@ impl Node {
     }
 
     /// How far a group's log may be purged; `None` if that is nothing new.
-    fn purge_upto(&self, member: &Member, checkpointed: Index) -> Option<Index> {
-        let id = member.group.id();
+    pub(crate) fn purge_upto(&self, member: &Member, checkpointed: Index) -> Option<Index> {
+        let needed = Index(self.needed_by_others(member));
+        self.purge_most(member, checkpointed.min(needed))
+    }
+
+    /// The same, whatever others need of it.
+    pub(crate) fn purge_most(&self, member: &Member, checkpointed: Index) -> Option<Index> {
         // The parts of a large transaction in progress are read back when it commits.
         let parts = member
             .group
             .parts_floor()
             .map_or(u64::MAX, |floor| floor.0.saturating_sub(1));
-        let upto = checkpointed.0.min(parts).min(self.needed_by_others(member));
-        let purged = self.journal.state(id).purged.map(|(_, index)| index);
+        let upto = checkpointed.0.min(parts);
         // At index 0 the checkpoint may hold nothing yet.
-        (upto > 0 && purged < Some(Index(upto))).then_some(Index(upto))
+        let new = upto > 0 && self.purged(member.group.id()) < Some(Index(upto));
+        new.then_some(Index(upto))
+    }
+
+    /// Raft's log of a group begins behind it.
+    pub(crate) fn purged(&self, id: GroupId) -> Option<Index> {
+        self.journal.state(id).purged.map(|(_, index)| index)
     }
 
     /// The last index that no other replica needs: what all have, or what lies so far back that
@@ -181,7 +191,7 @@ impl Node {
 }
 
 /// Tells a group's Raft that a checkpoint stands for the log up to an index.
-async fn purge_one(member: &Member, upto: Index) -> Result<()> {
+pub(crate) async fn purge_one(member: &Member, upto: Index) -> Result<()> {
     let raft = &member.raft;
     let asked = raft.trigger().snapshot().await;
     asked.map_err(|e| member.failed(e))?;

@@ -15,6 +15,10 @@ pub struct CheckFlags {
     /// Folder of the stopped node.
     #[arg(long, env = "FREEHOLD_DATA", value_name = "DIR")]
     data: PathBuf,
+    /// Say, too, whether something is left of rows that were removed: a problem once their time
+    /// is over.
+    #[arg(long)]
+    erased: bool,
 }
 
 /// Whether all is well; what is not was printed. Errors: it could not be checked.
@@ -24,7 +28,7 @@ pub fn main(flags: &CheckFlags) -> Result<bool, Failure> {
     check_journal(&stopped, &mut findings)?;
     check_files(&stopped, &mut findings)?;
     if findings.0 == 0 {
-        compare(&stopped, &mut findings)?;
+        compare(&stopped, &mut findings, flags.erased)?;
     } else {
         println!("groups: not compared, for their files are damaged");
     }
@@ -92,7 +96,7 @@ fn check_files(stopped: &Stopped, findings: &mut Findings) -> Result<(), Failure
 }
 
 /// The tables, replayed, against the sums that the checkpoint and the journal's entries give.
-fn compare(stopped: &Stopped, findings: &mut Findings) -> Result<(), Failure> {
+fn compare(stopped: &Stopped, findings: &mut Findings, erased: bool) -> Result<(), Failure> {
     let journal = match stopped.journal() {
         Ok(journal) => journal,
         Err(error) => {
@@ -113,10 +117,32 @@ fn compare(stopped: &Stopped, findings: &mut Findings) -> Result<(), Failure> {
         return Ok(());
     }
     compare_sums(&tables, findings);
+    if erased {
+        check_erased(&journal, &tables, findings);
+    }
     if let Err(error) = tables.load() {
         findings.add(format!("catalog: {error}"));
     }
     Ok(())
+}
+
+/// By key, through all records of the journal; the tables have no older versions to look for than
+/// those that the node would still have given.
+fn check_erased(journal: &journal::Journal, tables: &Tables, findings: &mut Findings) {
+    match raft::not_erased(journal, &tables.groups) {
+        Ok((0, live)) if live.is_empty() => println!("erased: nothing is left of removed rows"),
+        Ok((images, live)) => {
+            if images > 0 {
+                findings.add(format!("{images} images name rows that were removed"));
+            }
+            for group in live {
+                findings.add(format!(
+                    "group {group}: rows that were removed are in the log of Raft, which is not purged"
+                ));
+            }
+        }
+        Err(error) => findings.add(error),
+    }
 }
 
 fn compare_sums(tables: &Tables, findings: &mut Findings) {

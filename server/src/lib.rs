@@ -27,6 +27,7 @@ pub mod contract;
 pub mod demo;
 pub mod drain;
 pub mod dump;
+mod erase;
 mod gateway;
 pub mod http;
 pub mod logging;

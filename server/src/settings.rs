@@ -91,6 +91,9 @@ pub struct Flags {
     /// A checkpoint at the latest after this time [default: 30s].
     #[arg(long, env = "FREEHOLD_CHECKPOINT_TIMEOUT", value_name = "TIME")]
     pub checkpoint_timeout: Option<Time>,
+    /// What was deleted is gone from every copy after this time at the latest [default: 1h].
+    #[arg(long, env = "FREEHOLD_ERASE_AFTER", value_name = "TIME")]
+    pub erase_after: Option<Time>,
     /// The feed keeps entries for this time [default: 7d].
     #[arg(long, env = "FREEHOLD_RETAIN_TIME", value_name = "TIME")]
     pub retain_time: Option<Time>,
@@ -254,6 +257,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Checkpoint interval.
     pub checkpoint_timeout: Duration,
+    /// What was deleted is gone after this time.
+    pub erase_after: Duration,
     /// Feed retention by time.
     pub retain_time: Duration,
     /// Feed retention by bytes of the journal.
@@ -288,6 +293,8 @@ fn invalid(text: impl Into<String>) -> Invalid {
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 2 << 20..=1 << 30;
 // One part of a large transaction is one record, which one segment must hold.
 const _: () = assert!(*SEGMENT_BYTES.start() >= 2 * storage::PART_BYTES_MAX as u64);
+/// Two rounds that each wait for what is read, and for copies to report.
+const ERASE_AFTER_MIN: Duration = Duration::from_secs(20);
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 const CONNECTIONS_MAX: u32 = 100_000;
 
@@ -324,6 +331,7 @@ impl Flags {
             table_store: self.table_store.or(file.table_store),
             cache_size: self.cache_size.or(file.cache_size),
             checkpoint_timeout: self.checkpoint_timeout.or(file.checkpoint_timeout),
+            erase_after: self.erase_after.or(file.erase_after),
             retain_time: self.retain_time.or(file.retain_time),
             retain_size: self.retain_size.or(file.retain_size),
             segment_size: self.segment_size.or(file.segment_size),
@@ -362,6 +370,10 @@ impl Flags {
         if !(1..=CONNECTIONS_MAX).contains(&connections_max) {
             return Err(invalid("--max-connections must lie between 1 and 100000"));
         }
+        let erase_after = time_or(self.erase_after, 3600);
+        if erase_after < ERASE_AFTER_MIN {
+            return Err(invalid("--erase-after must be at least 20s"));
+        }
         if self.superuser_password.as_deref() == Some("") {
             return Err(invalid("--superuser-password must not be empty"));
         }
@@ -395,6 +407,7 @@ impl Flags {
             table_store: store_kind(self.table_store.as_deref().unwrap_or("lsm"))?,
             cache_bytes,
             checkpoint_timeout: time_or(self.checkpoint_timeout, 30),
+            erase_after,
             retain_time: time_or(self.retain_time, 7 * 86_400),
             retain_bytes: self.retain_size.map_or(16 << 30, |s| s.0),
             segment_bytes,

@@ -26,6 +26,7 @@ use crate::changes::{self, FeedMeter, MeteredFeed};
 use crate::cluster::{self, Cluster};
 use crate::couriers;
 use crate::drain::{Control, Drain};
+use crate::erase;
 use crate::follow;
 use crate::gateway::{self, Nodes};
 use crate::http::{self, Http, Stage, Told};
@@ -59,7 +60,7 @@ const OUTCOMES_LOOK: Duration = Duration::from_secs(600);
 /// Between two removals of one look.
 const OUTCOMES_PAUSE: Duration = Duration::from_millis(200);
 /// Old versions of rows stay readable for this long, beyond what open snapshots hold.
-const HORIZON: Duration = Duration::from_secs(60);
+pub(crate) const HORIZON: Duration = Duration::from_secs(60);
 
 /// Runs a server until a signal asks it to end; prints where it listens once it is ready.
 pub fn main(settings: Settings) -> Result<(), Failure> {
@@ -218,6 +219,8 @@ impl Node {
         })];
         runtime.spawn(forget_outcomes(groups));
         tasks.push(runtime.spawn(couriers::keep(engine.clone(), log)));
+        let erasing = erase::keep(cluster.clone(), raft.clone(), settings.erase_after);
+        tasks.push(tokio::spawn(erasing));
         if cluster.is_reachable() {
             tasks.push(runtime.spawn(cluster::detect(cluster.clone())));
             tasks.push(tokio::spawn(cluster::keep(cluster.clone())));
@@ -586,6 +589,7 @@ fn engine(
     relations.extend(views::relations(raft, journal, cluster));
     let mut functions = changes::functions(&log, groups);
     functions.extend(cluster::functions(cluster));
+    functions.push(erase::function(cluster));
     let engine = Engine::new(Parts {
         groups: groups.clone(),
         propose: raft.propose(),
@@ -613,6 +617,10 @@ fn shown(settings: &Settings, reserved: u32) -> Vec<(String, String)> {
         ("max_connections", settings.connections_max.to_string()),
         ("superuser_reserved_connections", reserved.to_string()),
         ("ssl", settings.tls.is_some().to_string()),
+        (
+            "freehold.erase_after",
+            format!("{}ms", settings.erase_after.as_millis()),
+        ),
     ];
     given.map(|(name, value)| (name.into(), value)).into()
 }

@@ -1,5 +1,5 @@
 //! What the node tells of itself and of its cluster in SQL: `freehold.nodes`, `freehold.groups`,
-//! `freehold.replicas`, `freehold.followers`, `freehold.lag`, `freehold.journal` and
+//! `freehold.replicas`, `freehold.erasures` (in `erase/view.rs`), `freehold.followers`, `freehold.lag`, `freehold.journal` and
 //! `pg_stat_progress_follow`.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use sql::types::{Array, Datum, Type};
 use storage::{Chosen, Clock as _};
 
 use crate::cluster::{Cluster, NodeStatus};
+use crate::erase::ErasuresView;
 use crate::follow::{Far, Said, log_bytes, phase};
 use crate::system::SystemClock;
 
@@ -34,6 +35,10 @@ pub fn relations(
         Arc::new(LagView(raft.clone(), cluster.clone())),
         Arc::new(FollowersView(cluster.clone())),
         Arc::new(ProgressView(cluster.clone())),
+        Arc::new(ErasuresView {
+            cluster: cluster.clone(),
+            raft: raft.clone(),
+        }),
     ]
 }
 

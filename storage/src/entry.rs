@@ -2,11 +2,13 @@
 //! in `entry/codec.rs`, the bytes are drawn in `docs/formats.md`.
 
 mod codec;
+mod erased;
 
 use bytes::Bytes;
 use journal::{GroupId, Payload, Position, Term};
 
 pub use codec::EntryBuilder;
+pub(crate) use codec::{Said, said};
 
 use crate::Result;
 
@@ -99,6 +101,51 @@ pub struct Change {
     /// What it does to the table's indexes. Within a transaction one index key is put at most
     /// once; where one row gives a key up and another takes it, the put holds.
     pub index: Vec<IndexWrite>,
+    /// The row was removed to be erased, or what it held is erased by now: the feed shows its key
+    /// and no more.
+    pub erase: bool,
+}
+
+/// What an eraser has left in the place of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// What was there.
+    pub what: ErasedImage,
+    /// The change's number within its transaction.
+    pub seq: u32,
+    /// The table's tree.
+    pub tree: u32,
+    /// Was the change shown in the feed?
+    pub feed: bool,
+    /// The removal of the row with which it was erased: nothing may be shown between this change
+    /// and that position, for what stood on the row may still be there.
+    pub at: Position,
+}
+
+/// An image that was erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErasedImage {
+    /// It is not known which.
+    #[default]
+    Unknown,
+    /// A change of a row that was removed later.
+    Change,
+    /// What a removal has removed; the removal itself, with the key, is still there.
+    Rest,
+    /// A removal, and with it the key.
+    Removal,
+    /// An event about a row that was removed, or of a table that was dropped.
+    Event,
+}
+
+impl ErasedImage {
+    /// Does it stand for a change of its own?
+    fn is_change(self) -> bool {
+        match self {
+            ErasedImage::Change | ErasedImage::Removal | ErasedImage::Unknown => true,
+            ErasedImage::Rest | ErasedImage::Event => false,
+        }
+    }
 }
 
 /// One write to an index tree: `None` removes the key.
@@ -167,8 +214,8 @@ pub struct Entry {
     pub abandoned: Vec<TxId>,
     /// It only closes its group up to its position.
     pub close: bool,
-    /// Images that an erase has overwritten: changes and events that are no more.
-    pub erased: u32,
+    /// What was left of images that are erased.
+    pub erased: Vec<Erased>,
 }
 
 impl Entry {
@@ -209,11 +256,17 @@ pub struct Part {
     pub header: PartHeader,
     /// In key order.
     pub changes: Vec<Change>,
-    /// Images that an erase has overwritten.
-    pub erased: u32,
+    /// What was left of images that are erased.
+    pub erased: Vec<Erased>,
 }
 
 impl Part {
+    /// Changes that were in it, whether or not they still are.
+    pub fn changes_ever(&self) -> u64 {
+        let erased = self.erased.iter().filter(|e| e.what.is_change());
+        (self.changes.len() + erased.count()) as u64
+    }
+
     /// Reads the payload of a record of kind `Part`. Errors: `Corrupt`.
     pub fn decode(payload: &Payload) -> Result<Part> {
         codec::decode_part(payload)

@@ -44,6 +44,11 @@ impl Chosen {
         self.0.contains(&tree)
     }
 
+    /// Are there trees of which it holds the keys alone?
+    pub fn has_keys(&self) -> bool {
+        self.0.iter().any(|tree| system::of_keys(*tree).is_some())
+    }
+
     /// Is anything of the change one of them?
     pub fn wants(&self, change: &Change) -> bool {
         let wants = |tree: u32| self.has(tree) || self.has(system::keys_of(tree));
@@ -70,6 +75,7 @@ impl Chosen {
                 key,
                 old,
                 new,
+                erase: change.erase,
                 ..Change::default()
             };
             keys.insert(of_key, made);

@@ -34,6 +34,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
+use crate::erase::Erasing;
 use crate::follow::Follower;
 use crate::ids::TxIds;
 use crate::meta;
@@ -46,6 +47,7 @@ use crate::{
 pub use large::PART_BYTES_MAX;
 use log::Progress;
 pub(crate) use log::{LogState, OpenParts};
+pub(crate) use overlay::TreeWrite;
 pub(crate) use shared::AtomicPosition;
 pub use shared::Pin;
 pub use verify::Sums;
@@ -244,6 +246,8 @@ pub struct Group {
     succeeds: bool,
     /// It has left this node.
     gone: AtomicBool,
+    /// What is to be erased. Innermost, too.
+    pub(crate) erasing: Mutex<Erasing>,
 }
 
 /// What a group is made of, from the registry.
@@ -325,6 +329,7 @@ impl Group {
             since: AtomicPosition::default(),
             succeeds: since.is_some(),
             follower,
+            erasing: Mutex::default(),
         };
         // Below it a copy can't be read, and what is shown of it may lie there.
         let horizon = match &group.follower {
@@ -784,6 +789,10 @@ impl Group {
             return applied;
         }
         self.promise(upto).max(applied)
+    }
+
+    pub(crate) fn tree_id(&self, number: u32) -> crate::TreeId {
+        self.shared.tree(number)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn TableStore> {

@@ -4,6 +4,7 @@
 
 mod clock;
 mod entry;
+pub mod erase;
 mod error;
 mod estimate;
 mod follow;
@@ -25,8 +26,8 @@ pub mod system;
 
 pub use clock::{Clock, ManualClock};
 pub use entry::{
-    ABOUT_MAX, Change, Entry, EntryBuilder, Event, EventKind, Header, IndexWrite, Meta, Part,
-    PartHeader, PartsRef, RowKey, TxId,
+    ABOUT_MAX, Change, Entry, EntryBuilder, Erased, ErasedImage, Event, EventKind, Header,
+    IndexWrite, Meta, Part, PartHeader, PartsRef, RowKey, TxId,
 };
 pub use error::{Error, Result};
 pub use estimate::{Estimate, time_left};
@@ -51,8 +52,8 @@ pub use propose::{Durable, Observer, PartSource, Proposal, Propose, Proposed, Ra
 pub use row::{ColumnId, Columns, Row, RowWriter};
 pub use snapshot::{Export, Pieces, check_export};
 pub use store::{
-    Applied, Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, RowVersion, Scan,
-    Scratch, StoreKind, StoreOptions, TableFile, TableStore, TreeId, VALUE_BYTES_MAX, Versions,
-    Write, kind_of, open, read_checkpoint, shadow, table_files,
+    Applied, Checkpoint, Direction, ErasedKeys, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX,
+    RowVersion, Scan, Scratch, StoreKind, StoreOptions, TableFile, TableStore, TreeId,
+    VALUE_BYTES_MAX, Versions, Write, kind_of, open, read_checkpoint, shadow, table_files,
 };
 pub use sums::TableSum;

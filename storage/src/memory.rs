@@ -10,8 +10,8 @@ use journal::{GroupId, Position};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    Checkpoint, Direction, Error, GroupCheckpoint, KEY_BYTES_MAX, Result, RowVersion, Scan,
-    Scratch, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
+    Checkpoint, Direction, ErasedKeys, Error, GroupCheckpoint, KEY_BYTES_MAX, Result, RowVersion,
+    Scan, Scratch, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
 };
 
 /// Keys that a scan takes at a time.
@@ -302,18 +302,20 @@ impl TableStore for MemoryStore {
             .unwrap_or_default()
     }
 
-    fn purge(&self, tree: TreeId) -> Result<()> {
-        let horizon = self.kept(tree);
+    fn erase(&self, tree: TreeId, erased: &Arc<ErasedKeys>) -> Result<Position> {
+        let (kept, group) = (self.kept(tree), self.horizon(tree.group));
         let Some(tree) = self.tree(tree) else {
-            return Ok(());
+            return Ok(Position::MAX);
         };
-        tree.write().retain(|_, versions| {
+        tree.write().retain(|key, versions| {
+            let removed = erased.get(key).filter(|removed| **removed <= group);
+            let horizon = kept.max(removed.copied().unwrap_or_default());
             let newer = versions.partition_point(|(at, _)| *at <= horizon);
             versions.drain(..newer.saturating_sub(1));
             let gone = matches!(&versions[..], [(at, None)] if *at <= horizon);
             !gone
         });
-        Ok(())
+        Ok(group)
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {

@@ -17,6 +17,7 @@ mod shadow;
 mod sled;
 mod versions;
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +78,9 @@ pub const POSITION_MAX: Position = Position(Position::MAX.0 - (1 << 40) - 1);
 
 /// One write: `None` deletes.
 pub type Write = (Bytes, Option<Bytes>);
+
+/// Keys of erased rows, each with the position of its removal.
+pub type ErasedKeys = HashMap<Bytes, Position>;
 
 /// Key and value in key order.
 pub type Scan = Box<dyn Iterator<Item = Result<(Bytes, Bytes)>> + Send>;
@@ -208,8 +212,16 @@ pub trait TableStore: Send + Sync {
     /// Rewrites a tree so that none of its files holds a version that only reads below the
     /// horizon would need: what was deleted before the horizon has left the disk when this
     /// returns (for erase; takes as long as copying the tree). Scans that are open meanwhile
-    /// keep what they read until they end.
-    fn purge(&self, tree: TreeId) -> Result<()>;
+    /// keep what they read until they end. Answers how far: versions that only reads below that
+    /// position need are gone. Below the horizon if a scan was open that may need what is left.
+    fn purge(&self, tree: TreeId) -> Result<Position> {
+        self.erase(tree, &Arc::default())
+    }
+
+    /// The same, and of these keys what stood there before their removal goes also from what the
+    /// tree keeps beyond the horizon: reads below find nothing there, those that are under way
+    /// perhaps still the row. A removal above the horizon has to wait.
+    fn erase(&self, tree: TreeId, erased: &Arc<ErasedKeys>) -> Result<Position>;
 
     /// A private tree for one large transaction, in a folder for temporary files that is
     /// emptied on open. Dropping it removes its files.

@@ -25,6 +25,10 @@ pub const PREPARED: u32 = 9;
 pub const INTENTS: u32 = 20;
 /// Locks that outlive the leader under which they were taken.
 pub const LOCKS: u32 = 21;
+/// What is to be erased. Written by apply, forgotten by each copy (`erase.rs`).
+pub const LEDGER: u32 = 22;
+/// How far what was removed is erased, and in which copies.
+pub const ERASURES: u32 = 23;
 /// How much of their history trees keep: see [`crate::Keep`].
 pub const KEPT_TREES: u32 = 30;
 /// Trees that are dropped: number u32 -> position u64, big-endian. Written by apply.
@@ -76,10 +80,17 @@ pub(crate) fn is_catalog(tree: u32) -> bool {
         PREPARED,
         INTENTS,
         LOCKS,
+        LEDGER,
+        ERASURES,
         KEPT_TREES,
         DROPPED_TREES,
     ];
     is_system(tree) && !rows.contains(&tree)
+}
+
+/// Does it hold rows of a table, or of an index of one?
+pub fn is_of_table(tree: u32) -> bool {
+    !is_system(tree) && outbox_to(tree).is_none()
 }
 
 /// Is it a system tree?

@@ -67,9 +67,9 @@ impl LargeChanges for Rows {
             tree: TREE,
             feed: true,
             key: bytes(&key(n)),
-            old: None,
             new: Some(bytes(&"x".repeat(10_000))),
             index: vec![index],
+            ..Change::default()
         }))
     }
 

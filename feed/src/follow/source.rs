@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{Index, Kind, Position, Record};
-use storage::{Applied, Change, Chosen, Direction, Entry, Export, Group, TreeId, system};
+use storage::{
+    Applied, Change, Chosen, Direction, Entry, Erased, ErasedImage, Export, Group, TreeId, system,
+};
 
 use super::piece::{Piece, Request};
 use crate::entry::Changes;
@@ -308,7 +310,18 @@ fn is_empty(group: &Group, tree: u32, at: Position) -> Result<bool> {
     }
 }
 
-/// An entry with what is chosen in it; `None`: it is too large to be sent.
+fn may_concern(erased: &Erased, chosen: &Chosen) -> bool {
+    match erased.what {
+        ErasedImage::Unknown => true,
+        ErasedImage::Event => false,
+        ErasedImage::Change | ErasedImage::Rest | ErasedImage::Removal => {
+            // Which keys its indexes had is not known any more.
+            chosen.has(erased.tree) || chosen.has_keys() && system::is_of_table(erased.tree)
+        }
+    }
+}
+
+/// An entry with what is chosen in it; `None`: it is too large to be sent, or some of it is erased.
 fn send(
     log: &Arc<Log>,
     group: &Group,
@@ -316,13 +329,20 @@ fn send(
     record: Record,
     mut entry: Entry,
 ) -> Result<Option<Piece>> {
+    let mut erased = std::mem::take(&mut entry.erased);
     if entry.header.parts.is_some() {
         let whole = FeedEntry::new(log.clone(), group.id(), record.index, entry.clone());
-        match chosen_changes(whole.into_changes()?, chosen)? {
-            Some(changes) => entry.changes = changes,
+        let mut changes = whole.into_changes()?;
+        match chosen_changes(&mut changes, chosen)? {
+            Some(chosen) => entry.changes = chosen,
             None => return Ok(None),
         }
+        erased.extend_from_slice(changes.erased());
         entry.header.parts = None;
+    }
+    // Half of what it would see between a change and the removal that erased it is not there.
+    if erased.iter().any(|erased| may_concern(erased, chosen)) {
+        return Ok(None);
     }
     entry.keep_only(chosen);
     let payload = entry.encode();
@@ -338,7 +358,7 @@ fn send(
 }
 
 /// The chosen ones of many changes, in order; `None`: they are too large.
-fn chosen_changes(mut changes: Changes, chosen: &Chosen) -> Result<Option<Vec<Change>>> {
+fn chosen_changes(changes: &mut Changes, chosen: &Chosen) -> Result<Option<Vec<Change>>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(change) = changes.next()? {
         if !chosen.wants(&change) {

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod cuts;
+mod erased;
 mod revoke;
 #[path = "../running/mod.rs"]
 mod running;
@@ -202,6 +203,7 @@ fn change(group: &Group, seq: u32, tree: u32, key: &str, new: Option<&str>) -> C
         old,
         new: new.map(text),
         index: Vec::from_iter((tree == TREE).then_some(index)),
+        ..Change::default()
     }
 }
 

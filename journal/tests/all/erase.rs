@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use journal::{
-    Disk, Erasure, Error, FaultyDisk, GroupId, Index, Journal, Kind, MemoryDisk, Payload, Record,
-    Term, inspect,
+    Disk, Erasure, Error, Fate, FaultyDisk, GroupId, Index, Journal, Kind, MemoryDisk, Payload,
+    Record, Remains, Term, inspect,
 };
 
 use crate::tools::{all, dir, entry, open};
 
 const SECRET: &[u8] = b"the secret of Mrs Miller";
+/// What is left in its place.
+const LEFT: &[u8] = b"gone at 7";
 
 fn secret_entry(index: u64) -> Record {
     let payload = Payload::builder()
@@ -52,7 +55,7 @@ fn erasures(disk: &(impl Disk + Clone + 'static)) -> Vec<Erasure> {
             secret.then(|| Erasure {
                 segment,
                 offset,
-                images: vec![1],
+                images: vec![(1, Bytes::from_static(LEFT))],
             })
         })
         .collect()
@@ -77,7 +80,11 @@ fn check_erased(journal: &Journal) {
         assert_eq!(record.position, secret_entry(record.index.0).position);
         let images: Vec<_> = record.payload.images().collect();
         assert_eq!(images[0].as_ref().expect("whole"), &b"public"[..]);
-        assert!(matches!(images[1], Err(Error::Erased)), "{:?}", images[1]);
+        let Err(Error::Erased { left }) = &images[1] else {
+            panic!("{:?}", images[1]);
+        };
+        assert_eq!(left.len(), SECRET.len());
+        assert_eq!(left.strip_prefix(LEFT).expect("left"), [0; 15]);
         assert_eq!(images[2].as_ref().expect("whole"), &b"also public"[..]);
     }
 }
@@ -117,7 +124,7 @@ fn only_purged_or_dead_records_can_be_erased() {
     assert!(!has_secret(&disk));
     assert_eq!(all(&journal, 1), [entry(1, 2, 1)]);
     let vote = Erasure {
-        images: vec![0],
+        images: vec![(0, Bytes::new())],
         ..found[0].clone()
     };
     let nowhere = Erasure {
@@ -128,6 +135,44 @@ fn only_purged_or_dead_records_can_be_erased() {
         journal.erase(&[nowhere]),
         Err(Error::Corrupt { .. })
     ));
+}
+
+#[test]
+fn what_the_segments_hold_is_told_by_who_needs_it() {
+    let disk = MemoryDisk::new();
+    let journal = fill(&disk);
+    let two = |term, index| entry(2, term, index);
+    journal
+        .append_wait(vec![two(1, 1), two(1, 2)])
+        .expect("append");
+    journal
+        .append_wait(vec![Record::truncate(GroupId(2), Index(2)), two(2, 2)])
+        .expect("append");
+    journal.append_wait(vec![entry(3, 1, 1)]).expect("append");
+    journal
+        .append_wait(vec![Record::truncate(GroupId(3), Index(0))])
+        .expect("the log ends");
+    let check = |journal: &Journal| {
+        let all = journal.segments().into_iter();
+        let all: Vec<Remains> = all
+            .flat_map(|s| journal.remains(s).expect("whole"))
+            .collect();
+        let fates = |group| -> Vec<(u64, u64, Fate)> {
+            let of = all.iter().filter(|r| r.record.group == GroupId(group));
+            of.map(|r| (r.record.term.0, r.record.index.0, r.fate))
+                .collect()
+        };
+        let one = fates(1);
+        assert_eq!(one.len(), 41);
+        assert!(one[..40].iter().all(|(_, _, fate)| *fate == Fate::Purged));
+        assert_eq!(one[40], (1, 41, Fate::Live));
+        let two = [(1, 1, Fate::Live), (1, 2, Fate::Dead), (2, 2, Fate::Live)];
+        assert_eq!(fates(2), two);
+        assert_eq!(fates(3), [(1, 1, Fate::Dead)]);
+    };
+    check(&journal);
+    journal.close();
+    check(&open(&disk).expect("open again"));
 }
 
 #[test]

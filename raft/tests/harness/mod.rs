@@ -37,6 +37,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(folder: &Path) -> Running {
+        Running::retaining(folder, Duration::ZERO, 2 << 20)
+    }
+
+    /// One whose journal keeps entries for so long and up to so many bytes.
+    pub fn retaining(folder: &Path, retain_time: Duration, retain_bytes: u64) -> Running {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -57,8 +62,8 @@ impl Running {
         let options = Options {
             checkpoint_timeout: Duration::from_secs(3600),
             checkpoint_bytes: u64::MAX,
-            retain_time: Duration::ZERO,
-            retain_bytes: 2 << 20,
+            retain_time,
+            retain_bytes,
             horizon: Duration::ZERO,
         };
         let node = Node::new(

@@ -79,6 +79,20 @@ pub enum Ask {
         /// Of groups behind this one.
         after: Option<u32>,
     },
+    /// How far have you erased what was removed in your copy of a group?
+    Erased {
+        /// The group.
+        group: u32,
+    },
+    /// What have you left of a row?
+    Traces {
+        /// The group.
+        group: u32,
+        /// The table's tree.
+        tree: u32,
+        /// The row's key.
+        key: Vec<u8>,
+    },
     /// How many bytes of entries lie behind these places?
     Lags {
         /// The places.
@@ -147,6 +161,18 @@ pub enum Told {
         copies: Vec<Said>,
         /// There are others behind the last.
         more: bool,
+    },
+    /// What was removed up to here is gone; `None`: there is no copy that can tell.
+    Erased {
+        /// The position of the last removal.
+        upto: Option<u64>,
+    },
+    /// This.
+    Traces {
+        /// Images in the journal that name it.
+        images: u64,
+        /// Of the table, its old versions and the ledger so many have it.
+        rows: u32,
     },
     /// So many.
     Lags {

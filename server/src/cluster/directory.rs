@@ -136,6 +136,8 @@ impl Cluster {
                 Told::Here { .. }
                 | Told::Leads { .. }
                 | Told::Copies { .. }
+                | Told::Erased { .. }
+                | Told::Traces { .. }
                 | Told::Lags { .. }
                 | Told::Joined { .. }
                 | Told::Undecided { .. }

@@ -71,6 +71,8 @@ pub fn main(flags: &InitFlags) -> Result<(), Failure> {
             Told::Here { .. }
             | Told::Leads { .. }
             | Told::Copies { .. }
+            | Told::Erased { .. }
+            | Told::Traces { .. }
             | Told::Lags { .. }
             | Told::Undecided { .. }
             | Told::Passed { .. }

@@ -106,6 +106,8 @@ impl Cluster {
                 Told::Here { .. }
                 | Told::Leads { .. }
                 | Told::Copies { .. }
+                | Told::Erased { .. }
+                | Told::Traces { .. }
                 | Told::Lags { .. }
                 | Told::Undecided { .. }
                 | Told::Passed { .. }

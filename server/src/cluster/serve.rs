@@ -291,8 +291,16 @@ impl Cluster {
             Ask::Lags { of } if self.is_fellow(peer) => Told::Lags {
                 bytes: self.lags(&of),
             },
+            Ask::Erased { group } if self.is_fellow(peer) => {
+                tokio::task::block_in_place(|| self.say_erased(GroupId(group)))
+            }
+            Ask::Traces { group, tree, key } if self.is_fellow(peer) => {
+                tokio::task::block_in_place(|| self.say_traces(GroupId(group), tree, &key))
+            }
             Ask::Leads
             | Ask::Copies { .. }
+            | Ask::Traces { .. }
+            | Ask::Erased { .. }
             | Ask::Lags { .. }
             | Ask::Alter { .. }
             | Ask::Claim { .. }

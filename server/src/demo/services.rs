@@ -209,7 +209,7 @@ async fn effect(work: &Transaction<'_>, row: &Row) -> Result<i64, Failure> {
             )
             .await?;
         }
-        "delete" => {
+        "delete" | "erase" => {
             work.execute("DELETE FROM invoice WHERE order_id = $1", &[&id])
                 .await?;
         }

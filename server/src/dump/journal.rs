@@ -161,7 +161,10 @@ fn entry_line(line: Line, entry: &Entry) -> Line {
             "dropped_trees",
             Some(entry.dropped_trees.clone()).filter(|d| !d.is_empty()),
         )
-        .maybe("erased", (entry.erased > 0).then_some(entry.erased))
+        .maybe(
+            "erased",
+            (!entry.erased.is_empty()).then_some(entry.erased.len()),
+        )
         .maybe("close", entry.close.then_some(true))
 }
 
@@ -215,6 +218,7 @@ fn print_changes(
         let op = match (&change.old, &change.new) {
             (None, Some(_)) => "insert",
             (Some(_), Some(_)) => "update",
+            (_, None) if change.erase => "erase",
             (Some(_), None) => "delete",
             (None, None) => "nothing",
         };

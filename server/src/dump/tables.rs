@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::stopped::{Stopped, Tables};
 
 /// The system's trees.
-const SYSTEM_TREES: [(u32, &str); 18] = [
+const SYSTEM_TREES: [(u32, &str); 20] = [
     (catalog::TREE_DESCRIPTORS, "system.descriptors"),
     (catalog::TREE_HISTORY, "system.former-descriptors"),
     (storage::system::OUTCOMES, "system.outcomes"),
@@ -33,6 +33,8 @@ const SYSTEM_TREES: [(u32, &str); 18] = [
     (storage::system::PREPARED, "system.prepared"),
     (storage::system::INTENTS, "system.intents"),
     (storage::system::LOCKS, "system.locks"),
+    (storage::system::LEDGER, "system.removed"),
+    (storage::system::ERASURES, "system.erasures"),
     (storage::system::KEPT_TREES, "system.kept-trees"),
     (storage::system::DROPPED_TREES, "system.dropped-trees"),
 ];

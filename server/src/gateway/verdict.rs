@@ -186,7 +186,9 @@ fn ends(text: &[u8]) -> Ends {
             _ => Ends::Maybe,
         },
         Some(b"commit" | b"end") => Ends::Commits,
-        Some(b"select" | b"insert" | b"update" | b"delete" | b"values" | b"fetch") => Ends::No,
+        Some(b"select" | b"insert" | b"update" | b"delete" | b"erase" | b"values" | b"fetch") => {
+            Ends::No
+        }
         _ => Ends::Maybe,
     }
 }

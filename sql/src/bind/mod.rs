@@ -33,6 +33,7 @@ use crate::expr::{ColumnRef, Expr, SubqueryKind};
 use crate::plan::{BindCx, Cte, Rel, RelColumn, TableUse, Tag};
 use crate::transaction::TableMode;
 use crate::types::Type;
+use modify::is_erase;
 
 use expression::composite_fields;
 use scope::{Output, Scope};
@@ -266,7 +267,13 @@ impl<'a> Binder<'a> {
             ast::Statement::Query(query) => self.top_query(query, scope),
             ast::Statement::Insert(insert) => Ok((self.insert(insert, scope, false)?, Tag::Insert)),
             ast::Statement::Update(update) => Ok((self.update(update, scope, false)?, Tag::Update)),
-            ast::Statement::Delete(delete) => Ok((self.delete(delete, scope, false)?, Tag::Delete)),
+            ast::Statement::Delete(delete) => {
+                let tag = match is_erase(delete) {
+                    true => Tag::Erase,
+                    false => Tag::Delete,
+                };
+                Ok((self.delete(delete, scope, false)?, tag))
+            }
             ast::Statement::Merge(_) => Err(Error::unsupported("MERGE")),
             _ => Err(Error::internal(
                 "plan was called for a statement that is not a query",

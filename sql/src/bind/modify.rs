@@ -862,15 +862,21 @@ impl Binder<'_> {
             ));
         }
         let using = delete.using.as_deref().unwrap_or_default();
-        let (table, shown, source) =
-            self.write_source(name, alias.as_ref(), using, "delete from", outer)?;
+        let verb = match is_erase(delete) {
+            true => "erase from",
+            false => "delete from",
+        };
+        let (table, shown, source) = self.write_source(name, alias.as_ref(), using, verb, outer)?;
         let access = self.needs(&table, Privilege::Delete);
         self.touch_table(access);
         let scope = Scope::of(&source.item, Some(outer));
         let rel = self.filtered(&source, delete.selection.as_ref(), &scope)?;
         let (returning, outputs) = self.returning(delete.returning.as_deref(), &scope)?;
         let modify = Modify {
-            kind: ModifyKind::Delete,
+            kind: match is_erase(delete) {
+                true => ModifyKind::Erase,
+                false => ModifyKind::Delete,
+            },
             table,
             alias: shown,
             source: rel,
@@ -1144,4 +1150,13 @@ fn split_overriding(name: &ast::ObjectName) -> (ast::ObjectName, Overriding) {
         _ => return (name.clone(), Overriding::Nothing),
     };
     (ast::ObjectName(name.0[1..].to_vec()), overriding)
+}
+
+/// Does a DELETE say that it is an ERASE? The parser has put that word where DELETE stands.
+pub(super) fn is_erase(delete: &ast::Delete) -> bool {
+    let word = match &delete.delete_token.0.token {
+        sqlparser::tokenizer::Token::Word(word) => word,
+        _ => return false,
+    };
+    word.value.eq_ignore_ascii_case("ERASE")
 }

@@ -37,7 +37,9 @@ pub(super) const LAST_IN_TX: usize = 3;
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
 /// The operations, by their number between nodes.
-const OPS: [&str; 6] = ["insert", "update", "delete", "event", "ddl", "progress"];
+const OPS: [&str; 7] = [
+    "insert", "update", "delete", "event", "ddl", "progress", "erase",
+];
 
 /// One row before it is laid out.
 ///
@@ -171,12 +173,14 @@ impl FeedRow {
     }
 
     /// A change of a row, or a row of an event table: the table's OID, the row before and after as
-    /// jsonb objects.
+    /// jsonb objects. Of a row that was erased there is the key before it.
     pub(crate) fn change(&self) -> Option<(crate::catalog::TableId, &Datum, &Datum)> {
-        let changed = ["insert", "update", "delete"].contains(&self.op);
-        let changed = changed || self.is_event_row();
         let id = crate::catalog::TableId(self.table_id);
-        changed.then_some((id, &self.old, &self.new))
+        match self.op {
+            "insert" | "update" | "delete" => Some((id, &self.old, &self.new)),
+            "erase" if !matches!(self.key, Datum::Null) => Some((id, &self.key, &self.new)),
+            _ => self.is_event_row().then_some((id, &self.old, &self.new)),
+        }
     }
 
     /// Is it of an event table? Its row is `new` here, and the columns' `event`.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::Result;
 use crate::catalog::{Column, Key, Table};
 use crate::outbox::{NUMBER, SENDER};
+use crate::types::key::{decode_key, encode_key};
 use crate::types::{Datum, FormatSettings, Json, Type, codec::decode_value, json};
+use crate::{Error, Result, state};
 
 /// The whole row, dropped columns left out.
 pub(super) fn row(table: &Table, bytes: &[u8]) -> Result<Datum> {
@@ -16,6 +17,38 @@ pub(super) fn row(table: &Table, bytes: &[u8]) -> Result<Datum> {
 pub(crate) fn command(table: &Table, bytes: &[u8]) -> Result<Datum> {
     let filled = |column: &&Column| [SENDER, NUMBER].contains(&column.name.as_str());
     object(table.live_columns().filter(|column| !filled(column)), bytes)
+}
+
+/// The key under which a row is stored, from its primary key's columns as the feed shows them.
+///
+/// # Errors
+/// 42809: the table has no primary key; 22023: a column of it is missing; 22P02 and its kin: a
+/// value is none of its type.
+pub fn stored_key(table: &Table, shown: &Json) -> Result<Vec<u8>> {
+    let Key::Primary(ids) = &table.key else {
+        return Err(Error::new(
+            state::WRONG_OBJECT_TYPE,
+            format!("table \"{}\" has no primary key", table.name),
+        ));
+    };
+    let mut stored = Vec::new();
+    for id in ids {
+        let column = table.live_columns().find(|column| column.id == *id);
+        let column = column.ok_or_else(|| Error::internal("a key of a dropped column"))?;
+        let Some(value) = shown.get(&column.name) else {
+            return Err(Error::new(
+                state::INVALID_PARAMETER_VALUE,
+                format!("key has no column \"{}\"", column.name),
+            ));
+        };
+        let text = match value {
+            Json::String(text) => text.to_string(),
+            other => other.to_string(),
+        };
+        let value = Datum::from_text(&text, column.ty, &FormatSettings::default())?;
+        encode_key(&value, column.ty.plain(), false, false, &mut stored);
+    }
+    Ok(stored)
 }
 
 /// The primary key's columns; NULL for a table without one.
@@ -29,6 +62,24 @@ pub(super) fn key(table: &Table, bytes: &[u8]) -> Result<Datum> {
         ),
         Key::RowId => Ok(Datum::Null),
     }
+}
+
+/// The same of a stored key; NULL also where the key is erased.
+pub(super) fn key_of(table: &Table, mut stored: &[u8]) -> Result<Datum> {
+    let Key::Primary(ids) = &table.key else {
+        return Ok(Datum::Null);
+    };
+    if stored.is_empty() {
+        return Ok(Datum::Null);
+    }
+    let mut pairs = Vec::new();
+    for id in ids {
+        let column = table.live_columns().find(|column| column.id == *id);
+        let column = column.ok_or_else(|| Error::internal("a key of a dropped column"))?;
+        let value = decode_key(column.ty, false, &mut stored)?;
+        pairs.push((Arc::from(column.name.as_str()), of(&value, column.ty)?));
+    }
+    Ok(Datum::Jsonb(Arc::new(Json::object(pairs))))
 }
 
 /// The columns that say what an event is about; NULL if it is about nothing.

@@ -35,6 +35,7 @@ pub use function::Changes;
 pub use given::{Given, Piece};
 pub use history::History;
 pub(crate) use json::command;
+pub use json::stored_key;
 pub(crate) use page::Page;
 pub(crate) use position::position_at;
 pub use position::{PositionAt, SnapshotPosition};

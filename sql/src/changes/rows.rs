@@ -114,6 +114,7 @@ impl EntryRows {
         let op = match (&change.old, &change.new) {
             (None, Some(_)) => "insert",
             (Some(_), Some(_)) => "update",
+            _ if change.erase => return self.erase(&table, change).map(Some),
             (Some(_), None) => "delete",
             (None, None) => return Ok(None),
         };
@@ -142,6 +143,16 @@ impl EntryRows {
             new: json::row(&table, &event.payload)?,
             ..self.row(event.seq, "event")
         }))
+    }
+
+    /// What it has removed may be erased already, and its key, too.
+    fn erase(&self, table: &Table, change: &Change) -> Result<FeedRow> {
+        Ok(FeedRow {
+            table: Some(table.name.clone()),
+            table_id: table.id.0,
+            key: json::key_of(table, &change.key)?,
+            ..self.row(change.seq, "erase")
+        })
     }
 
     fn event(&mut self, event: Event) -> Result<Option<FeedRow>> {

@@ -69,13 +69,16 @@ impl Modify {
         let is_view = matches!(plan.table.kind, TableKind::View(_));
         let before = plan.kind != ModifyKind::Insert && plan.writer.has_before_triggers();
         let spool = plan.spool || is_view || before;
+        if plan.kind == ModifyKind::Erase {
+            cx.transaction.erase_removed();
+        }
         while let Some(row) = self.next_source(spool, cx)? {
             cx.tick()?;
             let written = match plan.kind {
                 _ if is_view => self.instead(plan, &row, cx)?,
                 ModifyKind::Insert => self.insert(plan, &row, cx)?,
                 ModifyKind::Update => self.update(plan, &row, cx)?,
-                ModifyKind::Delete => self.delete(plan, &row, cx)?,
+                ModifyKind::Delete | ModifyKind::Erase => self.delete(plan, &row, cx)?,
             };
             let Some(new) = written else {
                 continue;
@@ -113,7 +116,7 @@ impl Modify {
         let change = match plan.kind {
             ModifyKind::Insert => Change::insert(&new),
             ModifyKind::Update => Change::update(&old, &new, &[]),
-            ModifyKind::Delete => Change::delete(&old),
+            ModifyKind::Delete | ModifyKind::Erase => Change::delete(&old),
         };
         plan.writer.fire_first(Timing::InsteadOf, change, cx)
     }

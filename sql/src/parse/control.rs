@@ -261,6 +261,18 @@ fn wait(words: &mut Words<'_>) -> Result<Statement> {
     Ok(Statement::WaitForLsn(wait))
 }
 
+/// `ERASE FROM table ...`: a DELETE that says at its beginning what it is.
+pub(super) fn erase(words: &mut Words<'_>) -> Result<Statement> {
+    let erase = words.tokens().get(words.index()).cloned();
+    words.advance();
+    if !words.is("FROM") {
+        return Err(words.syntax());
+    }
+    let erase = erase.ok_or_else(|| words.syntax())?;
+    let statement = words.sql(|p| p.parse_delete(erase))?;
+    Ok(Statement::Query(Box::new(statement)))
+}
+
 /// Takes the rest of a statement that is not supported.
 pub(super) fn skip(
     words: &mut Words<'_>,
@@ -276,16 +288,11 @@ pub(super) fn skip(
 /// What PostgreSQL (or a later Freehold) has and this version has not; anything else is a syntax
 /// error.
 pub(super) fn unsupported(words: &mut Words<'_>) -> Result<Statement> {
-    let table: [(&str, &'static str, Option<&'static str>); 10] = [
+    let table: [(&str, &'static str, Option<&'static str>); 9] = [
         (
             "DO",
             "DO",
             Some("Freehold has no procedural language yet; send the statements."),
-        ),
-        (
-            "ERASE",
-            "ERASE",
-            Some("This version can DELETE; erasing from journal and feed is not built yet."),
         ),
         ("CALL", "CALL", Some("Freehold has no procedures.")),
         ("LOAD", "LOAD", Some("Freehold loads no libraries.")),

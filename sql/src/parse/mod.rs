@@ -132,6 +132,7 @@ fn statement(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
         "INSERT" | "UPDATE" | "DELETE" | "MERGE" => words
             .sql(|p| p.parse_statement())
             .map(|s| Statement::Query(Box::new(s))),
+        "ERASE" => control::erase(words),
         "EXPLAIN" => cursor::explain(words, sql),
         "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE" => {
             control::transaction(words)

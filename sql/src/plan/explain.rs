@@ -556,6 +556,7 @@ impl Printer<'_, '_> {
                     ModifyKind::Insert => "Insert",
                     ModifyKind::Update => "Update",
                     ModifyKind::Delete => "Delete",
+                    ModifyKind::Erase => "Erase",
                 };
                 shown.kind = "ModifyTable";
                 shown.title = format!("{verb} on {}", aliased(&modify.table.name, &modify.alias));

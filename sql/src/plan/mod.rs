@@ -162,6 +162,8 @@ pub enum Tag {
     Update,
     /// `DELETE n`.
     Delete,
+    /// `ERASE n`.
+    Erase,
 }
 
 impl Tag {
@@ -172,6 +174,7 @@ impl Tag {
             Tag::Insert => format!("INSERT 0 {rows}"),
             Tag::Update => format!("UPDATE {rows}"),
             Tag::Delete => format!("DELETE {rows}"),
+            Tag::Erase => format!("ERASE {rows}"),
         }
     }
 }

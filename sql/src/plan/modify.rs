@@ -15,6 +15,8 @@ pub enum ModifyKind {
     Update,
     /// DELETE.
     Delete,
+    /// ERASE: a DELETE whose rows leave every copy at once.
+    Erase,
 }
 
 impl ModifyKind {
@@ -23,7 +25,7 @@ impl ModifyKind {
         match self {
             ModifyKind::Insert => crate::plpgsql::Operation::Insert,
             ModifyKind::Update => crate::plpgsql::Operation::Update,
-            ModifyKind::Delete => crate::plpgsql::Operation::Delete,
+            ModifyKind::Delete | ModifyKind::Erase => crate::plpgsql::Operation::Delete,
         }
     }
 }

@@ -76,6 +76,7 @@ fn check_writes(planned: &Planned, writes: bool, tx: &Transaction) -> Result<()>
         Tag::Insert => "INSERT",
         Tag::Update => "UPDATE",
         Tag::Delete => "DELETE",
+        Tag::Erase => "ERASE",
         Tag::Select => "SELECT FOR UPDATE",
     };
     check_command(command, writes, tx)

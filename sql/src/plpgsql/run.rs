@@ -682,7 +682,7 @@ fn no_destination(planned: &Planned) -> Error {
         Tag::Select => {
             error.hint("If you want to discard the results of a SELECT, use PERFORM instead.")
         }
-        Tag::Insert | Tag::Update | Tag::Delete => error,
+        Tag::Insert | Tag::Update | Tag::Delete | Tag::Erase => error,
     }
 }
 

@@ -1052,6 +1052,7 @@ fn command(planned: &Planned, query: &sqlparser::ast::Statement) -> &'static str
         Tag::Insert => "INSERT",
         Tag::Update => "UPDATE",
         Tag::Delete => "DELETE",
+        Tag::Erase => "ERASE",
         Tag::Select => match query {
             sqlparser::ast::Statement::Query(query) => row_lock_name(&query.locks),
             _ => "SELECT",

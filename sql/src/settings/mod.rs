@@ -119,6 +119,7 @@ freehold.max_transaction\tinteger\tpostmaster\tkB\t1048576\t1\t1048576\t\tFreeho
 freehold.traceparent\tstring\tuser\t\t\t\t\t\tFreehold\tW3C traceparent that travels with the session's entries.
 freehold.read\tenum\tuser\t\thome\t\t\thome,local\tFreehold\tWhere transactions read that only read: at the leaders of groups led by this node, proven, or what this node has.
 freehold.max_staleness\tinteger\tuser\tms\t0\t0\t2147483647\t\tFreehold\tFails reads that are staler than this (0 disables).
+freehold.erase_after\tinteger\tpostmaster\tms\t3600000\t20000\t2147483647\t\tFreehold\tWhat was deleted is gone from every copy after this time.
 freehold.max_trigger_hops\tinteger\tpostmaster\t\t16\t1\t1000\t\tFreehold\tTriggers on followed tables that one effect may pass.
 ";
 

@@ -18,7 +18,7 @@ use storage::{
 };
 
 use super::{
-    Identity, Isolation, Policy, RowChange, RowMode, Stop, TableMode, Transaction, writes,
+    Identity, Isolation, Policy, RowChange, RowMode, Stop, TableMode, Transaction, erasing, writes,
 };
 use crate::catalog::RoleId;
 use crate::cluster::{Reader, Writer};
@@ -145,9 +145,13 @@ impl Transaction {
         let mut checks = self.read_checks(home);
         checks.extend(self.references.checks());
         let (mut changes, mut at_once) = (Vec::new(), Vec::new());
+        let erases = self.erases;
         let mut add = |change: Change| match is_hidden(change.tree) {
             true => at_once.push(change),
-            false => changes.push(change),
+            false => changes.push(match erases {
+                true => erasing::marked(change),
+                false => change,
+            }),
         };
         match self.writes.is_spilled() {
             true => {
@@ -346,6 +350,7 @@ impl Transaction {
                 continue;
             };
             for change in entry.changes {
+                self.erases |= change.erase;
                 let made = RowChange {
                     key: change.key,
                     old: change.old,

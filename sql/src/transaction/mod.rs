@@ -7,6 +7,7 @@
 mod also;
 mod as_of;
 mod commit;
+mod erasing;
 mod held;
 mod hidden;
 mod kept;
@@ -159,6 +160,8 @@ pub struct Transaction {
     savepoints: Vec<Savepoint>,
     notices: Vec<Error>,
     record_outcome: bool,
+    /// What it removes is to be erased.
+    erases: bool,
     /// Reserved names that it uses, and for whom.
     names: BTreeMap<(SchemaId, String), RoleId>,
     row_ids: u32,
@@ -214,6 +217,7 @@ impl Transaction {
             savepoints: Vec::new(),
             notices: Vec::new(),
             record_outcome: false,
+            erases: false,
             names: BTreeMap::new(),
             row_ids: 0,
             build: None,
@@ -801,6 +805,12 @@ impl Transaction {
         self.record_outcome = true;
         self.touched = true;
         Ok(self.begin_id(&directory))
+    }
+
+    /// Whatever this transaction removes, before and behind, by actions of foreign keys too, is
+    /// erased at once: its removals can't be told apart once they are one net change per row.
+    pub fn erase_removed(&mut self) {
+        self.erases = true;
     }
 
     /// The id, if one was given out already.

@@ -94,7 +94,7 @@ impl Engine {
                 key: row.key,
                 old,
                 new: row.value,
-                index: Vec::new(),
+                ..Change::default()
             });
         }
         let commit = Commit {

@@ -439,6 +439,7 @@ fn net(tree: u32, key: Bytes, state: RowState) -> Option<Change> {
         old: state.old,
         new: state.new,
         index: state.index,
+        erase: false,
     })
 }
 

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use journal::{GroupId, Payload, PayloadBuilder, Position, Term};
 
 use super::{
-    Change, Entry, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef, RowKey,
-    TxId,
+    Change, Entry, Erased, Event, EventKind, Header, IndexWrite, Meta, Part, PartHeader, PartsRef,
+    RowKey, TxId,
 };
 use crate::{Error, Result};
 
-/// The version of all images of an entry, in its header and in the header of each part.
-const VERSION: u8 = 1;
+/// The version of all images of an entry, in its header and in the header of each part. In version
+/// 1 a removal was one image, with what it has removed.
+const VERSION: u8 = 2;
 /// The length of something absent.
 const ABSENT: u32 = u32::MAX;
 
@@ -24,9 +25,14 @@ mod kind {
     pub const PART: u8 = 5;
     pub const HEADER: u8 = 6;
     pub const ABANDON: u8 = 7;
+    pub const REST: u8 = 8;
 }
 
 const FEED: u8 = 1;
+/// Removed to be erased.
+const ERASE: u8 = 2;
+/// What the removal has removed is in the next image.
+const REST: u8 = 4;
 const OUTCOME: u8 = 1;
 const PARTS: u8 = 2;
 
@@ -54,36 +60,38 @@ impl EntryBuilder {
         self.images
     }
 
-    /// Adds a row's net change.
+    /// Adds a row's net change: of a removal two images, so that what it has removed can be erased
+    /// and the key stay.
     pub fn change(&mut self, change: &Change) {
+        let removal = change.new.is_none();
+        let rest = removal && (change.old.is_some() || !change.index.is_empty());
+        let (old, index) = match rest {
+            true => (&None, &[][..]),
+            false => (&change.old, &change.index[..]),
+        };
+        let flags = if change.feed { FEED } else { 0 };
+        let flags = flags | if change.erase && removal { ERASE } else { 0 };
+        let flags = flags | if rest { REST } else { 0 };
         let image = &mut self.image;
-        image.extend([kind::CHANGE, if change.feed { FEED } else { 0 }]);
-        image.extend(
-            u16::try_from(change.index.len())
-                .expect("fewer indexes")
-                .to_le_bytes(),
-        );
+        image.extend([kind::CHANGE, flags]);
+        image.extend(index_count(index));
         u32s(image, [change.seq, change.tree, length(&change.key)]);
-        u32s(
-            image,
-            [optional_length(&change.old), optional_length(&change.new)],
-        );
+        u32s(image, [optional_length(old), optional_length(&change.new)]);
         image.extend_from_slice(&change.key);
-        image.extend_from_slice(change.old.as_deref().unwrap_or_default());
+        image.extend_from_slice(old.as_deref().unwrap_or_default());
         image.extend_from_slice(change.new.as_deref().unwrap_or_default());
-        for write in &change.index {
-            u32s(
-                image,
-                [
-                    write.tree,
-                    length(&write.key),
-                    optional_length(&write.value),
-                ],
-            );
-            image.extend_from_slice(&write.key);
-            image.extend_from_slice(write.value.as_deref().unwrap_or_default());
-        }
+        put_index(image, index);
         self.push();
+        if rest {
+            let image = &mut self.image;
+            image.extend([kind::REST, 0]);
+            image.extend(index_count(&change.index));
+            u32s(image, [change.seq, change.tree]);
+            u32s(image, [optional_length(&change.old)]);
+            image.extend_from_slice(change.old.as_deref().unwrap_or_default());
+            put_index(image, &change.index);
+            self.push();
+        }
     }
 
     /// Adds an event.
@@ -190,6 +198,19 @@ impl EntryBuilder {
     }
 }
 
+fn index_count(index: &[IndexWrite]) -> [u8; 2] {
+    let count = u16::try_from(index.len()).expect("fewer indexes");
+    count.to_le_bytes()
+}
+
+fn put_index(image: &mut Vec<u8>, index: &[IndexWrite]) {
+    for IndexWrite { tree, key, value } in index {
+        u32s(image, [*tree, length(key), optional_length(value)]);
+        image.extend_from_slice(key);
+        image.extend_from_slice(value.as_deref().unwrap_or_default());
+    }
+}
+
 fn u32s<const N: usize>(out: &mut Vec<u8>, values: [u32; N]) {
     values
         .iter()
@@ -272,7 +293,9 @@ impl Reader {
 
 /// What one image says.
 enum Image {
-    Change(Change),
+    /// True if the next image is the rest of it.
+    Change(Change, bool),
+    Rest(Change),
     Event(Event),
     DropTree(u32),
     Abandon(TxId),
@@ -285,7 +308,11 @@ fn decode_image(bytes: Bytes) -> Result<Image> {
     let mut reader = Reader { bytes };
     let [what, a, b, c] = reader.array()?;
     let image = match what {
-        kind::CHANGE => Image::Change(change(&mut reader, a, u16::from_le_bytes([b, c]))?),
+        kind::CHANGE => {
+            let change = change(&mut reader, a, u16::from_le_bytes([b, c]))?;
+            Image::Change(change, a & REST != 0)
+        }
+        kind::REST => Image::Rest(rest(&mut reader, u16::from_le_bytes([b, c]))?),
         kind::EVENT => Image::Event(event(&mut reader, [a, b, c])?),
         kind::DROP_TREE => Image::DropTree(reader.u32()?),
         kind::ABANDON => {
@@ -309,12 +336,6 @@ fn change(reader: &mut Reader, flags: u8, index: u16) -> Result<Change> {
         reader.optional(old)?,
         reader.optional(new)?,
     );
-    let mut writes = Vec::with_capacity(usize::from(index));
-    for _ in 0..index {
-        let (tree, key, value) = (reader.u32()?, reader.u32()?, reader.u32()?);
-        let (key, value) = (reader.take(key as usize)?, reader.optional(value)?);
-        writes.push(IndexWrite { tree, key, value });
-    }
     Ok(Change {
         seq,
         tree,
@@ -322,8 +343,30 @@ fn change(reader: &mut Reader, flags: u8, index: u16) -> Result<Change> {
         key,
         old,
         new,
-        index: writes,
+        index: index_writes(reader, index)?,
+        erase: flags & ERASE != 0,
     })
+}
+
+fn rest(reader: &mut Reader, index: u16) -> Result<Change> {
+    let (seq, tree, old) = (reader.u32()?, reader.u32()?, reader.u32()?);
+    Ok(Change {
+        seq,
+        tree,
+        old: reader.optional(old)?,
+        index: index_writes(reader, index)?,
+        ..Change::default()
+    })
+}
+
+fn index_writes(reader: &mut Reader, count: u16) -> Result<Vec<IndexWrite>> {
+    let mut writes = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let (tree, key, value) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        let (key, value) = (reader.take(key as usize)?, reader.optional(value)?);
+        writes.push(IndexWrite { tree, key, value });
+    }
+    Ok(writes)
 }
 
 fn event(reader: &mut Reader, [what, has_table, rows]: [u8; 3]) -> Result<Event> {
@@ -353,11 +396,11 @@ fn event(reader: &mut Reader, [what, has_table, rows]: [u8; 3]) -> Result<Event>
 }
 
 fn check_version(version: u8) -> Result<()> {
-    if version == VERSION {
+    if (1..=VERSION).contains(&version) {
         return Ok(());
     }
     Err(Error::Format(format!(
-        "entry of version {version}, this program knows {VERSION}"
+        "entry of version {version}, this program knows 1 to {VERSION}"
     )))
 }
 
@@ -416,39 +459,77 @@ fn part_header(reader: &mut Reader, version: u8) -> Result<PartHeader> {
     })
 }
 
-/// The images of a payload: decoded, or `None` for an erased one.
-fn images(payload: &Payload) -> impl Iterator<Item = Result<Option<Image>>> {
-    payload.images().map(|image| match image {
-        Ok(bytes) => decode_image(bytes).map(Some),
-        Err(journal::Error::Erased) => Ok(None),
-        Err(error) => Err(corrupt(&error.to_string())),
-    })
+/// The changes of a payload, while its images are read one after the other.
+#[derive(Default)]
+struct Reading {
+    changes: Vec<Change>,
+    erased: Vec<Erased>,
+    /// The next image is the rest of the last change, or what is left of it.
+    rest: bool,
+    count: u32,
+}
+
+impl Reading {
+    /// Takes an image; gives what is none of a change.
+    fn take(&mut self, image: journal::Result<Bytes>) -> Result<Option<Image>> {
+        self.count += 1;
+        let rest_due = std::mem::take(&mut self.rest);
+        let image = match image {
+            Ok(bytes) => decode_image(bytes)?,
+            Err(journal::Error::Erased { left }) => {
+                self.erased.push(Erased::decode(&left));
+                if let Some(change) = self.changes.last_mut().filter(|_| rest_due) {
+                    change.erase = true;
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(corrupt(&error.to_string())),
+        };
+        match (image, rest_due) {
+            (Image::Rest(rest), true) => {
+                let change = self.changes.last_mut();
+                let change = change.filter(|c| (c.seq, c.tree) == (rest.seq, rest.tree));
+                let change = change.ok_or_else(|| corrupt("the rest of another change"))?;
+                (change.old, change.index) = (rest.old, rest.index);
+                Ok(None)
+            }
+            // Its change is erased, or it is out of place.
+            (Image::Rest(_), false) if !self.erased.is_empty() => Ok(None),
+            (Image::Rest(_), false) => Err(corrupt("the rest of no change")),
+            (_, true) => Err(corrupt("the rest of a change is missing")),
+            (Image::Change(change, rest), false) => {
+                self.changes.push(change);
+                self.rest = rest;
+                Ok(None)
+            }
+            (image, false) => Ok(Some(image)),
+        }
+    }
 }
 
 pub(super) fn decode_entry(payload: &Payload) -> Result<Entry> {
-    let mut entry = Entry::default();
+    let (mut entry, mut reading) = (Entry::default(), Reading::default());
     let mut last = None;
-    let mut count = 0u32;
-    for image in images(payload) {
+    for image in payload.images() {
         if last.is_some() {
             return Err(corrupt("an image follows the header"));
         }
-        count += 1;
-        match image? {
-            Some(Image::Change(change)) => entry.changes.push(change),
+        match reading.take(image)? {
+            None => {}
             Some(Image::Event(event)) => entry.events.push(event),
             Some(Image::DropTree(tree)) => entry.dropped_trees.push(tree),
             Some(Image::Abandon(txid)) => entry.abandoned.push(txid),
             Some(Image::Close) => entry.close = true,
             Some(Image::Header(header)) => last = Some(header),
             Some(Image::Part(_)) => return Err(corrupt("a part where an entry is due")),
-            None => entry.erased += 1,
+            Some(Image::Change(..) | Image::Rest(_)) => unreachable!("taken with the changes"),
         }
     }
     entry.header = last.ok_or_else(|| corrupt("no header"))?;
-    if entry.header.images != count - 1 {
+    if entry.header.images != reading.count - 1 {
         return Err(corrupt("images are missing"));
     }
+    (entry.changes, entry.erased) = (reading.changes, reading.erased);
     Ok(entry)
 }
 
@@ -475,34 +556,86 @@ pub(super) fn decode_part_header(payload: &Payload) -> Result<PartHeader> {
 }
 
 pub(super) fn decode_part(payload: &Payload) -> Result<Part> {
-    let mut part = Part::default();
+    let mut reading = Reading::default();
     let mut last = None;
-    let mut count = 0u32;
-    for image in images(payload) {
+    for image in payload.images() {
         if last.is_some() {
             return Err(corrupt("an image follows the part's header"));
         }
-        count += 1;
-        match image? {
-            Some(Image::Change(change)) => part.changes.push(change),
+        match reading.take(image)? {
+            None => {}
             Some(Image::Part(header)) => last = Some(header),
-            Some(
-                Image::Event(_)
-                | Image::DropTree(_)
-                | Image::Abandon(_)
-                | Image::Close
-                | Image::Header(_),
-            ) => {
-                return Err(corrupt("a part holds changes only"));
-            }
-            None => part.erased += 1,
+            Some(_) => return Err(corrupt("a part holds changes only")),
         }
     }
-    part.header = last.ok_or_else(|| corrupt("no part header"))?;
-    if part.header.images != count - 1 {
+    let header = last.ok_or_else(|| corrupt("no part header"))?;
+    if header.images != reading.count - 1 {
         return Err(corrupt("images are missing"));
     }
-    Ok(part)
+    let Reading {
+        changes, erased, ..
+    } = reading;
+    Ok(Part {
+        header,
+        changes,
+        erased,
+    })
+}
+
+/// What an eraser must know of an image.
+pub(crate) enum Said {
+    /// A change of a row.
+    Change {
+        seq: u32,
+        tree: u32,
+        feed: bool,
+        key: Bytes,
+        /// Is the row gone after it?
+        removal: bool,
+        /// What it has removed is in an image of its own.
+        rest: bool,
+        /// It holds nothing but the key.
+        bare: bool,
+    },
+    /// What the removal before it has removed.
+    Rest { seq: u32, tree: u32 },
+    /// An event; of a row of an event table with that table's tree.
+    Event {
+        seq: u32,
+        tree: Option<u32>,
+        about: Vec<RowKey>,
+    },
+    /// None of a row.
+    Other,
+}
+
+/// What an image says of a row. Errors: `Corrupt`.
+pub(crate) fn said(image: Bytes) -> Result<Said> {
+    match image.first() {
+        Some(&kind::CHANGE | &kind::REST | &kind::EVENT) => {}
+        _ => return Ok(Said::Other),
+    }
+    Ok(match decode_image(image)? {
+        Image::Change(change, rest) => Said::Change {
+            seq: change.seq,
+            tree: change.tree,
+            feed: change.feed,
+            removal: change.new.is_none(),
+            bare: change.new.is_none() && change.old.is_none() && change.index.is_empty(),
+            key: change.key,
+            rest,
+        },
+        Image::Rest(change) => Said::Rest {
+            seq: change.seq,
+            tree: change.tree,
+        },
+        Image::Event(event) => Said::Event {
+            seq: event.seq,
+            tree: event.table.filter(|_| event.kind == EventKind::Row),
+            about: event.about,
+        },
+        _ => Said::Other,
+    })
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn event_bytes(event: &Event) -> usize {
     28 + event.name.len() + event.payload.len() + about
 }
 
-/// The bytes of a change's image.
+/// The bytes of a change's image, or of a removal's two.
 fn size(change: &Change) -> usize {
     let optional = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
     let index: usize = change
@@ -85,7 +85,8 @@ fn size(change: &Change) -> usize {
         .iter()
         .map(|write| 12 + write.key.len() + optional(&write.value))
         .sum();
-    32 + change.key.len() + optional(&change.old) + optional(&change.new) + index
+    let rest = if change.new.is_none() { 24 } else { 0 };
+    32 + rest + change.key.len() + optional(&change.old) + optional(&change.new) + index
 }
 
 /// Sends the parts of one transaction, a few at a time.

@@ -13,7 +13,7 @@ use super::{Group, Verdict};
 use crate::sums::Sums;
 use crate::{
     Applied, Change, Entry, Error, Header, Part, PartHeader, PartSource, RaftState, Result, TxId,
-    system,
+    erase, system,
 };
 
 /// Parts of a large transaction that is not finished.
@@ -171,7 +171,10 @@ impl Group {
             sums.note(&part.changes);
             let state = self.log.lock();
             self.check_alive(&state)?;
-            self.write(position, tree_writes(part.changes, Vec::new()))?;
+            let mut own = Vec::new();
+            erase::note_removals(&part.changes, position, &mut own);
+            self.note_ledger(&own, position);
+            self.write(position, tree_writes(part.changes, own))?;
         }
         Ok(())
     }
@@ -221,7 +224,10 @@ impl Group {
                 value,
             });
             state.drops.push_back((position, *tree));
+            own.push(erase::note_dropped(*tree, position));
         }
+        erase::note_removals(&entry.changes, position, &mut own);
+        self.note_ledger(&own, position);
         let catalog: Vec<Change> = match &self.observer {
             Some(_) => {
                 let system = |change: &&Change| system::is_system(change.tree);
@@ -310,7 +316,7 @@ impl Group {
             let open = state.parts.entry(header.txid).or_default();
             open.epoch = header.epoch;
             open.indexes.push(index);
-            open.changes += part.changes.len() as u64 + u64::from(part.erased);
+            open.changes += part.changes_ever();
         }
         self.note_progress(&state);
         drop(state);

@@ -88,6 +88,7 @@ impl Group {
         };
         self.load_keeps(applied.position)?;
         self.note_progress(&state);
+        self.forget_removals();
         if let Some((follower, held)) = held {
             *follower.held.write() = held;
         }
@@ -206,5 +207,6 @@ impl Group {
 
 /// What observers are told of: not the outcomes of transactions, of which there are many.
 fn is_observed(tree: u32) -> bool {
-    system::is_system(tree) && ![system::OUTCOMES, system::DROPPED_TREES].contains(&tree)
+    let unobserved = [system::OUTCOMES, system::LEDGER, system::DROPPED_TREES];
+    system::is_system(tree) && !unobserved.contains(&tree)
 }

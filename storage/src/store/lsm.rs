@@ -25,8 +25,8 @@ use super::horizon::Horizons;
 use super::record::Record;
 use super::scratch::Scratches;
 use super::{
-    Checkpoint, Direction, GroupCheckpoint, POSITION_MAX, Scan, Scratch, StoreKind, StoreOptions,
-    TableStore, TreeId, Versions, Write,
+    Checkpoint, Direction, ErasedKeys, GroupCheckpoint, POSITION_MAX, Scan, Scratch, StoreKind,
+    StoreOptions, TableStore, TreeId, Versions, Write,
 };
 use crate::{Error, Result};
 use background::Background;
@@ -295,17 +295,17 @@ impl TableStore for LsmStore {
         self.shared.horizons.of(group).get()
     }
 
-    fn purge(&self, tree: TreeId) -> Result<()> {
+    fn erase(&self, tree: TreeId, erased: &Arc<ErasedKeys>) -> Result<Position> {
         self.shared.work.check()?;
         let Some((id, tree)) = self.shared.catalog.get(tree).map(|found| (tree, found)) else {
-            return Ok(());
+            return Ok(Position::MAX);
         };
         let done = (|| {
             if let Some(until) = tree.rotate() {
                 self.shared.flush(id, &tree, until)?;
             }
             self.shared.folder.persist_horizons(&self.shared.horizons)?;
-            tree.compact_all()
+            tree.compact_all(erased)
         })();
         done.inspect_err(|error| self.shared.work.fail(error))
     }

@@ -30,8 +30,8 @@ use super::range::{Range, clip};
 use super::scratch::Scratches;
 use super::versions::Walk;
 use super::{
-    Checkpoint, Direction, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch, StoreKind,
-    StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
+    Checkpoint, Direction, ErasedKeys, GroupCheckpoint, KEY_BYTES_MAX, POSITION_MAX, Scan, Scratch,
+    StoreKind, StoreOptions, TableStore, TreeId, VALUE_BYTES_MAX, Versions, Write,
 };
 use crate::{Error, Result};
 use database::Database;
@@ -138,21 +138,21 @@ impl Shared {
         Ok(clip(range).map(|range| SledScan::new(database, tree, open, range, at, direction)))
     }
 
-    /// Copies all that lives into the next generation and switches to it.
-    fn rewrite(&self) -> Result<()> {
+    /// Copies all that lives into the next generation and switches to it. `erased`: of that tree.
+    fn rewrite(&self, tree: TreeId, erased: &ErasedKeys) -> Result<Position> {
         let _finishing = self.finishing.lock();
         self.folder.persist_horizons(&self.horizons)?;
         let _writing = self.writing.write();
         let old = self.database.load_full();
         let generation = self.folder.record().generation + 1;
         let new = Database::open(self.folder.path(), generation, self.options.cache_bytes)?;
-        old.copy_into(&new, &self.trees)?;
+        let line = old.copy_into(&new, &self.trees, tree, erased)?;
         new.sync()?;
         self.folder
             .update(&self.horizons, |record| record.generation = generation)?;
         self.database.store(Arc::new(new));
         old.remove_when_unused();
-        Ok(())
+        Ok(line)
     }
 
     fn keep_failure<T>(&self, done: Result<T>) -> Result<T> {
@@ -305,11 +305,11 @@ impl TableStore for SledStore {
         self.0.horizons.of(group).get()
     }
 
-    fn purge(&self, tree: TreeId) -> Result<()> {
+    fn erase(&self, tree: TreeId, erased: &Arc<ErasedKeys>) -> Result<Position> {
         self.0.failure.check()?;
         match self.0.trees.get(tree) {
-            Some(_) => self.0.keep_failure(self.0.rewrite()),
-            None => Ok(()),
+            Some(_) => self.0.keep_failure(self.0.rewrite(tree, erased)),
+            None => Ok(Position::MAX),
         }
     }
 

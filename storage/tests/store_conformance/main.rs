@@ -15,8 +15,8 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use storage::{
-    Checkpoint, Direction, Error, GroupId, KEY_BYTES_MAX, Position, Scan, StoreKind, StoreOptions,
-    TableStore, TreeId,
+    Checkpoint, Direction, ErasedKeys, Error, GroupId, KEY_BYTES_MAX, Position, Scan, StoreKind,
+    StoreOptions, TableStore, TreeId,
 };
 use store_model::*;
 
@@ -43,6 +43,8 @@ for_each_store! {
     a_read_below_the_horizon_is_refused
     the_horizon_outlives_a_restart
     a_tree_keeps_what_its_group_forgets
+    of_erased_keys_a_tree_keeps_nothing
+    a_purge_says_what_a_reader_of_the_past_holds_back
     the_folder_remembers_its_kind_and_is_locked
     a_dropped_tree_goes_with_the_checkpoint
     one_group_is_checkpointed_alone
@@ -643,6 +645,76 @@ fn on_disk(dir: &std::path::Path, needle: &[u8]) -> bool {
         let content = std::fs::read(&path).unwrap();
         content.windows(needle.len()).any(|window| window == needle)
     })
+}
+
+fn of_erased_keys_a_tree_keeps_nothing(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(kind, dir.path());
+    store.keep(T, Some(Position(5))).unwrap();
+    // Keys with the byte that sled escapes, too.
+    let keys = ["gone", "came\0again", "stays"];
+    for key in keys {
+        put(&*store, T, 10, key, Some(&format!("{MARK_VALUE} {key}")));
+        put(&*store, T, 20, key, None);
+    }
+    put(&*store, T, 30, keys[1], Some("new"));
+    store.set_horizon(T.group, Position(20));
+    checkpoint(&*store, 1);
+    let removed = |keys: &[&'static str], at: u64| -> Arc<ErasedKeys> {
+        let key = |key: &&'static str| (Bytes::from_static(key.as_bytes()), Position(at));
+        Arc::new(keys.iter().map(key).collect())
+    };
+    let found = |store: &dyn TableStore, key: &str| {
+        let only = Bound::Included(Bytes::copy_from_slice(key.as_bytes()));
+        let versions = store.versions(T, (only.clone(), only), Position(5), Position(40));
+        let at = |v: storage::Result<storage::RowVersion>| v.unwrap().position.0;
+        versions.unwrap().map(at).collect::<Vec<_>>()
+    };
+    // A removal above the horizon has to wait.
+    assert!(store.erase(T, &removed(&keys, 21)).unwrap() >= Position(20));
+    for key in keys {
+        assert_eq!(found(&*store, key)[..2], [10, 20], "{key}");
+    }
+    store.erase(T, &removed(&keys[..2], 20)).unwrap();
+    for round in 0..3 {
+        assert_eq!(found(&*store, keys[0]), [0; 0], "round {round}");
+        assert_eq!(found(&*store, keys[1]), [30]);
+        assert_eq!(found(&*store, keys[2]), [10, 20]);
+        assert_eq!(get(&*store, T, 15, keys[0]), None);
+        assert!(get(&*store, T, 15, keys[2]).is_some());
+        for key in &keys[..2] {
+            assert!(!on_disk(
+                dir.path(),
+                format!("{MARK_VALUE} {key}").as_bytes()
+            ));
+        }
+        match round {
+            0 => drop(store.purge(T).unwrap()),
+            _ => {
+                drop(store);
+                store = open(kind, dir.path());
+            }
+        }
+    }
+}
+
+fn a_purge_says_what_a_reader_of_the_past_holds_back(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let other = TreeId { number: 8, ..T };
+    store.keep(T, Some(Position(5))).unwrap();
+    for tree in [T, other] {
+        put(&*store, tree, 10, "k", Some("a"));
+        put(&*store, tree, 20, "k", None);
+    }
+    store.set_horizon(T.group, Position(30));
+    let past = store
+        .scan(T, ALL, Position(12), Direction::Forward)
+        .unwrap();
+    checkpoint(&*store, 1);
+    assert!(store.purge(other).unwrap() < Position(20));
+    drop(past);
+    assert!(store.purge(other).unwrap() >= Position(20));
 }
 
 fn purge_removes_the_bytes(kind: StoreKind) {

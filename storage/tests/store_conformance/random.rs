@@ -332,7 +332,7 @@ impl TableStore for Nothing {
     fn horizon(&self, _: GroupId) -> Position {
         unreachable!()
     }
-    fn purge(&self, _: TreeId) -> storage::Result<()> {
+    fn erase(&self, _: TreeId, _: &Arc<ErasedKeys>) -> storage::Result<Position> {
         unreachable!()
     }
     fn scratch(&self) -> storage::Result<Box<dyn storage::Scratch>> {

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::ErasedImage;
 use super::*;
 
 fn header() -> Header {
@@ -44,6 +45,7 @@ fn change() -> Change {
         old: None,
         new: Some(Bytes::from_static(b"row")),
         index: vec![index, gone],
+        erase: false,
     }
 }
 
@@ -86,7 +88,7 @@ fn golden_bytes() {
         dropped_trees: vec![1002],
         abandoned: vec![TxId(5)],
         close: true,
-        erased: 0,
+        erased: Vec::new(),
     };
     assert_eq!(
         hex(&entry.encode()),
@@ -113,7 +115,7 @@ fn golden_bytes() {
             "07000000000000000500000000000000",
             "04000000",
             concat!(
-                "06010100",
+                "06020100",
                 "06000000",
                 "0700000000000000",
                 "1111000000000000",
@@ -137,6 +139,119 @@ fn golden_bytes() {
             ),
         ]
     );
+}
+
+fn removal() -> Change {
+    Change {
+        old: Some(Bytes::from_static(b"row")),
+        new: None,
+        index: change().index.split_off(1),
+        erase: true,
+        ..change()
+    }
+}
+
+#[test]
+fn golden_bytes_of_a_removal() {
+    let entry = Entry {
+        changes: vec![removal()],
+        ..Entry::default()
+    };
+    assert_eq!(
+        hex(&entry.encode())[..2],
+        [
+            "0107000001000000e803000001000000ffffffffffffffff6b",
+            concat!(
+                "08000100", "01000000", "e8030000", "03000000", "726f77", "e9030000", "02000000",
+                "ffffffff", "6979"
+            ),
+        ]
+    );
+}
+
+/// The payload with an image overwritten as the journal does it.
+fn without(payload: &Payload, number: usize, left: &Erased) -> Payload {
+    let mut bytes = payload.as_bytes().to_vec();
+    let len = |image: journal::Result<Bytes>| match image {
+        Ok(bytes) | Err(journal::Error::Erased { left: bytes }) => bytes.len(),
+        Err(error) => panic!("{error}"),
+    };
+    let at: usize = payload.images().take(number).map(|i| len(i) + 8).sum();
+    let len = len(payload.image(number).expect("there"));
+    let image = &mut bytes[at..at + 8 + len];
+    image[8..].fill(0);
+    let left = left.encode();
+    let left = &left[..left.len().min(len)];
+    image[8..8 + left.len()].copy_from_slice(left);
+    image[4..8].copy_from_slice(&(len as u32 | 1 << 31).to_le_bytes());
+    let crc = crc32fast::hash(&image[4..]);
+    image[..4].copy_from_slice(&crc.to_le_bytes());
+    Payload::from_bytes(bytes.into()).expect("whole")
+}
+
+#[test]
+fn of_what_is_erased_is_read_what_was_left() {
+    let entry = Entry {
+        changes: vec![change(), removal()],
+        ..Entry::default()
+    };
+    let payload = entry.encode();
+    let erased = |what| Erased {
+        what,
+        seq: 1,
+        tree: 1000,
+        feed: true,
+        at: Position(9),
+    };
+    let left = erased(ErasedImage::Change);
+    let read = Entry::decode(&without(&payload, 0, &left)).expect("whole");
+    assert_eq!(
+        (&read.changes[..], &read.erased[..]),
+        (&[removal()][..], &[left][..])
+    );
+    let left = erased(ErasedImage::Rest);
+    let read = Entry::decode(&without(&payload, 2, &left)).expect("whole");
+    let bare = Change {
+        old: None,
+        index: Vec::new(),
+        ..removal()
+    };
+    assert_eq!(read.changes, [change(), bare]);
+    assert_eq!(read.erased[0].what, ErasedImage::Rest);
+    let gone = erased(ErasedImage::Removal);
+    let both = without(&without(&payload, 1, &gone), 2, &left);
+    let read = Entry::decode(&both).expect("whole");
+    assert_eq!(read.changes, [change()]);
+    assert_eq!(read.erased[0], gone);
+    // The rest alone, of a removal that is gone, is nobody's.
+    assert_eq!(
+        Entry::decode(&without(&payload, 1, &gone))
+            .expect("whole")
+            .changes,
+        [change()]
+    );
+}
+
+/// What the version before has written: a removal in one image.
+#[test]
+fn a_removal_of_version_1_is_read() {
+    let hex = concat!(
+        "01010100", "01000000", "e8030000", "01000000", "03000000", "ffffffff", "6b", "726f77",
+        "e9030000", "02000000", "ffffffff", "6979"
+    );
+    let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex");
+    let image: Vec<u8> = (0..hex.len() / 2).map(byte).collect();
+    let header = Entry {
+        header: header(),
+        ..Entry::default()
+    };
+    let header = header.encode().image(0).expect("one").expect("whole");
+    let mut header = header.to_vec();
+    (header[1], header[4]) = (1, 1);
+    let payload = Payload::builder().push(&image).push(&header).finish();
+    let read = Entry::decode(&payload).expect("known");
+    let erase = false;
+    assert_eq!(read.changes, [Change { erase, ..removal() }]);
 }
 
 #[test]
@@ -188,7 +303,7 @@ fn golden_bytes_of_a_part() {
         hex(&payload),
         [
             "010100000100000".to_owned() + "0e803000001000000ffffffff030000006b726f77",
-            "0501000001000000070000000000000009000000000000000300000000000000".to_owned(),
+            "0502000001000000070000000000000009000000000000000300000000000000".to_owned(),
         ]
     );
     let part = Part::decode(&payload).expect("whole");
@@ -264,11 +379,11 @@ fn a_newer_version_is_named() {
     .expect("one");
     let bytes = image.as_mut().expect("whole");
     let mut newer = bytes.to_vec();
-    newer[1] = 2;
+    newer[1] = 3;
     let error = Entry::decode(&Payload::of(&newer)).expect_err("newer");
     assert_eq!(
         error.to_string(),
-        "entry of version 2, this program knows 1"
+        "entry of version 3, this program knows 1 to 2"
     );
 }
 
@@ -291,8 +406,10 @@ fn any_change() -> impl Strategy<Value = Change> {
         value(),
         value(),
         vec(index, 0..4),
+        any::<bool>(),
     )
-        .prop_map(|(seq, tree, feed, key, old, new, index)| Change {
+        .prop_map(|(seq, tree, feed, key, old, new, index, erase)| Change {
+            erase: erase && new.is_none(),
             seq,
             tree,
             feed,
@@ -315,7 +432,9 @@ proptest! {
         let mut entry =
             Entry { header, changes, dropped_trees: dropped, ..Entry::default() };
         let payload = entry.encode();
-        entry.header.images = (entry.changes.len() + entry.dropped_trees.len()) as u32;
+        let two = |c: &&Change| c.new.is_none() && (c.old.is_some() || !c.index.is_empty());
+        let rests = entry.changes.iter().filter(two).count();
+        entry.header.images = (entry.changes.len() + rests + entry.dropped_trees.len()) as u32;
         prop_assert_eq!(Entry::decode(&payload).expect("whole"), entry);
     }
 

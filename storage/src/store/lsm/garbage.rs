@@ -3,25 +3,51 @@
 //! Versions of a key come newest first. The first at or below the line *covers* the key: every
 //! read at or above the line finds it or something newer, so what follows goes. A covering
 //! deletion itself goes too when the result is the last level, as nothing of the key lies below.
+//! Of an erased key its removal covers the key wherever the line is, so that no history is left of it.
 //! Copies of one version (flushed before a crash and replayed after it) become one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use journal::Position;
 use lsm_tree::UserKey;
 use lsm_tree::compaction::filter::Context;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Verdict};
+use parking_lot::Mutex;
 
 use super::super::horizon::TreeHorizon;
 use super::codec;
+use crate::store::ErasedKeys;
 
 /// How often a running compaction asks whether it shall end.
 const STOP_CHECK_ITEMS: u32 = 1024;
 
+/// What a rewrite of a tree is to take away, and how far it has come.
+#[derive(Default)]
+pub(super) struct Erasing {
+    keys: Mutex<Arc<ErasedKeys>>,
+    /// The least line of the group that a compaction went by.
+    line: AtomicU64,
+}
+
+impl Erasing {
+    /// Compactions that begin now take these keys, too.
+    pub fn begin(&self, keys: &Arc<ErasedKeys>) {
+        *self.keys.lock() = keys.clone();
+        self.line.store(Position::MAX.0, Ordering::Release);
+    }
+
+    /// Versions that only reads below this need are gone since.
+    pub fn end(&self) -> Position {
+        *self.keys.lock() = Arc::default();
+        Position(self.line.load(Ordering::Acquire))
+    }
+}
+
 /// Makes a filter with the line of the moment for each compaction.
 pub(super) struct GarbageFactory {
     pub horizon: Arc<TreeHorizon>,
+    pub erasing: Arc<Erasing>,
     /// Set when the store closes or the tree is dropped.
     pub stop: Arc<AtomicBool>,
 }
@@ -35,8 +61,14 @@ impl Factory for GarbageFactory {
     }
 
     fn make_filter(&self, context: &Context) -> Box<dyn CompactionFilter> {
+        let group = self.horizon.group();
+        let line = group.durable_line();
+        self.erasing.line.fetch_min(line.0, Ordering::AcqRel);
         Box::new(Garbage {
-            line: self.horizon.durable_line(),
+            line: self.horizon.durable_line().min(line),
+            erased: self.erasing.keys.lock().clone(),
+            horizon: group.get(),
+            covers: Position::ZERO,
             last_level: context.is_last_level,
             key: UserKey::default(),
             covered: false,
@@ -49,6 +81,11 @@ impl Factory for GarbageFactory {
 
 struct Garbage {
     line: Position,
+    erased: Arc<ErasedKeys>,
+    /// Removals above it have to wait.
+    horizon: Position,
+    /// The line of the present key.
+    covers: Position,
     last_level: bool,
     key: UserKey,
     covered: bool,
@@ -62,11 +99,14 @@ impl Garbage {
         if self.position.is_none() || *key != self.key {
             self.key = key.clone();
             self.covered = false;
+            let erased = self.erased.get(&key[..]).copied();
+            let erased = erased.filter(|removed| *removed <= self.horizon);
+            self.covers = self.line.max(erased.unwrap_or_default());
         } else if self.covered || self.position == Some(position) {
             return false;
         }
         self.position = Some(position);
-        self.covered = position <= self.line;
+        self.covered = position <= self.covers;
         !(self.covered && deleted && self.last_level)
     }
 }
@@ -92,8 +132,25 @@ mod tests {
     use super::*;
 
     fn kept(line: u64, last_level: bool, versions: &[(&str, u64, bool)]) -> Vec<u64> {
+        kept_but(line, last_level, &[], versions)
+    }
+
+    /// With a horizon of 100 and erased keys.
+    fn kept_but(
+        line: u64,
+        last_level: bool,
+        erased: &[(&'static str, u64)],
+        versions: &[(&str, u64, bool)],
+    ) -> Vec<u64> {
+        let erased = erased.iter().map(|(key, at)| {
+            let key = bytes::Bytes::from_static(key.as_bytes());
+            (key, Position(*at))
+        });
         let mut garbage = Garbage {
             line: Position(line),
+            erased: Arc::new(erased.collect()),
+            horizon: Position(100),
+            covers: Position::ZERO,
             last_level,
             key: UserKey::default(),
             covered: false,
@@ -131,6 +188,27 @@ mod tests {
         assert_eq!(kept(60, false, &versions), [100, 50, 70]);
         assert_eq!(kept(60, true, &versions), [100, 70]);
         assert_eq!(kept(70, true, &versions), [100]);
+    }
+
+    #[test]
+    fn of_an_erased_key_what_was_before_its_removal_goes() {
+        let versions = [
+            ("a", 90, false),
+            ("a", 80, true),
+            ("a", 40, false),
+            ("b", 80, true),
+            ("b", 40, false),
+            ("c", 40, false),
+        ];
+        let erased = [("a", 80), ("b", 80)];
+        assert_eq!(kept_but(10, true, &[], &versions), [90, 80, 40, 80, 40, 40]);
+        assert_eq!(kept_but(10, true, &erased, &versions), [90, 40]);
+        assert_eq!(kept_but(10, false, &erased, &versions), [90, 80, 80, 40]);
+        let later = [("a", 101), ("b", 101)];
+        assert_eq!(
+            kept_but(10, true, &later, &versions),
+            [90, 80, 40, 80, 40, 40]
+        );
     }
 
     #[test]

@@ -29,10 +29,10 @@ use super::super::horizon::TreeHorizon;
 use super::super::range::Range;
 use super::super::versions::Walk;
 use super::codec::{self, SEQNO_BASE};
-use super::garbage::GarbageFactory;
+use super::garbage::{Erasing, GarbageFactory};
 use super::memtable::{Memtable, Version};
 use super::scan::TreeScan;
-use crate::store::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::store::{ErasedKeys, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::{Direction, Error, Result, RowVersion, Scan, Versions, Write};
 
 /// Writes under one hold of the tree's lock.
@@ -85,6 +85,7 @@ pub(in crate::store) struct Tree {
     change: Mutex<u64>,
     /// Held while sealed memtables are flushed, oldest first.
     flush: Mutex<()>,
+    erasing: Arc<Erasing>,
     stop: Arc<AtomicBool>,
     remove: AtomicBool,
 }
@@ -94,8 +95,10 @@ impl Tree {
     pub fn open(folder: PathBuf, horizon: Arc<TreeHorizon>, shared: &Resources) -> Result<Tree> {
         remove_leftovers(&folder)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let erasing = Arc::<Erasing>::default();
         let garbage = GarbageFactory {
             horizon: horizon.clone(),
+            erasing: erasing.clone(),
             stop: stop.clone(),
         };
         let counter = SequenceNumberCounter::default;
@@ -126,6 +129,7 @@ impl Tree {
             memory: shared.memory.clone(),
             change: Mutex::new(0),
             flush: Mutex::new(()),
+            erasing,
             stop,
             remove: AtomicBool::new(false),
         })
@@ -333,9 +337,13 @@ impl Tree {
         Ok(self.lsm.current_version().id() != before)
     }
 
-    /// Rewrites all files of the tree. All that is to be rewritten must be flushed.
-    pub fn compact_all(&self) -> Result<()> {
-        self.finish_compaction(self.lsm.major_compact(TABLE_BYTES, SEQNO_BASE))
+    /// Rewrites all files of the tree without erased keys, as [`crate::TableStore::erase`]. All that is
+    /// to be rewritten must be flushed.
+    pub fn compact_all(&self, erased: &Arc<ErasedKeys>) -> Result<Position> {
+        self.erasing.begin(erased);
+        let done = self.finish_compaction(self.lsm.major_compact(TABLE_BYTES, SEQNO_BASE));
+        let line = self.erasing.end();
+        done.map(|()| line)
     }
 
     fn finish_compaction(&self, done: lsm_tree::Result<()>) -> Result<()> {

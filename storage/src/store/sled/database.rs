@@ -12,7 +12,7 @@ use sled::{Batch, Tree};
 use super::super::folder::{remove_folder, sync_folder};
 use super::keys::{self, TreePrefix};
 use super::trees::{SledTree, Trees};
-use crate::store::Write;
+use crate::store::{ErasedKeys, TreeId, Write};
 use crate::{Error, Result, RowVersion};
 
 /// The folder of all generations.
@@ -180,9 +180,17 @@ impl Database {
             .unwrap_or_default())
     }
 
-    /// Copies all that lives into an empty database.
-    pub fn copy_into(&self, new: &Database, trees: &Trees) -> Result<()> {
+    /// Copies all that lives into an empty database; of a tree what is not erased. Answers that
+    /// tree's group's line.
+    pub fn copy_into(
+        &self,
+        new: &Database,
+        trees: &Trees,
+        tree: TreeId,
+        erased: &ErasedKeys,
+    ) -> Result<Position> {
         let mut garbage = Garbage::new(trees);
+        garbage.erased = Some((tree, erased));
         let (mut batch, mut changes) = (Batch::default(), 0);
         for item in self.rows().iter() {
             let (key, value) = item.map_err(error)?;
@@ -197,7 +205,8 @@ impl Database {
                 changes = 0;
             }
         }
-        new.rows().apply_batch(batch).map_err(error)
+        new.rows().apply_batch(batch).map_err(error)?;
+        Ok(garbage.group_line)
     }
 
     /// Removes all keys of a tree.
@@ -250,8 +259,15 @@ struct Garbage<'a> {
     trees: &'a Trees,
     tree: Option<(TreePrefix, Position)>,
     row: Vec<u8>,
+    /// The line of the present row.
+    covers: Position,
     covered: bool,
     seen: usize,
+    /// Keys of a tree that are erased.
+    erased: Option<(TreeId, &'a ErasedKeys)>,
+    /// The line of that tree's group, and its horizon.
+    group_line: Position,
+    horizon: Position,
 }
 
 impl Garbage<'_> {
@@ -260,8 +276,12 @@ impl Garbage<'_> {
             trees,
             tree: None,
             row: Vec::new(),
+            covers: Position::ZERO,
             covered: false,
             seen: 0,
+            erased: None,
+            group_line: Position::MAX,
+            horizon: Position::ZERO,
         }
     }
 
@@ -273,7 +293,12 @@ impl Garbage<'_> {
         let line = match self.tree {
             Some((tree, line)) if tree == prefix => line,
             _ => {
-                let line = self.trees.line(prefix);
+                let mut line = self.trees.line(prefix);
+                if self.erased.is_some_and(|(tree, _)| tree == prefix.id) {
+                    let (group, horizon) = self.trees.of_group(prefix.id);
+                    (self.group_line, self.horizon) = (self.group_line.min(group), horizon);
+                    line = line.min(group);
+                }
                 self.tree = Some((prefix, line));
                 line
             }
@@ -281,11 +306,24 @@ impl Garbage<'_> {
         if row != self.row {
             self.row = row.to_vec();
             self.covered = false;
+            self.covers = line.max(self.removed(prefix, row));
         } else if self.covered {
             return false;
         }
-        self.covered = position <= line;
+        self.covered = position <= self.covers;
         !(self.covered && keys::decode_value(value).is_none())
+    }
+}
+
+impl Garbage<'_> {
+    /// Where the row was removed, if it is erased. Removals above the horizon have to wait.
+    fn removed(&self, prefix: TreePrefix, row: &[u8]) -> Position {
+        let Some((tree, erased)) = self.erased.filter(|(_, erased)| !erased.is_empty()) else {
+            return Position::ZERO;
+        };
+        let removed = (tree == prefix.id).then(|| erased.get(&keys::key(row)).copied());
+        let removed = removed.flatten().filter(|removed| *removed <= self.horizon);
+        removed.unwrap_or_default()
     }
 }
 

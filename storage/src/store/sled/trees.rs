@@ -177,4 +177,12 @@ impl Trees {
             _ => Position::ZERO,
         }
     }
+
+    /// What a tree's group keeps and where its horizon is: its durable line, and the horizon.
+    pub fn of_group(&self, tree: TreeId) -> (Position, Position) {
+        self.get(tree).map_or_else(Default::default, |tree| {
+            let group = tree.horizon.group();
+            (group.durable_line(), group.get())
+        })
+    }
 }

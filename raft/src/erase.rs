@@ -1,0 +1,379 @@
+//! An eraser's round on this node: what was removed leaves the journal and the tables' files. The
+//! protocol is in `docs/erase.md`, the judgement of single images in `storage/src/erase.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use journal::{Erasure, Fate, GroupId, Journal, Kind, Position};
+use storage::erase::{Found, Ledger, Search, remains};
+use storage::{Applied, Group, Groups, TreeId, system};
+
+use crate::node::Node;
+use crate::upkeep::{DISK_POLL, PURGE_TIME_MAX, purge_one};
+use crate::{Error, Result};
+
+/// The trees of the indexes of a table, by the table's own.
+pub type IndexesOf = dyn Fn(GroupId, u32) -> Vec<u32> + Send + Sync;
+
+/// What is to be erased of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EraseGroup {
+    /// The group.
+    pub group: GroupId,
+    /// Rows that were removed up to here.
+    pub upto: Position,
+    /// Old versions below may leave the tables; at or above `upto`.
+    pub horizon: Position,
+    /// Their time is over: neither a replica that lags nor a reader of old versions is waited for.
+    pub overdue: bool,
+}
+
+/// What a round has reached in one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErasedGroup {
+    /// The group.
+    pub group: GroupId,
+    /// All that was asked for is gone from this copy.
+    pub done: bool,
+    /// The keys are gone, too, of what was removed up to here.
+    pub keyless: Position,
+}
+
+impl Node {
+    /// Erases what was removed in these groups, as far as it may be erased by now, and what no log
+    /// needs any more. What can't be erased yet is left to the next round. Reads the whole journal.
+    pub fn erase(
+        &self,
+        wanted: Vec<EraseGroup>,
+        indexes: Arc<IndexesOf>,
+    ) -> BoxFuture<'_, Result<Vec<ErasedGroup>>> {
+        self.erase_all(wanted, indexes).boxed()
+    }
+
+    async fn erase_all(
+        &self,
+        wanted: Vec<EraseGroup>,
+        indexes: Arc<IndexesOf>,
+    ) -> Result<Vec<ErasedGroup>> {
+        // It lets the log go up to there, but for what others need of it.
+        self.checkpoint().await?;
+        for one in &wanted {
+            self.purge_for(one).await?;
+        }
+        let (groups, journal) = (self.groups.clone(), self.journal.clone());
+        let running = tokio::task::spawn_blocking(move || {
+            let groups = Copies::open(&groups, wanted)?;
+            groups.erase(&journal, &*indexes)
+        });
+        running.await.map_err(|e| Error::Task(e.to_string()))?
+    }
+
+    /// Moves the line below which Raft needs nothing. A leader that has time keeps what its
+    /// followers lack; what the log of another replica is for is the leader's to judge.
+    async fn purge_for(&self, wanted: &EraseGroup) -> Result<()> {
+        let Some(member) = self.member(wanted.group) else {
+            return Ok(());
+        };
+        let _one = self.upkeep.lock().await;
+        let Some(checkpoint) = checkpoint_of(&self.groups, wanted.group) else {
+            return Ok(());
+        };
+        let upto = match member.group.term().is_some() && !wanted.overdue {
+            true => self.purge_upto(&member, checkpoint.index),
+            false => self.purge_most(&member, checkpoint.index),
+        };
+        let Some(upto) = upto else { return Ok(()) };
+        purge_one(&member, upto).await?;
+        // Raft writes it down when it comes to it.
+        let begun = tokio::time::Instant::now();
+        while self.purged(wanted.group) < Some(upto) && begun.elapsed() < PURGE_TIME_MAX {
+            tokio::time::sleep(DISK_POLL).await;
+        }
+        Ok(())
+    }
+}
+
+/// How many images in the journal name a row of a group.
+///
+/// # Errors
+/// The journal is damaged.
+pub fn images_of_row(journal: &Journal, group: GroupId, tree: u32, key: &[u8]) -> Result<u64> {
+    let mut images = 0;
+    for segment in journal.segments() {
+        for found in journal.remains(segment)? {
+            let record = &found.record;
+            if record.group == group && matches!(record.kind, Kind::Entry | Kind::Part) {
+                images += storage::erase::naming(record, tree, key)? as u64;
+            }
+        }
+    }
+    Ok(images)
+}
+
+/// What a stopped node has not erased: images in the journal that name rows which are removed as
+/// of what is applied, or that no log needs, by group; and the groups in which Raft still needs
+/// some.
+///
+/// # Errors
+/// The journal is damaged, or the tables are.
+pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTreeSet<GroupId>)> {
+    let all = groups.all().into_iter().filter(|group| group.ready());
+    let wanted = all.map(|group| EraseGroup {
+        group: group.id(),
+        upto: Position::MAX,
+        horizon: Position::ZERO,
+        overdue: false,
+    });
+    let mut copies = Copies::of(groups, wanted.collect())?;
+    let mut images = 0;
+    let mut blocked = BTreeSet::new();
+    while copies.read_ledgers()? {
+        blocked.extend(copies.search(journal, &mut |erasures| {
+            images += erasures
+                .iter()
+                .map(|one| one.images.len() as u64)
+                .sum::<u64>();
+            Ok(())
+        })?);
+    }
+    Ok((images, blocked))
+}
+
+fn checkpoint_of(groups: &Groups, id: GroupId) -> Option<Applied> {
+    let mut all = groups.store().checkpoint().into_iter();
+    all.find(|one| one.group == id).map(|one| one.applied)
+}
+
+/// A copy of a group in this round.
+struct Copy {
+    wanted: EraseGroup,
+    group: Arc<Group>,
+    /// How far the keys go, too.
+    everywhere: Position,
+    /// Old versions up to there may leave the tables.
+    horizon: Position,
+    /// Where the next part of the ledger begins; `None`: there is none.
+    next: Option<Option<bytes::Bytes>>,
+    ledger: Ledger,
+    /// Tables whose rows were removed.
+    trees: BTreeSet<u32>,
+    /// Versions that only reads below this need are gone from the trees that were rewritten.
+    line: Position,
+    /// Nothing stands in the way.
+    done: bool,
+}
+
+struct Copies {
+    copies: BTreeMap<GroupId, Copy>,
+    groups: Arc<Groups>,
+}
+
+impl Copies {
+    /// For a round: what is to go may go from here on.
+    fn open(groups: &Arc<Groups>, wanted: Vec<EraseGroup>) -> Result<Copies> {
+        let mut copies = Copies::of(groups, wanted)?;
+        for copy in copies.copies.values_mut() {
+            let (group, wanted) = (&copy.group, &copy.wanted);
+            // The ledger's rows of an earlier round first, so that they leave with this one.
+            group.forget_erased()?;
+            let mut horizon = group.raise_horizon(wanted.horizon.max(wanted.upto))?;
+            if horizon < wanted.upto && wanted.overdue {
+                group.force_horizon(wanted.upto);
+                horizon = groups.store().horizon(wanted.group);
+            }
+            let durable = checkpoint_of(groups, wanted.group);
+            copy.done = durable.is_some_and(|durable| durable.position >= wanted.upto);
+            copy.horizon = horizon;
+        }
+        Ok(copies)
+    }
+
+    fn of(groups: &Arc<Groups>, wanted: Vec<EraseGroup>) -> Result<Copies> {
+        let mut copies = BTreeMap::new();
+        for wanted in wanted {
+            let Some(group) = groups.get(wanted.group).filter(|group| group.ready()) else {
+                continue;
+            };
+            let copy = Copy {
+                everywhere: group.erased_everywhere()?,
+                done: true,
+                horizon: Position::ZERO,
+                next: Some(None),
+                ledger: Ledger::default(),
+                trees: BTreeSet::new(),
+                line: Position::MAX,
+                wanted,
+                group,
+            };
+            copies.insert(wanted.group, copy);
+        }
+        let groups = groups.clone();
+        Ok(Copies { copies, groups })
+    }
+
+    fn erase(mut self, journal: &Journal, indexes: &IndexesOf) -> Result<Vec<ErasedGroup>> {
+        while self.read_ledgers()? {
+            self.pass(journal)?;
+            self.erase_histories()?;
+        }
+        self.copies
+            .into_values()
+            .map(|copy| copy.end(&self.groups, indexes))
+            .collect()
+    }
+
+    /// Reads the next part of each ledger; false if there is none.
+    fn read_ledgers(&mut self) -> Result<bool> {
+        let mut any = false;
+        for copy in self.copies.values_mut() {
+            let Some(from) = copy.next.take() else {
+                copy.ledger = Ledger::default();
+                continue;
+            };
+            any = true;
+            copy.ledger = copy.group.ledger(copy.wanted.upto, from.as_ref())?;
+            copy.next = copy.ledger.next().cloned().map(Some);
+            copy.trees.extend(copy.ledger.trees());
+        }
+        Ok(any)
+    }
+
+    /// Of rows that were removed by ERASE nothing stays that their tables keep of their history.
+    fn erase_histories(&mut self) -> Result<()> {
+        let store = self.groups.store();
+        for (&group, copy) in &mut self.copies {
+            let erased = copy.ledger.take_erased();
+            if copy.horizon < copy.wanted.upto {
+                continue;
+            }
+            for (number, keys) in erased {
+                let tree = TreeId { group, number };
+                if store.kept(tree) < store.horizon(group) {
+                    copy.line = copy.line.min(store.erase(tree, &keys)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes over the journal once, and erases.
+    fn pass(&mut self, journal: &Journal) -> Result<()> {
+        let blocked = self.search(journal, &mut |erasures| Ok(journal.erase(&erasures)?))?;
+        for id in blocked {
+            if let Some(copy) = self.copies.get_mut(&id) {
+                copy.done = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what may be erased, segment by segment; answers in which groups there is more that
+    /// Raft still needs.
+    fn search(
+        &self,
+        journal: &Journal,
+        found: &mut dyn FnMut(Vec<Erasure>) -> Result<()>,
+    ) -> Result<BTreeSet<GroupId>> {
+        let searched = self
+            .copies
+            .iter()
+            .filter(|(_, copy)| !copy.group.is_followed());
+        let mut searches: BTreeMap<GroupId, Search<'_, (u64, u64)>> = searched
+            .map(|(id, copy)| (*id, Search::new(&copy.group, &copy.ledger)))
+            .collect();
+        let mut blocked = BTreeSet::new();
+        for segment in journal.segments() {
+            let mut erasures = Vec::new();
+            for found in journal.remains(segment)? {
+                let (place, record) = ((segment, found.offset), &found.record);
+                match (found.fate, searches.get_mut(&record.group)) {
+                    (Fate::Dead, _) => take(&mut erasures, place, remains(record)?),
+                    (fate, Some(search)) => {
+                        let live = fate == Fate::Live;
+                        let found = search.pass(place, record, live)?;
+                        sort(&mut erasures, &mut blocked, record.group, found);
+                    }
+                    (Fate::Live | Fate::Purged, None) => {}
+                }
+            }
+            found(erasures)?;
+        }
+        let mut erasures = Vec::new();
+        for (id, search) in searches {
+            sort(&mut erasures, &mut blocked, id, search.end()?);
+        }
+        found(erasures)?;
+        Ok(blocked)
+    }
+}
+
+fn take(erasures: &mut Vec<Erasure>, place: (u64, u64), images: Vec<(u32, bytes::Bytes)>) {
+    let (segment, offset) = place;
+    if !images.is_empty() {
+        erasures.push(Erasure {
+            segment,
+            offset,
+            images,
+        });
+    }
+}
+
+/// What may be erased is; what Raft still needs keeps its group from being done.
+fn sort(
+    erasures: &mut Vec<Erasure>,
+    blocked: &mut BTreeSet<GroupId>,
+    group: GroupId,
+    found: Vec<Found<(u64, u64)>>,
+) {
+    for Found {
+        place,
+        images,
+        live,
+    } in found
+    {
+        match live {
+            true => drop(blocked.insert(group)),
+            false => take(erasures, place, images),
+        }
+    }
+}
+
+impl Copy {
+    /// Old versions leave the tables' files.
+    fn end(mut self, groups: &Groups, indexes: &IndexesOf) -> Result<ErasedGroup> {
+        let (id, upto, store) = (self.wanted.group, self.wanted.upto, groups.store());
+        let mut done = self.done && self.horizon >= upto;
+        if self.horizon >= upto {
+            let of = |tree: &u32| indexes(id, *tree);
+            let mut trees: BTreeSet<u32> = self.trees.iter().flat_map(of).collect();
+            trees.extend(&self.trees);
+            // What was forgotten of the ledger leaves as soon as nobody may read below it.
+            trees.insert(system::LEDGER);
+            let held = store.trees().into_iter();
+            for tree in held.filter(|tree| tree.group == id && trees.contains(&tree.number)) {
+                self.line = self.line.min(store.purge(tree)?);
+            }
+            // Else somebody reads the past there, and another round follows.
+            done &= self.line >= upto;
+        }
+        done &= !self.group.has_ended();
+        if done {
+            self.group.note_erased(upto);
+        }
+        let forgotten = match self.group.is_followed() {
+            true => self.group.erased(),
+            false => self.everywhere,
+        };
+        // Its rows are gone from the files if they are not to be read at the horizon either.
+        let clean = self.done && self.line >= self.horizon;
+        let clean = clean && !self.group.ledger_has(forgotten, self.horizon)?;
+        let keyless = if clean { forgotten } else { Position::ZERO };
+        Ok(ErasedGroup {
+            group: id,
+            done,
+            keyless,
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! `freehold.verify_erased(table, key)`: what every node still has of a row, by the row's key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sql::catalog::{RoleId, Table};
+use sql::exec::ExecCx;
+use sql::plan::{Argument, RowSource, SystemFunction};
+use sql::system::SystemColumn;
+use sql::transaction::{Stop, Wait};
+use sql::types::{Datum, Type};
+use sql::{Error, Result, state};
+use storage::GroupId;
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::cluster::Cluster;
+use crate::cluster::ask::{Ask, Told};
+
+/// Between two looks at whether all have answered, in microseconds.
+const LOOK_MICROS: u64 = 10_000;
+/// A node goes over its whole journal meanwhile.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Answers that nobody comes for are kept for so long.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+
+/// The function.
+pub fn function(cluster: &Arc<Cluster>) -> Arc<dyn SystemFunction> {
+    let argument = |name, ty| Argument {
+        name,
+        ty,
+        default: None,
+    };
+    Arc::new(VerifyErased {
+        cluster: cluster.clone(),
+        arguments: vec![
+            argument("table_name", Type::TEXT),
+            argument("key", Type::JSONB),
+        ],
+        asked: Arc::default(),
+    })
+}
+
+const fn column(name: &'static str, ty: Type, not_null: bool) -> SystemColumn {
+    SystemColumn { name, ty, not_null }
+}
+
+const COLUMNS: &[SystemColumn] = &[
+    column("node", Type::INT4, true),
+    column("images", Type::INT8, false),
+    column("rows", Type::INT4, false),
+    column("erased", Type::BOOL, false),
+];
+
+/// By node; `None`: it does not answer.
+type Answers = Vec<(u32, Option<(u64, u32)>)>;
+
+/// By the statement that asks, which is run again until its answer has come.
+type Asked = Mutex<HashMap<(RoleId, i64, Vec<u8>), (Instant, Option<Answers>)>>;
+
+struct VerifyErased {
+    cluster: Arc<Cluster>,
+    arguments: Vec<Argument>,
+    asked: Arc<Asked>,
+}
+
+impl SystemFunction for VerifyErased {
+    fn name(&self) -> (&str, &str) {
+        ("freehold", "verify_erased")
+    }
+
+    fn arguments(&self) -> &[Argument] {
+        &self.arguments
+    }
+
+    fn columns(&self) -> &[SystemColumn] {
+        COLUMNS
+    }
+
+    fn open(
+        &self,
+        arguments: &[Datum],
+        cx: &mut ExecCx<'_>,
+    ) -> std::result::Result<Box<dyn RowSource>, Stop> {
+        let [Datum::Text(name), Datum::Jsonb(key)] = arguments else {
+            let error = Error::new(
+                state::NULL_VALUE_NOT_ALLOWED,
+                "table_name and key must not be null",
+            );
+            return Err(error.into());
+        };
+        let table = table_of(name, cx)?;
+        let key = sql::changes::stored_key(&table, key)?;
+        let question = (cx.login, cx.evaluation.statement_start, key.clone());
+        let mut asked = self.asked.lock();
+        if let Some(answers) = asked
+            .get_mut(&question)
+            .and_then(|(_, answers)| answers.take())
+        {
+            asked.remove(&question);
+            return Ok(Box::new(Rows(answers.into_iter())));
+        }
+        if !asked.contains_key(&question) {
+            asked.retain(|_, (begun, _)| begun.elapsed() < FORGET_AFTER);
+            asked.insert(question.clone(), (Instant::now(), None));
+            let (cluster, answers) = (self.cluster.clone(), self.asked.clone());
+            let (group, tree) = (table.group, table.tree);
+            self.cluster.sql().spawn(async move {
+                let told = ask_all(&cluster, group, tree, key).await;
+                if let Some((_, answer)) = answers.lock().get_mut(&question) {
+                    *answer = Some(told);
+                }
+            });
+        }
+        let now = cx.transaction.engine().clock().unix_micros();
+        Err(Stop::Wait(Wait::Until(now + LOOK_MICROS)))
+    }
+}
+
+/// The owner's table.
+fn table_of(name: &str, cx: &ExecCx<'_>) -> Result<Arc<Table>> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let table = cx.catalog.resolve_table(&parts, cx.path, cx.role)?;
+    match cx.catalog.has_role(cx.role, table.owner) {
+        true => Ok(table),
+        false => Err(Error::new(
+            state::INSUFFICIENT_PRIVILEGE,
+            format!("must be owner of table {}", table.name),
+        )),
+    }
+}
+
+async fn ask_all(cluster: &Arc<Cluster>, group: GroupId, tree: u32, key: Vec<u8>) -> Answers {
+    let mut asking = JoinSet::new();
+    for node in cluster.others() {
+        let (cluster, key) = (cluster.clone(), key.clone());
+        let group = group.0;
+        asking.spawn(async move {
+            let ask = Ask::Traces { group, tree, key };
+            let told = match cluster.is_live(node) {
+                true => cluster.ask(node, &ask, ANSWER_TIME_MAX).await.ok(),
+                false => None,
+            };
+            (node, told)
+        });
+    }
+    let own = block_in_place(|| cluster.say_traces(group, tree, &key));
+    let mut answers = vec![(cluster.me(), found(Some(own)))];
+    while let Some(told) = asking.join_next().await {
+        // One that panicked was logged.
+        answers.extend(told.map(|(node, told)| (node, found(told))));
+    }
+    answers.sort_unstable();
+    answers
+}
+
+fn found(told: Option<Told>) -> Option<(u64, u32)> {
+    match told {
+        Some(Told::Traces { images, rows }) => Some((images, rows)),
+        _ => None,
+    }
+}
+
+impl Cluster {
+    /// What this node has of a row.
+    pub(crate) fn say_traces(&self, id: GroupId, tree: u32, key: &[u8]) -> Told {
+        let not_now = |why: &str| Told::NotNow { why: why.into() };
+        let (Some(engine), Some(journal)) = (self.engine(), self.journal()) else {
+            return not_now("the node is starting");
+        };
+        let group = engine.groups().get(id);
+        let rows = group.map_or(Ok(0), |group| group.traces(tree, key));
+        match (raft::images_of_row(journal, id, tree, key), rows) {
+            (Ok(images), Ok(rows)) => Told::Traces { images, rows },
+            (Err(error), _) => not_now(&error.to_string()),
+            (_, Err(error)) => not_now(&error.to_string()),
+        }
+    }
+}
+
+struct Rows(std::vec::IntoIter<(u32, Option<(u64, u32)>)>);
+
+impl RowSource for Rows {
+    fn next(&mut self, _cx: &mut ExecCx<'_>) -> std::result::Result<Option<Vec<Datum>>, Stop> {
+        let row = |(node, found): (u32, Option<(u64, u32)>)| {
+            let images = found.map(|(images, _)| i64::try_from(images).unwrap_or(i64::MAX));
+            let rows = found.map(|(_, rows)| i32::try_from(rows).unwrap_or(i32::MAX));
+            vec![
+                Datum::Int4(i32::try_from(node).unwrap_or(i32::MAX)),
+                images.map_or(Datum::Null, Datum::Int8),
+                rows.map_or(Datum::Null, Datum::Int4),
+                found.map_or(Datum::Null, |found| Datum::Bool(found == (0, 0))),
+            ]
+        };
+        Ok(self.0.next().map(row))
+    }
+}

@@ -1,0 +1,316 @@
+//! The search for images that name removed rows: record by record, in the order in which they were
+//! written.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use journal::{Kind, Position, Record, Term};
+
+use super::Ledger;
+use crate::entry::{Said, said};
+use crate::{Entry, Erased, ErasedImage, Group, Part, Result, TxId};
+
+impl Ledger {
+    fn removed(&self, tree: u32, key: &Bytes) -> Option<Position> {
+        let row = self.rows.get(&(tree, key.clone())).copied();
+        row.max(self.dropped.get(&tree).copied())
+    }
+
+    /// What becomes of an image of an entry at a position; `None`: it stays.
+    fn judge(&self, image: &RowImage, position: Position) -> Option<Erased> {
+        if image.event {
+            return self.judge_event(image, position);
+        }
+        let removed = self.removed(image.tree, &image.key);
+        let gone =
+            removed.is_some_and(|at| position < at || self.dropped.contains_key(&image.tree));
+        let keyless = image.removal && position <= self.everywhere;
+        let what = match () {
+            () if gone => ErasedImage::Change,
+            () if image.is_rest && (keyless || removed == Some(position)) => ErasedImage::Rest,
+            () if image.is_rest => return None,
+            () if keyless => ErasedImage::Removal,
+            // What version 1 has written: the key stands in one image with what was removed.
+            () if image.removal && !image.has_rest && removed == Some(position) => {
+                match image.bare {
+                    true => return None,
+                    false => ErasedImage::Removal,
+                }
+            }
+            () => return None,
+        };
+        Some(Erased {
+            what,
+            seq: image.seq,
+            tree: image.tree,
+            feed: image.feed,
+            at: match what {
+                ErasedImage::Change => removed.unwrap_or(position),
+                ErasedImage::Rest
+                | ErasedImage::Removal
+                | ErasedImage::Event
+                | ErasedImage::Unknown => position,
+            },
+        })
+    }
+
+    /// An event goes with the row that it is about, also where that is removed in the same entry.
+    fn judge_event(&self, image: &RowImage, position: Position) -> Option<Erased> {
+        let removed = self.removed(image.tree, &image.key)?;
+        let gone = position <= removed || self.dropped.contains_key(&image.tree);
+        gone.then_some(Erased {
+            what: ErasedImage::Event,
+            seq: image.seq,
+            tree: image.tree,
+            feed: image.feed,
+            at: removed,
+        })
+    }
+}
+
+/// An image that names a row.
+#[derive(Clone, Debug)]
+struct RowImage {
+    number: u32,
+    seq: u32,
+    tree: u32,
+    feed: bool,
+    key: Bytes,
+    /// It is of a change after which the row is gone.
+    removal: bool,
+    /// It is what that change has removed.
+    is_rest: bool,
+    /// What it has removed is in the next image.
+    has_rest: bool,
+    /// It holds nothing but the key.
+    bare: bool,
+    /// It is an event about the row.
+    event: bool,
+}
+
+/// The images of a payload that name a row, and how many there are in all. Erased ones name none; an
+/// event that is about several rows is there for each.
+fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
+    let mut found: Vec<RowImage> = Vec::new();
+    let mut count = 0;
+    for (number, image) in (0..).zip(record.payload.images()) {
+        count = number + 1;
+        // Damage was found where the segment was read.
+        let Ok(bytes) = image else { continue };
+        match said(bytes)? {
+            Said::Change {
+                seq,
+                tree,
+                feed,
+                key,
+                removal,
+                rest,
+                bare,
+            } => found.push(RowImage {
+                number,
+                seq,
+                tree,
+                feed,
+                key,
+                removal,
+                is_rest: false,
+                has_rest: rest,
+                bare,
+                event: false,
+            }),
+            Said::Rest { seq, tree } => {
+                let of = found.last().filter(|of| of.has_rest && of.seq == seq);
+                let feed = of.is_some_and(|of| of.feed);
+                let key = of.map(|of| of.key.clone()).unwrap_or_default();
+                found.push(RowImage {
+                    number,
+                    seq,
+                    tree,
+                    feed,
+                    key,
+                    removal: true,
+                    is_rest: true,
+                    has_rest: false,
+                    bare: false,
+                    event: false,
+                });
+            }
+            Said::Event { seq, tree, about } => {
+                // Without a key: the event's own table.
+                let table = tree.map(|tree| (tree, Bytes::new()));
+                let rows = about.into_iter().map(|row| (row.tree, row.key));
+                found.extend(rows.chain(table).map(|(tree, key)| RowImage {
+                    number,
+                    seq,
+                    tree,
+                    feed: true,
+                    key,
+                    removal: false,
+                    is_rest: false,
+                    has_rest: false,
+                    bare: false,
+                    event: true,
+                }));
+            }
+            Said::Other => {}
+        }
+    }
+    Ok((found, count))
+}
+
+/// How many images of a record name a row: its changes, what a removal has removed, and events about it.
+///
+/// # Errors
+/// `Corrupt`: it is no record of an entry.
+pub fn naming(record: &Record, tree: u32, key: &[u8]) -> Result<usize> {
+    let (mut images, _) = row_images(record)?;
+    images.retain(|image| image.tree == tree && image.key == key);
+    images.dedup_by_key(|image| image.number);
+    Ok(images.len())
+}
+
+/// The images of a record that nobody needs any more: all but its header.
+///
+/// # Errors
+/// `Corrupt`: it is no record of an entry.
+pub fn remains(record: &Record) -> Result<Vec<(u32, Bytes)>> {
+    if !matches!(record.kind, Kind::Entry | Kind::Part) {
+        return Ok(Vec::new());
+    }
+    let images = (0..).zip(record.payload.images());
+    let mut whole: Vec<u32> = images.filter(|(_, i)| i.is_ok()).map(|(n, _)| n).collect();
+    whole.pop();
+    let unknown = Erased::default().encode();
+    Ok(whole.into_iter().map(|n| (n, unknown.clone())).collect())
+}
+
+/// What a search has found in one record: the images, and what is left of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<P> {
+    /// Where the record lies, as the caller has said it.
+    pub place: P,
+    /// Numbers of the images, ascending.
+    pub images: Vec<(u32, Bytes)>,
+    /// Raft still needs the record as it is.
+    pub live: bool,
+}
+
+/// Goes over the records of a group in the order in which they were written, dead ones left out,
+/// and finds the images that name removed rows.
+pub struct Search<'a, P> {
+    group: &'a Group,
+    ledger: &'a Ledger,
+    /// Records of parts whose entry has not come yet.
+    parts: HashMap<(Term, TxId), Vec<(P, Record, bool)>>,
+}
+
+impl<'a, P: Clone> Search<'a, P> {
+    /// A search for the rows of a ledger.
+    pub fn new(group: &'a Group, ledger: &'a Ledger) -> Search<'a, P> {
+        let parts = HashMap::new();
+        Search {
+            group,
+            ledger,
+            parts,
+        }
+    }
+
+    /// The next record: what is found in it, and in the parts of its entry.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn pass(&mut self, place: P, record: &Record, live: bool) -> Result<Vec<Found<P>>> {
+        let mut found = Vec::new();
+        match record.kind {
+            Kind::Part => {
+                let header = Part::decode_header(&record.payload)?;
+                // Only what may be erased is kept until its position is known.
+                if row_images(record)?.0.iter().any(|image| self.may(image)) {
+                    let parts = self.parts.entry((header.epoch, header.txid)).or_default();
+                    parts.push((place, record.clone(), live));
+                }
+            }
+            Kind::Entry => {
+                let entry = Entry::decode(&record.payload)?;
+                let header = &entry.header;
+                let broken = self.group.broken(header.position);
+                let parts = self.parts.remove(&(header.epoch, header.txid));
+                for (place, record, live) in parts.unwrap_or_default() {
+                    found.extend(self.judge(
+                        place,
+                        &record,
+                        live,
+                        (!broken).then_some(header.position),
+                    )?);
+                }
+                let at = (!broken).then_some(header.position);
+                found.extend(self.judge(place, record, live, at)?);
+                for txid in &entry.abandoned {
+                    found.extend(self.abandon((header.epoch, *txid))?);
+                }
+            }
+            Kind::Raft
+            | Kind::Vote
+            | Kind::Truncate
+            | Kind::Purge
+            | Kind::Erase
+            | Kind::Mark
+            | Kind::Footer => {}
+        }
+        Ok(found)
+    }
+
+    /// Behind the last record: parts that no entry has followed. Raft needs them while one may.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn end(mut self) -> Result<Vec<Found<P>>> {
+        let open: Vec<_> = self.parts.keys().copied().collect();
+        let mut found = Vec::new();
+        for transaction in open {
+            found.extend(self.abandon(transaction)?);
+        }
+        Ok(found)
+    }
+
+    fn abandon(&mut self, transaction: (Term, TxId)) -> Result<Vec<Found<P>>> {
+        let mut found = Vec::new();
+        for (place, record, live) in self.parts.remove(&transaction).unwrap_or_default() {
+            found.extend(self.judge(place, &record, live, None)?);
+        }
+        Ok(found)
+    }
+
+    fn may(&self, image: &RowImage) -> bool {
+        let removed = self.ledger.removed(image.tree, &image.key).is_some();
+        removed || image.removal && self.ledger.everywhere > Position::ZERO
+    }
+
+    /// Without a position nothing of it has had an effect, and nothing of it ever will.
+    fn judge(
+        &self,
+        place: P,
+        record: &Record,
+        live: bool,
+        position: Option<Position>,
+    ) -> Result<Option<Found<P>>> {
+        let images = match position {
+            None => remains(record)?,
+            Some(position) => {
+                let (images, _) = row_images(record)?;
+                let erased = images.iter().filter_map(|image| {
+                    let erased = self.ledger.judge(image, position)?;
+                    Some((image.number, erased.encode()))
+                });
+                let mut erased: Vec<(u32, Bytes)> = erased.collect();
+                erased.dedup_by_key(|(number, _)| *number);
+                erased
+            }
+        };
+        Ok((!images.is_empty()).then_some(Found {
+            place,
+            images,
+            live,
+        }))
+    }
+}
