@@ -7,6 +7,7 @@ mod load;
 mod node;
 mod peers;
 mod pgbench;
+mod references;
 mod table;
 
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ pub struct Options {
     #[arg(long, default_value_t = 6)]
     seconds: u32,
     /// Only cells whose name contains this text, e.g. `simple-update s10 prepared 32`; `feed`: only
-    /// the feed-latency probe.
+    /// the feed-latency probe; `references`: foreign keys between owners, or a part of one of their
+    /// names, e.g. `delete, other owner's 16`.
     #[arg(long)]
     only: Option<String>,
     /// Only the three cells that the project is judged by.
@@ -66,8 +68,11 @@ fn main() -> Result<()> {
          Medians; ratio = median of the pairs' ratios (0.95 counts as 1.0: the noise).\n",
         options.pairs, options.seconds
     );
-    pgbench::run(&peers, &options)?;
     let only = options.only.as_deref();
+    if only.is_some_and(references::names) {
+        return references::run(&peers, &options);
+    }
+    pgbench::run(&peers, &options)?;
     if !options.no_feed && matches!(only, None | Some("feed")) {
         feed::run(&peers)?;
     }

@@ -316,6 +316,11 @@ impl LockTable {
         wakes
     }
 
+    /// Who holds anything, in ascending order.
+    pub fn holders(&self) -> Vec<TxId> {
+        self.table.lock().holders()
+    }
+
     /// What `tx` holds of rows and tables.
     pub fn held(&self, tx: TxId) -> Vec<KeptLock> {
         self.table.lock().held(tx)

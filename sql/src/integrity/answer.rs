@@ -11,8 +11,9 @@ use storage::{GroupId, TxId, system};
 
 use super::ask::index_entry;
 use super::look::Cut;
+use super::low_water::Queue;
 use super::prepare::{Found, all_empty, find, refused};
-use super::register::{intents, is_done};
+use super::register::{intents_of, is_done};
 use super::rows::{
     self, Answer, Ask, answer_key, answers, ask_key, asks, decision_key, fence_key, fenced,
 };
@@ -22,8 +23,8 @@ use crate::transaction::{Stop, Transaction};
 
 /// Rows of asks that one entry looks at.
 const ASKS_MAX: usize = 256;
-/// Answers and fences that one entry looks at.
-const FENCES_MAX: usize = 100_000;
+/// Answers that one entry looks at.
+const ANSWERS_MAX: usize = 100_000;
 /// Of more keys than these the whole table is fenced, if it is empty.
 const KEYS_MAX: usize = 1000;
 
@@ -41,12 +42,7 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
     }
     let cut = cx.transaction.cut_for(home, other)?;
     let own = system::outbox(other);
-    let mut answered: BTreeMap<TxId, Answer> = BTreeMap::new();
-    for (key, bytes) in cx.transaction.own_rows(home, own, answers(), FENCES_MAX)? {
-        if let Some(intent) = rows::answered(&key) {
-            answered.insert(intent, Answer::decode(&bytes)?);
-        }
-    }
+    let answered = answered(home, other, cx.transaction)?;
     let mut ended = BTreeMap::new();
     for (intent, said) in &answered {
         if cut.get(&engine, asked, &ask_key(*intent, 0))?.is_none() {
@@ -67,7 +63,7 @@ pub(crate) fn answer(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resu
         lift(home, other, &ended, cx.transaction)?;
         return done(home, other, &cut, cx);
     }
-    let open = unanswered(&cut, asked, &answered, cx)?;
+    let open = unanswered(home, other, &cut, &answered, cx)?;
     engine
         .opened()
         .keep_preparing(home, other, &open.iter().copied().collect());
@@ -109,31 +105,62 @@ fn done(home: GroupId, other: GroupId, cut: &Cut, cx: &mut ExecCx<'_>) -> Result
     Ok(true)
 }
 
+/// What was said and is still asked, or is to be lifted.
+fn answered(
+    home: GroupId,
+    other: GroupId,
+    tx: &mut Transaction,
+) -> Result<BTreeMap<TxId, Answer>, Stop> {
+    let engine = Arc::clone(tx.engine());
+    let (marks, queue) = (engine.opened().low_water(), Queue::Answers(other));
+    let look = marks.begin(home, queue, engine.clock().unix_micros());
+    let range = answers(look.from);
+    let mut found: BTreeMap<TxId, Answer> = BTreeMap::new();
+    for (key, bytes) in tx.own_rows(home, system::outbox(other), range, ANSWERS_MAX)? {
+        if let Some(intent) = rows::answered(&key) {
+            found.insert(intent, Answer::decode(&bytes)?);
+        }
+    }
+    marks.end(home, queue, look, found.keys().copied());
+    Ok(found)
+}
+
 /// The first intents that were not answered yet.
 fn unanswered(
+    home: GroupId,
+    other: GroupId,
     cut: &Cut,
-    asked: u32,
     answered: &BTreeMap<TxId, Answer>,
     cx: &ExecCx<'_>,
 ) -> Result<Vec<TxId>, Stop> {
     let engine = cx.transaction.engine();
-    let (mut from, last) = asks();
+    let (marks, queue) = (engine.opened().low_water(), Queue::Asks(other));
+    let look = marks.begin(home, queue, engine.clock().unix_micros());
+    let (mut from, last) = asks(look.from);
     let mut found = Vec::new();
+    let mut seen: Vec<TxId> = Vec::new();
     loop {
-        let rows = cut.rows(engine, asked, &(from, last.clone()), ASKS_MAX)?;
-        let Some((end, _)) = rows.last() else {
-            return Ok(found);
-        };
+        let rows = cut.rows(
+            engine,
+            system::outbox(home),
+            &(from, last.clone()),
+            ASKS_MAX,
+        )?;
         for intent in rows.iter().filter_map(|(key, _)| rows::asked(key)) {
+            seen.push(intent);
             if !answered.contains_key(&intent) && found.last() != Some(&intent) {
                 found.push(intent);
             }
         }
-        if rows.len() < ASKS_MAX || found.len() >= ASKS_MAX {
-            return Ok(found);
+        match rows.last() {
+            Some((end, _)) if rows.len() == ASKS_MAX && found.len() < ASKS_MAX => {
+                from = Bound::Excluded(end.clone());
+            }
+            _ => break,
         }
-        from = Bound::Excluded(end.clone());
     }
+    marks.end(home, queue, look, seen);
+    Ok(found)
 }
 
 /// All parts of an ask.
@@ -154,24 +181,23 @@ fn lift(
     ended: &BTreeMap<TxId, Answer>,
     tx: &mut Transaction,
 ) -> Result<(), Stop> {
-    if ended.is_empty() {
-        return Ok(());
-    }
     for (intent, said) in ended {
         tx.put_hidden(home, system::outbox(other), answer_key(*intent), None)?;
+        let lists = rows::fence_lists(other, *intent);
+        for (key, list) in tx.own_rows(home, system::FENCED, lists, usize::MAX)? {
+            tx.put_hidden(home, system::FENCED, key, None)?;
+            for fence in rows::read_fence_list(&list)? {
+                tx.put_hidden(home, system::FENCED, fence, None)?;
+            }
+        }
         let Answer::Prepared(holder) = said else {
             continue;
         };
         tx.forget_kept(home, *holder)?;
-        for (id, own) in intents(home, tx)? {
+        for (id, own) in intents_of(home, *holder, tx)? {
             if own.cause == Some((other, *intent)) {
                 tx.take_away(home, id, &own)?;
             }
-        }
-    }
-    for (key, _) in tx.own_rows(home, system::FENCED, rows::fences_of(other), usize::MAX)? {
-        if rows::fenced_for(&key).is_some_and(|intent| ended.contains_key(&intent)) {
-            tx.put_hidden(home, system::FENCED, key, None)?;
         }
     }
     Ok(())
@@ -187,7 +213,7 @@ fn commit(
     cx: &mut ExecCx<'_>,
 ) -> Result<bool, Stop> {
     let tx = &mut *cx.transaction;
-    let own = intents(home, tx)?.into_iter();
+    let own = intents_of(home, holder, tx)?.into_iter();
     let own = own.filter(|(_, own)| own.cause == Some((other, intent)));
     let own: Vec<_> = own.collect();
     let mut waits = false;
@@ -280,9 +306,12 @@ fn say(
             keys.insert(fence_key(other, key.index, entry.as_deref(), intent));
         }
     }
-    for key in keys {
+    let keys: Vec<Bytes> = keys.into_iter().collect();
+    let lists = rows::fence_list(other, intent, &keys);
+    let fences = keys.into_iter().map(|key| (key, fenced()));
+    for (key, value) in fences.chain(lists) {
         cx.transaction
-            .put_hidden(home, system::FENCED, key, Some(fenced()))?;
+            .put_hidden(home, system::FENCED, key, Some(value))?;
     }
     Ok(said)
 }

@@ -14,11 +14,12 @@
 //! `rows.rs` has the bytes. P: `ask.rs` is a transaction that removes keys, `register.rs` what its home does
 //! without one. C: `reference.rs` is a transaction that references, `answer.rs` what its home does without
 //! one, with `prepare.rs` and `waiting.rs`, `wish.rs` the DDL. `open.rs` is what a home has in memory, `look.rs` how each side sees the
-//! other: at the node's cut, never beyond it. The sessions without a client are `session::Courier`s.
+//! other: at the node's cut, never beyond it, `low_water.rs` where a look begins. The sessions without a client are `session::Courier`s.
 
 mod answer;
 mod ask;
 mod look;
+mod low_water;
 mod open;
 mod prepare;
 mod reference;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use storage::{GroupId, Groups, Outcome, Position, TxId};
 
+use super::low_water::LowWater;
 use crate::engine::Engine;
 use crate::session::signal::Signal;
 use crate::transaction::Transaction;
@@ -22,6 +23,8 @@ pub(crate) struct Open {
     decided: Arc<Mutex<BTreeMap<TxId, Ending>>>,
     /// What is being prepared for an intent of another group, by this one and the other.
     preparing: Mutex<BTreeMap<(GroupId, GroupId, TxId), Preparing>>,
+    /// Where looks at rows of other groups and of one's own begin.
+    low_water: LowWater,
 }
 
 /// The end of a decided transaction.
@@ -71,6 +74,10 @@ pub(super) struct OpenWish {
 impl Open {
     pub(super) fn has_intent(&self, id: TxId) -> bool {
         self.intents.lock().contains_key(&id)
+    }
+
+    pub(super) fn low_water(&self) -> &LowWater {
+        &self.low_water
     }
 
     pub(super) fn has_wish(&self, constraint: u32) -> bool {
@@ -124,6 +131,7 @@ impl Open {
     /// What has happened to the decided ones of the group is not known here any more; what was being
     /// prepared is gone.
     pub fn era_ended(&self, group: GroupId) {
+        self.low_water.forget(group);
         let gone = self
             .decided
             .lock()

@@ -1,7 +1,7 @@
 //! What the home of a referenced table does without a client: it notes who references it, forgets who does
 //! so no more, ends what is decided, and cancels what belongs to nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use storage::{GroupId, TxId, system};
 
 use super::look::Cut;
+use super::low_water::Queue;
 use super::rows::{self, Answer, Intent, Wish, wishes};
 use crate::catalog::{self, Change, Object, Privilege, Registration, Table, TableId};
 use crate::exec::ExecCx;
@@ -26,7 +27,12 @@ const INTENT_MAX: u64 = 10_000_000;
 /// # Errors
 /// As of any write.
 pub(crate) fn settle(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
-    if end(home, cx.transaction)? || cancel(home, cx.transaction)? {
+    let engine = Arc::clone(cx.transaction.engine());
+    let (marks, queue) = (engine.opened().low_water(), Queue::Intents);
+    let look = marks.begin(home, queue, engine.clock().unix_micros());
+    let all = intents(home, look.from, cx.transaction)?;
+    marks.end(home, queue, look, all.iter().map(|(id, _)| *id));
+    if end(home, &all, cx.transaction)? || cancel(home, &all, cx.transaction)? {
         return Ok(true);
     }
     give_up(home, other, cx)
@@ -177,11 +183,22 @@ fn edit(
     Ok(())
 }
 
-/// The intents of a group, newest state.
-pub(super) fn intents(home: GroupId, tx: &mut Transaction) -> Result<Vec<(TxId, Intent)>, Stop> {
-    let all = (Bound::Unbounded, Bound::Unbounded);
+/// The intents of a transaction, newest state. Their numbers are above its own.
+pub(super) fn intents_of(
+    home: GroupId,
+    holder: TxId,
+    tx: &mut Transaction,
+) -> Result<Vec<(TxId, Intent)>, Stop> {
+    let mut found = intents(home, holder, tx)?;
+    found.retain(|(_, intent)| intent.holder == holder);
+    Ok(found)
+}
+
+/// The intents of a group from this number on, newest state.
+fn intents(home: GroupId, from: TxId, tx: &mut Transaction) -> Result<Vec<(TxId, Intent)>, Stop> {
+    let range = (Bound::Included(rows::intent_key(from)), Bound::Unbounded);
     let mut found = Vec::new();
-    for (key, bytes) in tx.own_rows(home, system::INTENTS, all, ROWS_MAX)? {
+    for (key, bytes) in tx.own_rows(home, system::INTENTS, range, ROWS_MAX)? {
         if let Some(id) = rows::intent_of(&key) {
             found.push((id, Intent::decode(&bytes)?));
         }
@@ -191,13 +208,13 @@ pub(super) fn intents(home: GroupId, tx: &mut Transaction) -> Result<Vec<(TxId, 
 
 /// Cancels intents whose transaction is gone, or takes too long. One that was made for another owner's
 /// lives as long as the answer to that.
-fn cancel(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
+fn cancel(home: GroupId, all: &[(TxId, Intent)], tx: &mut Transaction) -> Result<bool, Stop> {
     let engine = Arc::clone(tx.engine());
     let now = engine.clock().unix_micros();
     let mut any = false;
-    for (id, intent) in intents(home, tx)? {
+    for (id, intent) in all {
         let old = intent.since.saturating_add(INTENT_MAX) < now;
-        let open = engine.opened().has_intent(id);
+        let open = engine.opened().has_intent(*id);
         let stays = match intent.cause {
             _ if intent.decided => true,
             None => open && !old,
@@ -208,7 +225,7 @@ fn cancel(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
         };
         if !stays {
             // What was decided while its transaction was there is to be seen by now.
-            tx.take_away(home, id, &intent)?;
+            tx.take_away(home, *id, intent)?;
             any = true;
         }
     }
@@ -246,17 +263,17 @@ pub(super) fn is_done(
 }
 
 /// Ends the first decided transaction whose children have followed: its write set is there now.
-fn end(home: GroupId, tx: &mut Transaction) -> Result<bool, Stop> {
-    let decided = intents(home, tx)?.into_iter();
-    let decided = decided.filter(|(_, intent)| intent.decided && intent.cause.is_none());
-    let mut by_holder: BTreeMap<TxId, Vec<(TxId, Intent)>> = BTreeMap::new();
-    for (id, intent) in decided {
-        by_holder
-            .entry(intent.holder)
-            .or_default()
-            .push((id, intent));
-    }
-    for (holder, all) in by_holder {
+fn end(home: GroupId, all: &[(TxId, Intent)], tx: &mut Transaction) -> Result<bool, Stop> {
+    let decided = all.iter().map(|(_, intent)| intent);
+    let decided = decided.filter(|intent| intent.decided && intent.cause.is_none());
+    let holders: BTreeSet<TxId> = decided.map(|intent| intent.holder).collect();
+    for holder in holders {
+        // None of them may be missed.
+        let mut all = intents_of(home, holder, tx)?;
+        all.retain(|(_, intent)| intent.decided);
+        if all.is_empty() {
+            continue;
+        }
         let mut done = true;
         for (id, intent) in &all {
             done &= is_done(home, *id, intent, tx)?;

@@ -15,6 +15,7 @@
 //! FENCED
 //!   group u32, index u32, 1, key, intent u64      1
 //!   group u32, index u32, 0, intent u64           1: all keys
+//!   group u32, 0xffffffff, intent u64, chunk u32  1, which of those it has: count, key*
 //! ```
 //! Numbers in keys are big-endian, in values little-endian.
 
@@ -150,11 +151,11 @@ pub(super) fn ask_key(intent: TxId, chunk: u32) -> Bytes {
     key.into()
 }
 
-/// All asks.
-pub(super) fn asks() -> Range {
+/// The asks of this intent and of later ones.
+pub(super) fn asks(from: TxId) -> Range {
     let mut last = with(ASK, u64::MAX);
     last.extend_from_slice(&[u8::MAX; 4]);
-    between(with(ASK, 0), last)
+    between(with(ASK, from.0), last)
 }
 
 /// The intent of an ask's key.
@@ -168,9 +169,9 @@ pub(super) fn answer_key(intent: TxId) -> Bytes {
     with(ANSWER, intent.0).into()
 }
 
-/// All answers.
-pub(super) fn answers() -> Range {
-    between(with(ANSWER, 0), with(ANSWER, u64::MAX))
+/// The answers to this intent and to later ones.
+pub(super) fn answers(from: TxId) -> Range {
+    between(with(ANSWER, from.0), with(ANSWER, u64::MAX))
 }
 
 /// The intent that is answered by the row of an outbox with this key.
@@ -239,18 +240,40 @@ pub(super) fn all_fences(group: GroupId, index: u32) -> Range {
     (Bound::Included(first.into()), Bound::Excluded(last.into()))
 }
 
-/// Where all fences of a group's keys stand.
-pub(super) fn fences_of(group: GroupId) -> Range {
+fn fence_list_key(group: GroupId, intent: TxId, chunk: u32) -> Bytes {
+    let mut key = fence(group, u32::MAX);
+    key.extend_from_slice(&intent.0.to_be_bytes());
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key.into()
+}
+
+/// The rows that say which fences an intent has, however many others there are.
+pub(super) fn fence_list(group: GroupId, intent: TxId, fences: &[Bytes]) -> Vec<(Bytes, Bytes)> {
+    let row = |(chunk, fences): (usize, &[Bytes])| {
+        let mut out = Writer::default();
+        out.u8(VERSION);
+        out.count(fences.len());
+        fences.iter().for_each(|key| out.bytes(key));
+        let key = fence_list_key(group, intent, chunk as u32);
+        (key, out.0.into())
+    };
+    fences.chunks(CHUNK_MAX).enumerate().map(row).collect()
+}
+
+/// Where they stand.
+pub(super) fn fence_lists(group: GroupId, intent: TxId) -> Range {
     (
-        Bound::Included(Bytes::copy_from_slice(&group.0.to_be_bytes())),
-        Bound::Excluded(Bytes::copy_from_slice(&(group.0 + 1).to_be_bytes())),
+        Bound::Included(fence_list_key(group, intent, 0)),
+        Bound::Included(fence_list_key(group, intent, u32::MAX)),
     )
 }
 
-/// The intent of a fence's key.
-pub(super) fn fenced_for(key: &[u8]) -> Option<TxId> {
-    let number = key.last_chunk::<8>()?;
-    Some(TxId(u64::from_be_bytes(*number)))
+/// # Errors
+/// XX001.
+pub(super) fn read_fence_list(bytes: &[u8]) -> Result<Vec<Bytes>> {
+    read(bytes, |r| {
+        r.list(|r| Some(Bytes::copy_from_slice(r.bytes()?)))
+    })
 }
 
 /// The key of a fence.
@@ -475,6 +498,12 @@ mod tests {
         assert_eq!(answered(&ask_key(TxId(4), 0)), None);
         assert_eq!(wished(&wish_key(5)), Some(5));
         assert_eq!(intent_of(&intent_key(TxId(6))), Some(TxId(6)));
+        let fence = |n: u32| fence_key(GroupId(3), 9, Some(&n.to_be_bytes()), TxId(7));
+        let fences: Vec<Bytes> = (0..CHUNK_MAX as u32 + 1).map(fence).collect();
+        let list = fence_list(GroupId(3), TxId(7), &fences);
+        let read = list.iter().map(|(_, bytes)| read_fence_list(bytes));
+        let read: Vec<Vec<Bytes>> = read.collect::<Result<_>>().expect("whole");
+        assert_eq!((read.len(), read.concat()), (2, fences));
     }
 
     #[test]
@@ -501,5 +530,10 @@ mod tests {
         let index = all_fences(group, 9);
         assert!(within(&index, &own) && within(&index, &all));
         assert!(!within(&all_fences(group, 10), &own) && !within(&all_fences(other, 9), &own));
+        for (key, _) in fence_list(group, TxId(77), &[own]) {
+            assert!(within(&fence_lists(group, TxId(77)), &key) && !within(&index, &key));
+            assert!(!within(&fence_lists(group, TxId(78)), &key));
+            assert!(!within(&fence_lists(other, TxId(77)), &key));
+        }
     }
 }

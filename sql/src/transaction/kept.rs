@@ -62,7 +62,8 @@ fn key(holder: TxId, chunk: u32) -> Bytes {
     key.into()
 }
 
-fn rows_of(holder: TxId) -> (Bound<Bytes>, Bound<Bytes>) {
+/// Where the rows of a write set stand.
+pub(crate) fn rows_of(holder: TxId) -> (Bound<Bytes>, Bound<Bytes>) {
     (
         Bound::Included(key(holder, 0)),
         Bound::Included(key(holder, u32::MAX)),

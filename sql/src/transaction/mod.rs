@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use crate::session::signal::Signal;
 use bytes::Bytes;
 pub use commit::{Committed, Identity};
-pub(crate) use kept::{Kept, read_changes};
+pub(crate) use kept::{Kept, read_changes, rows_of};
 pub(crate) use locks::deadlock;
 pub use modes::{Isolation, Locked, Policy, RowMode, TableMode};
 pub(crate) use proof::{Answered, Barriers, Proven, Questions};

@@ -607,6 +607,13 @@ impl Table {
         }
     }
 
+    pub fn holders(&self) -> Vec<TxId> {
+        let holds = |(id, tx): (&TxId, &Tx)| (!tx.taken.is_empty()).then_some(*id);
+        let mut holders: Vec<TxId> = self.transactions.iter().filter_map(holds).collect();
+        holders.sort_unstable();
+        holders
+    }
+
     pub fn held(&self, tx: TxId) -> Vec<KeptLock> {
         let taken = self.transactions.get(&tx).into_iter();
         let taken = taken.flat_map(|tx| &tx.taken);
