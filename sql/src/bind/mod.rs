@@ -33,7 +33,7 @@ use crate::expr::{ColumnRef, Expr, SubqueryKind};
 use crate::plan::{BindCx, Cte, Rel, RelColumn, TableUse, Tag};
 use crate::transaction::TableMode;
 use crate::types::Type;
-use modify::is_erase;
+pub(crate) use modify::is_erase;
 
 use expression::composite_fields;
 use scope::{Output, Scope};

@@ -1153,7 +1153,7 @@ fn split_overriding(name: &ast::ObjectName) -> (ast::ObjectName, Overriding) {
 }
 
 /// Does a DELETE say that it is an ERASE? The parser has put that word where DELETE stands.
-pub(super) fn is_erase(delete: &ast::Delete) -> bool {
+pub(crate) fn is_erase(delete: &ast::Delete) -> bool {
     let word = match &delete.delete_token.0.token {
         sqlparser::tokenizer::Token::Word(word) => word,
         _ => return false,

@@ -263,12 +263,11 @@ fn wait(words: &mut Words<'_>) -> Result<Statement> {
 
 /// `ERASE FROM table ...`: a DELETE that says at its beginning what it is.
 pub(super) fn erase(words: &mut Words<'_>) -> Result<Statement> {
-    let erase = words.tokens().get(words.index()).cloned();
-    words.advance();
+    // Not by its index: white space may go before it.
+    let erase = words.sql(|p| Ok(p.next_token()))?;
     if !words.is("FROM") {
         return Err(words.syntax());
     }
-    let erase = erase.ok_or_else(|| words.syntax())?;
     let statement = words.sql(|p| p.parse_delete(erase))?;
     Ok(Statement::Query(Box::new(statement)))
 }

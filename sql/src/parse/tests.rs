@@ -370,3 +370,26 @@ fn small_commands() {
         Ddl::Drop(_)
     ));
 }
+
+/// A DELETE instead would be done and leave everything.
+#[test]
+fn an_erase_is_one_wherever_it_stands() {
+    for sql in [
+        "erase from t",
+        " erase from t",
+        "\n\tERASE FROM t",
+        "select 1; Erase from t",
+        "select 1;\n-- a note\nerase from t",
+        "select 1;/* a note */erase from t",
+    ] {
+        let statement = parse(sql).expect("it is one").pop().expect("it is there");
+        let Statement::Query(query) = statement.statement else {
+            panic!("{sql}");
+        };
+        let sqlparser::ast::Statement::Delete(delete) = *query else {
+            panic!("{sql}");
+        };
+        assert!(crate::bind::is_erase(&delete), "{sql}");
+    }
+    assert!(parse("erase t").is_err());
+}
