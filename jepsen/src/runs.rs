@@ -426,7 +426,15 @@ impl<'a, W: Workload> Folder<'a, W> {
             self.check(field, tally).await?;
         }
         let address = self.start().await?;
-        self.workload.verify(&field.at(address)).await
+        let field = field.at(address);
+        self.workload.verify(&field).await?;
+        self.verify_erased(&field).await
+    }
+
+    /// What was removed is gone.
+    async fn verify_erased(&mut self, field: &Field) -> Result<()> {
+        let folders = [self.victim.data().to_owned()];
+        self.workload.verify_erased(field, &folders).await
     }
 
     /// After a load without fault: compares, ends gracefully, checks, starts, compares again.
@@ -438,7 +446,9 @@ impl<'a, W: Workload> Folder<'a, W> {
         self.victim.stop().await?;
         self.check(field, tally).await?;
         let address = self.start().await?;
-        self.workload.verify(&field.at(address)).await
+        let field = field.at(address);
+        self.workload.verify(&field).await?;
+        self.verify_erased(&field).await
     }
 
     async fn check(&self, field: &Field, tally: &mut Tally) -> Result<()> {
@@ -536,6 +546,9 @@ pub fn server_options(options: &Options, seed: Seed) -> Vec<String> {
         if seed.0.is_multiple_of(2) {
             all.extend(["--checkpoint-timeout", "1s", "--segment-size", "4MB"].map(String::from));
         }
+    }
+    if options.workload == options::Workload::References {
+        all.extend(["--erase-after", References::ERASE_AFTER].map(String::from));
     }
     all.extend(options.victim_options.iter().cloned());
     all

@@ -128,7 +128,7 @@ const SHORT: [Slice; 14] = [
     strikes(Workload::Register, &[Nemesis::PartitionLeader], 1),
     strikes(Workload::Commands, &[Nemesis::KillLeader], 2),
     strikes(Workload::References, &[Nemesis::KillLeader], 2),
-    with_clients(200, slice(Workload::Feed, Fault::None, 1, 20, Store::Lsm)),
+    with_clients(200, slice(Workload::Feed, Fault::None, 1, 12, Store::Lsm)),
     slice(Workload::Append, Fault::None, 1, 4, Store::Lsm),
     slice(Workload::Bank, Fault::Kill, 2, 3, Store::Lsm),
     slice(Workload::Append, Fault::Kill, 2, 3, Store::Lsm),

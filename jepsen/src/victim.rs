@@ -255,11 +255,24 @@ impl Victim {
 
     /// Runs `freehold check` on the folder of the stopped server. `Some` is what it complained of.
     pub async fn check(&self) -> Result<Option<String>> {
+        self.check_with(&[]).await
+    }
+
+    /// The same, and that nothing is left of what was removed.
+    pub async fn check_erased(&self) -> Result<Option<String>> {
+        self.check_with(&["--erased"]).await
+    }
+
+    async fn check_with(&self, flags: &[&str]) -> Result<Option<String>> {
         if !self.has_check() {
             return Ok(None);
         }
         let mut command = Command::new(&self.plan.program);
-        command.arg("check").arg("--data").arg(&self.data);
+        command
+            .arg("check")
+            .args(flags)
+            .arg("--data")
+            .arg(&self.data);
         let output = timeout(READY_MAX, command.kill_on_drop(true).output());
         let Ok(output) = output.await else {
             return Ok(Some(format!("no end within {} s", READY_MAX.as_secs())));

@@ -5,6 +5,7 @@ pub mod append;
 pub mod books;
 pub mod commands;
 pub mod consumer;
+pub mod erased;
 pub mod ledger;
 pub mod reads;
 pub mod references;

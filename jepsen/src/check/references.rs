@@ -182,6 +182,11 @@ impl Books {
         &self.schema
     }
 
+    /// The rows at the last rest.
+    pub fn rows(&self) -> &Rows {
+        &self.base
+    }
+
     /// Takes note of how a transaction ended.
     pub fn enter(&mut self, id: i64, deed: Deed) {
         self.ends.insert(id, (deed.end, deed.has_mark));
@@ -285,6 +290,10 @@ struct Writes<'a> {
     of: BTreeMap<Key, Vec<Write<'a>>>,
     base: &'a Rows,
     base_at: u64,
+    /// When each row may have been deleted last, by itself or because of its parent.
+    deleted: BTreeMap<Key, u64>,
+    /// When the last write of each row was asked for that has certainly happened.
+    sure: BTreeMap<Key, u64>,
 }
 
 impl<'a> Writes<'a> {
@@ -306,12 +315,25 @@ impl<'a> Writes<'a> {
                 });
             }
         }
-        Writes {
+        let mut writes = Writes {
             schema: &books.schema,
             of,
             base: &books.base,
             base_at: books.base_at,
+            deleted: BTreeMap::new(),
+            sure: BTreeMap::new(),
+        };
+        let mut keys: BTreeSet<Key> = writes.base.keys().copied().collect();
+        keys.extend(writes.of.keys());
+        // Parents go before children, for no table references one behind it.
+        for key in keys {
+            let deleted = writes.deleted_last(key);
+            writes.deleted.extend(deleted.map(|at| (key, at)));
+            let sure = writes.all(key).filter(|write| write.sure);
+            let sure = sure.map(|write| write.asked).max();
+            writes.sure.extend(sure.map(|at| (key, at)));
         }
+        writes
     }
 
     /// All who have written a row, the last rest being the first of them.
@@ -335,8 +357,7 @@ impl<'a> Writes<'a> {
             let Some(told) = self.leaves(&write, key, left) else {
                 return false;
             };
-            let mut others = self.all(key);
-            !others.any(|other| other.sure && other.asked > told)
+            self.sure.get(&key).is_none_or(|asked| *asked <= told)
         })
     }
 
@@ -373,8 +394,13 @@ impl<'a> Writes<'a> {
         Some(told)
     }
 
-    /// When a row may have been deleted last, if that was after `since`.
+    /// The same if it was after `since`.
     fn deleted_after(&self, key: Key, since: u64) -> Option<u64> {
+        self.deleted.get(&key).copied().filter(|at| *at > since)
+    }
+
+    /// When a row may have been deleted last, its parents being known.
+    fn deleted_last(&self, key: Key) -> Option<u64> {
         let (table, _) = key;
         let last = |write: Write<'a>| {
             let itself = write.deleted.then_some(write.told);
@@ -388,10 +414,7 @@ impl<'a> Writes<'a> {
             };
             cascades.filter_map(gone).chain(itself).max()
         };
-        self.all(key)
-            .filter_map(last)
-            .filter(|at| *at > since)
-            .max()
+        self.all(key).filter_map(last).max()
     }
 
     /// The last ones, in words.

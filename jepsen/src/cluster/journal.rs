@@ -39,8 +39,31 @@ pub struct Record {
     pub tx: u64,
     /// How many parts went before the entry.
     pub parts: u64,
-    /// What it does.
+    /// What it does, as far as nothing of it was erased.
     pub changes: Vec<Change>,
+    /// How many of its images were erased: each node does so by itself.
+    pub erased: u64,
+}
+
+impl Record {
+    /// Is it the same record, as far as both still say what it does?
+    pub fn is_like(&self, other: &Record) -> bool {
+        let common = |one: &Record, other: &Record| Record {
+            changes: match one.erased + other.erased {
+                0 => one.changes.clone(),
+                _ => one.shared(other),
+            },
+            erased: 0,
+            ..one.clone()
+        };
+        common(self, other) == common(other, self)
+    }
+
+    /// The changes that the other one has, too, by their numbers.
+    fn shared(&self, other: &Record) -> Vec<Change> {
+        let is_there = |change: &&Change| other.changes.iter().any(|of| of.seq == change.seq);
+        self.changes.iter().filter(is_there).cloned().collect()
+    }
 }
 
 /// One change of a row.
@@ -167,6 +190,7 @@ fn record(kind: &str, line: &Value) -> Record {
         prev: place(line, "prev"),
         tx: number(line, "tx"),
         parts: number(line, "parts"),
+        erased: number(line, "erased"),
         changes: Vec::new(),
     }
 }

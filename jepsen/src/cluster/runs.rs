@@ -412,7 +412,27 @@ impl<W: Workload> Run<'_, W> {
         self.cluster.start_all().await?;
         self.cluster.wait_whole().await?;
         self.verify().await?;
-        self.cluster.stop().await
+        let folders: Vec<PathBuf> = (0..self.cluster.len())
+            .map(|node| self.cluster.node(node).data().to_owned())
+            .collect();
+        self.workload.verify_erased(&self.field, &folders).await?;
+        self.cluster.stop().await?;
+        if self.workload.verify_ended(&self.field, &folders)? {
+            self.check_erased().await?;
+        }
+        Ok(())
+    }
+
+    /// By the program's own reader, too, nothing is left of what was removed.
+    async fn check_erased(&mut self) -> Result<()> {
+        self.tally.checks += self.cluster.len() as u64;
+        for node in 0..self.cluster.len() {
+            if let Some(complaint) = self.cluster.node(node).check_erased().await? {
+                let what = format!("node {}: freehold check --erased: {complaint}", node + 1);
+                self.field.findings.add(Kind::Anomaly, what);
+            }
+        }
+        Ok(())
     }
 
     async fn verify(&mut self) -> Result<()> {

@@ -10,6 +10,7 @@ mod references;
 mod register;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::field::Field;
@@ -45,6 +46,17 @@ pub trait Workload: Sized {
 
     /// Reads everything from the quiet server and compares. What is unknown is known afterwards.
     async fn verify(&mut self, field: &Field) -> Result<()>;
+
+    /// Waits until what was removed is gone from the running nodes, whose folders these are, and
+    /// says what is left of it after its time.
+    async fn verify_erased(&mut self, _field: &Field, _folders: &[PathBuf]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same of nodes that have ended, for which nobody waits; whether it was looked at.
+    fn verify_ended(&mut self, _field: &Field, _folders: &[PathBuf]) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Rows by which the journal shows what became of each transaction, once all is known.
     fn marks(&self) -> Option<Marks> {

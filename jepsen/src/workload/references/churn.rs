@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::client::Does;
 use super::{CHURNED, CHURNED_KEY, Desk, OWNERS, add_key, expected, literal};
+use crate::check::erased::canary;
 use crate::check::references::{Effects, Row, Schema};
 use crate::field::Field;
 use crate::history::Step;
@@ -120,9 +121,10 @@ impl Churner {
             references: vec![Some(self.rng.random_range(1..=parents + 2))],
         };
         let parent = literal(row.references[0]);
+        let note = canary(((CHURNED, id), n));
         let sql = format!(
-            "INSERT INTO public.{} VALUES ({id}, {n}, {parent}) \
-             ON CONFLICT (id) DO UPDATE SET n = {n}, customer = {parent} RETURNING id",
+            "INSERT INTO public.{} VALUES ({id}, {n}, {parent}, '{note}') \
+             ON CONFLICT (id) DO UPDATE SET n = {n}, customer = {parent}, note = '{note}' RETURNING id",
             table.name
         );
         self.write(link, n, &sql, Does::Put(CHURNED, id, row)).await

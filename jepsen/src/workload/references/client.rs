@@ -11,16 +11,23 @@ use tokio::time::sleep;
 
 use super::{
     CHURNED, DANGLING, Desk, OWNERS, ROLLED_BACK, SERIALIZABLE, TAKEN, expected, is_parent,
-    is_state, literal,
+    is_state, literal, row_of,
 };
-use crate::check::references::{Effects, Row, Schema, TableAt};
-use crate::field::Field;
+use crate::check::erased::canary;
+use crate::check::references::{Effects, Key, Row, Schema, TableAt};
+use crate::field::{CONFLICTS, Field};
 use crate::finding::Kind as FindingKind;
 use crate::history::Step;
 use crate::link::{Failure, Link, Outcome, Protocol, Texts, integer};
 
 /// Longest pause in an open block, in milliseconds.
 const PAUSE_MAX_MS: u64 = 15;
+
+/// Share of removals that are ERASE and not DELETE.
+const ERASED: f64 = 0.4;
+
+/// The word of one.
+const ERASE: &str = "ERASE";
 
 /// One who writes.
 pub(super) struct Client {
@@ -177,8 +184,12 @@ impl Client {
         self.desk.hot[table].store(ids[0], Ordering::Relaxed);
         let words: Vec<String> = ids.iter().map(i64::to_string).collect();
         let (name, list) = (self.schema[table].name, words.join(", "));
+        let verb = match self.rng.random_bool(ERASED) {
+            true => ERASE,
+            false => "DELETE",
+        };
         Statement {
-            sql: format!("DELETE FROM public.{name} WHERE id IN ({list}) RETURNING id"),
+            sql: format!("{verb} FROM public.{name} WHERE id IN ({list}) RETURNING id"),
             does: Does::Delete(table, ids),
         }
     }
@@ -186,7 +197,7 @@ impl Client {
     fn rename(&mut self, table: TableAt, n: i64) -> Statement {
         let (from, row) = (self.id(table), self.row(table, n));
         let to = self.rng.random_range(1..=self.schema[table].keys);
-        let sets = self.sets(table, &row);
+        let sets = self.sets((table, to), &row);
         let name = self.schema[table].name;
         let does = match from == to {
             true => Does::Put(table, from, row),
@@ -200,13 +211,14 @@ impl Client {
     /// A row comes, comes again, or gets other parents.
     fn put(&mut self, table: TableAt, n: i64) -> Statement {
         let (id, row) = (self.id(table), self.row(table, n));
-        let (name, sets) = (self.schema[table].name, self.sets(table, &row));
+        let (name, sets) = (self.schema[table].name, self.sets((table, id), &row));
+        let note = canary(((table, id), n));
         let values: String = row
             .references
             .iter()
             .map(|v| format!(", {}", literal(*v)))
             .collect();
-        let insert = format!("INSERT INTO public.{name} VALUES ({id}, {n}{values})");
+        let insert = format!("INSERT INTO public.{name} VALUES ({id}, {n}{values}, '{note}')");
         let sql = match self.rng.random_range(0..100) {
             0..25 => format!("{insert} RETURNING id"),
             25..45 => format!("{insert} ON CONFLICT (id) DO NOTHING RETURNING id"),
@@ -219,10 +231,11 @@ impl Client {
         }
     }
 
-    fn sets(&self, table: TableAt, row: &Row) -> String {
+    fn sets(&self, key @ (table, _): Key, row: &Row) -> String {
         let keys = self.schema[table].references.iter().zip(&row.references);
         let sets = keys.map(|(key, value)| format!(", {} = {}", key.column, literal(*value)));
-        format!("n = {}{}", row.n, sets.collect::<String>())
+        let (n, sets, note) = (row.n, sets.collect::<String>(), canary((key, row.n)));
+        format!("n = {n}, note = '{note}'{sets}")
     }
 
     fn ended(&self, id: i64, what: &str, outcome: Outcome) -> Outcome {
@@ -252,7 +265,32 @@ impl Client {
         let returned = answer.as_ref().ok().map(Vec::as_slice);
         statement.does.note(returned, &self.schema, &mut effects);
         self.desk.end(id, false, effects, asked, &outcome);
+        if answer.is_ok() && statement.sql.starts_with(ERASE) {
+            self.gone(link, &statement, asked).await;
+        }
         self.ended(id, "statement", outcome)
+    }
+
+    /// After an ERASE that was asked for then, nobody sees what was there before.
+    async fn gone(&self, link: &Link, statement: &Statement, asked: u64) {
+        let Does::Delete(table, _) = &statement.does else {
+            return;
+        };
+        let Some(sql) = self.rows_of(statement) else {
+            return;
+        };
+        let rows = match link.run(&sql).await {
+            Ok(rows) => rows,
+            Err(failure) => return self.field.judge(&failure, "look behind ERASE", &CONFLICTS),
+        };
+        for (id, row) in rows.iter().filter_map(row_of) {
+            if self.desk.canaries().was_there(((*table, id), row.n), asked) {
+                let (sql, name) = (&statement.sql, self.schema[*table].name);
+                let what = format!("after {sql}: {name} {id} of transaction {} is there", row.n);
+                self.field.findings.add(FindingKind::Anomaly, what);
+            }
+        }
+        self.desk.erased.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Several statements and a mark, some of them taken back.

@@ -4,17 +4,20 @@
 
 mod churn;
 mod client;
+mod erased;
 mod reader;
 mod rest;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{Marks, Workload, create_owners, too_few};
 use crate::check::books::End;
+use crate::check::erased::{Canaries, Fates};
 use crate::check::references::{
     Books, DEFAULT, Deed, Effects, OnDelete, Reference, Row, Schema, Table, TableAt,
 };
@@ -51,6 +54,11 @@ const LOOKS_MIN: u64 = 10;
 
 /// Parents that a run must have deleted to say anything.
 const DELETED_MIN: u64 = 10;
+
+/// Erases that a run must have, and rows of 100 that it must find where they live: else that it finds
+/// none of those that are gone says nothing.
+const ERASED_MIN: u64 = 5;
+const FOUND_MIN: u64 = 90;
 
 /// A parent is not there, or a child is; a value is taken; a lock is not given in time.
 const DANGLING: &str = "23503";
@@ -99,6 +107,12 @@ struct Desk {
     in_force: AtomicU64,
     /// Statements that were refused and then seen to have changed nothing.
     kept: AtomicU64,
+    /// What is to be searched for in bytes.
+    canaries: Mutex<Canaries>,
+    /// Statements that erased, behind which was looked.
+    erased: AtomicU64,
+    /// Of 100 rows that live so many were found in each folder that has to have them.
+    found: AtomicU64,
 }
 
 /// How many tables there are.
@@ -113,8 +127,18 @@ impl Desk {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn books(&self) -> std::sync::MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().expect("no task panics with the books")
+    }
+
+    fn canaries(&self) -> MutexGuard<'_, Canaries> {
+        let canaries = self.canaries.lock();
+        canaries.expect("no task panics with the canaries")
+    }
+
+    /// What must be found, and what may not, now that nobody writes.
+    fn fates(&self) -> Fates {
+        self.canaries().fates(self.books().rows())
     }
 
     fn schema(&self) -> Schema {
@@ -147,6 +171,7 @@ impl Desk {
             told,
             end,
         };
+        self.canaries().enter(&deed);
         self.books().enter(id, deed);
     }
 
@@ -281,6 +306,11 @@ fn add_key(schema: &Schema, table: &Table, key: &Reference, action: OnDelete) ->
     )
 }
 
+impl References {
+    /// What was deleted is gone after so long, as the server is told: the shortest that it takes.
+    pub const ERASE_AFTER: &'static str = "20s";
+}
+
 impl Workload for References {
     const OWNERS: &'static [&'static str] = &OWNERS;
 
@@ -383,9 +413,18 @@ impl Workload for References {
             "refused": count(&desk.refused), "conflicts": count(&desk.conflicts),
             "dropped": count(&desk.dropped), "added": count(&desk.added),
             "looks at what comes and goes": count(&desk.in_force), "kept": count(&desk.kept),
+            "erased": count(&desk.erased),
         });
         field.history.note("references", counts);
         Ok(())
+    }
+
+    async fn verify_erased(&mut self, field: &Field, folders: &[PathBuf]) -> Result<()> {
+        erased::judge(field, &self.desk, folders).await
+    }
+
+    fn verify_ended(&mut self, field: &Field, folders: &[PathBuf]) -> Result<bool> {
+        erased::judge_ended(field, &self.desk, folders).map(|()| true)
     }
 
     fn marks(&self) -> Option<Marks> {
@@ -422,6 +461,14 @@ impl Workload for References {
                     "looks at what comes and goes",
                 )
             })
+            .or_else(|| few(count(&self.desk.erased), ERASED_MIN, "rows erased"))
+            .or_else(|| {
+                few(
+                    count(&self.desk.found),
+                    FOUND_MIN,
+                    "of 100 rows that live were found in the folders",
+                )
+            })
     }
 }
 
@@ -434,8 +481,9 @@ async fn make(field: &Field, schema: &mut Schema, at: TableAt) -> Result<()> {
         columns += &format!(", {} bigint DEFAULT {DEFAULT}", key.column);
     }
     let name = table.name;
-    let sql =
-        format!("CREATE TABLE public.{name} (id bigint PRIMARY KEY, n bigint NOT NULL{columns})");
+    let sql = format!(
+        "CREATE TABLE public.{name} (id bigint PRIMARY KEY, n bigint NOT NULL{columns}, note text)"
+    );
     link.must(&sql).await?;
     link.must(&format!("GRANT READ ON {name} TO {ONLOOKER}"))
         .await?;

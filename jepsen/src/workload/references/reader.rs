@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::{CHURNED_KEY, Desk, LOCAL, ONLOOKER, OWNERS, columns, row_of};
+use crate::check::erased::Sight;
 use crate::check::references::{Rows, Schema, dangling};
 use crate::field::{CONFLICTS, Field};
 use crate::finding::Kind as FindingKind;
@@ -33,6 +34,7 @@ impl Reader {
             false => OWNERS[2],
         };
         while let Some(link) = self.field.connect(role, Protocol::Extended).await {
+            let mut sight = Sight::default();
             let mut failed = match self.is_local {
                 true => link.run(LOCAL).await.err(),
                 false => None,
@@ -47,7 +49,7 @@ impl Reader {
                 }
                 failed = match self.rng.random_bool(0.6) {
                     true => self.look(&link).await.err(),
-                    false => self.look_at_all(&link).await.err(),
+                    false => self.look_at_all(&link, &mut sight).await.err(),
                 };
             }
             if !self.field.goes_on() {
@@ -126,7 +128,7 @@ impl Reader {
     /// All rows in one snapshot. The foreign key that comes and goes is looked for before and after
     /// it: while it is the same one, and valid, all the time, it holds in the snapshot, for a
     /// session never sees less than before.
-    async fn look_at_all(&mut self, link: &Link) -> Result<(), Failure> {
+    async fn look_at_all(&mut self, link: &Link, sight: &mut Sight) -> Result<(), Failure> {
         let before = churned(link).await?;
         link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .await?;
@@ -147,6 +149,15 @@ impl Reader {
         }
         link.run("COMMIT").await?;
         self.desk.books().see(&rows);
+        let back = sight.see(&rows).into_iter();
+        let back = back.map(|((table, id), n)| {
+            let name = self.schema[table].name;
+            format!("{name} {id} of transaction {n} had gone, and is there again")
+        });
+        let back: Vec<String> = back.collect();
+        if !back.is_empty() {
+            self.complain("one snapshot after the other", back).await;
+        }
         let after = churned(link).await?;
         if before.is_some() && before == after {
             let what = dangling(&self.schema, &judged, true);

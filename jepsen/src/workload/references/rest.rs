@@ -10,6 +10,7 @@ use super::{
     CHURNED, CHURNED_KEY, CONFLICT, Desk, LOCAL, ONLOOKER, OWNERS, columns, is_parent, is_state,
     row_of,
 };
+use crate::check::erased::canary;
 use crate::check::references::{Rest, Rows, Schema, TableAt};
 use crate::error::{Error, Result};
 use crate::field::Field;
@@ -44,6 +45,7 @@ pub(super) async fn judge(field: &Field, desk: &Desk) -> Result<()> {
     for parent in (0..schema.len()).filter(|table| is_parent(*table)) {
         let probe = Probe {
             field,
+            desk,
             schema: &schema,
             links: &links,
             rows: &rows,
@@ -120,6 +122,7 @@ async fn token(link: &Link) -> Result<String> {
 /// is undone in the end.
 struct Probe<'a> {
     field: &'a Field,
+    desk: &'a Desk,
     schema: &'a Schema,
     links: &'a [Link],
     rows: &'a Rows,
@@ -195,7 +198,9 @@ impl Probe<'_> {
                 continue;
             }
             let sql = format!("DELETE FROM public.{} WHERE id = {id}", parent.name);
+            let asked = self.desk.tick();
             self.must(parent.owner, &sql, 1).await?;
+            self.desk.canaries().remove(*key, asked);
             let row = &self.rows[key];
             let values = row
                 .references
@@ -203,8 +208,9 @@ impl Probe<'_> {
                 .map(|value| format!(", {}", super::literal(*value)));
             let (values, n) = (values.collect::<String>(), row.n);
             let sql = format!(
-                "INSERT INTO public.{} VALUES ({id}, {n}{values})",
-                parent.name
+                "INSERT INTO public.{} VALUES ({id}, {n}{values}, '{}')",
+                parent.name,
+                canary((*key, n))
             );
             self.must(parent.owner, &sql, 1).await?;
         }
