@@ -26,6 +26,13 @@ const REFERRING_CLIENTS: u32 = 36;
 /// Foreign keys that do nothing, and those that do something.
 const REFUSE: &[OnDelete] = &[OnDelete::Restrict, OnDelete::NoAction];
 const ACT: &[OnDelete] = &[OnDelete::Cascade, OnDelete::SetNull, OnDelete::SetDefault];
+const ALL: &[OnDelete] = &[
+    OnDelete::Restrict,
+    OnDelete::NoAction,
+    OnDelete::Cascade,
+    OnDelete::SetNull,
+    OnDelete::SetDefault,
+];
 
 /// A node is behind, on all groups or on one of them; leaders fall with all that they know.
 const LAGS: &[Nemesis] = &[Nemesis::Pause, Nemesis::PartitionPair];
@@ -64,7 +71,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 44] = [
+const PLANTS: [Plant; 47] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -132,6 +139,10 @@ const PLANTS: [Plant; 44] = [
         strikes: 5 * STRIKES,
         ..referring("reference-below-floor", REFUSE, FALLS)
     },
+    // A half of the folders makes checkpoints so often that files have what is removed.
+    referring("erase-leaves-files", ALL, &[]),
+    referring("removal-not-in-ledger", ALL, &[]),
+    referring("erase-skips-replicas", ALL, &[Nemesis::KillLeader]),
     tested(
         "apply-twice",
         "storage",
@@ -280,7 +291,7 @@ const fn clustered(name: &'static str, workload: Workload, nemeses: &'static [Ne
     }
 }
 
-/// A fault of foreign keys between owners. One that shows on one node does so in a longer load.
+/// A fault of foreign keys between owners, or of erases. One that shows on one node does so in a longer load.
 const fn referring(
     name: &'static str,
     actions: &'static [OnDelete],

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 32] = [
+pub const FAULTS: [&str; 35] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
@@ -20,6 +20,8 @@ pub const FAULTS: [&str; 32] = [
     "crc-not-checked",
     "cursor-off-by-one",
     "equal-positions-split",
+    "erase-leaves-files",
+    "erase-skips-replicas",
     "feed-drops-deletes",
     "fence-left-out",
     "forgotten-without-dep",
@@ -33,6 +35,7 @@ pub const FAULTS: [&str; 32] = [
     "reference-below-floor",
     "reference-unchecked-at-commit",
     "reference-without-dep",
+    "removal-not-in-ledger",
     "removal-without-dep",
     "retention-not-checked",
     "skip-one-entry",

@@ -80,6 +80,11 @@ fn leaves_bytes(tree: u32) -> bool {
 /// The ledger's rows of some changes. `own` are those of apply.
 pub(crate) fn note_removals(changes: &[Change], position: Position, own: &mut Vec<TreeWrite>) {
     let removals = changes.iter().filter(|change| change.new.is_none());
+    #[cfg(feature = "sabotage")]
+    if (position.0 >> 10).is_multiple_of(10) && journal::sabotage::planted("removal-not-in-ledger")
+    {
+        return;
+    }
     for change in removals.filter(|change| leaves_bytes(change.tree)) {
         own.push(row(change.tree, &change.key, position, change.erase));
     }
