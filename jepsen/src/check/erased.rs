@@ -57,12 +57,17 @@ impl Canaries {
                         End::Unknown => u64::MAX,
                         End::Acknowledged | End::Failed => deed.told,
                     };
-                    self.written.entry(*key).or_default().insert(row.n, told);
+                    self.write((*key, row.n), told);
                 }
                 None if deed.end == End::Acknowledged => self.remove(*key, deed.asked),
                 None => {}
             }
         }
+    }
+
+    /// A version was written again, and that was over then.
+    pub fn write(&mut self, (key, n): Version, told: u64) {
+        self.written.entry(key).or_default().insert(n, told);
     }
 
     /// A removal that was asked for then has happened.
@@ -223,6 +228,17 @@ mod tests {
             put(2, 20),
         ];
         assert_eq!(fates(&late, Some(2)), BTreeMap::from([(2, Fate::Lives)]));
+    }
+
+    #[test]
+    fn a_version_that_came_again_is_as_new_as_that() {
+        let mut canaries = Canaries::default();
+        canaries.enter(&deed(Some(1), 10, End::Acknowledged));
+        canaries.remove(KEY, 20);
+        canaries.write((KEY, 1), 21);
+        canaries.enter(&deed(Some(2), 30, End::Acknowledged));
+        let live = [(KEY, row(2))].into_iter().collect();
+        assert_eq!(canaries.fates(&live).count(Fate::Gone), 0);
     }
 
     #[test]

@@ -213,6 +213,7 @@ impl Probe<'_> {
                 canary((*key, n))
             );
             self.must(parent.owner, &sql, 1).await?;
+            self.desk.canaries().write((*key, n), self.desk.tick());
         }
         Ok(())
     }
