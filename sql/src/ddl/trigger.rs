@@ -147,7 +147,8 @@ impl Draft<'_> {
         let wrong = |message: String, detail: &str| {
             Err(Error::new(state::WRONG_OBJECT_TYPE, message).detail(detail))
         };
-        if table.projection.is_some() {
+        // The rows of another's projection come in the feed as those of any table do.
+        if table.projection.is_some() && self.catalog.has_role(self.role, table.owner) {
             let message = format!("relation \"{}\" cannot have triggers", table.name);
             return wrong(
                 message,

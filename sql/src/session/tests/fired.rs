@@ -120,6 +120,31 @@ fn a_trigger_on_a_followed_table_runs_once_for_each_row() {
 }
 
 #[test]
+fn a_projection_that_is_followed_fires_as_a_table() {
+    let node = node_with("order_table");
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    orders.ok("create table item (id int primary key, cents int not null, note text)");
+    orders.ok("insert into item values (1, 1000)");
+    orders.ok(
+        "create materialized view public.order_v1 as select id, cents / 100.0 as total from item",
+    );
+    billing.ok("follow order_v1");
+    billing.ok(TRIGGER);
+    orders.ok("insert into item values (2, 2000), (3, 3000)");
+    orders.ok("update item set cents = 2100 where id = 2; update item set note = 'x'");
+    orders.ok("delete from item where id = 3");
+    let mut runner = runner(&node);
+    assert_eq!(runner.run(&node), 3);
+    assert_eq!(billing.rows("select id, total::int from invoice"), "2|21");
+    // On one's own it would run in the middle of one's own write.
+    let own = orders.run(TRIGGER);
+    assert!(
+        own.starts_with("ERROR 42809: relation \"order_v1\" cannot have triggers"),
+        "{own}"
+    );
+}
+
+#[test]
 fn what_was_not_there_for_good_is_run_again() {
     let node = node();
     let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
