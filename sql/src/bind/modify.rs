@@ -52,6 +52,9 @@ impl Binder<'_> {
         let table = self.table(name)?;
         match &table.kind {
             TableKind::Table if table.projection.is_some() => {
+                // Others are told whose it is, as of any table.
+                self.catalog
+                    .may(self.role, &table, Privilege::Update, None)?;
                 return Err(Error::new(
                     state::WRONG_OBJECT_TYPE,
                     format!("cannot change materialized view \"{}\"", table.name),

@@ -69,7 +69,7 @@ fn a_projection_is_kept_by_what_writes_its_tables() {
 
 #[test]
 fn nobody_writes_a_projection() {
-    let (_node, mut owner) = shop();
+    let (node, mut owner) = shop();
     owner.ok(&format!(
         "CREATE MATERIALIZED VIEW public.order_v2 AS {JOINED}"
     ));
@@ -135,6 +135,19 @@ fn nobody_writes_a_projection() {
         "REFRESH MATERIALIZED VIEW"
     );
     same(&mut owner, JOINED);
+    // Whose it is, as of any table.
+    owner.ok("GRANT READ ON order_* TO billing");
+    let mut billing = node.client("billing");
+    for write in [
+        "INSERT INTO public.order_v2 VALUES (1)",
+        "UPDATE public.order_v2 SET note = ''",
+        "DELETE FROM public.order_v2",
+    ] {
+        let result = billing.run(write);
+        let denied = "ERROR 42501: permission denied for materialized view order_v2 \
+                      DETAIL: Only its owner \"orders\" writes table \"order_v2\".";
+        assert!(result.starts_with(denied), "{write}: {result}");
+    }
 }
 
 #[test]
