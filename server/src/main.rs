@@ -9,7 +9,7 @@ use server::check::{self, CheckFlags};
 use server::cluster::init::{self, InitFlags};
 use server::cluster::local::{self, ClusterFlags};
 use server::contract::{self, ContractCommand};
-use server::demo::{self, DemoFlags, ServiceFlags};
+use server::demo::{self, DemoFlags};
 use server::drain::{self, DrainFlags};
 use server::dump::{self, DumpCommand};
 use server::settings::Flags;
@@ -56,11 +56,8 @@ enum Command {
     /// Compares the contracts of a team's schema before they are deployed.
     #[command(subcommand)]
     Contract(ContractCommand),
-    /// Shows the main job: three services, their tables, the feed, a killed consumer.
+    /// Shows the main job: services without glue on three nodes, of which one is killed.
     Demo(DemoFlags),
-    /// One service of the demo.
-    #[command(hide = true)]
-    DemoService(ServiceFlags),
 }
 
 fn main() -> ExitCode {
@@ -74,7 +71,6 @@ fn main() -> ExitCode {
         Command::Cert(command) => cert::main(&command),
         Command::Contract(command) => return judged(contract::main(&command)),
         Command::Demo(flags) => demo::main(&flags),
-        Command::DemoService(flags) => demo::service(flags),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,7 +73,7 @@ pub fn main(settings: Settings) -> Result<(), Failure> {
             node = Node::start(&settings) => node?,
         };
         let mut out = std::io::stdout();
-        writeln!(out, "freehold is ready on {}", node.address)?;
+        writeln!(out, "{}{}", cluster::local::READY, node.address)?;
         out.flush()?;
         ending.asked().await;
         tracing::info!("shutting down");
@@ -84,7 +84,7 @@ pub fn main(settings: Settings) -> Result<(), Failure> {
 
 /// The runtime of connections and SQL. A statement that computes for long leaves its thread to
 /// it (`block_in_place`), so there may be as many of those as connections.
-pub fn runtime(connections_max: u32) -> std::io::Result<Runtime> {
+fn runtime(connections_max: u32) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .thread_name("sql")
         .max_blocking_threads(connections_max as usize + 64)
@@ -148,14 +148,6 @@ impl Node {
             ),
             None => None,
         };
-        Node::start_with(settings, tls).await
-    }
-
-    /// The same with a TLS configuration that is at hand.
-    pub async fn start_with(
-        settings: &Settings,
-        tls: Option<Arc<rustls::ServerConfig>>,
-    ) -> Result<Node, Failure> {
         settings.usable()?;
         let listener = bind("--listen", settings.listen).await?;
         let address = listener.local_addr()?;

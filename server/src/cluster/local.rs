@@ -17,6 +17,9 @@ use crate::start::Ending;
 /// Nodes of one local cluster at most.
 const NODES_MAX: u16 = 9;
 
+/// What a node prints when clients can connect, before its address.
+pub const READY: &str = "freehold is ready on ";
+
 /// A node that was killed starts again after this time.
 const RESTART_AFTER: Duration = Duration::from_secs(5);
 
@@ -172,6 +175,18 @@ fn start(
     number: u16,
     tell: mpsc::UnboundedSender<Told>,
 ) -> Result<Child, Failure> {
+    let mut child = command(flags, number)?.spawn()?;
+    if let Some(out) = child.stdout.take() {
+        tokio::spawn(pass_on(number, out, Some(tell)));
+    }
+    if let Some(out) = child.stderr.take() {
+        tokio::spawn(pass_on(number, out, None));
+    }
+    Ok(child)
+}
+
+/// What starts a node; its output is for the caller.
+pub fn command(flags: &ClusterFlags, number: u16) -> Result<Command, Failure> {
     let at = |first: u16| {
         let port = first.checked_add(number - 1);
         let port = port.ok_or("the ports end at 65535")?;
@@ -196,14 +211,7 @@ fn start(
         // Ctrl-C is for this process, which ends them in order.
         .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn()?;
-    if let Some(out) = child.stdout.take() {
-        tokio::spawn(pass_on(number, out, Some(tell)));
-    }
-    if let Some(out) = child.stderr.take() {
-        tokio::spawn(pass_on(number, out, None));
-    }
-    Ok(child)
+    Ok(command)
 }
 
 /// Prints a node's lines with its number, to the end.
@@ -216,7 +224,7 @@ async fn pass_on(
     while let Ok(Some(line)) = lines.next_line().await {
         println!("n{number} | {line}");
         if let Some(tell) = &tell
-            && line.starts_with("freehold is ready on ")
+            && line.starts_with(READY)
         {
             // Nobody listens any more at the end.
             let _ = tell.send(Told::Ready(number));
@@ -228,7 +236,7 @@ async fn pass_on(
 }
 
 /// SIGTERM.
-fn ask_to_end(child: &Child) {
+pub fn ask_to_end(child: &Child) {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
         // It may have ended already.
