@@ -62,6 +62,13 @@ fn the_demo_counts_what_it_claims() {
         assert_eq!(number(&told, counted) + refused, 60, "{counted}\n{told}");
     }
     assert!(number(&told, "of them were told before the kill") > 0);
+    // The cause stands before its effects.
+    let life = told
+        .lines()
+        .skip_while(|line| !line.starts_with("the life of order"));
+    let life: Vec<&str> = life.skip(1).take(3).collect();
+    assert!(life[0].contains("  insert  order_v1 "), "{life:?}");
+    assert!(life[1].contains("  event   order_placed_v1 "), "{life:?}");
     let killed = behind(&told, "kill -9 of node ");
     assert_eq!(killed.len(), 1, "{told}");
     let back = format!("node {} is back", killed[0]);

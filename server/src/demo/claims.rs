@@ -151,7 +151,7 @@ pub async fn compare_nodes(ports: &[u16]) -> Result<(), Failure> {
 pub async fn follow_one(ports: &[u16], told: &Told) -> Result<(), Failure> {
     let order = told.paid.first().ok_or("nobody has paid")?.id.to_string();
     println!("\nthe life of order {order} in the feed, as billing reads it");
-    let feed = "SELECT position::text, op, table_name, coalesce(new, event::jsonb)::text \
+    let feed = "SELECT position::text AS at, op, table_name, coalesce(new, event::jsonb)::text \
                 FROM freehold.feed WHERE table_name IN ('order_placed_v1', 'order_v1', 'invoice') \
                      AND coalesce(key->>'id', key->>'order_id') = $1 ORDER BY position, seq";
     for row in Login::new("billing", ports).rows(feed, &[&order]).await? {

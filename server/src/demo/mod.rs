@@ -28,7 +28,7 @@ pub struct DemoFlags {
     #[arg(long)]
     pub once: bool,
     /// How many orders the shop sends.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(40..=100_000))]
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(40..=100_000))]
     pub orders: u32,
     /// The orders are the same for the same seed; a random one if not given.
     #[arg(long)]
