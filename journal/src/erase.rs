@@ -172,7 +172,8 @@ fn record_at(segment: &Segment, file: &dyn File, offset: u64) -> Result<(Header,
 
 impl Journal {
     /// Overwrites images in place and returns when they are gone from the disk and from memory.
-    /// Log records must be below the purge point, or truncated. Blocks for a few fsyncs.
+    /// Log records must be below the purge point that is written, or truncated. Blocks for a few
+    /// fsyncs.
     /// Errors: `Invalid` for what may not be erased, `Corrupt` if there is no such record.
     pub fn erase(&self, erasures: &[Erasure]) -> Result<()> {
         let shared = self.shared();
@@ -274,7 +275,9 @@ impl State {
         if !is_live(group, erasure.segment, erasure.offset, header) {
             return Ok(None);
         }
-        if group.purged.is_none_or(|(_, purged)| purged < header.index) {
+        // As the file has it: else the erase record could be on disk before its purge, and after a
+        // crash what is overwritten would be Raft's again.
+        if group.purge_written.is_none_or(|purged| purged < header.index) {
             return Err(Error::Invalid(
                 "a record is erased only after its purge for Raft",
             ));

@@ -113,6 +113,8 @@ pub(crate) struct Group {
     pub runs: VecDeque<Run>,
     pub vote_segment: Option<u64>,
     pub purge_segment: Option<u64>,
+    /// The purge point in the file: what is written from now on never outlives it.
+    pub purge_written: Option<Index>,
     /// What the open segment says.
     pub open: OpenSegment,
 }
@@ -175,6 +177,7 @@ impl Group {
         GroupState {
             vote: self.vote.as_ref().and_then(|vote| vote.image(0)?.ok()),
             purged: self.purged,
+            erasable: self.purge_written,
             last: match (last, purged) {
                 (Some(last), Some(purged)) if purged.1 > last.1 => Some(purged),
                 (None, purged) => purged,
@@ -263,6 +266,12 @@ impl Group {
         }
     }
 
+    /// Notes that a purge point was written.
+    pub fn purge_written(&mut self, segment: u64, upto: Index) {
+        self.purge_segment = Some(segment);
+        self.purge_written = self.purge_written.max(Some(upto));
+    }
+
     /// Notes where a log record was written.
     pub fn written(
         &mut self,
@@ -312,6 +321,9 @@ impl Group {
 
     /// Notes that a truncation was written: the runs end before it.
     pub fn cut_runs(&mut self, at: Index) {
+        if at == Index(0) {
+            self.purge_written = None;
+        }
         while self.runs.back().is_some_and(|run| run.first >= at) {
             self.runs.pop_back();
         }

@@ -71,6 +71,9 @@ pub struct GroupState {
     pub vote: Option<Bytes>,
     /// Raft's log begins after it.
     pub purged: Option<(Term, Index)>,
+    /// Log records up to here may be erased: the purge point has been written so far, too, and
+    /// what is written behind it does not outlive it.
+    pub erasable: Option<Index>,
     /// The last log record, or the purge point if that is beyond. The position is the last
     /// record's (of Raft's own records: the last before).
     pub last: Option<(Term, Index, Position)>,

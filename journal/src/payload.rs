@@ -76,6 +76,18 @@ impl Payload {
         }
     }
 
+    /// Is one of the images erased? Looks at their heads alone.
+    pub fn has_erased(&self) -> bool {
+        let mut at = 0;
+        while let Some(image) = extent_at(&self.0, at) {
+            if image.erased {
+                return true;
+            }
+            at = image.end;
+        }
+        false
+    }
+
     /// The image of the given number, counted from 0.
     pub fn image(&self, number: usize) -> Option<Result<Bytes>> {
         self.images().nth(number)
@@ -243,7 +255,9 @@ mod tests {
             .finish();
         let mut bytes = payload.as_bytes().to_vec();
         bytes[12..26].copy_from_slice(&erased_image(6, b"at 7"));
+        assert!(!payload.has_erased());
         let payload = Payload::from_bytes(bytes.into()).expect("whole");
+        assert!(payload.has_erased());
         let images: Vec<_> = payload.images().collect();
         assert!(matches!(&images[1], Err(Error::Erased { left }) if left[..] == *b"at 7\0\0"));
         assert_eq!(images[2].as_ref().expect("whole"), &b"too"[..]);

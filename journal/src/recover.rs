@@ -201,7 +201,7 @@ impl Recovery<'_> {
             }
             if let Some((term, upto)) = said.purged {
                 group.purge(term, upto);
-                group.purge_segment = Some(number);
+                group.purge_written(number, upto);
             }
             if let Some(vote) = said.vote {
                 group.vote = Some(vote);

@@ -13,7 +13,7 @@ use crate::{Record, Result};
 /// Who may still need a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Raft: it is above the purge point and must not change.
+    /// Raft: it is above the purge point as the file has it, and must not change.
     Live,
     /// Readers of the group's log only.
     Purged,
@@ -106,7 +106,10 @@ impl State {
         let Some(group) = group.filter(|group| is_live(group, segment, offset, header)) else {
             return Fate::Dead;
         };
-        match group.purged.is_some_and(|(_, upto)| header.index <= upto) {
+        match group
+            .purge_written
+            .is_some_and(|upto| header.index <= upto)
+        {
             true => Fate::Purged,
             false => Fate::Live,
         }

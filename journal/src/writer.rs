@@ -431,7 +431,7 @@ impl State {
                 group.open.vote = Some(record.payload.clone());
             }
             Kind::Purge => {
-                group.purge_segment = Some(segment);
+                group.purge_written(segment, record.index);
                 group.open.purged = Some((record.term, record.index));
             }
             _ => {

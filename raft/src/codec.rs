@@ -290,7 +290,7 @@ fn get_entry(rest: &mut Bytes, group: GroupId) -> Result<RaftEntry> {
         position,
         payload,
     };
-    log::entry(record).map_err(|_| Malformed("an entry of Raft's own"))
+    log::entry(record).map_err(|_| Malformed("an entry of Raft's own, or an erased one"))
 }
 
 fn get_vote_request(rest: &mut Bytes) -> Result<VoteRequest<Types>> {

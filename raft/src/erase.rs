@@ -84,11 +84,14 @@ impl Node {
             true => self.purge_upto(&member, checkpoint.index),
             false => self.purge_most(&member, checkpoint.index),
         };
-        let Some(upto) = upto else { return Ok(()) };
-        purge_one(&member, upto).await?;
-        // Raft writes it down when it comes to it.
+        if let Some(upto) = upto {
+            purge_one(&member, upto).await?;
+        }
+        let upto = upto.max(self.purged(wanted.group));
+        // Raft says so when it comes to it, and the journal writes it.
         let begun = tokio::time::Instant::now();
-        while self.purged(wanted.group) < Some(upto) && begun.elapsed() < PURGE_TIME_MAX {
+        let written = || self.journal.state(wanted.group).erasable;
+        while written() < upto && begun.elapsed() < PURGE_TIME_MAX {
             tokio::time::sleep(DISK_POLL).await;
         }
         Ok(())

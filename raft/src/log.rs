@@ -90,11 +90,13 @@ impl GroupLog {
 
     /// As many entries of `[from, to)` as one read hands out.
     pub(crate) fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
-        let records = self
-            .journal
+        self.records(from, to)?.into_iter().map(entry).collect()
+    }
+
+    fn records(&self, from: u64, to: u64) -> io::Result<Vec<Record>> {
+        self.journal
             .read(self.group, Index(from), Index(to), READ_BYTES_MAX)
-            .map_err(io::Error::other)?;
-        records.into_iter().map(entry).collect()
+            .map_err(io::Error::other)
     }
 }
 
@@ -130,9 +132,13 @@ fn only_image(record: &Record) -> io::Result<Bytes> {
         .map_err(io::Error::other)
 }
 
-/// openraft's entry from a record.
+/// openraft's entry from a record. What is erased of it would be missing where it is applied, so
+/// such an entry is none any more.
 pub(crate) fn entry(record: Record) -> io::Result<RaftEntry> {
     let id = log_id(record.term.0, record.index.0);
+    if record.payload.has_erased() {
+        return Err(undecodable(&record));
+    }
     let payload = match record.kind {
         Kind::Entry | Kind::Part => EntryPayload::Normal(Command {
             kind: record.kind,
@@ -154,8 +160,12 @@ pub(crate) fn entry(record: Record) -> io::Result<RaftEntry> {
 fn undecodable(record: &Record) -> io::Error {
     let (group, index) = (record.group, record.index.0);
     io::Error::other(format!(
-        "group {group}: {:?} at index {index} is no entry",
-        record.kind
+        "group {group}: {:?} at index {index} is no entry{}",
+        record.kind,
+        match record.payload.has_erased() {
+            true => ": of its images some are erased",
+            false => "",
+        }
     ))
 }
 
@@ -227,8 +237,14 @@ impl RaftLogReader<Types> for GroupLog {
         }
     }
 
+    /// What is purged and erased while a follower is about to be sent it is left out: then that one
+    /// gets a snapshot.
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
-        self.read_some(from, to)
+        let records = self.records(from, to)?;
+        let erasable = self.journal.state(self.group).erasable;
+        let gone = |record: &Record| record.payload.has_erased() && Some(record.index) <= erasable;
+        let records = records.into_iter().take_while(|record| !gone(record));
+        records.map(entry).collect()
     }
 }
 
@@ -323,6 +339,41 @@ mod tests {
 
     use super::*;
     use crate::types::FIRST_JOIN;
+
+    #[tokio::test]
+    async fn what_is_erased_goes_to_no_follower_and_into_no_table() {
+        let (disk, group) = (Arc::new(MemoryDisk::new()), GroupId(1));
+        let options = journal::Options::default();
+        let journal = Journal::open(disk.clone(), "/journal".as_ref(), options).unwrap();
+        let normal = |index: u64| {
+            let payload = EntryPayload::Normal(Command {
+                kind: Kind::Entry,
+                position: Position(index),
+                payload: Payload::builder().push(b"a row").push(b"header").finish(),
+            });
+            record(group, RaftEntry::new(log_id(1, index), payload))
+        };
+        journal.append_wait((1..=4).map(normal).collect()).unwrap();
+        let upto_2 = Record::purge(group, Term(1), Index(2));
+        journal.append_wait(vec![upto_2]).unwrap();
+        let found = journal.remains(1).unwrap().into_iter();
+        let of_2 = found.filter(|found| found.record.index == Index(2));
+        let of_2 = of_2.map(|found| journal::Erasure {
+            segment: 1,
+            offset: found.offset,
+            images: vec![(0, Bytes::new())],
+        });
+        journal.erase(&of_2.collect::<Vec<_>>()).unwrap();
+        let mut log = GroupLog::new(group, journal.clone(), FIRST_JOIN);
+        let sent = log.limited_get_log_entries(1, 5).await.unwrap();
+        assert_eq!(sent.len(), 1, "what comes behind it needs a snapshot");
+        assert!(log.limited_get_log_entries(2, 5).await.unwrap().is_empty());
+        assert_eq!(log.limited_get_log_entries(3, 5).await.unwrap().len(), 2);
+        let applied = log.try_get_log_entries(1..5).await;
+        assert!(applied.unwrap_err().to_string().contains("erased"));
+        let erased = journal.read(group, Index(2), Index(3), 1 << 20).unwrap();
+        assert!(entry(erased[0].clone()).is_err());
+    }
 
     #[tokio::test]
     async fn what_was_cut_off_does_not_come_back_when_the_power_goes() {

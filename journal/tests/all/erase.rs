@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{
-    Disk, Erasure, Error, Fate, FaultyDisk, GroupId, Index, Journal, Kind, MemoryDisk, Payload,
-    Record, Remains, Term, inspect,
+    Disk, Erasure, Error, Fate, FaultyDisk, GroupId, Index, Journal, Kind, MemoryDisk, Options,
+    Payload, Record, Remains, Term, inspect,
 };
 
-use crate::tools::{all, dir, entry, open};
+use crate::tools::{all, dir, entry, open, options};
 
 const SECRET: &[u8] = b"the secret of Mrs Miller";
 /// What is left in its place.
@@ -135,6 +135,61 @@ fn only_purged_or_dead_records_can_be_erased() {
         journal.erase(&[nowhere]),
         Err(Error::Corrupt { .. })
     ));
+}
+
+/// A purge is known when it is appended, and written in its group's turn: an erase record, which is
+/// of another group, could be on disk before it.
+#[test]
+fn nothing_is_erased_before_its_purge_is_in_the_file() {
+    let disk = MemoryDisk::new();
+    let one_by_one = Options {
+        group_bytes_max: 1,
+        ..options()
+    };
+    let journal = Journal::open(Arc::new(disk.clone()), dir(), one_by_one).expect("open");
+    journal.append_wait(vec![secret_entry(1)]).expect("append");
+    let found = erasures(&disk);
+    // The writer waits in its answer to another group, and then takes two in turn.
+    let (go, gate) = std::sync::mpsc::sync_channel::<()>(0);
+    let (told, hears) = std::sync::mpsc::channel();
+    let held = move |_| {
+        told.send(()).expect("the test waits");
+        let _ = gate.recv();
+    };
+    journal.append(vec![entry(2, 1, 1)], Box::new(held));
+    hears.recv().expect("the writer is held");
+    let mut waiting: Vec<Record> = (2..=20).map(|index| entry(1, 1, index)).collect();
+    waiting.push(Record::purge(GroupId(1), Term(1), Index(1)));
+    journal.append(waiting, Box::new(|_| ()));
+    assert_eq!(
+        journal.state(GroupId(1)).purged,
+        Some((Term(1), Index(1))),
+        "Raft's log begins behind it"
+    );
+    assert_eq!(journal.state(GroupId(1)).erasable, None);
+    let fates = || -> Vec<Fate> {
+        let segments = journal.segments().into_iter();
+        let all = segments.flat_map(|s| journal.remains(s).expect("whole"));
+        let first = all.filter(|r| r.record == secret_entry(1));
+        first.map(|r| r.fate).collect()
+    };
+    assert_eq!(fates(), [Fate::Live]);
+    assert!(matches!(journal.erase(&found), Err(Error::Invalid(_))));
+    for seed in 0..8 {
+        let after = open(&disk.after_crash(seed)).expect("open after a crash");
+        assert_eq!(after.state(GroupId(1)).purged, None, "it was not written");
+        assert_eq!(after.state(GroupId(1)).erasable, None);
+        assert_eq!(all(&after, 1)[..1], [secret_entry(1)]);
+    }
+    drop(go);
+    journal.append_wait(vec![entry(1, 1, 21)]).expect("append");
+    assert_eq!(journal.state(GroupId(1)).erasable, Some(Index(1)));
+    assert_eq!(fates(), [Fate::Purged]);
+    journal.erase(&found).expect("erased");
+    journal.close();
+    let journal = open(&disk).expect("open again");
+    assert_eq!(journal.state(GroupId(1)).erasable, Some(Index(1)));
+    assert!(!has_secret(&disk));
 }
 
 #[test]
