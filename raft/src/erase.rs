@@ -30,6 +30,13 @@ pub struct EraseGroup {
     pub overdue: bool,
 }
 
+impl EraseGroup {
+    /// Old versions below it may go.
+    fn old(&self) -> Position {
+        self.horizon.max(self.upto)
+    }
+}
+
 /// What a round has reached in one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErasedGroup {
@@ -57,6 +64,8 @@ impl Node {
         wanted: Vec<EraseGroup>,
         indexes: Arc<IndexesOf>,
     ) -> Result<Vec<ErasedGroup>> {
+        // What was dropped below the horizon leaves with the checkpoint.
+        self.raise_horizons(&wanted).await?;
         // It lets the log go up to there, but for what others need of it.
         self.checkpoint().await?;
         for one in &wanted {
@@ -66,6 +75,18 @@ impl Node {
         let running = tokio::task::spawn_blocking(move || {
             let groups = Copies::open(&groups, wanted)?;
             groups.erase(&journal, &*indexes)
+        });
+        running.await.map_err(|e| Error::Task(e.to_string()))?
+    }
+
+    async fn raise_horizons(&self, wanted: &[EraseGroup]) -> Result<()> {
+        let (groups, wanted) = (self.groups.clone(), wanted.to_vec());
+        let running = tokio::task::spawn_blocking(move || {
+            for one in wanted {
+                let group = groups.get(one.group).filter(|group| group.ready());
+                group.map(|group| group.raise_horizon(one.old())).transpose()?;
+            }
+            Ok(())
         });
         running.await.map_err(|e| Error::Task(e.to_string()))?
     }
@@ -181,7 +202,7 @@ impl Copies {
             let (group, wanted) = (&copy.group, &copy.wanted);
             // The ledger's rows of an earlier round first, so that they leave with this one.
             group.forget_erased()?;
-            let mut horizon = group.raise_horizon(wanted.horizon.max(wanted.upto))?;
+            let mut horizon = group.raise_horizon(wanted.old())?;
             if horizon < wanted.upto && wanted.overdue {
                 group.force_horizon(wanted.upto);
                 horizon = groups.store().horizon(wanted.group);
@@ -369,7 +390,8 @@ impl Copy {
             // Else somebody reads the past there, and another round follows.
             done &= self.line >= upto;
         }
-        done &= !self.group.has_ended();
+        // A tree that was dropped leaves with a checkpoint, and when nobody reads it any more.
+        done &= !self.group.has_ended() && !store.has_dropped(id);
         if done {
             self.group.note_erased(upto);
         }

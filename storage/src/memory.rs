@@ -318,6 +318,10 @@ impl TableStore for MemoryStore {
         Ok(group)
     }
 
+    fn has_dropped(&self, _: GroupId) -> bool {
+        false
+    }
+
     fn scratch(&self) -> Result<Box<dyn Scratch>> {
         Ok(Box::new(MemoryScratch::default()))
     }

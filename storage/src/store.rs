@@ -213,7 +213,8 @@ pub trait TableStore: Send + Sync {
     /// horizon would need: what was deleted before the horizon has left the disk when this
     /// returns (for erase; takes as long as copying the tree). Scans that are open meanwhile
     /// keep what they read until they end. Answers how far: versions that only reads below that
-    /// position need are gone. Below the horizon if a scan was open that may need what is left.
+    /// position need are gone from the disk. Below the horizon if a scan was open that may need what
+    /// is left, and zero while one, at whatever position, reads files that were replaced.
     fn purge(&self, tree: TreeId) -> Result<Position> {
         self.erase(tree, &Arc::default())
     }
@@ -222,6 +223,10 @@ pub trait TableStore: Send + Sync {
     /// tree keeps beyond the horizon: reads below find nothing there, those that are under way
     /// perhaps still the row. A removal above the horizon has to wait.
     fn erase(&self, tree: TreeId, erased: &Arc<ErasedKeys>) -> Result<Position>;
+
+    /// Is something of the group on the disk that belongs to trees that were dropped? Until the
+    /// checkpoint after the drop, and until the last scan of it has ended.
+    fn has_dropped(&self, group: GroupId) -> bool;
 
     /// A private tree for one large transaction, in a folder for temporary files that is
     /// emptied on open. Dropping it removes its files.

@@ -4,6 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -17,6 +18,11 @@ const RECORD_FILE_NEW: &str = "checkpoint.new";
 const LOCK_FILE: &str = "lock";
 /// The folder that is emptied on open.
 pub(super) const TMP_FOLDER: &str = "tmp";
+
+/// How long files that were replaced are waited for, while point reads let go of them. A scan that
+/// holds one goes on for longer than that.
+const HELD_LOOKS_MAX: u32 = 100;
+const HELD_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open folder.
 pub(super) struct Folder {
@@ -150,6 +156,17 @@ fn write_record(path: &Path, record: &Record) -> Result<()> {
 /// Makes names created in and removed from a folder durable.
 pub(super) fn sync_folder(path: &Path) -> Result<()> {
     Ok(File::open(path)?.sync_all()?)
+}
+
+/// Does somebody hold what was replaced, for longer than a moment?
+pub(super) fn is_held(held: impl Fn() -> bool) -> bool {
+    for _ in 0..HELD_LOOKS_MAX {
+        if !held() {
+            return false;
+        }
+        std::thread::sleep(HELD_PAUSE);
+    }
+    held()
 }
 
 /// Removes a folder and all in it; one that is not there is fine.

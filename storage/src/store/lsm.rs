@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 use super::folder::{Folder, sync_folder};
 use super::horizon::Horizons;
+use super::names::parse_name;
 use super::record::Record;
 use super::scratch::Scratches;
 use super::{
@@ -308,6 +309,16 @@ impl TableStore for LsmStore {
             tree.compact_all(erased)
         })();
         done.inspect_err(|error| self.shared.work.fail(error))
+    }
+
+    fn has_dropped(&self, group: GroupId) -> bool {
+        let Shared {
+            catalog, folder, ..
+        } = &*self.shared;
+        let mut waiting = catalog.dropped().into_iter();
+        let names = catalog.still_on_disk(&folder.record().dropped);
+        let mut held = names.iter().filter_map(|name| parse_name(name));
+        waiting.any(|dropped| dropped.id.group == group) || held.any(|(id, _)| id.group == group)
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {

@@ -23,7 +23,7 @@ use lsm_tree::{Cache, DescriptorTable};
 use parking_lot::{Mutex, RwLock};
 
 use super::failure::Failure;
-use super::folder::{Folder, disk_bytes};
+use super::folder::{self, Folder, disk_bytes};
 use super::horizon::Horizons;
 use super::lsm::tree::Resources;
 use super::range::{Range, clip};
@@ -140,9 +140,9 @@ impl Shared {
 
     /// Copies all that lives into the next generation and switches to it. `erased`: of that tree.
     fn rewrite(&self, tree: TreeId, erased: &ErasedKeys) -> Result<Position> {
-        let _finishing = self.finishing.lock();
+        let finishing = self.finishing.lock();
         self.folder.persist_horizons(&self.horizons)?;
-        let _writing = self.writing.write();
+        let writing = self.writing.write();
         let old = self.database.load_full();
         let generation = self.folder.record().generation + 1;
         let new = Database::open(self.folder.path(), generation, self.options.cache_bytes)?;
@@ -151,8 +151,14 @@ impl Shared {
         self.folder
             .update(&self.horizons, |record| record.generation = generation)?;
         self.database.store(Arc::new(new));
+        drop((writing, finishing));
         old.remove_when_unused();
-        Ok(line)
+        drop(old);
+        let of_before = || self.database.load().has_others();
+        Ok(match folder::is_held(|| of_before().unwrap_or(true)) {
+            true => Position::ZERO,
+            false => line,
+        })
     }
 
     fn keep_failure<T>(&self, done: Result<T>) -> Result<T> {
@@ -311,6 +317,12 @@ impl TableStore for SledStore {
             Some(_) => self.0.keep_failure(self.0.rewrite(tree, erased)),
             None => Ok(Position::MAX),
         }
+    }
+
+    fn has_dropped(&self, group: GroupId) -> bool {
+        let (dropped, condemned) = (self.0.trees.dropped(), self.0.trees.condemned());
+        let mut all = dropped.iter().chain(&condemned);
+        all.any(|dropped| dropped.id().group == group)
     }
 
     fn scratch(&self) -> Result<Box<dyn Scratch>> {

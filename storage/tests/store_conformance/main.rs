@@ -45,6 +45,8 @@ for_each_store! {
     a_tree_keeps_what_its_group_forgets
     of_erased_keys_a_tree_keeps_nothing
     a_purge_says_what_a_reader_of_the_past_holds_back
+    a_purge_says_that_replaced_files_are_still_read
+    what_is_dropped_is_told_until_it_is_gone
     the_folder_remembers_its_kind_and_is_locked
     a_dropped_tree_goes_with_the_checkpoint
     one_group_is_checkpointed_alone
@@ -715,6 +717,60 @@ fn a_purge_says_what_a_reader_of_the_past_holds_back(kind: StoreKind) {
     assert!(store.purge(other).unwrap() < Position(20));
     drop(past);
     assert!(store.purge(other).unwrap() >= Position(20));
+}
+
+/// A scan above the horizon needs nothing of what goes, but it holds the files that it began with.
+fn a_purge_says_that_replaced_files_are_still_read(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    put(&*store, T, 10, "other", Some("a"));
+    put(&*store, T, 11, MARK_KEY, Some(MARK_VALUE));
+    checkpoint(&*store, 1);
+    put(&*store, T, 20, MARK_KEY, None);
+    store.set_horizon(T.group, Position(30));
+    let scan = |at| {
+        store
+            .scan(T, ALL, Position(at), Direction::Forward)
+            .unwrap()
+    };
+    let mut open = scan(30);
+    let secret_is_there = || on_disk(dir.path(), MARK_VALUE.as_bytes());
+    assert_eq!(store.purge(T).unwrap(), Position::ZERO);
+    assert!(secret_is_there(), "in the file that the scan reads");
+    // Nor does it hide behind a later one.
+    assert_eq!(store.purge(T).unwrap(), Position::ZERO);
+    let later = scan(31);
+    assert_eq!(open.next().unwrap().unwrap().0, "other");
+    drop(open);
+    assert!(!secret_is_there());
+    put(&*store, T, 40, "more", Some("b"));
+    assert_eq!(store.purge(T).unwrap(), Position::ZERO, "another is open");
+    drop(later);
+    assert_eq!(store.purge(T).unwrap(), Position(30));
+}
+
+fn what_is_dropped_is_told_until_it_is_gone(kind: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(kind, dir.path());
+    let living = TreeId { number: 8, ..T };
+    put(&*store, T, 10, MARK_KEY, Some(MARK_VALUE));
+    put(&*store, living, 10, "k", Some("a"));
+    checkpoint(&*store, 1);
+    assert!(!store.has_dropped(T.group));
+    let scan = store
+        .scan(T, ALL, Position(10), Direction::Forward)
+        .unwrap();
+    store.drop_tree(T).unwrap();
+    assert!(store.has_dropped(T.group));
+    assert!(!store.has_dropped(GroupId(2)));
+    checkpoint(&*store, 2);
+    assert!(store.has_dropped(T.group), "it is being read");
+    drop(scan);
+    checkpoint(&*store, 3);
+    assert!(!store.has_dropped(T.group));
+    store.set_horizon(T.group, Position(10));
+    store.purge(living).unwrap();
+    assert!(!on_disk(dir.path(), MARK_VALUE.as_bytes()));
 }
 
 fn purge_removes_the_bytes(kind: StoreKind) {

@@ -335,6 +335,9 @@ impl TableStore for Nothing {
     fn erase(&self, _: TreeId, _: &Arc<ErasedKeys>) -> storage::Result<Position> {
         unreachable!()
     }
+    fn has_dropped(&self, _: GroupId) -> bool {
+        unreachable!()
+    }
     fn scratch(&self) -> storage::Result<Box<dyn storage::Scratch>> {
         unreachable!()
     }

@@ -9,6 +9,7 @@
 //! writes every version after the checkpoint again, in order, so the rule holds again once it
 //! has passed `persisted`, and reads are not served before.)
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use lsm_tree::{
 };
 use parking_lot::Mutex;
 
-use super::super::folder::{disk_bytes, remove_folder};
+use super::super::folder::{self, disk_bytes, remove_folder};
 use super::super::horizon::TreeHorizon;
 use super::super::range::Range;
 use super::super::versions::Walk;
@@ -80,6 +81,9 @@ pub(in crate::store) struct Tree {
     pub horizon: Arc<TreeHorizon>,
     lsm: lsm_tree::Tree,
     view: ArcSwap<View>,
+    /// Files that have left the view, each until it is gone from the disk: who reads an earlier
+    /// view still holds it.
+    replaced: Mutex<Vec<Arc<PathBuf>>>,
     memory: Arc<AtomicU64>,
     /// Held while the view is exchanged and while the active memtable is written.
     change: Mutex<u64>,
@@ -126,6 +130,7 @@ impl Tree {
             horizon,
             lsm,
             view: ArcSwap::from_pointee(view),
+            replaced: Mutex::default(),
             memory: shared.memory.clone(),
             change: Mutex::new(0),
             flush: Mutex::new(()),
@@ -308,10 +313,24 @@ impl Tree {
         let mut next = View::clone(&self.view.load());
         // Flush and compaction may come here in either order: the newer list holds both.
         if version >= next.version {
+            let stay: HashSet<u64> = tables(&runs).map(Table::id).collect();
+            let gone = tables(&next.runs).filter(|table| !stay.contains(&table.id()));
+            let mut replaced = self.replaced.lock();
+            replaced.retain(|file| file.exists());
+            replaced.extend(gone.map(|table| table.path.clone()));
             (next.version, next.runs) = (version, runs);
         }
         next.sealed.retain(|memtable| Some(memtable.id) != flushed);
         self.view.store(Arc::new(next));
+    }
+
+    /// Are files that were replaced still on the disk? Waits a moment for point reads to let go.
+    fn holds_replaced(&self) -> bool {
+        folder::is_held(|| {
+            let mut replaced = self.replaced.lock();
+            replaced.retain(|file| file.exists());
+            !replaced.is_empty()
+        })
     }
 
     /// Whether level 0 is so full that a flush should wait for a compaction.
@@ -343,7 +362,12 @@ impl Tree {
         self.erasing.begin(erased);
         let done = self.finish_compaction(self.lsm.major_compact(TABLE_BYTES, SEQNO_BASE));
         let line = self.erasing.end();
-        done.map(|()| line)
+        done?;
+        // What they hold is whatever was there before, be they replaced by this or earlier.
+        Ok(match self.holds_replaced() {
+            true => Position::ZERO,
+            false => line,
+        })
     }
 
     fn finish_compaction(&self, done: lsm_tree::Result<()>) -> Result<()> {
@@ -412,6 +436,11 @@ fn check_sizes(key: &Bytes, value: Option<&Bytes>) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// All table files of runs.
+fn tables(runs: &[Run]) -> impl Iterator<Item = &Table> {
+    runs.iter().flat_map(|run| run.iter())
 }
 
 fn runs(lsm: &lsm_tree::Tree) -> (u64, Vec<Run>) {

@@ -236,6 +236,17 @@ impl Database {
         sync_all(&self.folder)
     }
 
+    /// Are there files of other generations?
+    pub fn has_others(&self) -> Result<bool> {
+        let all = self.folder.parent().expect("it lies in the folder of all");
+        for entry in fs::read_dir(all)? {
+            if Some(&*entry?.file_name()) != self.folder.file_name() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes the files once nothing reads them.
     pub fn remove_when_unused(&self) {
         self.remove.store(true, Ordering::Release);
