@@ -382,9 +382,10 @@ impl Group {
     }
 
     /// Lets the store forget what stood there before a position although somebody may still read
-    /// it: that read is refused from now on. For removals whose time is over.
+    /// it: that read is refused from now on. For removals whose time is over. What is shown stays
+    /// readable even so: while a group that it waits for is away, every read is there.
     pub fn force_horizon(&self, position: Position) {
-        let position = position.min(self.applied());
+        let position = position.min(self.applied()).min(self.most_old());
         self.store().set_horizon(self.id(), position);
     }
 }

@@ -746,12 +746,7 @@ impl Group {
     /// some distance to `applied` for reads without a pin. It waits for a snapshot that is being
     /// installed: call it from a thread that may block.
     pub fn raise_horizon(&self, wanted: Position) -> Result<Position> {
-        // What is shown stays readable, however long it waits for other groups.
-        let shown = self.publish.shown(self.shared.id);
-        let wanted = match shown {
-            Position::ZERO => wanted,
-            shown => wanted.min(shown),
-        };
+        let wanted = wanted.min(self.most_old());
         let state = self.lock_log();
         if self.check_alive(&state).is_err() {
             // What the store knows of a group that has ended is another one's.
@@ -761,6 +756,15 @@ impl Group {
         drop(state);
         self.drop_trees(horizon)?;
         Ok(horizon)
+    }
+
+    /// How far the horizon may go: what is shown stays readable, however long it waits for other
+    /// groups.
+    pub(crate) fn most_old(&self) -> Position {
+        match self.publish.shown(self.shared.id) {
+            Position::ZERO => Position::MAX,
+            shown => shown,
+        }
     }
 
     /// Was this committed entry found off the chain, so that it had no effect?

@@ -126,6 +126,34 @@ fn cuts_are_causally_closed_and_never_go_back() {
     );
 }
 
+/// While the group that it waits for is away, its own cut is where every read of it is.
+#[test]
+fn no_horizon_goes_beyond_what_is_shown_forced_or_not() {
+    let node = Node::new();
+    let other = node.local.lead(OTHER).expect("leads");
+    let shown = commit(&other, "shown", Vec::new());
+    node.local.hold(GROUP);
+    let cause = commit(&node.group, "cause", Vec::new());
+    let effect = commit(&other, "effect", vec![(GROUP, cause)]);
+    let cut = || node.local.groups().cut(&[OTHER])[0].1;
+    assert_eq!((cut(), other.applied()), (shown, effect));
+    assert_eq!(other.raise_horizon(effect).expect("raised"), shown);
+    other.force_horizon(effect);
+    assert_eq!(node.store.horizon(OTHER), shown);
+    assert!(
+        other
+            .get(TREE, b"shown", cut())
+            .expect("readable")
+            .is_some()
+    );
+    node.local.release(GROUP).expect("applied");
+    let pin = other.pin(shown);
+    assert_eq!(other.raise_horizon(effect).expect("raised"), shown);
+    other.force_horizon(effect);
+    assert_eq!(node.store.horizon(OTHER), effect, "nobody is waited for");
+    drop(pin);
+}
+
 #[test]
 fn cuts_are_causally_closed_after_a_restart() {
     let node = Node::new();
