@@ -68,12 +68,18 @@ impl Node {
         self.raise_horizons(&wanted).await?;
         // It lets the log go up to there, but for what others need of it.
         self.checkpoint().await?;
+        let mut staged = BTreeSet::new();
         for one in &wanted {
             self.purge_for(one).await?;
+            if let Some(member) = self.member(one.group)
+                && member.stages(one).await
+            {
+                staged.insert(one.group);
+            }
         }
         let (groups, journal) = (self.groups.clone(), self.journal.clone());
         let running = tokio::task::spawn_blocking(move || {
-            let groups = Copies::open(&groups, wanted)?;
+            let groups = Copies::open(&groups, wanted, &staged)?;
             groups.erase(&journal, &*indexes)
         });
         running.await.map_err(|e| Error::Task(e.to_string()))?
@@ -195,8 +201,13 @@ struct Copies {
 }
 
 impl Copies {
-    /// For a round: what is to go may go from here on.
-    fn open(groups: &Arc<Groups>, wanted: Vec<EraseGroup>) -> Result<Copies> {
+    /// For a round: what is to go may go from here on. Of those that are `staged` half a snapshot
+    /// lies beside the tables.
+    fn open(
+        groups: &Arc<Groups>,
+        wanted: Vec<EraseGroup>,
+        staged: &BTreeSet<GroupId>,
+    ) -> Result<Copies> {
         let mut copies = Copies::of(groups, wanted)?;
         for copy in copies.copies.values_mut() {
             let (group, wanted) = (&copy.group, &copy.wanted);
@@ -208,7 +219,8 @@ impl Copies {
                 horizon = groups.store().horizon(wanted.group);
             }
             let durable = checkpoint_of(groups, wanted.group);
-            copy.done = durable.is_some_and(|durable| durable.position >= wanted.upto);
+            copy.done = durable.is_some_and(|durable| durable.position >= wanted.upto)
+                && !staged.contains(&wanted.group);
             copy.horizon = horizon;
         }
         Ok(copies)

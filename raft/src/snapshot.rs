@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use storage::{Applied, Export, GroupCheckpoint, Scratch, TableStore, check_export};
 use tokio::time::Instant;
 
+use crate::EraseGroup;
 use crate::codec::{Answer, Body, CHUNK_BYTES_MAX, Offer, SnapshotAnswer, SnapshotRequest};
 use crate::machine::decoded;
 use crate::network::Peer;
@@ -36,6 +37,9 @@ const ATTEMPTS_MAX: u32 = 6;
 const OFFERS_MAX: u32 = 2;
 /// Between two questions whether a snapshot is installed.
 const INSTALL_POLL: Duration = Duration::from_millis(100);
+/// A snapshot of which nothing more comes for so long is given up: its sender is gone, and it holds
+/// rows that may be removed by now.
+const STAGED_IDLE_MAX: Duration = Duration::from_secs(120);
 /// The log behind a snapshot is kept for so long until its receiver has caught up.
 const HELD_TIME_MAX: Duration = Duration::from_secs(3600);
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(200);
@@ -89,6 +93,8 @@ pub(crate) struct Staging {
     offer: Offer,
     chunks: Box<dyn Scratch>,
     next: u32,
+    /// When something came of it.
+    heard: Instant,
 }
 
 /// Sends a snapshot. Gives the receiver's vote.
@@ -306,6 +312,9 @@ impl Member {
         store: &dyn TableStore,
     ) -> Option<SnapshotAnswer> {
         let mut staging = self.staging.lock().await;
+        if let Some(staged) = staging.as_mut() {
+            staged.heard = Instant::now();
+        }
         if self.installing.load(Ordering::Acquire) {
             let offered = matches!(part, SnapshotRequest::Offer(_));
             return offered.then_some(SnapshotAnswer::Installing);
@@ -330,6 +339,26 @@ impl Member {
                 self.install(staged).await
             }
         }
+    }
+
+    /// Gives up a snapshot that no longer comes.
+    pub fn give_up_idle(&self) {
+        // Who holds it has just heard of it.
+        if let Ok(mut staging) = self.staging.try_lock() {
+            staging.take_if(|staged| staged.heard.elapsed() >= STAGED_IDLE_MAX);
+        }
+    }
+
+    /// Does half a snapshot lie here from before what is to be erased? It has rows that were removed
+    /// later, and when it is installed the removals come behind it. When their time is over it is
+    /// given up: the sender begins anew.
+    pub async fn stages(&self, wanted: &EraseGroup) -> bool {
+        let mut staging = self.staging.lock().await;
+        let before = |staged: &Staging| staged.offer.position < wanted.upto;
+        if wanted.overdue {
+            staging.take_if(|staged| before(staged));
+        }
+        self.installing.load(Ordering::Acquire) || staging.as_ref().is_some_and(before)
     }
 
     fn offered(
@@ -360,6 +389,7 @@ impl Member {
             offer,
             chunks: store.scratch().ok()?,
             next: 0,
+            heard: Instant::now(),
         });
         Some(SnapshotAnswer::Next(0))
     }

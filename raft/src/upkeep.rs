@@ -158,6 +158,12 @@ impl Node {
         }
     }
 
+    fn give_up_idle_snapshots(&self) {
+        self.members()
+            .iter()
+            .for_each(|member| member.give_up_idle());
+    }
+
     /// Checkpoints for ever: when the time has come or memory asks for it.
     pub fn keep(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
         async move {
@@ -166,6 +172,7 @@ impl Node {
                 loop {
                     tokio::time::sleep(LOOK).await;
                     self.doubt_without_quorum();
+                    self.give_up_idle_snapshots();
                 }
             };
             tokio::select! {

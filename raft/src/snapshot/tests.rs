@@ -214,6 +214,57 @@ fn receiver(observer: Gate) -> (Arc<Node>, Journal) {
     (node, journal)
 }
 
+/// Half a snapshot whose sender is gone has rows that may be removed since: neither a round ends
+/// beside it, nor does it stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_snapshot_does_not_outlive_an_erase() {
+    let (told, _reached) = mpsc::unbounded_channel();
+    let (_go, goes) = std::sync::mpsc::channel();
+    let (node, journal) = receiver(Gate {
+        reached: Mutex::new(Some(told)),
+        go: Mutex::new(goes),
+    });
+    let opened = node.open_group(GROUP, FIRST_JOIN, Position::ZERO).await;
+    let (member, store) = (opened.unwrap(), node.groups().store().clone());
+    let (_local, export) = exported();
+    let offer = offer(&export);
+    let offered = || SnapshotRequest::Offer(offer.clone());
+    let wanted = |upto, overdue| EraseGroup {
+        group: GROUP,
+        upto,
+        horizon: upto,
+        overdue,
+    };
+    let (at, later) = (offer.position, offer.position.next());
+    assert!(!member.stages(&wanted(later, false)).await);
+    let begun = Some(SnapshotAnswer::Next(0));
+    assert_eq!(member.receive(NodeId(2), offered(), &*store).await, begun);
+    assert!(member.stages(&wanted(later, false)).await, "a round waits");
+    assert!(
+        !member.stages(&wanted(at, false)).await,
+        "it has no such row"
+    );
+    assert!(!member.stages(&wanted(at, true)).await);
+    assert!(member.staging.lock().await.is_some(), "so it stays");
+    assert!(!member.stages(&wanted(later, true)).await, "it is given up");
+    assert!(member.staging.lock().await.is_none());
+
+    assert_eq!(member.receive(NodeId(2), offered(), &*store).await, begun);
+    let silent_for = async |time| {
+        let mut staging = member.staging.lock().await;
+        staging.as_mut().unwrap().heard = Instant::now() - time;
+    };
+    silent_for(STAGED_IDLE_MAX).await;
+    assert_eq!(member.receive(NodeId(2), offered(), &*store).await, begun);
+    member.give_up_idle();
+    assert!(member.staging.lock().await.is_some(), "it still comes");
+    silent_for(STAGED_IDLE_MAX).await;
+    member.give_up_idle();
+    assert!(member.staging.lock().await.is_none(), "its sender is gone");
+    node.shutdown().await;
+    journal.close();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_installs_a_snapshot_says_so() {
     let (told, mut reached) = mpsc::unbounded_channel();
