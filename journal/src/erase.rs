@@ -1,7 +1,7 @@
 //! Erasing: images are overwritten in place, with their length kept, after a record that lists them
 //! is on disk, so that open can finish what a crash has interrupted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use crate::segment::{Columns, Reader, Segment};
 use crate::writer::Ticket;
 use crate::{Error, GroupId, Index, Payload, Position, Record, Result, Term};
 
-/// Records per erase record.
-const TARGETS_MAX: usize = 1024;
+/// Bytes of images in an erase record, and so what is planned in memory before it is done.
+const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// Images of one record to be erased. Segments and offsets are those of
 /// [`Journal::remains`] and [`crate::inspect`].
@@ -41,6 +41,10 @@ pub(crate) struct Range {
     left: Bytes,
 }
 
+const COLUMN_BYTES: usize = 8;
+/// Of a target beside its ranges: the head of its image, and three columns.
+const TARGET_BYTES: usize = IMAGE_HEAD_BYTES + 3 * COLUMN_BYTES;
+
 impl Range {
     fn erased(&self) -> Vec<u8> {
         payload::erased_image(self.len, &self.left)
@@ -62,7 +66,42 @@ pub(crate) struct Target {
     pub ranges: Vec<Range>,
 }
 
+impl Range {
+    /// Bytes in the image of an erase record.
+    fn encoded_bytes(&self) -> usize {
+        4 * COLUMN_BYTES + self.left.len().next_multiple_of(COLUMN_BYTES)
+    }
+}
+
 impl Target {
+    /// The same in pieces whose images have so many bytes at most, if a range is not longer than that.
+    fn pieces(self, bytes_max: usize) -> Vec<Target> {
+        let (segment, offset) = (self.segment, self.offset);
+        let (mut pieces, mut bytes) = (Vec::<Target>::new(), 0);
+        for range in self.ranges {
+            bytes += range.encoded_bytes();
+            match pieces.last_mut() {
+                Some(piece) if bytes <= bytes_max => piece.ranges.push(range),
+                _ => {
+                    bytes = TARGET_BYTES + range.encoded_bytes();
+                    let ranges = vec![range];
+                    pieces.push(Target {
+                        segment,
+                        offset,
+                        ranges,
+                    });
+                }
+            }
+        }
+        pieces
+    }
+
+    /// Bytes in an erase record.
+    fn encoded_bytes(&self) -> usize {
+        let ranges = self.ranges.iter().map(Range::encoded_bytes);
+        TARGET_BYTES + ranges.sum::<usize>()
+    }
+
     /// The image of an erase record: segment, offset, number of ranges, then for each range its
     /// start in the payload, its image's length, the new CRC, and what is left.
     fn encode(&self) -> Vec<u8> {
@@ -111,29 +150,57 @@ pub(crate) fn targets(record: &Payload) -> Vec<Target> {
         .collect()
 }
 
-/// Finishes erasures that may have been interrupted: every range that does not have its erased
-/// bytes yet gets them.
-pub(crate) fn redo(
-    disk: &dyn Disk,
-    segments: &BTreeMap<u64, Arc<Segment>>,
-    records: &[Payload],
-) -> Result<()> {
-    let mut touched: BTreeMap<u64, Arc<dyn File>> = BTreeMap::new();
-    for target in records.iter().flat_map(targets) {
-        // Released meanwhile: nothing is left to erase.
-        let Some(segment) = segments.get(&target.segment) else {
-            continue;
-        };
-        let file = segment.open(disk, Open::Write)?;
-        if overwrite(segment, &*file, &target)? {
-            touched.insert(target.segment, file);
+/// Segments whose images are overwritten, each opened once.
+pub(crate) struct Overwriting<'a> {
+    disk: &'a dyn Disk,
+    files: BTreeMap<u64, (Arc<Segment>, Arc<dyn File>)>,
+    /// Those in which something was written that is not synced.
+    touched: BTreeSet<u64>,
+}
+
+impl<'a> Overwriting<'a> {
+    pub fn new(disk: &'a dyn Disk) -> Overwriting<'a> {
+        Overwriting {
+            disk,
+            files: BTreeMap::new(),
+            touched: BTreeSet::new(),
         }
     }
-    for (number, file) in touched {
-        file.sync()
-            .map_err(|e| Error::io("sync", &segments[&number].path, e))?;
+
+    fn file(&mut self, segment: &Arc<Segment>) -> Result<Arc<dyn File>> {
+        if let Some((_, file)) = self.files.get(&segment.number) {
+            return Ok(file.clone());
+        }
+        let file = segment.open(self.disk, Open::Write)?;
+        let opened = (segment.clone(), file.clone());
+        self.files.insert(segment.number, opened);
+        Ok(file)
     }
-    Ok(())
+
+    /// Gives every range of an erase record its erased bytes that does not have them yet.
+    pub fn redo(&mut self, segments: &BTreeMap<u64, Arc<Segment>>, record: &Payload) -> Result<()> {
+        for target in targets(record) {
+            // Released meanwhile: nothing is left to erase.
+            let Some(segment) = segments.get(&target.segment) else {
+                continue;
+            };
+            let file = self.file(segment)?;
+            if overwrite(segment, &*file, &target)? {
+                self.touched.insert(target.segment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when all of it is on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        for number in std::mem::take(&mut self.touched) {
+            let (segment, file) = &self.files[&number];
+            file.sync()
+                .map_err(|e| Error::io("sync", &segment.path, e))?;
+        }
+        Ok(())
+    }
 }
 
 /// Overwrites a target's ranges where that is not done yet. Answers whether anything was written.
@@ -173,68 +240,107 @@ fn record_at(segment: &Segment, file: &dyn File, offset: u64) -> Result<(Header,
 impl Journal {
     /// Overwrites images in place and returns when they are gone from the disk and from memory.
     /// Log records must be below the purge point that is written, or truncated. Blocks for a few
-    /// fsyncs.
-    /// Errors: `Invalid` for what may not be erased, `Corrupt` if there is no such record.
+    /// fsyncs per MiB of ranges. Errors: `Invalid` for what may not be erased, `Corrupt` if there is
+    /// no such record; then what stands before it in the list may be erased.
     pub fn erase(&self, erasures: &[Erasure]) -> Result<()> {
         let shared = self.shared();
         let _one = shared.upkeep.lock();
-        let mut segments = BTreeMap::new();
-        let mut planned = Vec::new();
-        let mut live = Vec::new();
+        let bytes_max = (self.payload_bytes_max() - IMAGE_HEAD_BYTES).min(RECORD_BYTES_MAX);
+        let mut batch = Batch {
+            shared,
+            files: Overwriting::new(&*shared.disk),
+            segments: BTreeMap::new(),
+            planned: Vec::new(),
+            bytes: 0,
+            live: Vec::new(),
+        };
         for erasure in erasures {
             let Some(segment) = shared.state.lock().segments.get(&erasure.segment).cloned() else {
                 continue;
             };
-            let (target, header) = plan(shared, &segment, erasure)?;
-            segments.insert(erasure.segment, segment);
-            live.extend(shared.state.lock().may_erase(erasure, &header)?);
-            planned.push(target);
-        }
-        let mut records = Vec::new();
-        for targets in planned.chunks(TARGETS_MAX) {
-            let mut images = Payload::builder();
-            for target in targets {
-                images.push(&target.encode());
+            let (target, header) = plan(&segment, &*batch.files.file(&segment)?, erasure)?;
+            let live = shared.state.lock().may_erase(erasure, &header)?;
+            batch.segments.insert(erasure.segment, segment);
+            for piece in target.pieces(bytes_max) {
+                batch.push(piece, bytes_max)?;
             }
-            records.push(images.finish());
+            batch.live.extend(live);
         }
-        self.write_erase_records(&records)?;
-        redo(&*shared.disk, &segments, &records).map_err(|error| shared.fail(error))?;
-        let mut state = shared.state.lock();
-        live.iter()
-            .for_each(|(group, index)| state.drop_held(*group, *index));
+        batch.erase()
+    }
+}
+
+/// Erasures of one erase record.
+struct Batch<'a> {
+    shared: &'a Shared,
+    files: Overwriting<'a>,
+    segments: BTreeMap<u64, Arc<Segment>>,
+    planned: Vec<Target>,
+    /// Of the planned targets in the record.
+    bytes: usize,
+    /// Records that are live and all planned, now or before.
+    live: Vec<(GroupId, Index)>,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, target: Target, bytes_max: usize) -> Result<()> {
+        let bytes = target.encoded_bytes();
+        if bytes > bytes_max {
+            let (bytes, limit) = (bytes as u64, bytes_max as u64);
+            return Err(Error::TooLarge { bytes, limit });
+        }
+        if self.bytes + bytes > bytes_max {
+            self.erase()?;
+        }
+        self.bytes += bytes;
+        self.planned.push(target);
         Ok(())
     }
 
-    fn write_erase_records(&self, records: &[Payload]) -> Result<()> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let shared = self.shared();
-        let mut state = shared.state.lock();
-        state.usable()?;
-        for payload in records {
-            let sender = sender.clone();
-            let done = Ticket::new(Box::new(move |answer| drop(sender.send(answer))));
-            let own = Record::own(Kind::Erase, GroupId::DIRECTORY, Term(0), Index(0));
-            let record = Record {
-                payload: payload.clone(),
-                ..own
-            };
-            state.enqueue(record, Position::ZERO, Some(done));
+    /// Writes the record, and does what it says.
+    fn erase(&mut self) -> Result<()> {
+        if self.planned.is_empty() {
+            return Ok(());
         }
-        drop(state);
-        drop(sender);
-        shared.work.notify_one();
-        for _ in records {
-            receiver.recv().unwrap_or(Err(Error::Closed))?;
+        let mut images = Payload::builder();
+        for target in self.planned.drain(..) {
+            images.push(&target.encode());
+        }
+        let record = images.finish();
+        self.bytes = 0;
+        self.write(&record)?;
+        let redone = self.files.redo(&self.segments, &record);
+        let synced = redone.and_then(|()| self.files.sync());
+        synced.map_err(|error| self.shared.fail(error))?;
+        let mut state = self.shared.state.lock();
+        // All that there are, for no other erase goes on: no open has to look at them.
+        state.open_erases.clear();
+        for (group, index) in self.live.drain(..) {
+            state.drop_held(group, index);
         }
         Ok(())
+    }
+
+    fn write(&self, record: &Payload) -> Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut state = self.shared.state.lock();
+        state.usable()?;
+        let done = Ticket::new(Box::new(move |answer| drop(sender.send(answer))));
+        let own = Record::own(Kind::Erase, GroupId::DIRECTORY, Term(0), Index(0));
+        let record = Record {
+            payload: record.clone(),
+            ..own
+        };
+        state.enqueue(record, Position::ZERO, Some(done));
+        drop(state);
+        self.shared.work.notify_one();
+        receiver.recv().unwrap_or(Err(Error::Closed))
     }
 }
 
 /// Finds the byte ranges of the images.
-fn plan(shared: &Shared, segment: &Segment, erasure: &Erasure) -> Result<(Target, Header)> {
-    let file = segment.open(&*shared.disk, Open::Read)?;
-    let (header, bytes) = record_at(segment, &*file, erasure.offset)?;
+fn plan(segment: &Segment, file: &dyn File, erasure: &Erasure) -> Result<(Target, Header)> {
+    let (header, bytes) = record_at(segment, file, erasure.offset)?;
     let mut ranges = Vec::new();
     let (mut at, mut number) = (0, 0);
     while at < bytes.len() {
@@ -277,7 +383,10 @@ impl State {
         }
         // As the file has it: else the erase record could be on disk before its purge, and after a
         // crash what is overwritten would be Raft's again.
-        if group.purge_written.is_none_or(|purged| purged < header.index) {
+        if group
+            .purge_written
+            .is_none_or(|purged| purged < header.index)
+        {
             return Err(Error::Invalid(
                 "a record is erased only after its purge for Raft",
             ));

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::{Disk, File, Open};
+use crate::erase::Overwriting;
 use crate::index::Group;
 use crate::journal::{Options, Shared, State};
 use crate::record::{HEADER_BYTES, Header, Kind};
 use crate::segment::{self, Footer, HEAD_BYTES, Segment, Step, Walk, payload_at};
 use crate::spare::{self, Need};
 use crate::writer::{self, Active, Waiting};
-use crate::{Error, GroupId, Payload, Position, Record, Result, erase};
+use crate::{Error, GroupId, Payload, Position, Record, Result};
 
 /// The least size of a segment: a vote and its neighbours must fit.
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
@@ -152,7 +153,7 @@ impl Recovery<'_> {
             return writer::begin(self.shared, 1);
         };
         let disk = &*self.shared.disk;
-        let mut erases = Vec::new();
+        let mut erasing = Overwriting::new(disk);
         let mut cut = BTreeSet::new();
         for segment in sealed {
             let file = segment.open(disk, Open::Read)?;
@@ -160,27 +161,34 @@ impl Recovery<'_> {
                 let end = segment.size(&*file)?.saturating_sub(HEAD_BYTES);
                 return Err(segment.corrupt(end, "the head, footer or trailer does not fit"));
             };
-            for offset in &footer.erases {
-                erases.push(erase_record(segment, &*file, *offset)?);
-            }
+            self.redo(&mut erasing, segment, &*file, &footer)?;
             self.take_footer(segment.number, footer, &mut cut);
         }
         let file = last.open(disk, Open::Write)?;
         if let Some(footer) = footer(last, &*file)? {
-            for offset in &footer.erases {
-                erases.push(erase_record(last, &*file, *offset)?);
-            }
+            self.redo(&mut erasing, last, &*file, &footer)?;
             self.take_footer(last.number, footer, &mut cut);
-            self.redo(&erases)?;
+            erasing.sync()?;
             self.settle_positions(&cut)?;
             return writer::begin(self.shared, last.number + 1);
         }
         self.settle_positions(&cut)?;
-        self.open_last(last, file, erases)
+        self.open_last(last, file, erasing)
     }
 
-    fn redo(&self, erases: &[Payload]) -> Result<()> {
-        erase::redo(&*self.shared.disk, &self.state.segments, erases)
+    /// Finishes what a sealed segment says was not finished, one record after the other.
+    fn redo(
+        &self,
+        erasing: &mut Overwriting<'_>,
+        segment: &Segment,
+        file: &dyn File,
+        footer: &Footer,
+    ) -> Result<()> {
+        for offset in &footer.erases {
+            let record = erase_record(segment, file, *offset)?;
+            erasing.redo(&self.state.segments, &record)?;
+        }
+        Ok(())
     }
 
     /// Takes what a sealed segment says about its groups.
@@ -231,7 +239,7 @@ impl Recovery<'_> {
         &mut self,
         segment: &Arc<Segment>,
         file: Arc<dyn File>,
-        mut erases: Vec<Payload>,
+        mut erasing: Overwriting<'_>,
     ) -> Result<Active> {
         let size = segment.size(&*file)?;
         let mut bytes = segment.read(&*file, 0, size as usize)?;
@@ -240,14 +248,20 @@ impl Recovery<'_> {
                 return Err(segment.corrupt(0, "segment head checksum mismatch"));
             }
             // Records come only after the head is durable, so there were none.
+            erasing.sync()?;
             return writer::write_head(segment.clone(), file);
         }
-        erases.extend(erase_records(segment, &bytes));
-        if !erases.is_empty() {
-            self.redo(&erases)?;
+        let records = erase_records(segment, &bytes);
+        for record in &records {
+            erasing.redo(&self.state.segments, record)?;
+        }
+        erasing.sync()?;
+        if !records.is_empty() {
             bytes = segment.read(&*file, 0, size as usize)?;
         }
         let end = self.replay(segment, &bytes)?;
+        // They are finished, with all that came before.
+        self.state.open_erases.clear();
         if !segment::is_zero(&bytes[end as usize..]) {
             tracing::info!(file = %segment.path.display(), offset = end, "cut a torn journal tail");
             let zeros = vec![0; (size - end) as usize];

@@ -106,10 +106,7 @@ impl State {
         let Some(group) = group.filter(|group| is_live(group, segment, offset, header)) else {
             return Fate::Dead;
         };
-        match group
-            .purge_written
-            .is_some_and(|upto| header.index <= upto)
-        {
+        match group.purge_written.is_some_and(|upto| header.index <= upto) {
             true => Fate::Purged,
             false => Fate::Live,
         }

@@ -244,7 +244,7 @@ pub(crate) struct GroupFooter {
 /// The index of a sealed segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Footer {
-    /// Offsets of the erase records.
+    /// Offsets of the erase records that were not finished when the segment was sealed.
     pub erases: Vec<u64>,
     pub groups: Vec<GroupFooter>,
 }

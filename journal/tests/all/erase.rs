@@ -230,6 +230,76 @@ fn what_the_segments_hold_is_told_by_who_needs_it() {
     check(&open(&disk).expect("open again"));
 }
 
+/// Years of erasures are no work and no memory at a start: only what was not finished is.
+#[test]
+fn an_open_looks_at_no_erasure_that_is_finished() {
+    const SEGMENTS: usize = 40;
+    let calls = |erases: bool| {
+        let disk = FaultyDisk::new(MemoryDisk::new());
+        let journal = fill(&disk);
+        if erases {
+            journal.erase(&erasures(disk.memory())).expect("erased");
+            assert!(!has_secret(disk.memory()));
+        }
+        // Until a segment was just begun.
+        for index in 42.. {
+            journal
+                .append_wait(vec![entry(1, 1, index)])
+                .expect("append");
+            if journal.segments().len() == SEGMENTS {
+                break;
+            }
+        }
+        journal.close();
+        let before = disk.calls();
+        open(&disk).expect("open again").close();
+        let after = disk.calls();
+        assert_eq!(has_secret(disk.memory()), !erases);
+        after - before
+    };
+    assert_eq!(calls(true), calls(false));
+}
+
+#[test]
+fn many_images_are_erased_by_several_records() {
+    const IMAGES: u32 = 90;
+    let disk = MemoryDisk::new();
+    let journal = open(&disk).expect("open");
+    let mut images = Payload::builder();
+    for number in 0..IMAGES {
+        images.push(format!("Miller {number:03}").as_bytes());
+    }
+    let record = Record {
+        payload: images.finish(),
+        ..entry(1, 1, 1)
+    };
+    journal.append_wait(vec![record]).expect("append");
+    journal
+        .append_wait(vec![Record::purge(GroupId(1), Term(1), Index(1))])
+        .expect("purge");
+    journal.append_wait(vec![entry(1, 1, 2)]).expect("append");
+    let found = Erasure {
+        segment: 1,
+        offset: journal.remains(1).expect("whole")[0].offset,
+        images: (0..IMAGES).map(|n| (n, Bytes::from_static(LEFT))).collect(),
+    };
+    journal.erase(&[found]).expect("erased");
+    journal.close();
+    let written = inspect(Arc::new(disk.clone()), dir());
+    let written: Vec<_> = written.map(|(_, _, r)| r.expect("whole").kind).collect();
+    let of_erase = written.iter().filter(|kind| **kind == Kind::Erase);
+    assert!(of_erase.count() > 1, "none is larger than a segment");
+    let journal = open(&disk).expect("open again");
+    let log = all(&journal, 1);
+    assert_eq!(log.len(), 2);
+    let erased = log[0].payload.images();
+    assert!(
+        erased
+            .into_iter()
+            .all(|image| matches!(image, Err(Error::Erased { .. })))
+    );
+}
+
 #[test]
 fn a_crash_while_erasing_is_finished_on_open() {
     let calls = |disk: &FaultyDisk| {
