@@ -382,8 +382,8 @@ impl Group {
         let sent = |tree: u32| come(tree) && !dropped.contains(&system::tree_of(tree));
         let (id, store) = (self.id(), self.store());
         // Live rows only: the history is in the owner's replicas.
-        let export = Export::new(id, store, applied, &meta, pin, &sent, BTreeSet::new());
-        Ok(Some(export))
+        let none = BTreeSet::new();
+        Export::new(id, store, applied, &meta, pin, &sent, &none)
     }
 
     /// Has a tree of this group been dropped, as of what is applied?

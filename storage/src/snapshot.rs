@@ -85,30 +85,30 @@ impl Item {
     }
 }
 
-/// The state of a group, being read. It stays readable until this is dropped.
+/// The state of a group, being read. It stays readable until this is dropped: all is opened at the
+/// beginning, so a horizon that is forced past its position meanwhile does not cut it off.
 pub struct Export {
     applied: Applied,
     meta: Bytes,
     raft: RaftState,
-    store: Arc<dyn TableStore>,
-    pin: Pin,
-    group: journal::GroupId,
-    trees: VecDeque<u32>,
-    /// Those whose history comes, too.
-    kept: BTreeSet<u32>,
-    reading: Option<(u32, Reading)>,
+    _pin: Pin,
+    trees: VecDeque<(u32, Reading)>,
     encoded: BytesMut,
 }
 
 /// A tree that is being read.
 enum Reading {
     Rows(Scan),
-    Versions(Versions),
+    /// All that it keeps; from where on, until that was said.
+    Versions(Option<Position>, Versions),
 }
 
 impl Export {
     /// State of a group as of what is applied, of the trees that are wanted; with the history of
-    /// those that are `kept`.
+    /// those that are `kept`. `None`, if the horizon was forced past it just now.
+    ///
+    /// # Errors
+    /// The table store can't be read.
     pub(crate) fn new(
         group: journal::GroupId,
         store: &Arc<dyn TableStore>,
@@ -116,8 +116,8 @@ impl Export {
         meta: &Meta,
         pin: Pin,
         wanted: &dyn Fn(u32) -> bool,
-        kept: BTreeSet<u32>,
-    ) -> Export {
+        kept: &BTreeSet<u32>,
+    ) -> Result<Option<Export>> {
         let trees = store.trees().into_iter();
         let trees = trees.filter(|tree| tree.group == group);
         // A replica has no trees of keys alone: they are made here.
@@ -125,18 +125,30 @@ impl Export {
         let mut trees: Vec<u32> = trees.filter(|tree| wanted(*tree)).collect();
         trees.sort_unstable();
         trees.dedup();
-        Export {
+        let at = pin.position();
+        let open = |number: u32| {
+            let tree = TreeId {
+                group,
+                number: system::tree_of(number),
+            };
+            let reading = match kept.contains(&number) {
+                true => Reading::versions(&**store, tree, at)?,
+                false => Reading::rows(&**store, tree, at)?,
+            };
+            Ok((number, reading))
+        };
+        let trees = match trees.into_iter().map(open).collect() {
+            Err(Error::TooOld { .. }) => return Ok(None),
+            trees => trees?,
+        };
+        Ok(Some(Export {
             applied,
             meta: meta.encode(),
             raft: meta.raft.clone(),
-            store: Arc::clone(store),
-            pin,
-            group,
-            trees: trees.into(),
-            kept,
-            reading: None,
+            _pin: pin,
+            trees,
             encoded: BytesMut::new(),
-        }
+        }))
     }
 
     /// The last entry that it contains.
@@ -167,46 +179,34 @@ impl Export {
     }
 
     fn next(&mut self) -> Result<Option<Item>> {
-        loop {
-            if let Some((tree, reading)) = &mut self.reading
-                && let Some(item) = reading.next(*tree)?
-            {
+        while let Some((tree, reading)) = self.trees.front_mut() {
+            if let Some(item) = reading.next(*tree)? {
                 return Ok(Some(item));
             }
-            let Some(number) = self.trees.pop_front() else {
-                self.reading = None;
-                return Ok(None);
-            };
-            let (all, group) = ((Bound::Unbounded, Bound::Unbounded), self.group);
-            let at = self.pin.position();
-            let tree = TreeId {
-                group,
-                number: system::tree_of(number),
-            };
-            if self.kept.contains(&number) {
-                let (from, versions) = self.open_versions(tree, at)?;
-                self.reading = Some((number, Reading::Versions(versions)));
-                return Ok(Some(Item::Kept(number, from)));
-            }
-            let scan = self.store.scan(tree, all, at, Direction::Forward)?;
-            self.reading = Some((number, Reading::Rows(scan)));
+            self.trees.pop_front();
         }
-    }
-
-    /// Opens what a tree keeps, and says from where on.
-    fn open_versions(&self, tree: TreeId, at: Position) -> Result<(Position, Versions)> {
-        loop {
-            let (all, from) = ((Bound::Unbounded, Bound::Unbounded), self.store.kept(tree));
-            match self.store.versions(tree, all, from, at) {
-                // It keeps less than it did a moment ago.
-                Err(Error::TooOld { .. }) if self.store.kept(tree) > from => continue,
-                versions => return Ok((from, versions?)),
-            }
-        }
+        Ok(None)
     }
 }
 
 impl Reading {
+    fn rows(store: &dyn TableStore, tree: TreeId, at: Position) -> Result<Reading> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let scan = store.scan(tree, all, at, Direction::Forward)?;
+        Ok(Reading::Rows(scan))
+    }
+
+    fn versions(store: &dyn TableStore, tree: TreeId, at: Position) -> Result<Reading> {
+        loop {
+            let (all, from) = ((Bound::Unbounded, Bound::Unbounded), store.kept(tree));
+            match store.versions(tree, all, from, at) {
+                // It keeps less than it did a moment ago.
+                Err(Error::TooOld { .. }) if store.kept(tree) > from => continue,
+                versions => return Ok(Reading::Versions(Some(from), versions?)),
+            }
+        }
+    }
+
     fn next(&mut self, tree: u32) -> Result<Option<Item>> {
         match self {
             Reading::Rows(rows) => {
@@ -216,7 +216,10 @@ impl Reading {
                     None => Item::Row(tree, key, value),
                 }))
             }
-            Reading::Versions(versions) => {
+            Reading::Versions(from, versions) => {
+                if let Some(from) = from.take() {
+                    return Ok(Some(Item::Kept(tree, from)));
+                }
                 let version = versions.next().transpose()?;
                 Ok(version.map(|version| Item::Version(tree, version)))
             }

@@ -29,13 +29,12 @@ impl Group {
         }
         let (applied, meta) = (state.applied, self.meta(&state));
         let pin = self.pin(applied.position);
-        let kept = self.keeps.lock().keys().copied().collect();
+        let kept: BTreeSet<u32> = self.keeps.lock().keys().copied().collect();
         drop(state);
         let dropped = self.dropped_trees(applied.position)?;
         let (id, store) = (self.shared.id, &self.shared.store);
         let sent = |tree: u32| system::of_keys(tree).is_none() && !dropped.contains(&tree);
-        let export = Export::new(id, store, applied, &meta, pin, &sent, kept);
-        Ok(Some(export))
+        Export::new(id, store, applied, &meta, pin, &sent, &kept)
     }
 
     /// The trees that are dropped as of a position.
