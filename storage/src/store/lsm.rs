@@ -306,7 +306,10 @@ impl TableStore for LsmStore {
                 self.shared.flush(id, &tree, until)?;
             }
             self.shared.folder.persist_horizons(&self.shared.horizons)?;
-            tree.compact_all(erased)
+            let line = tree.compact_all(erased)?;
+            // What has come meanwhile was not compacted.
+            self.shared.work.compact_soon(id);
+            Ok(line)
         })();
         done.inspect_err(|error| self.shared.work.fail(error))
     }
@@ -384,5 +387,44 @@ impl LsmCheckpoint {
         *finished = self.sequence;
         self.shared.catalog.remove_dropped(&self.dropped);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The node has one thread that flushes, and while it waits all groups' entries do.
+    #[test]
+    fn a_flush_waits_for_no_rewrite() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LsmStore::open(dir.path(), StoreOptions::default()).unwrap();
+        let id = TreeId {
+            group: GroupId(1),
+            number: 7,
+        };
+        let put = |at: u64| {
+            let row = (Bytes::from_static(b"k"), Some(Bytes::from_static(b"v")));
+            let written = store.write(id, Position(at), &mut std::iter::once(row));
+            written.unwrap();
+        };
+        put(1);
+        let tree = store.shared.catalog.get(id).unwrap();
+        let rewriting = tree.pretend_rewriting();
+        let mut at = 1;
+        while !tree.is_crowded() {
+            at += 1;
+            put(at);
+            let until = tree.rotate().unwrap();
+            store.shared.flush(id, &tree, until).unwrap();
+        }
+        assert!(!tree.compact().unwrap(), "that would wait");
+        put(at + 1);
+        tree.rotate().unwrap();
+        background::flush_tree(&store.shared, id).unwrap();
+        assert!(tree.view().sealed.is_empty());
+        drop(rewriting);
+        store.erase(id, &Arc::default()).unwrap();
+        assert!(!tree.is_crowded());
     }
 }

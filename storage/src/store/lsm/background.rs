@@ -174,7 +174,8 @@ fn flush_loop(shared: &Shared) {
     }
 }
 
-fn flush_tree(shared: &Shared, id: TreeId) -> Result<()> {
+/// Flushes the oldest sealed memtable of a tree.
+pub(super) fn flush_tree(shared: &Shared, id: TreeId) -> Result<()> {
     let Some(tree) = shared.catalog.get(id) else {
         return Ok(());
     };
@@ -182,7 +183,8 @@ fn flush_tree(shared: &Shared, id: TreeId) -> Result<()> {
         return Ok(());
     };
     if tree.is_crowded() {
-        // Reads look into every run: rather let the writers wait than the runs pile up.
+        // Reads look into every run: rather let the writers wait than the runs pile up; but not
+        // for as long as a rewrite of all of it may take.
         compact_step(shared, id)?;
     }
     shared.flush(id, &tree, oldest)?;

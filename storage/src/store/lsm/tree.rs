@@ -23,7 +23,7 @@ use lsm_tree::table::filter::standard_bloom;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, Config, DescriptorTable, SequenceNumberCounter, Table,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::super::folder::{self, disk_bytes, remove_folder};
 use super::super::horizon::TreeHorizon;
@@ -89,6 +89,9 @@ pub(in crate::store) struct Tree {
     change: Mutex<u64>,
     /// Held while sealed memtables are flushed, oldest first.
     flush: Mutex<()>,
+    /// Read by a step of compaction, written while all files are rewritten, which may take an hour:
+    /// nobody but another rewrite waits for that.
+    rewriting: RwLock<()>,
     erasing: Arc<Erasing>,
     stop: Arc<AtomicBool>,
     remove: AtomicBool,
@@ -134,6 +137,7 @@ impl Tree {
             memory: shared.memory.clone(),
             change: Mutex::new(0),
             flush: Mutex::new(()),
+            rewriting: RwLock::default(),
             erasing,
             stop,
             remove: AtomicBool::new(false),
@@ -338,16 +342,23 @@ impl Tree {
         self.lsm.l0_run_count() > LEVEL_0_RUNS_MAX
     }
 
-    /// One step of compaction; returns whether there may be more to do.
+    /// One step of compaction; returns whether there may be more to do. None while all files are
+    /// rewritten.
     pub fn compact(&self) -> Result<bool> {
         let before = self.lsm.current_version().id();
         let tables = self.lsm.table_count() as u64;
         let full_tables = self.lsm.disk_space().div_ceil(TABLE_BYTES);
         let done = if tables > SMALL_TABLES_MAX + SMALL_TABLES_RATIO * full_tables {
+            let Some(_alone) = self.rewriting.try_write() else {
+                return Ok(false);
+            };
             self.lsm.major_compact(TABLE_BYTES, SEQNO_BASE)
         } else if self.lsm.level_table_count(0).unwrap_or(0) >= LEVEL_0_TABLES
             || self.lsm.level_table_count(0) == Some(0)
         {
+            let Some(_step) = self.rewriting.try_read() else {
+                return Ok(false);
+            };
             self.lsm.compact(Arc::new(Leveled::default()), SEQNO_BASE)
         } else {
             return Ok(false);
@@ -359,9 +370,11 @@ impl Tree {
     /// Rewrites all files of the tree without erased keys, as [`crate::TableStore::erase`]. All that is
     /// to be rewritten must be flushed.
     pub fn compact_all(&self, erased: &Arc<ErasedKeys>) -> Result<Position> {
+        let alone = self.rewriting.write();
         self.erasing.begin(erased);
         let done = self.finish_compaction(self.lsm.major_compact(TABLE_BYTES, SEQNO_BASE));
         let line = self.erasing.end();
+        drop(alone);
         done?;
         // What they hold is whatever was there before, be they replaced by this or earlier.
         Ok(match self.holds_replaced() {
@@ -377,6 +390,12 @@ impl Tree {
         }
         self.install(None);
         Ok(())
+    }
+
+    /// As if a rewrite went on until this is dropped.
+    #[cfg(test)]
+    pub fn pretend_rewriting(&self) -> parking_lot::RwLockWriteGuard<'_, ()> {
+        self.rewriting.write()
     }
 
     /// Ends a running compaction early: the store closes.
