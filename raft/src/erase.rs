@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{Erasure, Fate, GroupId, Journal, Kind, Position};
-use storage::erase::{Found, Ledger, Search, remains};
+use storage::erase::{Found, LEDGER_BYTES_MAX, Ledger, Search, remains};
 use storage::{Applied, Group, Groups, TreeId, system};
 
 use crate::node::Node;
@@ -90,7 +90,9 @@ impl Node {
         let running = tokio::task::spawn_blocking(move || {
             for one in wanted {
                 let group = groups.get(one.group).filter(|group| group.ready());
-                group.map(|group| group.raise_horizon(one.old())).transpose()?;
+                group
+                    .map(|group| group.raise_horizon(one.old()))
+                    .transpose()?;
             }
             Ok(())
         });
@@ -260,20 +262,22 @@ impl Copies {
             .collect()
     }
 
-    /// Reads the next part of each ledger; false if there is none.
+    /// Reads the next part of the ledgers, as many as fit into memory; false if there is none. The
+    /// others wait for the next pass.
     fn read_ledgers(&mut self) -> Result<bool> {
-        let mut any = false;
+        let (mut any, mut room) = (false, LEDGER_BYTES_MAX);
         for copy in self.copies.values_mut() {
-            let Some(from) = copy.next.take() else {
-                copy.ledger = Ledger::default();
+            copy.ledger = Ledger::default();
+            let Some(from) = copy.next.take_if(|_| room > 0) else {
                 continue;
             };
             any = true;
-            copy.ledger = copy.group.ledger(copy.wanted.upto, from.as_ref())?;
+            copy.ledger = copy.group.ledger(copy.wanted.upto, from.as_ref(), room)?;
             #[cfg(feature = "sabotage")]
             if copy.group.term().is_none() && journal::sabotage::planted("erase-skips-replicas") {
                 copy.ledger = Ledger::default();
             }
+            room = room.saturating_sub(copy.ledger.bytes());
             copy.next = copy.ledger.next().cloned().map(Some);
             copy.trees.extend(copy.ledger.trees());
         }
@@ -342,7 +346,7 @@ impl Copies {
         }
         let mut erasures = Vec::new();
         for (id, search) in searches {
-            sort(&mut erasures, &mut blocked, id, search.end()?);
+            sort(&mut erasures, &mut blocked, id, search.end());
         }
         found(erasures)?;
         Ok(blocked)

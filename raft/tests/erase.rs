@@ -255,6 +255,102 @@ fn rows_of_large_transactions_are_erased_too() {
     running.stop();
 }
 
+/// A scan above all removals needs no old version, but it reads the files that it began with.
+#[test]
+fn who_reads_files_that_were_replaced_holds_them_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    let group = running.make(1);
+    one(&group, change("k", None, Some(SECRET)));
+    running.runtime.block_on(running.node.checkpoint()).unwrap();
+    one(&group, change("k", Some(SECRET), None));
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let scan = group.scan(TREE, all, group.applied(), storage::Direction::Forward);
+    assert!(!round(&running, &group).done);
+    let left = || files_with(folder.path(), SECRET.as_bytes());
+    assert!(left().iter().all(|file| file.contains("tables")));
+    assert!(!left().is_empty());
+    assert_eq!(scan.unwrap().count(), 0);
+    assert!(round(&running, &group).done);
+    assert_eq!(left(), [""; 0]);
+    running.stop();
+}
+
+#[test]
+fn a_dropped_tree_is_gone_when_its_round_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    let group = running.make(1);
+    one(&group, change("k", None, Some(SECRET)));
+    running.runtime.block_on(running.node.checkpoint()).unwrap();
+    let dropped = group.commit(Commit {
+        txid: group.begin(),
+        base: group.newest().unwrap(),
+        epoch: group.term().unwrap(),
+        meta: storage::Meta::default(),
+        changes: Changes::Small(Vec::new()),
+        events: Vec::new(),
+        dropped_trees: vec![TREE, INDEX],
+        deps: Vec::new(),
+        checks: Vec::new(),
+        record_outcome: false,
+        keeps_locks: false,
+    });
+    assert_eq!(outcome(&group, dropped.unwrap()), Outcome::Applied);
+    assert!(round(&running, &group).done);
+    assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
+    running.stop();
+}
+
+/// Rows of a transaction that fails when some of its parts are in the journal.
+struct Failing(u32);
+
+impl LargeChanges for Failing {
+    fn next(&mut self) -> storage::Result<Option<Change>> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.ok_or_else(|| storage::Error::Store("the spool is full".into()))?;
+        let value = format!("never committed {}", "x".repeat(2000));
+        let change = Change {
+            seq: 10_000 - self.0,
+            ..change(&format!("failed {}", 10_000 - self.0), None, Some(&value))
+        };
+        Ok(Some(change))
+    }
+
+    fn trees(&self) -> Vec<u32> {
+        vec![TREE, INDEX]
+    }
+}
+
+/// No ledger names them.
+#[test]
+fn parts_of_a_transaction_that_has_failed_are_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
+    let group = running.make(1);
+    one(&group, change("k", None, Some(SECRET)));
+    let failed = group.commit(Commit {
+        txid: group.begin(),
+        base: group.newest().unwrap(),
+        epoch: group.term().unwrap(),
+        meta: storage::Meta::default(),
+        changes: Changes::Large(Box::new(Failing(2000))),
+        events: Vec::new(),
+        dropped_trees: Vec::new(),
+        deps: Vec::new(),
+        checks: Vec::new(),
+        record_outcome: false,
+        keeps_locks: false,
+    });
+    assert!(failed.is_err());
+    let left = || files_with(folder.path(), b"never committed");
+    assert!(left()[0].contains("journal"));
+    one(&group, change("k", Some(SECRET), None));
+    assert!(round(&running, &group).done);
+    assert_eq!(left(), [""; 0]);
+    running.stop();
+}
+
 #[test]
 fn an_open_snapshot_is_waited_for_until_the_time_is_over() {
     let folder = tempfile::tempdir().unwrap();

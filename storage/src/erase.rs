@@ -24,8 +24,10 @@ pub use search::{Found, Search, naming, remains};
 use crate::group::{LogState, TreeWrite};
 use crate::{Change, Direction, ErasedKeys, Group, Result, Write, system};
 
-/// Rows of the ledger that are looked for in one pass over the journal.
-pub const LEDGER_KEYS_MAX: usize = 1 << 20;
+/// Memory for rows of ledgers that are looked for in one pass over the journal, over all groups.
+pub const LEDGER_BYTES_MAX: usize = 64 << 20;
+/// What a row costs there beside its key.
+const LEDGER_ROW_BYTES: usize = 96;
 /// Rows of the ledger that are forgotten under one hold of the apply lock.
 const FORGET_ROWS_MAX: usize = 4096;
 /// Of a removal that is to be erased with what is done anyway.
@@ -126,6 +128,8 @@ pub struct Ledger {
     everywhere: Position,
     /// Where the next part of the ledger begins.
     next: Option<Bytes>,
+    /// About what it costs in memory.
+    bytes: usize,
 }
 
 impl Ledger {
@@ -140,7 +144,13 @@ impl Ledger {
         erased.map(|(tree, keys)| (tree, Arc::new(keys)))
     }
 
+    /// About what it costs in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn note(&mut self, tree: u32, key: Bytes, at: Position, at_once: bool) {
+        self.bytes += key.len() + LEDGER_ROW_BYTES;
         if key.is_empty() {
             self.dropped.insert(tree, at);
             return;
@@ -230,11 +240,11 @@ impl Group {
     }
 
     /// A part of the ledger as of what is applied: removals up to a position, beginning with the
-    /// `from` that the part before says, [`LEDGER_KEYS_MAX`] at most.
+    /// `from` that the part before says, until it costs `bytes_max` or more.
     ///
     /// # Errors
     /// The table store can't be read.
-    pub fn ledger(&self, upto: Position, from: Option<&Bytes>) -> Result<Ledger> {
+    pub fn ledger(&self, upto: Position, from: Option<&Bytes>, bytes_max: usize) -> Result<Ledger> {
         let at = self.applied_log().0.position;
         let mut ledger = Ledger {
             everywhere: self.erased_everywhere_at(at)?,
@@ -242,7 +252,7 @@ impl Group {
         };
         for row in self.ledger_rows(from, at)? {
             let (row, value) = row?;
-            if ledger.rows.len() >= LEDGER_KEYS_MAX {
+            if ledger.bytes >= bytes_max {
                 ledger.next = Some(row);
                 break;
             }

@@ -2,6 +2,7 @@
 //! written.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use journal::{Kind, Position, Record, Term};
@@ -177,11 +178,30 @@ pub fn remains(record: &Record) -> Result<Vec<(u32, Bytes)>> {
     if !matches!(record.kind, Kind::Entry | Kind::Part) {
         return Ok(Vec::new());
     }
-    let images = (0..).zip(record.payload.images());
-    let mut whole: Vec<u32> = images.filter(|(_, i)| i.is_ok()).map(|(n, _)| n).collect();
-    whole.pop();
+    Ok(unknown(&whole(record)))
+}
+
+/// The images of a record that are not erased, but for the last one, its header; runs of numbers.
+fn whole(record: &Record) -> Vec<Range<u32>> {
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for (number, image) in (0..).zip(record.payload.images()) {
+        match runs.last_mut() {
+            _ if image.is_err() => {}
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    if let Some(last) = runs.last_mut() {
+        last.end -= 1;
+    }
+    runs
+}
+
+/// Of these images nothing is to be left.
+fn unknown(images: &[Range<u32>]) -> Vec<(u32, Bytes)> {
     let unknown = Erased::default().encode();
-    Ok(whole.into_iter().map(|n| (n, unknown.clone())).collect())
+    let numbers = images.iter().cloned().flatten();
+    numbers.map(|number| (number, unknown.clone())).collect()
 }
 
 /// What a search has found in one record: the images, and what is left of each.
@@ -195,16 +215,37 @@ pub struct Found<P> {
     pub live: bool,
 }
 
+impl<P> Found<P> {
+    fn new(place: P, images: Vec<(u32, Bytes)>, live: bool) -> Option<Found<P>> {
+        (!images.is_empty()).then_some(Found {
+            place,
+            images,
+            live,
+        })
+    }
+}
+
+/// What is kept of a part until its entry says at which position it is: not its record, which is a
+/// piece of a whole segment.
+struct Waiting<P> {
+    place: P,
+    live: bool,
+    /// What may be erased of it.
+    images: Vec<RowImage>,
+    /// What is to go if it has had no effect.
+    whole: Vec<Range<u32>>,
+}
+
 /// Goes over the records of a group in the order in which they were written, dead ones left out,
 /// and finds the images that name removed rows.
 pub struct Search<'a, P> {
     group: &'a Group,
     ledger: &'a Ledger,
-    /// Records of parts whose entry has not come yet.
-    parts: HashMap<(Term, TxId), Vec<(P, Record, bool)>>,
+    /// Parts whose entry has not come yet.
+    parts: HashMap<(Term, TxId), Vec<Waiting<P>>>,
 }
 
-impl<'a, P: Clone> Search<'a, P> {
+impl<'a, P> Search<'a, P> {
     /// A search for the rows of a ledger.
     pub fn new(group: &'a Group, ledger: &'a Ledger) -> Search<'a, P> {
         let parts = HashMap::new();
@@ -224,29 +265,32 @@ impl<'a, P: Clone> Search<'a, P> {
         match record.kind {
             Kind::Part => {
                 let header = Part::decode_header(&record.payload)?;
-                // Only what may be erased is kept until its position is known.
-                if row_images(record)?.0.iter().any(|image| self.may(image)) {
-                    let parts = self.parts.entry((header.epoch, header.txid)).or_default();
-                    parts.push((place, record.clone(), live));
+                let (mut images, _) = row_images(record)?;
+                images.retain(|image| self.may(image));
+                for image in &mut images {
+                    image.key = Bytes::copy_from_slice(&image.key);
                 }
+                let parts = self.parts.entry((header.epoch, header.txid)).or_default();
+                parts.push(Waiting {
+                    place,
+                    live,
+                    images,
+                    whole: whole(record),
+                });
             }
             Kind::Entry => {
                 let entry = Entry::decode(&record.payload)?;
                 let header = &entry.header;
                 let broken = self.group.broken(header.position);
-                let parts = self.parts.remove(&(header.epoch, header.txid));
-                for (place, record, live) in parts.unwrap_or_default() {
-                    found.extend(self.judge(
-                        place,
-                        &record,
-                        live,
-                        (!broken).then_some(header.position),
-                    )?);
-                }
                 let at = (!broken).then_some(header.position);
-                found.extend(self.judge(place, record, live, at)?);
+                found.extend(self.judge_parts((header.epoch, header.txid), at));
+                let images = match at {
+                    None => remains(record)?,
+                    Some(at) => self.erased(&row_images(record)?.0, at),
+                };
+                found.extend(Found::new(place, images, live));
                 for txid in &entry.abandoned {
-                    found.extend(self.abandon((header.epoch, *txid))?);
+                    found.extend(self.judge_parts((header.epoch, *txid), None));
                 }
             }
             Kind::Raft
@@ -261,24 +305,10 @@ impl<'a, P: Clone> Search<'a, P> {
     }
 
     /// Behind the last record: parts that no entry has followed. Raft needs them while one may.
-    ///
-    /// # Errors
-    /// `Corrupt`.
-    pub fn end(mut self) -> Result<Vec<Found<P>>> {
+    pub fn end(mut self) -> Vec<Found<P>> {
         let open: Vec<_> = self.parts.keys().copied().collect();
-        let mut found = Vec::new();
-        for transaction in open {
-            found.extend(self.abandon(transaction)?);
-        }
-        Ok(found)
-    }
-
-    fn abandon(&mut self, transaction: (Term, TxId)) -> Result<Vec<Found<P>>> {
-        let mut found = Vec::new();
-        for (place, record, live) in self.parts.remove(&transaction).unwrap_or_default() {
-            found.extend(self.judge(place, &record, live, None)?);
-        }
-        Ok(found)
+        let found = open.into_iter().flat_map(|of| self.judge_parts(of, None));
+        found.collect()
     }
 
     fn may(&self, image: &RowImage) -> bool {
@@ -286,31 +316,30 @@ impl<'a, P: Clone> Search<'a, P> {
         removed || image.removal && self.ledger.everywhere > Position::ZERO
     }
 
-    /// Without a position nothing of it has had an effect, and nothing of it ever will.
-    fn judge(
-        &self,
-        place: P,
-        record: &Record,
-        live: bool,
-        position: Option<Position>,
-    ) -> Result<Option<Found<P>>> {
-        let images = match position {
-            None => remains(record)?,
-            Some(position) => {
-                let (images, _) = row_images(record)?;
-                let erased = images.iter().filter_map(|image| {
-                    let erased = self.ledger.judge(image, position)?;
-                    Some((image.number, erased.encode()))
-                });
-                let mut erased: Vec<(u32, Bytes)> = erased.collect();
-                erased.dedup_by_key(|(number, _)| *number);
-                erased
-            }
-        };
-        Ok((!images.is_empty()).then_some(Found {
-            place,
-            images,
-            live,
-        }))
+    /// The parts of a transaction. Without a position nothing of them has had an effect, and nothing
+    /// of them ever will, unless Raft still needs them: then those that name no removed row wait for
+    /// nothing.
+    fn judge_parts(&mut self, of: (Term, TxId), position: Option<Position>) -> Vec<Found<P>> {
+        let parts = self.parts.remove(&of).unwrap_or_default().into_iter();
+        let found = parts.filter_map(|part| {
+            let images = match position {
+                Some(position) => self.erased(&part.images, position),
+                None if part.live && part.images.is_empty() => return None,
+                None => unknown(&part.whole),
+            };
+            Found::new(part.place, images, part.live)
+        });
+        found.collect()
+    }
+
+    /// What is to be erased of a record at a position.
+    fn erased(&self, images: &[RowImage], position: Position) -> Vec<(u32, Bytes)> {
+        let erased = images.iter().filter_map(|image| {
+            let erased = self.ledger.judge(image, position)?;
+            Some((image.number, erased.encode()))
+        });
+        let mut erased: Vec<(u32, Bytes)> = erased.collect();
+        erased.dedup_by_key(|(number, _)| *number);
+        erased
     }
 }
