@@ -26,7 +26,8 @@ pub struct EraseGroup {
     pub upto: Position,
     /// Old versions below may leave the tables; at or above `upto`.
     pub horizon: Position,
-    /// Their time is over: neither a replica that lags nor a reader of old versions is waited for.
+    /// Their time is over: neither a replica or a follower that lags nor a reader of old versions is
+    /// waited for.
     pub overdue: bool,
 }
 
@@ -314,7 +315,7 @@ impl Copies {
     }
 
     /// Finds what may be erased, segment by segment; answers in which groups there is more that
-    /// Raft still needs.
+    /// Raft, or a stream to a follower, still needs.
     fn search(
         &self,
         journal: &Journal,
@@ -324,9 +325,8 @@ impl Copies {
             .copies
             .iter()
             .filter(|(_, copy)| !copy.group.is_followed());
-        let mut searches: BTreeMap<GroupId, Search<'_, (u64, u64)>> = searched
-            .map(|(id, copy)| (*id, Search::new(&copy.group, &copy.ledger)))
-            .collect();
+        let mut searches: BTreeMap<GroupId, Search<'_, (u64, u64)>> =
+            searched.map(|(id, copy)| (*id, copy.search())).collect();
         let mut blocked = BTreeSet::new();
         for segment in journal.segments() {
             let mut erasures = Vec::new();
@@ -364,7 +364,7 @@ fn take(erasures: &mut Vec<Erasure>, place: (u64, u64), images: Vec<(u32, bytes:
     }
 }
 
-/// What may be erased is; what Raft still needs keeps its group from being done.
+/// What may be erased is; what somebody still needs keeps its group from being done.
 fn sort(
     erasures: &mut Vec<Erasure>,
     blocked: &mut BTreeSet<GroupId>,
@@ -385,6 +385,14 @@ fn sort(
 }
 
 impl Copy {
+    fn search(&self) -> Search<'_, (u64, u64)> {
+        let read = match self.wanted.overdue {
+            true => Position::MAX,
+            false => self.group.streamed(),
+        };
+        Search::new(&self.group, &self.ledger, read)
+    }
+
     /// Old versions leave the tables' files.
     fn end(mut self, groups: &Groups, indexes: &IndexesOf) -> Result<ErasedGroup> {
         let (id, upto, store) = (self.wanted.group, self.wanted.upto, groups.store());

@@ -302,6 +302,50 @@ fn a_dropped_tree_is_gone_when_its_round_is_done() {
     running.stop();
 }
 
+/// A follower that would meet an erased image would begin anew.
+#[test]
+fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
+    let group = running.make(1);
+    let first = one(&group, change("a", None, Some("another")));
+    let images = || raft::images_of_row(&running.journal, group.id(), TREE, b"k").unwrap();
+    let (late, other) = (group.stream(first), group.stream(first));
+    assert_eq!(group.streamed(), first);
+    for overdue in [false, true] {
+        let put = one(&group, change("k", None, Some(SECRET)));
+        let gone = one(&group, change("k", Some(SECRET), None));
+        other.read(gone);
+        let wanted = EraseGroup {
+            group: group.id(),
+            upto: gone,
+            horizon: gone,
+            overdue,
+        };
+        let erase = || {
+            let indexes = Arc::new(|_, _| vec![INDEX]);
+            let erased = running.node.erase(vec![wanted], indexes);
+            running.runtime.block_on(erased).unwrap()[0].done
+        };
+        if !overdue {
+            assert!(!erase(), "a stream is behind it");
+            late.read(put);
+            assert!(!erase(), "it has not seen that the row is gone");
+            assert_eq!(
+                images(),
+                2,
+                "of the removal, its key and what it has removed"
+            );
+            late.read(gone);
+        }
+        assert!(erase());
+        assert_eq!(images(), 1, "the key of the last removal");
+    }
+    drop((late, other));
+    assert_eq!(group.streamed(), Position::MAX);
+    running.stop();
+}
+
 /// Rows of a transaction that fails when some of its parts are in the journal.
 struct Failing(u32);
 

@@ -10,6 +10,7 @@
 
 mod report;
 mod search;
+mod streams;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -20,6 +21,8 @@ use journal::Position;
 
 pub use report::{Copy, Erasure};
 pub use search::{Found, Search, naming, remains};
+pub use streams::Streamed;
+pub(crate) use streams::Streams;
 
 use crate::group::{LogState, TreeWrite};
 use crate::{Change, Direction, ErasedKeys, Group, Result, Write, system};

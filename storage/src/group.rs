@@ -34,7 +34,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
-use crate::erase::Erasing;
+use crate::erase::{Erasing, Streams};
 use crate::follow::Follower;
 use crate::ids::TxIds;
 use crate::meta;
@@ -248,6 +248,7 @@ pub struct Group {
     gone: AtomicBool,
     /// What is to be erased. Innermost, too.
     pub(crate) erasing: Mutex<Erasing>,
+    pub(crate) streams: Streams,
 }
 
 /// What a group is made of, from the registry.
@@ -330,6 +331,7 @@ impl Group {
             succeeds: since.is_some(),
             follower,
             erasing: Mutex::default(),
+            streams: Streams::default(),
         };
         // Below it a copy can't be read, and what is shown of it may lie there.
         let horizon = match &group.follower {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::{Index, Kind, Position, Record};
+use storage::erase::Streamed;
 use storage::{
     Applied, Change, Chosen, Direction, Entry, Erased, ErasedImage, Export, Group, TreeId, system,
 };
@@ -39,6 +40,8 @@ pub struct Source {
     stage: Stage,
     /// Told to the follower last.
     newest: Position,
+    /// So far nothing that it needs is in the log: an eraser that has time leaves the rest.
+    streamed: Streamed,
 }
 
 enum Stage {
@@ -87,8 +90,12 @@ impl Feed {
             }
             None => (Arc::default(), Stage::Begin),
         };
+        // A bootstrap that is to begin has what is applied by then.
+        let after = request.has.as_ref().map(|(applied, _)| applied.position);
+        let streamed = group.stream(after.unwrap_or_else(|| group.applied()));
         Ok(Source {
             log: self.log.clone(),
+            streamed,
             group,
             choice,
             chosen,
@@ -123,12 +130,19 @@ impl Source {
     /// [`Piece::Again`] nothing comes any more. May read the disk.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Piece>> {
-        match &mut self.stage {
+        let next = match &mut self.stage {
             Stage::Begin => self.begin(),
             Stage::Rows(_) => self.rows(),
             Stage::Tail(..) => self.tail(),
             Stage::Over => Ok(None),
+        };
+        match &self.stage {
+            Stage::Begin => {}
+            Stage::Rows(sending) => self.streamed.read(sending.after.position),
+            Stage::Tail(tail, _) => self.streamed.read(tail.after.position),
+            Stage::Over => self.streamed.read(Position::MAX),
         }
+        next
     }
 
     fn begin(&mut self) -> Result<Option<Piece>> {

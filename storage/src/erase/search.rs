@@ -211,7 +211,7 @@ pub struct Found<P> {
     pub place: P,
     /// Numbers of the images, ascending.
     pub images: Vec<(u32, Bytes)>,
-    /// Raft still needs the record as it is.
+    /// Raft or a follower still needs the record as it is.
     pub live: bool,
 }
 
@@ -241,17 +241,20 @@ struct Waiting<P> {
 pub struct Search<'a, P> {
     group: &'a Group,
     ledger: &'a Ledger,
+    /// What comes behind it is still needed, as what Raft needs is.
+    read: Position,
     /// Parts whose entry has not come yet.
     parts: HashMap<(Term, TxId), Vec<Waiting<P>>>,
 }
 
 impl<'a, P> Search<'a, P> {
-    /// A search for the rows of a ledger.
-    pub fn new(group: &'a Group, ledger: &'a Ledger) -> Search<'a, P> {
+    /// A search for the rows of a ledger; what comes behind `read` is left to somebody.
+    pub fn new(group: &'a Group, ledger: &'a Ledger, read: Position) -> Search<'a, P> {
         let parts = HashMap::new();
         Search {
             group,
             ledger,
+            read,
             parts,
         }
     }
@@ -288,6 +291,7 @@ impl<'a, P> Search<'a, P> {
                     None => remains(record)?,
                     Some(at) => self.erased(&row_images(record)?.0, at),
                 };
+                let live = live || header.position > self.read;
                 found.extend(Found::new(place, images, live));
                 for txid in &entry.abandoned {
                     found.extend(self.judge_parts((header.epoch, *txid), None));
@@ -327,7 +331,8 @@ impl<'a, P> Search<'a, P> {
                 None if part.live && part.images.is_empty() => return None,
                 None => unknown(&part.whole),
             };
-            Found::new(part.place, images, part.live)
+            let unread = position.is_some_and(|position| position > self.read);
+            Found::new(part.place, images, part.live || unread)
         });
         found.collect()
     }
