@@ -145,6 +145,50 @@ fn an_erased_row_is_in_no_file_of_a_node() {
     );
 }
 
+/// An ERASE says of the rows that it removes itself that they are erased, of no others of its transaction.
+#[test]
+fn a_delete_beside_an_erase_is_a_delete() {
+    let program = Program::start();
+    program.place().add_owner("people");
+    let mut session = program.place().session("people");
+    session.ok("CREATE TABLE public.a_v1 (id int PRIMARY KEY);
+         CREATE TABLE public.b_v1 (id int PRIMARY KEY);
+         CREATE TABLE public.c_v1 (id int PRIMARY KEY REFERENCES public.b_v1 ON DELETE CASCADE);
+         INSERT INTO public.a_v1 SELECT generate_series(1, 5);
+         INSERT INTO public.b_v1 SELECT generate_series(1, 2);
+         INSERT INTO public.c_v1 VALUES (1)");
+    let mut removed = |sql: &str| {
+        let from = session.value("SELECT pg_current_wal_lsn()");
+        session.ok(sql);
+        let ops = format!(
+            "SELECT op || ' of ' || table_name, key->>'id' FROM freehold.changes(after => '{from}')
+             WHERE op IN ('delete', 'erase')"
+        );
+        session.ok(&ops).lines()
+    };
+    let gone_back_to = "BEGIN; DELETE FROM public.a_v1 WHERE id = 1; SAVEPOINT s;
+         ERASE FROM public.a_v1 WHERE id = 2; ROLLBACK TO s; COMMIT";
+    assert_eq!(removed(gone_back_to), ["delete of a_v1|1"]);
+    let of_no_row =
+        "BEGIN; DELETE FROM public.a_v1 WHERE id = 2; ERASE FROM public.b_v1 WHERE id = 9;
+         COMMIT";
+    assert_eq!(removed(of_no_row), ["delete of a_v1|2"]);
+    let in_a_block = "DO $$ BEGIN
+           DELETE FROM public.a_v1 WHERE id = 3;
+           BEGIN ERASE FROM public.a_v1 WHERE id = 4; PERFORM 1 / 0;
+           EXCEPTION WHEN division_by_zero THEN NULL; END;
+         END $$";
+    assert_eq!(removed(in_a_block), ["delete of a_v1|3"]);
+    let beside = "BEGIN; DELETE FROM public.a_v1 WHERE id = 4; ERASE FROM public.b_v1 WHERE id = 1;
+         COMMIT";
+    let with_what_references_it = ["delete of a_v1|4", "erase of b_v1|1", "erase of c_v1|1"];
+    assert_eq!(removed(beside), with_what_references_it);
+    // One that comes back and goes once more does not take it back.
+    let again = "BEGIN; ERASE FROM public.a_v1 WHERE id = 5; INSERT INTO public.a_v1 VALUES (5);
+         DELETE FROM public.a_v1 WHERE id = 5; COMMIT";
+    assert_eq!(removed(again), ["erase of a_v1|5"]);
+}
+
 /// Everything that was deleted, too, with its bound; a row of the same key that came again stays.
 #[test]
 fn a_deleted_row_is_gone_within_the_bound() {

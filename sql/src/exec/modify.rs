@@ -69,23 +69,20 @@ impl Modify {
         let is_view = matches!(plan.table.kind, TableKind::View(_));
         let before = plan.kind != ModifyKind::Insert && plan.writer.has_before_triggers();
         let spool = plan.spool || is_view || before;
-        if plan.kind == ModifyKind::Erase {
-            cx.transaction.erase_removed();
-        }
         while let Some(row) = self.next_source(spool, cx)? {
             cx.tick()?;
-            let written = match plan.kind {
-                _ if is_view => self.instead(plan, &row, cx)?,
-                ModifyKind::Insert => self.insert(plan, &row, cx)?,
-                ModifyKind::Update => self.update(plan, &row, cx)?,
-                ModifyKind::Delete | ModifyKind::Erase => self.delete(plan, &row, cx)?,
-            };
-            let Some(new) = written else {
+            let written = erasing(plan, cx, |cx| match plan.kind {
+                _ if is_view => self.instead(plan, &row, cx),
+                ModifyKind::Insert => self.insert(plan, &row, cx),
+                ModifyKind::Update => self.update(plan, &row, cx),
+                ModifyKind::Delete | ModifyKind::Erase => self.delete(plan, &row, cx),
+            });
+            let Some(new) = written? else {
                 continue;
             };
             match only_inserts {
                 true => self.after.run_ahead(cx)?,
-                false => self.after.fits(cx)?,
+                false => erasing(plan, cx, |cx| self.after.fits(cx))?,
             }
             self.affected += 1;
             if !plan.returning.is_empty() {
@@ -95,7 +92,7 @@ impl Modify {
                 self.returned.push_back(out);
             }
         }
-        self.after.run(cx)
+        erasing(plan, cx, |cx| self.after.run(cx))
     }
 
     /// A write into a view is what its INSTEAD OF triggers do; the row that they give back counts.
@@ -308,6 +305,22 @@ impl Modify {
         let deleted = self.after.delete(&plan.writer, &key, &bytes, &old, cx)?;
         Ok(deleted.then(|| vec![Datum::Null; plan.table.columns.len()]))
     }
+}
+
+/// Does a part of a write. What an ERASE removes in it is erased, with what actions of foreign keys and
+/// triggers remove; not what else its statement does.
+fn erasing<T>(
+    plan: &ModifyPlan,
+    cx: &mut ExecCx<'_>,
+    part: impl FnOnce(&mut ExecCx<'_>) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    if plan.kind != ModifyKind::Erase {
+        return part(cx);
+    }
+    let before = cx.transaction.erasing(true);
+    let done = part(cx);
+    cx.transaction.erasing(before);
+    done
 }
 
 impl ModifyPlan {

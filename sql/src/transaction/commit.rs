@@ -6,7 +6,6 @@ use storage::{
     Changes, Check, Commit, EventKind, GroupId, LockKey, Meta, Position, Refused, RowMode,
 };
 
-use super::erasing::erasing;
 use super::{Stop, Transaction, Wait, leader_changed, too_large};
 use crate::catalog::{Change, RoleId, SchemaId};
 use crate::integrity::Ending;
@@ -88,10 +87,6 @@ impl Transaction {
         trees.extend(of_rows.filter_map(|event| event.table));
         trees.sort_unstable();
         trees.dedup();
-        let changes = match self.erases {
-            true => erasing(changes),
-            false => changes,
-        };
         let deps = self
             .deps
             .iter()

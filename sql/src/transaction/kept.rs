@@ -18,7 +18,7 @@ use storage::{
 };
 
 use super::{
-    Identity, Isolation, Policy, RowChange, RowMode, Stop, TableMode, Transaction, erasing, writes,
+    Identity, Isolation, Policy, RowChange, RowMode, Stop, TableMode, Transaction, writes,
 };
 use crate::catalog::RoleId;
 use crate::cluster::{Reader, Writer};
@@ -146,13 +146,9 @@ impl Transaction {
         let mut checks = self.read_checks(home);
         checks.extend(self.references.checks());
         let (mut changes, mut at_once) = (Vec::new(), Vec::new());
-        let erases = self.erases;
         let mut add = |change: Change| match is_hidden(change.tree) {
             true => at_once.push(change),
-            false => changes.push(match erases {
-                true => erasing::marked(change),
-                false => change,
-            }),
+            false => changes.push(change),
         };
         match self.writes.is_spilled() {
             true => {
@@ -351,7 +347,7 @@ impl Transaction {
                 continue;
             };
             for change in entry.changes {
-                self.erases |= change.erase;
+                let erasing = self.erasing(change.erase);
                 let made = RowChange {
                     key: change.key,
                     old: change.old,
@@ -359,7 +355,9 @@ impl Transaction {
                     index: change.index,
                     feed: change.feed,
                 };
-                self.write(home, change.tree, made)?;
+                let written = self.write(home, change.tree, made);
+                self.erasing(erasing);
+                written?;
             }
             for event in entry.events {
                 self.push_event(home, event)?;

@@ -7,7 +7,6 @@
 mod also;
 mod as_of;
 mod commit;
-mod erasing;
 mod held;
 mod hidden;
 mod kept;
@@ -160,8 +159,6 @@ pub struct Transaction {
     savepoints: Vec<Savepoint>,
     notices: Vec<Error>,
     record_outcome: bool,
-    /// What it removes is to be erased.
-    erases: bool,
     /// Reserved names that it uses, and for whom.
     names: BTreeMap<(SchemaId, String), RoleId>,
     row_ids: u32,
@@ -217,7 +214,6 @@ impl Transaction {
             savepoints: Vec::new(),
             notices: Vec::new(),
             record_outcome: false,
-            erases: false,
             names: BTreeMap::new(),
             row_ids: 0,
             build: None,
@@ -807,10 +803,9 @@ impl Transaction {
         Ok(self.begin_id(&directory))
     }
 
-    /// Whatever this transaction removes, before and behind, by actions of foreign keys too, is
-    /// erased at once: its removals can't be told apart once they are one net change per row.
-    pub fn erase_removed(&mut self) {
-        self.erases = true;
+    /// Whether what it removes from here on is to be erased at once. Answers what was said before.
+    pub fn erasing(&mut self, erasing: bool) -> bool {
+        std::mem::replace(&mut self.writes.erasing, erasing)
     }
 
     /// The id, if one was given out already.

@@ -27,6 +27,8 @@ pub(super) struct RowState {
     pub seq: u32,
     /// Where the row was seen that the first change was computed from.
     pub seen: Position,
+    /// ERASE has removed it; what comes in its place does not take that back.
+    pub erase: bool,
 }
 
 /// One step back.
@@ -65,6 +67,8 @@ pub(super) struct Writes {
     spilled: Option<Spilled>,
     seq: u32,
     total_bytes: u64,
+    /// What is removed now is to be erased.
+    pub erasing: bool,
 }
 
 /// The part of the write set that is on disk. Keys: kind, tree, key.
@@ -92,6 +96,7 @@ impl Writes {
             spilled: None,
             seq: 0,
             total_bytes: 0,
+            erasing: false,
         }
     }
 
@@ -243,7 +248,8 @@ impl Writes {
             self.entry(write.tree, write.key.clone(), write.value.clone())?;
         }
         let before = self.row(tree, &change.key)?;
-        let state = match &before {
+        let erase = self.erasing && change.new.is_none();
+        let mut state = match &before {
             Some(state) => merge(state.clone(), change.clone()),
             None => RowState {
                 old: change.old,
@@ -252,8 +258,10 @@ impl Writes {
                 feed: change.feed,
                 seq: self.next_seq(),
                 seen,
+                erase,
             },
         };
+        state.erase |= erase;
         self.bytes += size + OVERHEAD;
         if self.needs_undo(tree) {
             self.undo
@@ -431,6 +439,7 @@ fn net(tree: u32, key: Bytes, state: RowState) -> Option<Change> {
     if state.old == state.new && state.index.is_empty() {
         return None;
     }
+    let erase = state.erase && state.new.is_none();
     Some(Change {
         seq: state.seq,
         tree,
@@ -439,7 +448,7 @@ fn net(tree: u32, key: Bytes, state: RowState) -> Option<Change> {
         old: state.old,
         new: state.new,
         index: state.index,
-        erase: false,
+        erase,
     })
 }
 
@@ -669,12 +678,12 @@ fn decode_own(bytes: &Bytes) -> Own {
     (bytes.first() == Some(&1)).then(|| bytes.slice(1..))
 }
 
-/// State of a row in a scratch tree: seq, seen, feed, old, new, number of index writes, those.
+/// State of a row in a scratch tree: seq, seen, feed and erase as bits, old, new, number of index writes, those.
 fn encode_state(state: &RowState) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + state.new.as_ref().map_or(0, Bytes::len));
     out.extend_from_slice(&state.seq.to_le_bytes());
     out.extend_from_slice(&state.seen.0.to_le_bytes());
-    out.push(u8::from(state.feed));
+    out.push(u8::from(state.feed) | u8::from(state.erase) << 1);
     put_optional(&mut out, state.old.as_ref());
     put_optional(&mut out, state.new.as_ref());
     out.extend_from_slice(&(state.index.len() as u32).to_le_bytes());
@@ -709,7 +718,7 @@ fn read_state(bytes: &Bytes) -> Option<RowState> {
     let seq = take_u32(bytes, &mut at)?;
     let seen = u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?);
     at += 8;
-    let feed = *bytes.get(at)? == 1;
+    let bits = *bytes.get(at)?;
     at += 1;
     let old = take_optional(bytes, &mut at)?;
     let new = take_optional(bytes, &mut at)?;
@@ -725,9 +734,10 @@ fn read_state(bytes: &Bytes) -> Option<RowState> {
         old,
         new,
         index,
-        feed,
+        feed: bits & 1 != 0,
         seq,
         seen: Position(seen),
+        erase: bits & 2 != 0,
     })
 }
 
@@ -860,6 +870,7 @@ mod tests {
             feed: true,
             seq: 9,
             seen: Position(1 << 40),
+            erase: true,
         };
         let bytes = Bytes::from(encode_state(&state));
         assert_eq!(read_state(&bytes), Some(state));
