@@ -183,6 +183,8 @@ fn checkpoint_of(groups: &Groups, id: GroupId) -> Option<Applied> {
 struct Copy {
     wanted: EraseGroup,
     group: Arc<Group>,
+    /// What was removed up to here is erased already.
+    after: Position,
     /// How far the keys go, too.
     everywhere: Position,
     /// Old versions up to there may leave the tables.
@@ -214,6 +216,7 @@ impl Copies {
         let mut copies = Copies::of(groups, wanted)?;
         for copy in copies.copies.values_mut() {
             let (group, wanted) = (&copy.group, &copy.wanted);
+            copy.after = group.erased();
             // The ledger's rows of an earlier round first, so that they leave with this one.
             group.forget_erased()?;
             let mut horizon = group.raise_horizon(wanted.old())?;
@@ -236,6 +239,7 @@ impl Copies {
                 continue;
             };
             let copy = Copy {
+                after: Position::ZERO,
                 everywhere: group.erased_everywhere()?,
                 done: true,
                 horizon: Position::ZERO,
@@ -273,7 +277,8 @@ impl Copies {
                 continue;
             };
             any = true;
-            copy.ledger = copy.group.ledger(copy.wanted.upto, from.as_ref(), room)?;
+            let (after, upto) = (copy.after, copy.wanted.upto);
+            copy.ledger = copy.group.ledger(after, upto, from.as_ref(), room)?;
             #[cfg(feature = "sabotage")]
             if copy.group.term().is_none() && journal::sabotage::planted("erase-skips-replicas") {
                 copy.ledger = Ledger::default();

@@ -70,10 +70,14 @@ fn one(group: &Group, change: Change) -> Position {
 
 fn round(running: &Running, group: &Group) -> ErasedGroup {
     let removals = group.removals().unwrap().unwrap();
+    round_upto(running, group, removals.newest, group.applied())
+}
+
+fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Position) -> ErasedGroup {
     let wanted = EraseGroup {
         group: group.id(),
-        upto: removals.newest,
-        horizon: group.applied(),
+        upto,
+        horizon,
         overdue: false,
     };
     let indexes = Arc::new(|_, tree| match tree {
@@ -185,6 +189,47 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
         other
     );
     assert_eq!(group.removals().unwrap().unwrap().oldest, None);
+    running.stop();
+}
+
+/// The ledger has the last removal of each row. One that comes and goes again and again is erased all the
+/// same, up to where a round looks.
+#[test]
+fn what_has_come_again_since_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    let group = running.make(1);
+    let (first, second) = ("the first of Mrs Miller", "the second of Mrs Miller");
+    let erase = |key: &str, old: &str| Change {
+        erase: true,
+        ..change(key, Some(old), None)
+    };
+    for key in ["k", "l"] {
+        one(&group, change(key, None, Some(first)));
+    }
+    one(&group, change("k", Some(first), None));
+    let upto = one(&group, erase("l", first));
+    for key in ["k", "l"] {
+        one(&group, change(key, None, Some(second)));
+    }
+    let still = group.applied();
+    one(&group, change("k", Some(second), None));
+    one(&group, erase("l", second));
+    assert!(round_upto(&running, &group, upto, upto).done);
+    assert_eq!(files_with(folder.path(), first.as_bytes()), [""; 0]);
+    assert!(group.erased() == upto);
+    // What is not looked for yet can be read where it was.
+    assert!(!files_with(folder.path(), second.as_bytes()).is_empty());
+    for key in ["k", "l"] {
+        let row = group.get(TREE, key.as_bytes(), still).unwrap();
+        assert_eq!(row.unwrap(), second);
+    }
+    let left = group.removals().unwrap().unwrap();
+    assert!(left.oldest > Some(upto) && left.at_once > Some(upto));
+    assert!(round(&running, &group).done);
+    assert_eq!(files_with(folder.path(), second.as_bytes()), [""; 0]);
+    assert_eq!(group.removals().unwrap().unwrap().oldest, None);
+    drop(group);
     running.stop();
 }
 

@@ -8,6 +8,7 @@
 //! system tree ERASURES  see `erase/report.rs`
 //! ```
 
+mod removals;
 mod report;
 mod search;
 mod streams;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use journal::Position;
 
+pub use removals::Removals;
+pub(crate) use removals::{Counting, Erasing};
 pub use report::{Copy, Erasure};
 pub use search::{Found, Search, naming, remains};
 pub use streams::Streamed;
@@ -38,40 +41,10 @@ const IN_TIME: u8 = 0;
 /// Of one that is to be erased at once, with what its tree keeps of its history.
 const AT_ONCE: u8 = 1;
 
-/// The removals that this copy has not erased yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removals {
-    /// The first of them.
-    pub oldest: Option<Position>,
-    /// The last of them; of none the last that was erased.
-    pub newest: Position,
-    /// The last that is to be erased at once.
-    pub at_once: Option<Position>,
-}
-
-impl Removals {
-    fn note(&mut self, at: Position, at_once: bool) {
-        self.oldest = Some(self.oldest.map_or(at, |oldest| oldest.min(at)));
-        self.newest = self.newest.max(at);
-        if at_once {
-            self.at_once = self.at_once.max(Some(at));
-        }
-    }
-}
-
-/// What a group knows of its removals beside the ledger.
-#[derive(Default)]
-pub(crate) struct Erasing {
-    /// This copy has erased what was removed up to here.
-    done: Position,
-    /// As the ledger has it; `None` until it was read.
-    removals: Option<Removals>,
-}
-
 /// Does a removal from this tree leave something that must be erased? Not where the system keeps
 /// what it knows of tables, transactions and itself; but where it keeps keys and rows of tables while
 /// something is decided.
-fn leaves_bytes(tree: u32) -> bool {
+pub(crate) fn leaves_bytes(tree: u32) -> bool {
     let of_rows = [
         system::PARKED,
         system::FENCED,
@@ -129,6 +102,9 @@ pub struct Ledger {
     erased: HashMap<u32, ErasedKeys>,
     /// Of removals up to here the keys themselves go.
     everywhere: Position,
+    /// Up to here images are looked for. The ledger has of each row its last removal: one that has come
+    /// and gone once more since was removed before, too.
+    upto: Position,
     /// Where the next part of the ledger begins.
     next: Option<Bytes>,
     /// About what it costs in memory.
@@ -155,12 +131,15 @@ impl Ledger {
     fn note(&mut self, tree: u32, key: Bytes, at: Position, at_once: bool) {
         self.bytes += key.len() + LEDGER_ROW_BYTES;
         if key.is_empty() {
-            self.dropped.insert(tree, at);
+            if at <= self.upto {
+                self.dropped.insert(tree, at);
+            }
             return;
         }
         if at_once {
             let of_tree = self.erased.entry(tree).or_default();
-            of_tree.insert(key.clone(), at);
+            // What came after is not looked for yet, so it stays in the history, too.
+            of_tree.insert(key.clone(), at.min(self.upto));
         }
         // Of a row that was erased and removed once more there are two.
         let last = self.rows.entry((tree, key)).or_insert(at);
@@ -179,51 +158,6 @@ impl Ledger {
 }
 
 impl Group {
-    /// The removals that this copy has not erased yet. `None` while the replay goes on.
-    ///
-    /// # Errors
-    /// The table store can't be read.
-    pub fn removals(&self) -> Result<Option<Removals>> {
-        if !self.ready() || self.has_ended() {
-            return Ok(None);
-        }
-        if let Some(known) = self.erasing.lock().removals {
-            return Ok(Some(known));
-        }
-        // Nothing is applied meanwhile, so nothing is missed.
-        let state = self.lock_log();
-        let done = self.erased_everywhere_at(state.applied.position)?;
-        let done = self.erasing.lock().done.max(done);
-        let mut removals = Removals {
-            newest: done,
-            ..Removals::default()
-        };
-        for row in self.ledger_rows(None, state.applied.position)? {
-            let (key, value) = row?;
-            if let Some((_, _, at, at_once)) = read(&key, &value)
-                && at > done
-            {
-                removals.note(at, at_once);
-            }
-        }
-        let mut erasing = self.erasing.lock();
-        erasing.done = done;
-        erasing.removals = Some(removals);
-        Ok(Some(removals))
-    }
-
-    /// This copy has erased what was removed up to here.
-    pub fn erased(&self) -> Position {
-        self.erasing.lock().done
-    }
-
-    /// Notes that it has.
-    pub fn note_erased(&self, upto: Position) {
-        let mut erasing = self.erasing.lock();
-        erasing.done = erasing.done.max(upto);
-        erasing.removals = None;
-    }
-
     /// All replicas have erased what was removed up to here: of these removals the keys go, too.
     ///
     /// # Errors
@@ -242,17 +176,27 @@ impl Group {
         Ok(position.map_or(Position::ZERO, |eight| Position(u64::from_be_bytes(eight))))
     }
 
-    /// A part of the ledger as of what is applied: removals up to a position, beginning with the
-    /// `from` that the part before says, until it costs `bytes_max` or more.
+    /// A part of the ledger as of what is applied, for what was removed `after` a position and up to
+    /// another, beginning with the `from` that the part before says, until it costs `bytes_max` or more.
     ///
     /// # Errors
     /// The table store can't be read.
-    pub fn ledger(&self, upto: Position, from: Option<&Bytes>, bytes_max: usize) -> Result<Ledger> {
+    pub fn ledger(
+        &self,
+        after: Position,
+        upto: Position,
+        from: Option<&Bytes>,
+        bytes_max: usize,
+    ) -> Result<Ledger> {
         let at = self.applied_log().0.position;
         let mut ledger = Ledger {
             everywhere: self.erased_everywhere_at(at)?,
+            upto,
             ..Ledger::default()
         };
+        if after >= upto {
+            return Ok(ledger);
+        }
         for row in self.ledger_rows(from, at)? {
             let (row, value) = row?;
             if ledger.bytes >= bytes_max {
@@ -260,7 +204,7 @@ impl Group {
                 break;
             }
             match read(&row, &value) {
-                Some((_, _, at, _)) if at > upto => {}
+                Some((_, _, at, _)) if at <= after => {}
                 Some((tree, key, at, at_once)) => ledger.note(tree, key, at, at_once),
                 None => {}
             }
@@ -372,26 +316,6 @@ impl Group {
             }
         }
         Ok(false)
-    }
-
-    /// Notes what an entry has removed, beside the ledger.
-    pub(crate) fn note_ledger(&self, writes: &[TreeWrite], position: Position) {
-        let mut of = writes
-            .iter()
-            .filter(|w| w.tree == system::LEDGER)
-            .peekable();
-        if of.peek().is_none() {
-            return;
-        }
-        let at_once = of.any(|write| is_at_once(&write.key));
-        if let Some(removals) = &mut self.erasing.lock().removals {
-            removals.note(position, at_once);
-        }
-    }
-
-    /// All was replaced: what is removed has to be read again.
-    pub(crate) fn forget_removals(&self) {
-        *self.erasing.lock() = Erasing::default();
     }
 
     /// Lets the store forget what stood there before a position although somebody may still read

@@ -44,6 +44,11 @@ impl Chosen {
         self.0.contains(&tree)
     }
 
+    /// Is there one whose removed rows leave something that must be erased?
+    pub fn leaves_bytes(&self) -> bool {
+        self.0.iter().any(|tree| crate::erase::leaves_bytes(*tree))
+    }
+
     /// Are there trees of which it holds the keys alone?
     pub fn has_keys(&self) -> bool {
         self.0.iter().any(|tree| system::of_keys(*tree).is_some())

@@ -34,7 +34,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use self::overlay::Since;
 use self::queue::Writer;
 use self::shared::Shared;
-use crate::erase::{Erasing, Streams};
+use crate::erase::{Counting, Erasing, Streams};
 use crate::follow::Follower;
 use crate::ids::TxIds;
 use crate::meta;
@@ -249,6 +249,7 @@ pub struct Group {
     /// What is to be erased. Innermost, too.
     pub(crate) erasing: Mutex<Erasing>,
     pub(crate) streams: Streams,
+    pub(crate) counting: Counting,
 }
 
 /// What a group is made of, from the registry.
@@ -332,6 +333,7 @@ impl Group {
             follower,
             erasing: Mutex::default(),
             streams: Streams::default(),
+            counting: Counting::default(),
         };
         // Below it a copy can't be read, and what is shown of it may lie there.
         let horizon = match &group.follower {

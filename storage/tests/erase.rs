@@ -18,7 +18,9 @@ fn a_ledger_is_read_in_parts_that_fit_into_memory() {
     let parts = |bytes_max: usize| -> Vec<usize> {
         let (mut parts, mut from) = (Vec::new(), None);
         loop {
-            let ledger = node.group.ledger(Position::MAX, from.as_ref(), bytes_max);
+            let ledger = node
+                .group
+                .ledger(Position::ZERO, Position::MAX, from.as_ref(), bytes_max);
             let ledger = ledger.expect("readable");
             parts.push(ledger.bytes());
             match ledger.next() {

@@ -23,21 +23,22 @@ impl Ledger {
             return self.judge_event(image, position);
         }
         let removed = self.removed(image.tree, &image.key);
-        let gone =
-            removed.is_some_and(|at| position < at || self.dropped.contains_key(&image.tree));
+        // What was removed later is looked for later, but not what stood there before.
+        let due = position <= self.upto;
+        let gone = removed.is_some_and(|at| position < at && due)
+            || self.dropped.contains_key(&image.tree);
+        let here = removed == Some(position) && due;
         let keyless = image.removal && position <= self.everywhere;
         let what = match () {
             () if gone => ErasedImage::Change,
-            () if image.is_rest && (keyless || removed == Some(position)) => ErasedImage::Rest,
+            () if image.is_rest && (keyless || here) => ErasedImage::Rest,
             () if image.is_rest => return None,
             () if keyless => ErasedImage::Removal,
             // What version 1 has written: the key stands in one image with what was removed.
-            () if image.removal && !image.has_rest && removed == Some(position) => {
-                match image.bare {
-                    true => return None,
-                    false => ErasedImage::Removal,
-                }
-            }
+            () if image.removal && !image.has_rest && here => match image.bare {
+                true => return None,
+                false => ErasedImage::Removal,
+            },
             () => return None,
         };
         Some(Erased {
@@ -58,7 +59,7 @@ impl Ledger {
     /// An event goes with the row that it is about, also where that is removed in the same entry.
     fn judge_event(&self, image: &RowImage, position: Position) -> Option<Erased> {
         let removed = self.removed(image.tree, &image.key)?;
-        let gone = position <= removed || self.dropped.contains_key(&image.tree);
+        let gone = position <= removed.min(self.upto) || self.dropped.contains_key(&image.tree);
         gone.then_some(Erased {
             what: ErasedImage::Event,
             seq: image.seq,

@@ -173,7 +173,7 @@ impl Group {
             self.check_alive(&state)?;
             let mut own = Vec::new();
             erase::note_removals(&part.changes, position, &mut own);
-            self.note_ledger(&own, position);
+            self.note_parts(&own, position);
             self.write(position, tree_writes(part.changes, own))?;
         }
         Ok(())
