@@ -77,6 +77,7 @@ fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Positio
     let wanted = EraseGroup {
         group: group.id(),
         upto,
+        keys: Position::ZERO,
         horizon,
         overdue: false,
     };
@@ -86,8 +87,8 @@ fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Positio
     });
     let done = running
         .runtime
-        .block_on(running.node.erase(vec![wanted], indexes));
-    done.unwrap()[0]
+        .block_on(running.node.erase(vec![wanted], false, indexes));
+    done.unwrap().groups[0]
 }
 
 /// All replicas, which is this one, have erased.
@@ -165,7 +166,8 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
     // One that came again is none of it.
     one(&group, change(key, None, Some("came again")));
     let upto = say_everywhere(&group);
-    assert_eq!(round(&running, &group).keyless, upto);
+    let keys = round(&running, &group);
+    assert_eq!((keys.keys, keys.ledger), (upto, upto));
     assert!(!files_with(folder.path(), b"came again").is_empty());
     let again = group.get(TREE, key.as_bytes(), group.applied()).unwrap();
     assert_eq!(again.unwrap(), "came again");
@@ -212,7 +214,7 @@ fn what_has_come_again_since_hides_nothing() {
     for key in ["k", "l"] {
         one(&group, change(key, None, Some(second)));
     }
-    let still = group.applied();
+    let still = group.pin_applied();
     one(&group, change("k", Some(second), None));
     one(&group, erase("l", second));
     assert!(round_upto(&running, &group, upto, upto).done);
@@ -221,9 +223,10 @@ fn what_has_come_again_since_hides_nothing() {
     // What is not looked for yet can be read where it was.
     assert!(!files_with(folder.path(), second.as_bytes()).is_empty());
     for key in ["k", "l"] {
-        let row = group.get(TREE, key.as_bytes(), still).unwrap();
+        let row = group.get(TREE, key.as_bytes(), still.position()).unwrap();
         assert_eq!(row.unwrap(), second);
     }
+    drop(still);
     let left = group.removals().unwrap().unwrap();
     assert!(left.oldest > Some(upto) && left.at_once > Some(upto));
     assert!(round(&running, &group).done);
@@ -451,21 +454,17 @@ fn an_open_snapshot_is_waited_for_until_the_time_is_over() {
     assert!(!round(&running, &group).done, "somebody may read it");
     let row = group.get(TREE, b"k", pin.position()).unwrap();
     assert_eq!(row.unwrap(), SECRET);
-    let found = files_with(folder.path(), SECRET.as_bytes());
-    assert!(
-        found.iter().all(|file| file.contains("tables")),
-        "{found:?}"
-    );
     let removals = group.removals().unwrap().unwrap();
     let wanted = EraseGroup {
         group: group.id(),
         upto: removals.newest,
+        keys: Position::ZERO,
         horizon: removals.newest,
         overdue: true,
     };
     let indexes = Arc::new(|_, _| vec![INDEX]);
-    let erasing = running.node.erase(vec![wanted], indexes);
-    assert!(running.runtime.block_on(erasing).unwrap()[0].done);
+    let erasing = running.node.erase(vec![wanted], false, indexes);
+    assert!(running.runtime.block_on(erasing).unwrap().groups[0].done);
     assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
     let read = group.get(TREE, b"k", pin.position());
     assert!(
@@ -500,8 +499,12 @@ fn what_no_log_needs_any_more_is_erased_in_any_round() {
     let end = journal::Record::truncate(gone, journal::Index(0));
     running.journal.append_wait(vec![end]).unwrap();
     assert!(!files_with(folder.path(), SECRET.as_bytes()).is_empty());
-    round(&running, &group);
+    // Of no group anything is to be erased.
+    let indexes = Arc::new(|_, _| Vec::new());
+    let erasing = running.node.erase(Vec::new(), true, indexes);
+    assert!(running.runtime.block_on(erasing).unwrap().whole);
     assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
+    assert!(round(&running, &group).done);
     running.stop();
 }
 
