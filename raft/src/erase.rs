@@ -146,17 +146,19 @@ impl Node {
     }
 }
 
-/// How many images in the journal name a row of a group.
+/// How many images in the journal name a row of a group, in one of these trees.
 ///
 /// # Errors
 /// The journal is damaged.
-pub fn images_of_row(journal: &Journal, group: GroupId, tree: u32, key: &[u8]) -> Result<u64> {
+pub fn images_of_row(journal: &Journal, group: GroupId, trees: &[u32], key: &[u8]) -> Result<u64> {
     let mut images = 0;
     for segment in journal.segments() {
         for found in journal.remains(segment)? {
             let record = &found.record;
             if record.group == group && matches!(record.kind, Kind::Entry | Kind::Part) {
-                images += storage::erase::naming(record, tree, key)? as u64;
+                for tree in trees {
+                    images += storage::erase::naming(record, *tree, key)? as u64;
+                }
             }
         }
     }

@@ -138,7 +138,7 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
     let removals = group.removals().unwrap().unwrap();
     assert_eq!((removals.oldest, removals.newest), (Some(removed), removed));
     let left = || raft::not_erased(&running.journal, running.node.groups()).unwrap();
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, key.as_bytes());
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], key.as_bytes());
     // Two of changes before it are purged for Raft; what the removal has removed is not.
     assert_eq!(left(), (2, [group.id()].into()));
     assert_eq!(
@@ -636,7 +636,7 @@ fn events_about_an_erased_row_are_erased_with_it() {
     emit(&["k"], "told of k", vec![]);
     emit(&["other", "k", "k"], "told of both", vec![]);
     emit(&["other"], "told of the other", vec![]);
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, b"k").unwrap();
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
     assert_eq!(images(), 3);
     emit(
         &["k"],
