@@ -23,6 +23,7 @@ mod follow;
 mod gateway;
 mod http;
 mod isolation;
+mod moves;
 mod past;
 mod pooled;
 mod projections;

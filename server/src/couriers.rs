@@ -1,8 +1,8 @@
 //! What owners do for each other without a client: for each pair of groups of which one is led here a
 //! task takes what the other has sent, and removes what the other has taken (`sql::outbox`); another one
 //! runs the triggers that its owner has on tables of the other (`sql::fired`), a third one sees to
-//! foreign keys between the two (`sql::integrity`). They are woken by entries, and look by themselves
-//! now and then.
+//! foreign keys between the two (`sql::integrity`), a fourth one to tables that move from one to the other
+//! (`sql::moving`). They are woken by entries, and look by themselves now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
     let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
     let mut referring: BTreeMap<Pair, Task> = BTreeMap::new();
     let mut firing: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
+    let mut moving: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
     let mut looked: Option<Instant> = None;
     loop {
         let (rings, rung) = oneshot::channel();
@@ -82,6 +83,11 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
             for pair in engine.firing() {
                 let begin = || tokio::spawn(fire(engine.clone(), log.clone(), pair));
                 firing.entry(pair).or_insert_with(begin);
+            }
+            moving.retain(|_, running| !running.is_finished());
+            for pair in engine.moving() {
+                let begin = || tokio::spawn(move_between(engine.clone(), pair));
+                moving.entry(pair).or_insert_with(begin);
             }
         }
         wake(&engine, &mut tasks, pairs, |engine, pair, woken| {
@@ -180,6 +186,47 @@ fn until(engine: &Engine, waiting: &Waiting) -> Duration {
     waiting.until().map_or(LOOK_EVERY, |until| {
         Duration::from_micros(until.saturating_sub(now)).max(REFER_EVERY)
     })
+}
+
+/// Sees to tables that move between the two until there are none, or the group is led here no more.
+async fn move_between(engine: Arc<Engine>, pair: Pair) {
+    let (mut leaves, mut arrives): (Option<Courier>, Option<Courier>) = (None, None);
+    let mut leaving: Option<Waiting> = None;
+    let mut said = [Said::default(), Said::default()];
+    while engine.moving().contains(&pair) {
+        let (rings, rung) = oneshot::channel();
+        let signal = sql::transaction::Signal::default();
+        // Nobody hears it if the time is over.
+        signal.on_set(Box::new(move || rings.send(()).unwrap_or_default()));
+        // From here on nothing is missed.
+        engine.on_entry(&signal);
+        let mut again = LOOK_EVERY;
+        let mut results = vec![tend(&engine, pair, &mut arrives, Courier::arrive).await];
+        // It keeps its place in the queue of a table's lock.
+        let due = |waiting: &Waiting| waiting.ready() || is_due(&engine, waiting);
+        if leaving.as_ref().is_none_or(due) {
+            leaving = None;
+            results.push(tend(&engine, pair, &mut leaves, Courier::leave).await);
+        }
+        for (at, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(waiting) => {
+                    let after = waiting.as_ref().map_or(LOOK_EVERY, |w| until(&engine, w));
+                    let ready = waiting.as_ref().is_some_and(Waiting::ready);
+                    again = again.min(if ready { REFER_EVERY } else { after });
+                    if at == 1 {
+                        leaving = waiting;
+                    }
+                }
+                Err(error) => {
+                    said[at].say(pair, "tables are not moved now", &error);
+                    sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+        // An error is a time that is over.
+        let _ = timeout(again, rung).await;
+    }
 }
 
 /// Does all that there is to do, until something must be waited for.

@@ -174,6 +174,7 @@ impl Engine {
         functions.extend(crate::outbox::functions());
         let fills = Fills::default();
         relations.push(crate::system::projections::relation(&fills));
+        relations.push(crate::system::moves::relation(&fills));
         relations.push(crate::system::contracts::relation(&parts.groups));
         Ok(Arc::new_cyclic(|engine| {
             relations.extend(crate::session::system::relations(engine));
@@ -214,7 +215,7 @@ impl Engine {
         }))
     }
 
-    /// Projections that are being filled.
+    /// Projections and tables that are being filled.
     pub(crate) fn fills(&self) -> &Fills {
         &self.fills
     }

@@ -14,6 +14,7 @@ pub mod fired;
 pub mod functions;
 mod integrity;
 pub mod meter;
+mod moving;
 pub mod outbox;
 pub mod parse;
 pub mod plan;

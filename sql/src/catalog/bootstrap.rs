@@ -148,6 +148,8 @@ fn system_table(oid: u32, schema: SchemaId, relation: &dyn SystemRelation) -> Ta
         depends_on: Vec::new(),
         projection: None,
         history: None,
+        former: Vec::new(),
+        moving: None,
         since: Position::ZERO,
     }
 }

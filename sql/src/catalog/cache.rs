@@ -61,6 +61,7 @@ impl Cache {
                 next.apply_row(group, tree, &key, None)?;
             }
         }
+        next.forget_gone(group);
         next.advance(group, position);
         *newest = Arc::new(next);
         Ok(true)

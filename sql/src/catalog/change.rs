@@ -83,7 +83,9 @@ impl Change {
                 };
                 // A view that is another one may show less.
                 // Patterns go by the name, and never cover inboxes.
+                // What has arrived is its former owner's no more.
                 old.owner != new.owner
+                    || (old.is_arriving() && !new.is_arriving())
                     || old.schema != new.schema
                     || (old.schema == SchemaId::PUBLIC && old.name != new.name)
                     || (!old.is_inbox() && new.is_inbox())

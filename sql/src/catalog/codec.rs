@@ -363,7 +363,8 @@ pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BT
     let mut add = |object: Object| keys.insert(place(&object).1);
     match tree {
         TREE_DESCRIPTORS => {
-            let tables = catalog.tables().filter(|t| t.group == group);
+            let tables = catalog.tables().chain(catalog.tables_aside());
+            let tables = tables.filter(|t| t.group == group);
             for table in tables.filter(|t| t.kind != TableKind::System) {
                 add(Object::Table(Arc::clone(table)));
             }
@@ -436,8 +437,10 @@ pub(super) fn keys_of(catalog: &super::Catalog, group: GroupId, tree: u32) -> BT
 }
 
 fn descriptor_at(catalog: &super::Catalog, group: GroupId, oid: u32) -> Option<Object> {
-    if let Some(table) = catalog.table(TableId(oid)) {
-        return (table.group == group).then(|| Object::Table(Arc::clone(table)));
+    let id = TableId(oid);
+    if catalog.table(id).is_some() || catalog.table_in(group, id).is_some() {
+        let table = catalog.table_in(group, id);
+        return table.map(|table| Object::Table(Arc::clone(table)));
     }
     if let Some(routine) = catalog.routine(oid) {
         return Some(Object::Routine(Arc::clone(routine)));

@@ -61,6 +61,12 @@ pub struct Table {
     /// Old versions of its rows are kept beyond the general horizon (`WITH (history = ...)`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<super::History>,
+    /// The groups that held it before, the first owner's first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "groups")]
+    pub former: Vec<GroupId>,
+    /// Where it is on its way to another owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<super::Moving>,
     /// Entries above this position are described by this descriptor; those at or below by the
     /// one before it (history tree).
     #[serde(with = "position")]
@@ -593,6 +599,21 @@ pub(super) mod group {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<GroupId, D::Error> {
         u32::deserialize(d).map(GroupId)
+    }
+}
+
+pub(super) mod groups {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use storage::GroupId;
+
+    pub fn serialize<S: Serializer>(groups: &[GroupId], s: S) -> Result<S::Ok, S::Error> {
+        let numbers: Vec<u32> = groups.iter().map(|group| group.0).collect();
+        numbers.serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<GroupId>, D::Error> {
+        let numbers = Vec::<u32>::deserialize(d)?;
+        Ok(numbers.into_iter().map(GroupId).collect())
     }
 }
 

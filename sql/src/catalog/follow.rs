@@ -87,12 +87,13 @@ impl Catalog {
         behind
     }
 
-    /// The tables whose rows a group holds.
+    /// The tables whose rows a group holds, those too that are arriving there or have left.
     pub fn tables_in(&self, group: GroupId) -> impl Iterator<Item = &Arc<Table>> {
         let trees = self.trees.range((group, 0)..=(group, u32::MAX));
         let ids: BTreeSet<TableId> = trees.map(|(_, table)| *table).collect();
-        let tables = ids.into_iter().filter_map(|id| self.table(id));
-        tables.filter(move |table| table.group == group && table.kind == TableKind::Table)
+        let tables = ids.into_iter();
+        let tables = tables.filter_map(move |id| self.table_in(group, id));
+        tables.filter(|table| table.kind == TableKind::Table)
     }
 
     /// The trees of a group in which the table has its rows, or once had before TRUNCATE or a rewrite; of
@@ -132,18 +133,27 @@ impl Catalog {
             }
         };
         let mut here: BTreeMap<RoleId, bool> = BTreeMap::new();
+        // One that is on its way is followed, and may be read, as the one that holds says.
+        let holds = |table: &Arc<Table>| Arc::clone(self.table(table.id).unwrap_or(table));
         for table in self.tables_in(group) {
-            for follow in self.follows().filter(|follow| follow.covers(table)) {
+            let now = holds(table);
+            for follow in self.follows().filter(|follow| follow.covers(&now)) {
                 let role = follow.role;
                 if *here.entry(role).or_insert_with(|| self.places(role, node)) {
-                    take(table, &|| self.reads_table(role, table));
+                    take(table, &|| self.reads_table(role, &now));
                 }
             }
         }
         for (role, id) in asked {
-            let table = self.table(*id).filter(|table| table.group == group);
+            let table = self.table_in(group, *id);
             if let Some(table) = table.filter(|table| table.kind == TableKind::Table) {
-                take(table, &|| self.reads_table(*role, table));
+                take(table, &|| self.reads_table(*role, &holds(table)));
+            }
+        }
+        // What comes to an owner comes first to where its group is.
+        for table in self.tables_in(group) {
+            if table.goes_to().is_some_and(|to| self.places(to, node)) {
+                chosen.extend(table.trees());
             }
         }
         let here = |to: &GroupId| self.placement(*to).is_some_and(|at| at.is_on(node));

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::Position;
+use storage::{GroupId, Position};
 
 use super::codec::{self, TREE_HISTORY};
 use super::{Catalog, Object, Rows, Table, TableId};
@@ -15,11 +15,12 @@ use crate::Result;
 /// its newest position.
 pub fn table_at<'a>(
     catalog: &Catalog,
-    table: TableId,
+    (group, table): (GroupId, TableId),
     position: Position,
     scan: impl FnOnce(u32, (Bound<Bytes>, Bound<Bytes>)) -> Result<Rows<'a>>,
 ) -> Result<Option<Arc<Table>>> {
-    if let Some(present) = catalog.table(table).filter(|t| t.since < position) {
+    let present = catalog.table_in(group, table);
+    if let Some(present) = present.filter(|t| t.since < position) {
         return Ok(Some(Arc::clone(present)));
     }
     let Some(last) = position.0.checked_sub(1) else {

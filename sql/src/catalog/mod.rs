@@ -15,6 +15,7 @@ mod follow;
 mod history;
 mod id;
 mod keep;
+mod moving;
 mod object;
 mod routine;
 mod snapshot;
@@ -42,6 +43,7 @@ pub use follow::Behind;
 pub use history::table_at;
 pub use id::{ColumnId, RoleId, SchemaId, TableId};
 pub use keep::{HISTORY, History, history_of, read_history};
+pub use moving::Moving;
 pub use object::{
     Follow, Followed, LastRead, Membership, Node, NodeState, Owner, PatternGrant, Placement,
     Reservation, Role, Schema,

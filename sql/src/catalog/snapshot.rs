@@ -27,6 +27,12 @@ pub struct Catalog {
     pub(super) schemas: Map<SchemaId, Arc<Schema>>,
     pub(super) schema_names: Map<String, SchemaId>,
     pub(super) tables: Map<TableId, Arc<Table>>,
+    /// Descriptors of tables in groups of other owners than those that have them: what is arriving
+    /// there, or has left.
+    pub(super) aside: Map<(GroupId, TableId), Arc<Table>>,
+    /// What a former owner has removed, and is known to have arrived nowhere yet: the entry that says so
+    /// is on its way here. Until then it holds, for there is no moment in which the table is not.
+    pub(super) gone: Map<TableId, GroupId>,
     /// Relations and indexes by (schema, name).
     pub(super) names: Map<(SchemaId, String), u32>,
     /// Index OID to its table.
@@ -167,6 +173,36 @@ impl Catalog {
     }
 
     fn remove_table(&mut self, table: &Table, for_good: bool) {
+        if self.aside.remove_mut(&(table.group, table.id)) {
+            return;
+        }
+        if for_good && table.has_left() {
+            self.gone.insert_mut(table.id, table.group);
+            return;
+        }
+        self.unlist(table);
+        if for_good && table.schema == SchemaId::PUBLIC {
+            self.reservations
+                .remove_mut(&(table.schema, table.name.clone()));
+        }
+    }
+
+    /// All that there is of a group is known: what should have arrived there was removed since.
+    pub(super) fn forget_gone(&mut self, group: GroupId) {
+        let gone: Vec<TableId> = self.gone.keys().copied().collect();
+        for id in gone {
+            let Some(table) = self.tables.get(&id).cloned() else {
+                continue;
+            };
+            let to = table.goes_to().and_then(|to| self.group_of(to));
+            if to == Some(group) && self.table_in(group, table.id).is_none() {
+                self.gone.remove_mut(&table.id);
+                self.unlist(&table);
+            }
+        }
+    }
+
+    fn unlist(&mut self, table: &Table) {
         self.tables.remove_mut(&table.id);
         self.names.remove_mut(&(table.schema, table.name.clone()));
         for index in &table.indexes {
@@ -175,10 +211,6 @@ impl Catalog {
         }
         for constraint in &table.constraints {
             self.constraints.remove_mut(&constraint.id());
-        }
-        if for_good && table.schema == SchemaId::PUBLIC {
-            self.reservations
-                .remove_mut(&(table.schema, table.name.clone()));
         }
     }
 
@@ -228,19 +260,35 @@ impl Catalog {
     }
 
     fn insert_table(&mut self, table: &Arc<Table>) {
+        for tree in table.trees() {
+            self.trees.insert_mut((table.group, tree), table.id);
+        }
+        let held = self.tables.get(&table.id);
+        let other = held.filter(|held| held.group != table.group).cloned();
+        let holds = |other: &Arc<Table>| table.holds_over(other);
+        if table.is_arriving() || !other.as_ref().is_none_or(holds) {
+            let place = (table.group, table.id);
+            self.aside.insert_mut(place, Arc::clone(table));
+            return;
+        }
+        if self.gone.remove_mut(&table.id) {
+            // It may have come back to the very group that had removed it.
+            if let Some(gone) = self.tables.get(&table.id).cloned() {
+                self.unlist(&gone);
+            }
+        } else if let Some(other) = other {
+            self.unlist(&other);
+            self.aside.insert_mut((other.group, other.id), other);
+        }
         self.names
             .insert_mut((table.schema, table.name.clone()), table.id.0);
         for index in &table.indexes {
             self.names
                 .insert_mut((table.schema, index.name.clone()), index.id);
             self.indexes.insert_mut(index.id, table.id);
-            self.trees.insert_mut((table.group, index.tree), table.id);
         }
         for constraint in &table.constraints {
             self.constraints.insert_mut(constraint.id(), table.id);
-        }
-        if table.tree != 0 {
-            self.trees.insert_mut((table.group, table.tree), table.id);
         }
         self.tables.insert_mut(table.id, Arc::clone(table));
     }

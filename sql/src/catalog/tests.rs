@@ -77,6 +77,8 @@ fn table() -> Table {
         depends_on: Vec::new(),
         projection: None,
         history: None,
+        former: Vec::new(),
+        moving: None,
         since: Position(77),
     }
 }
@@ -196,6 +198,11 @@ fn golden_bytes() {
             comment: None,
             after: None,
         })),
+        Object::Table(Arc::new(Table {
+            former: vec![GroupId(3), GroupId(1)],
+            moving: Some(Moving::Leaving { to: RoleId(16_386) }),
+            ..table()
+        })),
     ];
     let golden = include_str!("golden.txt");
     for (object, line) in objects.iter().zip(golden.lines()) {
@@ -292,4 +299,107 @@ fn a_name_that_patterns_may_cover_is_not_left_unnoticed() {
     assert!(!changed(SchemaId(16_385), rename), "no pattern covers it");
     assert!(changed(SchemaId::PUBLIC, become_inbox));
     assert!(!changed(SchemaId::PUBLIC, comment));
+}
+
+/// Both descriptors of a table on its way, entry by entry, in whatever order a node learns of them.
+#[test]
+fn which_descriptor_holds_does_not_depend_on_what_is_known_first() {
+    let theirs = |moving| Table { moving, ..table() };
+    let ours = |moving| {
+        let mut ours = Table {
+            moving: Some(moving),
+            tree: 17_001,
+            ..table()
+        };
+        ours.give(RoleId(2), GroupId(2));
+        ours
+    };
+    let to = RoleId(2);
+    let put = |catalog: &mut Catalog, group: u32, old: Option<&Table>, new: Option<&Table>| {
+        let object = |table: &Table| Object::Table(Arc::new(table.clone()));
+        catalog.change(&Change {
+            group: GroupId(group),
+            old: old.map(object),
+            new: new.map(object),
+        });
+    };
+    let steps_of = |group: u32| -> Vec<(Option<Table>, Option<Table>)> {
+        let states = match group {
+            1 => vec![
+                Some(theirs(None)),
+                Some(theirs(Some(Moving::Leaving { to }))),
+                Some(theirs(Some(Moving::Left { to }))),
+                None,
+            ],
+            _ => vec![
+                None,
+                Some(ours(Moving::Arriving { full: false })),
+                Some(ours(Moving::Arrived)),
+            ],
+        };
+        states
+            .windows(2)
+            .map(|two| (two[0].clone(), two[1].clone()))
+            .collect()
+    };
+    let (a, b) = (steps_of(1), steps_of(2));
+    // Every interleaving of the two logs: bits say whose entry is next.
+    for order in 0..1u32 << (a.len() + b.len()) {
+        if order.count_ones() as usize != b.len() {
+            continue;
+        }
+        let mut catalog = Catalog::default();
+        put(&mut catalog, 1, None, Some(&theirs(None)));
+        let (mut at_a, mut at_b) = (0, 0);
+        for bit in 0..a.len() + b.len() {
+            let (group, step) = match order >> bit & 1 {
+                0 => (1, &a[at_a]),
+                _ => (2, &b[at_b]),
+            };
+            put(&mut catalog, group, step.0.as_ref(), step.1.as_ref());
+            match group {
+                1 => at_a += 1,
+                _ => at_b += 1,
+            }
+            let found = catalog.relation_by_name(table().schema, "orders");
+            let held = found.map(|found| found.table().group);
+            // What its former owner has removed holds until it is known to have arrived.
+            let expected = if at_b == b.len() { 2 } else { 1 };
+            assert_eq!(held, Some(GroupId(expected)), "{order:b} after {bit}");
+        }
+        assert_eq!(catalog.tables_aside().count(), 0);
+        assert!(catalog.gone.is_empty());
+        assert_eq!(catalog.table(table().id).map(|t| t.owner), Some(to));
+    }
+}
+
+/// There, and back to the group that has removed it, where nothing is known of the one in between.
+#[test]
+fn what_has_come_back_holds_where_it_is_not_known_where_it_was() {
+    let to = RoleId(2);
+    let of = |former: Vec<GroupId>, moving, tree| Table {
+        former,
+        moving,
+        tree,
+        ..table()
+    };
+    let left = of(Vec::new(), Some(Moving::Left { to }), 16_400);
+    let back = vec![GroupId(1), GroupId(2)];
+    let arriving = of(back.clone(), Some(Moving::Arriving { full: true }), 17_001);
+    let arrived = of(back, Some(Moving::Arrived), 17_001);
+    let mut catalog = Catalog::default();
+    let states = [None, Some(left), None, Some(arriving), Some(arrived)];
+    for two in states.windows(2) {
+        let object = |table: &Table| Object::Table(Arc::new(table.clone()));
+        catalog.change(&Change {
+            group: GroupId(1),
+            old: two[0].as_ref().map(object),
+            new: two[1].as_ref().map(object),
+        });
+        assert!(catalog.table(table().id).is_some());
+    }
+    let held = catalog.table_in(GroupId(1), table().id);
+    assert_eq!(held.map(|held| held.tree), Some(17_001));
+    assert!(catalog.gone.is_empty());
+    assert_eq!(catalog.tables_aside().count(), 0);
 }

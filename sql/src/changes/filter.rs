@@ -178,7 +178,11 @@ impl Filter {
             .tables()
             .filter(|table| table.kind == TableKind::Table);
         let wanted = tables.filter(|t| self.wants(catalog, t) && self.may(catalog, t));
-        groups.extend(wanted.map(|table| table.group));
+        // What was told of it by former owners is told by them.
+        for table in wanted {
+            groups.insert(table.group);
+            groups.extend(&table.former);
+        }
         groups
     }
 

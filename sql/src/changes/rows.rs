@@ -228,10 +228,10 @@ impl EntryRows {
 pub(crate) fn descriptor_at(
     catalog: &Catalog,
     groups: &Groups,
-    (group, id): (storage::GroupId, catalog::TableId),
+    (owner, id): (storage::GroupId, catalog::TableId),
     at: Position,
 ) -> Result<Option<Arc<Table>>> {
-    let Some(group) = groups.get(group) else {
+    let Some(group) = groups.get(owner) else {
         return Ok(None);
     };
     let scan = |tree: u32, range: (Bound<Bytes>, Bound<Bytes>)| -> Result<Rows<'static>> {
@@ -240,9 +240,9 @@ pub(crate) fn descriptor_at(
     };
     // A descriptor holds for the entries above it; the one that makes a table holds for the
     // rows of its own entry, too.
-    let found = catalog::table_at(catalog, id, at, scan)?;
+    let found = catalog::table_at(catalog, (owner, id), at, scan)?;
     match found {
         Some(table) => Ok(Some(table)),
-        None => catalog::table_at(catalog, id, at.next(), scan),
+        None => catalog::table_at(catalog, (owner, id), at.next(), scan),
     }
 }

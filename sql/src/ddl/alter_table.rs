@@ -14,8 +14,9 @@ use super::expression::{self, columns_in};
 use super::name::{ident, no_column, parts, shown};
 use super::sequence::identity_options;
 use crate::catalog::{
-    Column, ColumnId, Constraint, IndexKey, Key, Relation, Table, TableId, TableKind,
+    Column, ColumnId, Constraint, IndexKey, Key, Relation, RoleId, Table, TableId, TableKind,
 };
+use crate::moving;
 use crate::transaction::TableMode;
 use crate::types::kind::oid;
 use crate::{Error, Result, parse, state};
@@ -37,6 +38,10 @@ impl Draft<'_> {
                 return self.alter_index_as_table(&table, at, &alter.operations);
             }
         };
+        if let [AlterTableOperation::OwnerTo { new_owner }] = alter.operations.as_slice() {
+            let owner = self.owner_named(new_owner)?;
+            return self.change_owner(&table, owner);
+        }
         self.ground.lock(&table, TableMode::AccessExclusive)?;
         for operation in &alter.operations {
             self.alter(&table, operation)?;
@@ -875,32 +880,47 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn owner_to(&mut self, id: TableId, owner: &ast::Owner) -> Done<()> {
-        let owner = match owner {
+    fn owner_named(&self, owner: &ast::Owner) -> Result<RoleId> {
+        Ok(match owner {
             ast::Owner::Ident(name) => self.catalog.find_role(&ident(name))?.id,
             ast::Owner::CurrentRole | ast::Owner::CurrentUser => self.role,
             ast::Owner::SessionUser => self.login,
-        };
-        let table = self.table(id)?;
-        self.keep_owner(table.owner, owner)
+        })
     }
 
-    /// OWNER TO the present owner is nothing; another owner is another group.
-    pub fn keep_owner(
-        &self,
-        present: crate::catalog::RoleId,
-        wanted: crate::catalog::RoleId,
-    ) -> Done<()> {
-        if present == wanted {
+    /// OWNER TO beside other actions.
+    fn owner_to(&mut self, id: TableId, owner: &ast::Owner) -> Done<()> {
+        let owner = self.owner_named(owner)?;
+        if self.table(id)?.owner == owner {
             return Ok(());
         }
-        Err(Error::unsupported("changing the owner")
-            .detail(format!(
-                "The rows are in the group of \"{}\", its only writer.",
-                self.catalog.role_name(present)
-            ))
-            .hint("Create the table as the other role and copy the rows.")
-            .into())
+        Err(
+            Error::unsupported("OWNER TO another owner together with other actions")
+                .hint("Use an ALTER TABLE statement of its own.")
+                .into(),
+        )
+    }
+
+    /// OWNER TO the present owner is nothing, or ends a move; to another one it is a move, which takes
+    /// more than this statement (`crate::moving`).
+    pub fn change_owner(&mut self, table: &Arc<Table>, owner: RoleId) -> Done<()> {
+        if table.owner == owner {
+            if table.goes_to().is_none() {
+                return Ok(());
+            }
+            if table.has_left() {
+                return Err(moving::being_moved(table).into());
+            }
+            self.ground.lock(table, TableMode::ShareUpdateExclusive)?;
+            self.edit_table(table.id, |t| t.moving = None)?;
+            return Ok(());
+        }
+        if table.kind != TableKind::Table {
+            return Err(moving::stays(&self.catalog, table).into());
+        }
+        moving::check(&self.catalog, self.role, table, owner)?;
+        self.moved = Some((Arc::clone(table), owner));
+        Ok(())
     }
 
     /// Renames a table, view or sequence.

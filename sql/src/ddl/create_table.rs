@@ -557,6 +557,8 @@ pub(super) fn empty_table(
         depends_on: Vec::new(),
         projection: None,
         history: None,
+        former: Vec::new(),
+        moving: None,
         since: Position::ZERO,
     }
 }

@@ -198,6 +198,8 @@ pub(crate) struct Draft<'a> {
     pub reserved: Option<(Vec<(SchemaId, String)>, RoleId)>,
     /// Relations that the DDL event names, with their tags: (group, tree, qualified name).
     pub touched: Vec<(GroupId, Option<u32>, String)>,
+    /// A table that is to become another owner's.
+    pub moved: Option<(Arc<Table>, RoleId)>,
 }
 
 impl<'a> Draft<'a> {
@@ -220,6 +222,7 @@ impl<'a> Draft<'a> {
             notices: Vec::new(),
             touched: Vec::new(),
             reserved: None,
+            moved: None,
         }
     }
 
@@ -269,6 +272,9 @@ impl<'a> Draft<'a> {
         let old = self.table(table.id)?;
         if *old == table {
             return Ok(old);
+        }
+        if old.has_left() {
+            return Err(crate::moving::being_moved(&old).into());
         }
         table.since = self.ground.position(table.group)?;
         table.history = history_of(Some(&old), &table);

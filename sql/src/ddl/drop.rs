@@ -416,6 +416,9 @@ impl Draft<'_> {
     /// Takes a relation out, with its trees; nothing else depends on it any more.
     fn remove_relation(&mut self, id: TableId) -> Done<()> {
         let table = self.table(id)?;
+        if table.moving.is_some() {
+            return Err(crate::moving::being_moved(&table).into());
+        }
         for key in table.foreign_keys() {
             if key.references != id {
                 self.unreference(table.group, key)?;

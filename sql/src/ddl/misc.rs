@@ -242,13 +242,24 @@ impl Draft<'_> {
             ObjectKind::Table
             | ObjectKind::View
             | ObjectKind::MaterializedView
-            | ObjectKind::Sequence => self.own_relation(name)?.owner,
+            | ObjectKind::Sequence => {
+                let relation = self.own_relation(name)?;
+                return self.change_owner(&relation, owner);
+            }
             other => {
                 let word = super::drop::kind_word(other);
                 return Err(Error::unsupported(format!("a {word}")).into());
             }
         };
-        self.keep_owner(present, owner)
+        if present == owner {
+            return Ok(());
+        }
+        Err(
+            Error::unsupported("changing the owner of a schema or an index")
+                .detail("Whatever is in a schema is its owner's, and an index its table's.")
+                .hint("ALTER TABLE ... OWNER TO moves a table with its indexes.")
+                .into(),
+        )
     }
 
     /// REINDEX, CLUSTER: nothing to do on this storage, but the object must be the role's.

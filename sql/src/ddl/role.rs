@@ -7,7 +7,7 @@ use storage::GroupId;
 
 use super::draft::{Done, Draft};
 use super::name::clip;
-use crate::catalog::{Change, Membership, Object, Role, RoleId, SchemaId};
+use crate::catalog::{Change, Membership, Object, Role, RoleId, SchemaId, Table};
 use crate::parse::{self, RoleName, RoleOptions};
 use crate::{Error, Result, state};
 
@@ -340,6 +340,10 @@ impl Draft<'_> {
             } else if mentions(&table.acl) || table.columns.iter().any(|c| mentions(&c.acl)) {
                 lines.push(format!("privileges for {word} {}", self.display(table)));
             }
+        }
+        let goes = |table: &&Arc<Table>| table.goes_to() == Some(role.id);
+        for table in self.catalog.tables().filter(goes) {
+            lines.push(format!("a move of table {} to it", self.display(table)));
         }
         for routine in self.catalog.routines() {
             let acl = routine.acl.as_ref();

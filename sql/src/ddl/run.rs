@@ -14,17 +14,26 @@ use crate::catalog::{self, Catalog, Column, RoleId, SchemaId, Table, TableId};
 use crate::exec::ExecCx;
 use crate::expr::Frame;
 use crate::integrity::{self, Wanted};
+use crate::moving;
 use crate::parse::Ddl;
 use crate::plan::{self, BindCx};
 use crate::transaction::{EventKind, Policy, Stop, TableMode};
 use crate::types::codec::encode_value;
 use crate::{Error, state};
 
+/// 25001: a move is more than one entry.
+const IN_BLOCK: &str =
+    "ALTER TABLE ... OWNER TO another owner cannot run inside a transaction block";
+
 /// Carries out a statement; answers its command tag.
 ///
 /// # Errors
 /// PostgreSQL's. A wait runs the whole statement again.
 pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<String, Stop> {
+    if let Some(moved) = cx.transaction.moved.take() {
+        moving::await_end(moved, cx)?;
+        return Ok("ALTER TABLE".to_owned());
+    }
     if let Some(built) = build::Built::by(ddl)
         && build::is_large(&built, bind, cx)?
     {
@@ -35,6 +44,13 @@ pub fn execute(ddl: &Ddl, bind: &BindCx<'_>, cx: &mut ExecCx<'_>) -> Result<Stri
     let mut outside = Outside { bind, cx };
     let mut draft = Draft::new(&catalog, &mut outside, role, login, &path);
     let tag = draft.decide(ddl)?;
+    if let Some((table, to)) = draft.moved.take() {
+        let tx = &cx.transaction;
+        return Err(match tx.in_block() || tx.has_ddl() || tx.has_written() {
+            true => Error::new(state::ACTIVE_SQL_TRANSACTION, IN_BLOCK).into(),
+            false => moving::begin(&table, to, cx),
+        });
+    }
     let changes = draft.take_changes();
     let (derived, touched) = (
         Arc::clone(&draft.catalog),

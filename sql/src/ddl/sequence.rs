@@ -212,6 +212,8 @@ impl Draft<'_> {
             depends_on: Vec::new(),
             projection: None,
             history: None,
+            former: Vec::new(),
+            moving: None,
             since: Position::ZERO,
         };
         let table = self.create_table(table)?;

@@ -138,6 +138,8 @@ fn empty_view(target: &Target, id: TableId, definition: String) -> Table {
         depends_on: Vec::new(),
         projection: None,
         history: None,
+        former: Vec::new(),
+        moving: None,
         since: Position::ZERO,
     }
 }

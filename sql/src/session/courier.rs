@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::exec::ExecCx;
 use crate::fired::{Batch, Cursor, Fires};
 use crate::integrity;
+use crate::moving;
 use crate::outbox::{Accepting, Step, What, park};
 use crate::settings::{Place, Values};
 use crate::transaction::{Isolation, Locks, Mark, Stop, Wait, leader_changed, readable};
@@ -52,6 +53,8 @@ pub struct Courier {
     attempts: u32,
     /// Errors since something was done: what may pass by itself is not waited for without an end.
     failures: u32,
+    /// How far tables have come that come from the other owner.
+    rounds: moving::Rounds,
 }
 
 impl Engine {
@@ -80,6 +83,7 @@ impl Engine {
             other,
             attempts: 0,
             failures: 0,
+            rounds: moving::Rounds::default(),
         })
     }
 }
@@ -142,6 +146,32 @@ impl Courier {
         self.run(&mut |session, _, job| {
             session.exec(job, |cx| integrity::register(home, other, cx))
         })
+    }
+
+    /// Does what is next for tables that go to the other owner.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn leave(&mut self) -> Result<Taking> {
+        let (home, other) = (self.home, self.other);
+        self.run(&mut |session, _, job| session.exec(job, |cx| moving::leave(home, other, cx)))
+    }
+
+    /// Does what is next for tables that come from the other owner.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn arrive(&mut self) -> Result<Taking> {
+        let (home, other) = (self.home, self.other);
+        let mut rounds = std::mem::take(&mut self.rounds);
+        let done = self.run(&mut |session, _, job| {
+            session.exec(job, |cx| moving::arrive(home, other, &mut rounds, cx))
+        });
+        if let Ok(Taking::Placed) = done {
+            rounds.confirm();
+        }
+        self.rounds = rounds;
+        done
     }
 
     /// Who interrupts it.

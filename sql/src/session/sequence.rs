@@ -261,6 +261,12 @@ fn reserve(
     hand: &mut Hand,
 ) -> std::result::Result<LogPosition, Stop> {
     let (position, seen) = stored(group, table, options)?;
+    // As of then at the earliest: it may go to another owner, who goes on from what is stored.
+    let newest = engine.catalog();
+    let now = newest.table_in(group.id(), table.id);
+    if now.is_none_or(|now| now.has_left()) {
+        return Err(Stop::again());
+    }
     let first = position.next(options, &table.name)?;
     let room = match options.increment {
         step if step > 0 => options.max.saturating_sub(first) / step,
@@ -345,6 +351,14 @@ fn resolve(
     Ok((Arc::clone(table), options.clone()))
 }
 
+/// 55006: it goes on with another owner.
+fn check_here(sequence: &Table) -> Result<()> {
+    match sequence.has_left() {
+        true => Err(crate::moving::being_moved(sequence)),
+        false => Ok(()),
+    }
+}
+
 /// Is the sequence made by the open transaction, so that nobody else knows it?
 fn is_own(cx: &Surroundings<'_>, table: &Table) -> bool {
     cx.engine.catalog().table(table.id).is_none()
@@ -356,6 +370,7 @@ pub(super) fn next(cx: &Surroundings<'_>, id: u32) -> Result<Datum> {
         return Err(read_only("nextval()"));
     }
     let (table, options) = resolve(cx, id, &[Privilege::Usage, Privilege::Update])?;
+    check_here(&table)?;
     let value = if is_own(cx, &table) {
         let mut memory = cx.memory.borrow_mut();
         let position = memory
@@ -421,6 +436,7 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
         return Err(read_only("setval()"));
     }
     let (table, options) = resolve(cx, id, &[Privilege::Update])?;
+    check_here(&table)?;
     if value < options.min || value > options.max {
         return Err(Error::new(
             state::NUMERIC_VALUE_OUT_OF_RANGE,

@@ -9,6 +9,7 @@ mod database;
 pub(crate) mod definition;
 mod deparse;
 mod information;
+pub(crate) mod moves;
 mod names;
 mod objects;
 mod own;

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::catalog::TableId;
 use crate::types::{Datum, Type};
 
-/// How far a projection has come that a session of this node fills.
+/// How far a projection, or a table on its way to another owner, has come that is filled on this node.
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {
     /// Rows of the base table that were looked at.
@@ -37,7 +37,7 @@ impl Fills {
         Showing(self.clone(), table)
     }
 
-    fn get(&self, table: TableId) -> Option<Filled> {
+    pub(super) fn get(&self, table: TableId) -> Option<Filled> {
         self.0.lock().get(&table).copied()
     }
 }

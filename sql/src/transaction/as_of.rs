@@ -9,7 +9,7 @@ use storage::{Direction, Group, GroupId, Looked, Position, Range, Versions};
 
 use super::snapshot::{held, readable};
 use super::{RowScan, Stop, Transaction, Wait, scan};
-use crate::catalog::Table;
+use crate::catalog::{self, Object, Table};
 use crate::{Error, state};
 
 /// How long what an idle group is closed up to is waited for until it is asked again, in
@@ -91,6 +91,7 @@ impl Transaction {
             return Err(self.wants(None, table.group, table.tree));
         }
         self.await_over(&group, at)?;
+        self.check_had_come(table, &group, at)?;
         let dep = self.deps.entry(table.group).or_insert(at);
         *dep = at.max(*dep);
         match group.look(table.tree, at, read) {
@@ -101,6 +102,27 @@ impl Transaction {
                 Err(too_old(table, at, group.oldest(table.tree)).into())
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What had not come from another owner yet is not read, for it may have been here in part. Its history
+    /// begins later than that.
+    fn check_had_come(&self, table: &Table, group: &Group, at: Position) -> Result<(), Stop> {
+        let kept = table.history.is_some_and(|history| history.since <= at);
+        if table.former.is_empty() || kept {
+            return Ok(());
+        }
+        let key = table.id.0.to_be_bytes();
+        let then = match group.get(catalog::TREE_DESCRIPTORS, &key, at) {
+            Err(storage::Error::TooOld { .. }) => {
+                return Err(too_old(table, at, group.oldest(table.tree)).into());
+            }
+            then => then?,
+        };
+        let then = then.map(|bytes| catalog::decode(&bytes)).transpose()?;
+        match then {
+            Some(Object::Table(then)) if !then.is_arriving() => Ok(()),
+            _ => Err(anothers(table, at).into()),
         }
     }
 
@@ -122,6 +144,13 @@ impl Transaction {
         let until = self.engine.clock().unix_micros() + CLOSED_PAUSE_MICROS;
         Err(Stop::Wait(Wait::Feed(Some(until))))
     }
+}
+
+fn anothers(table: &Table, at: Position) -> Error {
+    Error::new(state::SNAPSHOT_TOO_OLD, "snapshot too old").detail(format!(
+        "Table \"{}\" was another owner's at {at}.",
+        table.name
+    ))
 }
 
 fn in_the_future(at: Position) -> Error {

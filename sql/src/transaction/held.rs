@@ -71,12 +71,16 @@ impl Transaction {
         let Some(at) = self.snapshot.position(group) else {
             return Ok(());
         };
-        let followed = self.engine.groups().get(group);
-        let followed = followed.is_some_and(|group| group.is_followed());
-        if !followed || self.base_catalog.as_of(group) <= at {
+        if self.base_catalog.as_of(group) <= at {
             return Ok(());
         }
-        match self.is_unchanged(group, table)? {
+        let followed = self.engine.groups().get(group);
+        let followed = followed.is_some_and(|group| group.is_followed());
+        let same = match followed {
+            true => self.is_unchanged(group, table)?,
+            false => self.had_come(group, table)?,
+        };
+        match same {
             true => Ok(()),
             false => Err(Error::new(
                 state::SERIALIZATION_FAILURE,
@@ -93,6 +97,21 @@ impl Transaction {
         let now = now.map(|table| catalog::encode(&Object::Table(Arc::clone(table))));
         let key = table.0.to_be_bytes();
         Ok(self.get(group, catalog::TREE_DESCRIPTORS, &key)? == now)
+    }
+
+    /// Was a table that has come from another owner this one's in the snapshot?
+    fn had_come(&mut self, group: GroupId, table: TableId) -> Result<bool, Stop> {
+        let now = self.base_catalog.table(table);
+        if now.is_none_or(|now| now.former.is_empty() || now.group != group) {
+            return Ok(true);
+        }
+        let key = table.0.to_be_bytes();
+        let then = self.get(group, catalog::TREE_DESCRIPTORS, &key)?;
+        let then = then.map(|bytes| catalog::decode(&bytes)).transpose()?;
+        Ok(match then {
+            Some(Object::Table(then)) => !then.is_arriving(),
+            _ => false,
+        })
     }
 
     /// The wait for a tree's table.

@@ -6,7 +6,13 @@ use bytes::Bytes;
 use storage::{GroupId, LockKey, LockMode, Locked as Answer};
 
 use super::{Locked, Mark, Policy, RowMode, Stop, TableMode, Transaction, Wait, leader_changed};
+use crate::moving::being_moved;
 use crate::{Error, state};
+
+/// Whoever wants to write a table that is about to be another owner's waits so long, in microseconds.
+const MOVE_WAIT_MAX: u64 = 10_000_000;
+/// It is looked so often whether it is, in microseconds.
+const MOVE_LOOK_EVERY: u64 = 10_000;
 
 impl Transaction {
     /// Locks one key, existing or not, of a table's tree or of a unique index's.
@@ -40,8 +46,29 @@ impl Transaction {
         mode: TableMode,
         policy: Policy,
     ) -> Result<Locked, Stop> {
+        if mode != TableMode::AccessShare {
+            self.await_move(group, tree)?;
+        }
         let what = || format!("relation {tree}");
         self.lock(group, LockKey::Table(tree), mode.into(), policy, what)
+    }
+
+    /// Nobody writes a table that is about to be another owner's.
+    ///
+    /// # Errors
+    /// `Wait` for the end of the move; 55006 if it does not come.
+    fn await_move(&mut self, group: GroupId, tree: u32) -> Result<(), Stop> {
+        let id = self.catalog.table_of_tree(group, tree);
+        let table = id.and_then(|id| self.catalog.table_in(group, id));
+        let Some(table) = table.filter(|table| table.has_left()) else {
+            return Ok(());
+        };
+        let now = self.engine.clock().unix_micros();
+        let since = *self.waits_for_move.get_or_insert(now);
+        if now >= since + MOVE_WAIT_MAX {
+            return Err(being_moved(table).into());
+        }
+        Err(Stop::Wait(Wait::Until(now + MOVE_LOOK_EVERY)))
     }
 
     /// Locks a named object: a relation's name in its schema, a role, ... `class` is numbered by

@@ -42,6 +42,7 @@ pub use storage::{EventKind, IndexWrite};
 use crate::catalog::{Catalog, Change, RoleId, SchemaId, TableId};
 use crate::engine::{self, Engine};
 use crate::integrity::{Intents, IntentsMark, References, Wished};
+use crate::moving::Moved;
 use crate::outbox::Outgoing;
 use crate::{Error, remote, state};
 
@@ -164,6 +165,10 @@ pub struct Transaction {
     row_ids: u32,
     /// An index that is being built beside the writers (`ddl`).
     pub(crate) build: Option<Box<crate::ddl::Progress>>,
+    /// A table's move to another owner that the statement waits for.
+    pub(crate) moved: Option<Moved>,
+    /// Since when the statement waits for the end of a move, in microseconds since 1970.
+    waits_for_move: Option<u64>,
     /// Process id of the session, for pg_locks.
     process: i32,
     /// Start in microseconds since 1970.
@@ -217,6 +222,8 @@ impl Transaction {
             names: BTreeMap::new(),
             row_ids: 0,
             build: None,
+            moved: None,
+            waits_for_move: None,
             outgoing: Outgoing::default(),
             intents: Intents::default(),
             references: References::default(),
@@ -320,6 +327,7 @@ impl Transaction {
     /// What begins from now on is another statement.
     pub fn next_statement(&mut self) {
         self.begun = false;
+        self.waits_for_move = None;
         self.also = also::Also::default();
     }
 

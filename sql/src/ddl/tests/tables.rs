@@ -315,7 +315,7 @@ fn history_tells_what_an_entry_was_written_with() {
     let at = |position: u64| {
         table_at(
             &catalog,
-            first.id,
+            (first.group, first.id),
             Position(position),
             |tree, (from, to)| {
                 let group = first.group.0;

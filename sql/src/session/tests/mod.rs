@@ -15,6 +15,7 @@ mod fired;
 mod follow;
 mod held;
 mod locks;
+mod moves;
 mod node;
 mod owners;
 mod pair;

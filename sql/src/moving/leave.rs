@@ -1,0 +1,133 @@
+//! What the home of a table's owner does for a move without a client: once its rows are at the new
+//! owner but for the newest ones it lets nobody write it any more, and when it has arrived there it
+//! removes what it had.
+
+use std::sync::Arc;
+
+use storage::GroupId;
+
+use super::{check_movable, matches, owner, put, sequences, tell};
+use crate::catalog::{
+    Acl, Catalog, Moving, Privileges, RoleId, SchemaId, TREE_SEQUENCES, Table, TableKind,
+};
+use crate::exec::ExecCx;
+use crate::session::sequence;
+use crate::transaction::{Policy, Stop, TableMode};
+
+/// Does what is next for tables of `home` that go to `other`'s owner: the first of it that there is. False:
+/// nothing.
+///
+/// # Errors
+/// As of any write; `Wait` for the table's lock.
+pub(crate) fn leave(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
+    let catalog = Arc::clone(cx.catalog);
+    let to = owner(&catalog, other)?;
+    let going = catalog.tables_in(home);
+    let going: Vec<_> = going.filter(|t| t.goes_to() == Some(to)).cloned().collect();
+    for table in going {
+        let theirs = catalog.table_in(other, table.id).cloned();
+        match (table.moving, theirs) {
+            (Some(Moving::Leaving { .. }), theirs) => {
+                let full = theirs.filter(|theirs| is_full(theirs) && matches(&table, theirs));
+                match (check_movable(&catalog, &table), full) {
+                    (Err(_), _) => give_up(home, &table, cx)?,
+                    (Ok(()), Some(_)) => freeze(&table, (to, other), cx)?,
+                    (Ok(()), None) => continue,
+                }
+            }
+            (Some(Moving::Left { .. }), Some(theirs)) if !theirs.is_arriving() => {
+                remove(&table, other, cx)?;
+            }
+            _ => continue,
+        }
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn is_full(table: &Table) -> bool {
+    table.moving == Some(Moving::Arriving { full: true })
+}
+
+/// Something has come that it can't be moved with: its owner goes on with it.
+fn give_up(home: GroupId, table: &Arc<Table>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    let stays = Table {
+        moving: None,
+        ..Table::clone(table)
+    };
+    put(home, Some(table), Some(stays), cx)
+}
+
+/// Nobody writes it from here on. Whoever has read it may go on.
+fn freeze(
+    table: &Arc<Table>,
+    (to, other): (RoleId, GroupId),
+    cx: &mut ExecCx<'_>,
+) -> Result<(), Stop> {
+    let home = table.group;
+    let mode = TableMode::Exclusive;
+    let tx = &mut cx.transaction;
+    tx.lock_table(home, table.tree, mode, Policy::Wait)?;
+    // What had the lock before may not be applied yet.
+    drop(tx.newest_snapshot(home)?);
+    tx.check_catalog()?;
+    // The copy that this rests on.
+    tx.position(other)?;
+    let mut left = Table {
+        moving: Some(Moving::Left { to }),
+        ..Table::clone(table)
+    };
+    fix_grants(cx.catalog, &mut left);
+    put(home, Some(table), Some(left), cx)?;
+    for of in sequences(cx.catalog, home, table.id) {
+        let moving = Some(Moving::Left { to });
+        let left = Table {
+            moving,
+            ..Table::clone(&of)
+        };
+        put(home, Some(&of), Some(left), cx)?;
+        // Who reserves numbers meanwhile finds that the row has changed.
+        let key = sequence::key(of.id.0);
+        let row = cx.transaction.current(home, TREE_SEQUENCES, &key)?;
+        let start = || match &of.kind {
+            TableKind::Sequence(options) => sequence::Position::start(options).encode(),
+            TableKind::Table | TableKind::View(_) | TableKind::System => bytes::Bytes::new(),
+        };
+        let row = row.unwrap_or_else(start);
+        let tx = &mut cx.transaction;
+        tx.write_system(home, TREE_SEQUENCES, key, Some(row))?;
+        tx.engine().sequences().forget(home, of.id.0);
+    }
+    tell(table, cx)
+}
+
+/// Patterns cover their grantor's own tables: what they give on this one it keeps by itself, as of now.
+fn fix_grants(catalog: &Catalog, table: &mut Table) {
+    if table.schema != SchemaId::PUBLIC {
+        return;
+    }
+    let patterns = catalog.patterns().filter(|p| p.owner == table.owner);
+    for pattern in patterns.filter(|pattern| pattern.covers(&table.name)) {
+        let own = || Acl::of_owner(table.owner, Privileges::TABLE);
+        let acl = table.acl.get_or_insert_with(own);
+        acl.grant(pattern.grantee, table.owner, pattern.privileges, false);
+    }
+}
+
+/// It has arrived: what was here goes, with its rows.
+fn remove(table: &Arc<Table>, other: GroupId, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    let home = table.group;
+    cx.transaction.position(other)?;
+    for of in sequences(cx.catalog, home, table.id) {
+        put(home, Some(&of), None, cx)?;
+        let key = sequence::key(of.id.0);
+        let tx = &mut cx.transaction;
+        tx.write_system(home, TREE_SEQUENCES, key, None)?;
+        tx.engine().sequences().forget(home, of.id.0);
+    }
+    put(home, Some(table), None, cx)?;
+    for tree in table.trees() {
+        cx.transaction.drop_tree(home, tree)?;
+    }
+    Ok(())
+}
