@@ -357,7 +357,7 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
     let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
     let group = running.make(1);
     let first = one(&group, change("a", None, Some("another")));
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, b"k").unwrap();
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
     let (late, other) = (group.stream(first), group.stream(first));
     assert_eq!(group.streamed(), first);
     for overdue in [false, true] {
@@ -367,13 +367,14 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
         let wanted = EraseGroup {
             group: group.id(),
             upto: gone,
+            keys: Position::ZERO,
             horizon: gone,
             overdue,
         };
         let erase = || {
             let indexes = Arc::new(|_, _| vec![INDEX]);
-            let erased = running.node.erase(vec![wanted], indexes);
-            running.runtime.block_on(erased).unwrap()[0].done
+            let erased = running.node.erase(vec![wanted], false, indexes);
+            running.runtime.block_on(erased).unwrap().groups[0].done
         };
         if !overdue {
             assert!(!erase(), "a stream is behind it");

@@ -354,8 +354,8 @@ mod tests {
         assert_eq!(erase.horizon, ago(ERASE_DISTANCE));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_can_not_be_erased_is_tried_less_and_less() {
+    #[test]
+    fn what_can_not_be_erased_is_tried_less_and_less() {
         let mut pause = Pause::default();
         assert!(pause.is_over());
         let mut waited = Vec::new();
@@ -363,8 +363,6 @@ mod tests {
             pause.note(false, HOUR);
             assert!(!pause.is_over());
             waited.push(pause.last.as_secs());
-            tokio::time::advance(pause.last).await;
-            assert!(pause.is_over());
         }
         assert_eq!(waited, [5, 10, 20, 40, 60, 60]);
         pause.note(true, HOUR);
