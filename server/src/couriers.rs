@@ -135,12 +135,19 @@ async fn refer_to(engine: Arc<Engine>, pair: Pair, woken: Arc<Notify>) {
     while engine.leads(pair.0) {
         let mut again = LOOK_EVERY;
         let mut results = vec![
-            tend(&engine, pair, &mut answers, Courier::answer).await,
-            tend(&engine, pair, &mut settles, Courier::settle_references).await,
+            tend(&engine, pair, &mut answers, PLACED_MAX, Courier::answer).await,
+            tend(
+                &engine,
+                pair,
+                &mut settles,
+                PLACED_MAX,
+                Courier::settle_references,
+            )
+            .await,
         ];
         let due = |waiting: &Waiting| waiting.ready() || is_due(&engine, waiting);
         if registering.as_ref().is_none_or(due) {
-            match tend(&engine, pair, &mut registers, Courier::register).await {
+            match tend(&engine, pair, &mut registers, PLACED_MAX, Courier::register).await {
                 Ok(waiting) => registering = waiting,
                 Err(error) => results.push(Err(error)),
             }
@@ -201,12 +208,12 @@ async fn move_between(engine: Arc<Engine>, pair: Pair) {
         // From here on nothing is missed.
         engine.on_entry(&signal);
         let mut again = LOOK_EVERY;
-        let mut results = vec![tend(&engine, pair, &mut arrives, Courier::arrive).await];
+        let mut results = vec![tend(&engine, pair, &mut arrives, 0, Courier::arrive).await];
         // It keeps its place in the queue of a table's lock.
         let due = |waiting: &Waiting| waiting.ready() || is_due(&engine, waiting);
         if leaving.as_ref().is_none_or(due) {
             leaving = None;
-            results.push(tend(&engine, pair, &mut leaves, Courier::leave).await);
+            results.push(tend(&engine, pair, &mut leaves, PLACED_MAX, Courier::leave).await);
         }
         for (at, result) in results.into_iter().enumerate() {
             match result {
@@ -229,11 +236,13 @@ async fn move_between(engine: Arc<Engine>, pair: Pair) {
     }
 }
 
-/// Does all that there is to do, until something must be waited for.
+/// Does all that there is to do, until something must be waited for; never with more than `most` entries
+/// that are not known to be there for good.
 async fn tend(
     engine: &Arc<Engine>,
     (home, other): Pair,
     courier: &mut Option<Courier>,
+    most: usize,
     what: fn(&mut Courier) -> sql::Result<Taking>,
 ) -> sql::Result<Option<Waiting>> {
     let mut made = match courier.take() {
@@ -244,7 +253,7 @@ async fn tend(
     let done = loop {
         match block_in_place(|| what(&mut made)) {
             Ok(Taking::Nothing) => break settle(&mut made, 0).await.map(|()| None),
-            Ok(Taking::Placed) => match settle(&mut made, PLACED_MAX).await {
+            Ok(Taking::Placed) => match settle(&mut made, most).await {
                 Ok(()) => {}
                 Err(error) => break Err(error),
             },

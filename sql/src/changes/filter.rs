@@ -182,6 +182,8 @@ impl Filter {
         for table in wanted {
             groups.insert(table.group);
             groups.extend(&table.former);
+            // Who writes it next is waited for before anybody knows that it has begun to.
+            groups.extend(table.goes_to().and_then(|to| catalog.group_of(to)));
         }
         groups
     }

@@ -953,6 +953,9 @@ impl Draft<'_> {
         if owner != table.owner {
             return Err(Error::unsupported("moving a table to another owner's schema").into());
         }
+        if table.moving.is_some() {
+            return Err(moving::being_moved(&table).into());
+        }
         self.ground.lock(&table, TableMode::AccessExclusive)?;
         let mut names: Vec<&str> = vec![&table.name];
         names.extend(table.indexes.iter().map(|i| i.name.as_str()));

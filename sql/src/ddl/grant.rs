@@ -9,6 +9,7 @@ use crate::catalog::{
     Acl, Change, ColumnId, Object, PatternGrant, Privilege, Privileges, RoleId, Routine, Schema,
     SchemaId, Table, TableId, TableKind,
 };
+use crate::moving::being_moved;
 use crate::parse::{self, GrantObjects, PrivilegeName};
 use crate::transaction::TableMode;
 use crate::{Error, Result, state};
@@ -497,7 +498,7 @@ impl Draft<'_> {
                 .find(|p| p.owner == owner && p.pattern == pattern && p.grantee == *grantee)
                 .cloned();
             if wish.revoke {
-                self.revoke_pattern(group, found, whole, pattern, *grantee);
+                self.revoke_pattern(group, found, whole, pattern, *grantee)?;
                 continue;
             }
             match found {
@@ -544,7 +545,7 @@ impl Draft<'_> {
         whole: Privileges,
         pattern: &str,
         grantee: RoleId,
-    ) {
+    ) -> Done<()> {
         let whole = taken(whole);
         let Some(old) = found.filter(|p| !p.privileges.and(whole).is_empty()) else {
             let grantee = match grantee {
@@ -555,8 +556,13 @@ impl Draft<'_> {
                 state::PRIVILEGE_NOT_REVOKED,
                 format!("pattern \"{pattern}\" grants nothing of that to {grantee}"),
             ));
-            return;
+            return Ok(());
         };
+        // What it gives on a table that nobody writes any more the table keeps by itself.
+        let left = |table: &&Arc<Table>| table.has_left() && old.covers(&table.name);
+        if let Some(table) = self.catalog.tables_in(group).find(left) {
+            return Err(being_moved(table).into());
+        }
         let left = old.privileges.without(whole);
         let new = (!left.is_empty()).then(|| {
             Object::Pattern(Arc::new(PatternGrant {
@@ -569,6 +575,7 @@ impl Draft<'_> {
             old: Some(Object::Pattern(old)),
             new,
         });
+        Ok(())
     }
 }
 

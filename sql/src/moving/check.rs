@@ -21,6 +21,11 @@ pub(crate) fn check_movable(catalog: &Catalog, table: &Table) -> Result<()> {
             .detail("Commands may be on their way to its owner.")
             .hint("Create another inbox as the other role."));
     }
+    if table.is_event() {
+        return Err(Error::unsupported("moving an event table to another owner")
+            .detail("Its events are in the log of its owner, and nowhere else.")
+            .hint("Create another one as the other role."));
+    }
     if table.history.is_some() {
         let message = format!("cannot move table \"{}\" to another owner", table.name);
         return Err(Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)

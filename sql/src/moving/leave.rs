@@ -29,8 +29,10 @@ pub(crate) fn leave(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resul
         match (table.moving, theirs) {
             (Some(Moving::Leaving { .. }), theirs) => {
                 let full = theirs.filter(|theirs| is_full(theirs) && matches(&table, theirs));
+                let gone = catalog.role(to).is_none();
                 match (check_movable(&catalog, &table), full) {
                     (Err(_), _) => give_up(home, &table, cx)?,
+                    _ if gone => give_up(home, &table, cx)?,
                     (Ok(()), Some(_)) => freeze(&table, (to, other), cx)?,
                     (Ok(()), None) => continue,
                 }

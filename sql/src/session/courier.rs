@@ -157,7 +157,8 @@ impl Courier {
         self.run(&mut |session, _, job| session.exec(job, |cx| moving::leave(home, other, cx)))
     }
 
-    /// Does what is next for tables that come from the other owner.
+    /// Does what is next for tables that come from the other owner. What it has placed is to be settled
+    /// before it is called again: a table is shown by who knows that all of it was copied.
     ///
     /// # Errors
     /// As [`Courier::take`].
@@ -167,8 +168,11 @@ impl Courier {
         let done = self.run(&mut |session, _, job| {
             session.exec(job, |cx| moving::arrive(home, other, &mut rounds, cx))
         });
-        if let Ok(Taking::Placed) = done {
-            rounds.confirm();
+        match &done {
+            Ok(Taking::Placed) => rounds.confirm(),
+            Ok(_) => {}
+            // Another leader may have come and gone, and with it what was placed.
+            Err(_) => rounds = moving::Rounds::default(),
         }
         self.rounds = rounds;
         done
@@ -202,9 +206,17 @@ impl Courier {
     /// It is lost, or not known to be there: begin with a new courier.
     pub fn settle(&mut self) -> Result<Option<Waiting>> {
         while let Some(mut holding) = self.placed.pop_front() {
-            if let Some(waiting) = self.session.await_holding(&mut holding)? {
-                self.placed.push_front(holding);
-                return Ok(Some(waiting));
+            match self.session.await_holding(&mut holding) {
+                Ok(None) => {}
+                Ok(Some(waiting)) => {
+                    self.placed.push_front(holding);
+                    return Ok(Some(waiting));
+                }
+                Err(error) => {
+                    // What it has copied may be lost with it.
+                    self.rounds = moving::Rounds::default();
+                    return Err(error);
+                }
             }
         }
         Ok(None)

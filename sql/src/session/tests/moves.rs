@@ -381,6 +381,43 @@ fn whoever_leads_goes_on() {
     assert_eq!(b.rows("select id > 100 from public.t where n = 0"), "t");
 }
 
+/// A leader may lose what it has placed and go on leading: what was copied with it is copied again.
+#[test]
+fn what_is_lost_of_a_copy_is_copied_again_by_who_goes_on() {
+    let node = node();
+    let (mut a, mut b) = (node.client("a"), node.client("b"));
+    a.ok("create table public.t (id int primary key, n int)");
+    a.ok("insert into public.t select g, g from generate_series(1, 50) g");
+    begin(&mut a, MOVE);
+    let (mut homes, group) = (Homes::new(&node), node.group("b"));
+    let mut lost = 0;
+    loop {
+        let state = node.client("a").rows("select state from freehold.moves");
+        if state == "frozen" && lost < 4 {
+            // What has come since the last look is all that is left to copy, and the last thing to be lost.
+            node.local.hold(group);
+            assert!(homes.arrive());
+            node.local.refuse(group, 1);
+            node.local.release(group).expect("released");
+            assert!(homes.to.settle().is_err());
+            lost += 1;
+        }
+        if state == "copied" {
+            node.client("a")
+                .ok("update public.t set n = -n where id % 2 = 0");
+        }
+        match homes.arrive() {
+            true => assert!(homes.to.settle().expect("it is there").is_none()),
+            false if homes.leave() => {}
+            false => break,
+        }
+    }
+    assert_eq!(lost, 4);
+    assert_eq!(look(&node, &mut a).as_deref(), Some("ALTER TABLE"));
+    let rows = "select count(*), sum(n), sum(abs(n)) from public.t";
+    assert_eq!(b.rows(rows), "50|-25|1275");
+}
+
 #[test]
 fn a_kept_snapshot_does_not_see_it_half() {
     let node = node();
