@@ -32,6 +32,8 @@ const ERASE_PATIENCE: Duration = Duration::from_secs(60);
 /// Parts of the bound: a round begins after the first, and waits for nobody after the second.
 const BEGINS_AFTER: (u32, u32) = (1, 2);
 const OVERDUE_AFTER: (u32, u32) = (3, 4);
+/// What was removed less than a minute ago may be read; where the bound is short, less than this part of it.
+const HORIZON_PART: (u32, u32) = (1, 4);
 /// A round that could not erase everything of a group is followed by the next one after this time; that
 /// one after twice the time, and so on, up to this part of the bound or `AGAIN_AFTER_MAX`.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -145,11 +147,7 @@ fn due(group: GroupId, removals: Removals, bound: Duration, now: u64) -> Option<
     }
     let overdue = |at: Position| is_past(at, part(bound, OVERDUE_AFTER), now);
     let impatient = |at: Position| is_past(at, ERASE_PATIENCE, now);
-    let horizon = horizon(removals.at_once.is_some(), now);
-    if removals.oldest > Some(horizon) {
-        // With a bound of less than that.
-        return None;
-    }
+    let horizon = horizon(removals.at_once.is_some(), bound, now);
     Some(EraseGroup {
         group,
         upto: removals.newest.min(horizon),
@@ -160,22 +158,28 @@ fn due(group: GroupId, removals: Removals, bound: Duration, now: u64) -> Option<
 }
 
 /// What was removed before may be erased: nobody reads it without holding it.
-fn horizon(at_once: bool, now: u64) -> Position {
+fn horizon(at_once: bool, bound: Duration, now: u64) -> Position {
     let distance = match at_once {
         true => ERASE_DISTANCE,
-        false => HORIZON,
+        false => HORIZON.min(part(bound, HORIZON_PART)).max(ERASE_DISTANCE),
     };
     Position::from_unix_micros(now.saturating_sub(distance.as_micros() as u64))
 }
 
 /// The same, if only keys are to go: nothing of what was removed since, or each round would make the
 /// next one.
-fn keys_due(group: GroupId, erased: Position, at_once: bool, now: u64) -> EraseGroup {
+fn keys_due(
+    group: GroupId,
+    erased: Position,
+    at_once: bool,
+    bound: Duration,
+    now: u64,
+) -> EraseGroup {
     EraseGroup {
         group,
         upto: erased,
         keys: Position::ZERO,
-        horizon: horizon(at_once, now),
+        horizon: horizon(at_once, bound, now),
         overdue: false,
     }
 }
@@ -205,7 +209,7 @@ impl Eraser {
             let wanted = match rows {
                 Some(rows) => rows,
                 None if keys && progress.keys_wait.is_over() => {
-                    keys_due(id, group.erased(), progress.at_once, now)
+                    keys_due(id, group.erased(), progress.at_once, self.bound, now)
                 }
                 None => continue,
             };
@@ -346,11 +350,17 @@ mod tests {
     #[test]
     fn where_only_keys_are_to_go_nothing_else_is_erased() {
         let erased = ago(minutes(20));
-        let round = keys_due(GroupId(1), erased, false, NOW);
+        let round = keys_due(GroupId(1), erased, false, HOUR, NOW);
         assert_eq!((round.upto, round.overdue), (erased, false));
         // What can be read a minute back stays so.
         assert_eq!(round.horizon, ago(HORIZON));
-        let erase = keys_due(GroupId(1), erased, true, NOW);
+        let short = keys_due(GroupId(1), erased, false, Duration::from_secs(20), NOW);
+        assert_eq!(
+            short.horizon,
+            ago(Duration::from_secs(5)),
+            "or there were no round in time"
+        );
+        let erase = keys_due(GroupId(1), erased, true, HOUR, NOW);
         assert_eq!(erase.horizon, ago(ERASE_DISTANCE));
     }
 
