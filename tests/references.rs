@@ -9,8 +9,6 @@ use tests::{Cluster, SUPERUSER, report};
 
 /// Rounds of each writer in the race.
 const ROUNDS: u32 = 60;
-/// So often it is read while an owner is late.
-const READS: usize = 20;
 /// Keys that they race for.
 const KEYS: u32 = 6;
 
@@ -153,104 +151,6 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     let kept = refused(&cluster, 1, "crm", "DELETE FROM customer_v1 WHERE id = 2");
     assert!(kept.contains("23503"), "{kept}");
     at_rest(&cluster);
-}
-
-/// How many entries of an owner have come to the third node.
-fn entries(cluster: &Cluster, owner: &str) -> Result<u64, String> {
-    let query = format!(
-        "SELECT entries FROM freehold.followers WHERE owner = '{owner}' \
-         AND node = (SELECT node FROM freehold.nodes WHERE is_self)"
-    );
-    let found = cluster.ask(3, SUPERUSER, &query)?;
-    let first = found.first().ok_or("it is not followed")?;
-    first.parse().map_err(|_| first.clone())
-}
-
-/// Customers and orders of this number, as who follows both sees them on the third node.
-fn seen(cluster: &Cluster, id: u32) -> Result<String, String> {
-    let query = format!(
-        "SELECT (SELECT count(*) FROM customer_v1 WHERE id = {id}), \
-         (SELECT count(*) FROM orders WHERE customer = {id})"
-    );
-    Ok(cluster.ask(3, "spy", &query)?.concat())
-}
-
-/// Does something while what the `late` node says does not come to the third one; until then all is seen
-/// there as it was, though what `other` has written has come.
-fn while_late(cluster: &Cluster, late: usize, other: &str, id: u32, act: impl FnOnce()) {
-    cluster.until(|| match seen(cluster, id)?.as_str() {
-        "1|1" => Ok(()),
-        found => Err(found.to_owned()),
-    });
-    let before = cluster.until(|| entries(cluster, other));
-    cluster.tap(late).hold(cluster.tap(3).port());
-    act();
-    cluster.until(|| match entries(cluster, other)? {
-        now if now > before => Ok(()),
-        now => Err(format!("{now} entries")),
-    });
-    let mut read = 0;
-    for _ in 0..READS {
-        // A node that has lost contact for long may give nothing.
-        if let Ok(found) = seen(cluster, id) {
-            assert_eq!(
-                found, "1|1",
-                "what {other} did is seen before what it rests on"
-            );
-            read += 1;
-        }
-    }
-    assert!(read > 0, "nothing could be read meanwhile");
-    cluster.tap(late).release();
-}
-
-/// A reader who hears of one owner late sees nothing of the other that rests on it.
-#[test]
-fn nothing_is_seen_before_what_it_rests_on_when_one_owner_is_late() {
-    let places: &[&[&str]] = &[
-        &["--locality=region=crm"],
-        &["--locality=region=shop"],
-        &["--locality=region=else"],
-    ];
-    let cluster = Cluster::start_tapped(places);
-    owners(&cluster);
-    cluster.pin(1, "crm", "crm", 1);
-    cluster.pin(2, "shop", "shop", 1);
-    orders(&cluster, 2, "public.orders", "ON DELETE CASCADE");
-    cluster.settle(
-        2,
-        "shop",
-        "INSERT INTO orders VALUES (1, 1), (2, 2) ON CONFLICT DO NOTHING",
-    );
-    cluster.settle(2, "shop", "GRANT READ ON orders TO spy");
-    cluster.settle(1, "crm", "GRANT READ ON customer_* TO spy");
-    cluster.settle(
-        3,
-        "spy",
-        "CREATE TABLE IF NOT EXISTS own (id int PRIMARY KEY)",
-    );
-    cluster.pin(3, "spy", "else", 1);
-    for followed in ["customer_v1", "orders"] {
-        cluster.settle(3, "spy", &format!("FOLLOW {followed}"));
-    }
-    // What a child does rests on its parent's decision.
-    while_late(&cluster, 1, "shop", 1, || {
-        cluster.settle(2, "crm", "DELETE FROM customer_v1 WHERE id = 1");
-    });
-    cluster.until(|| match seen(&cluster, 1)?.as_str() {
-        "0|0" => Ok(()),
-        found => Err(found.to_owned()),
-    });
-    // What is removed without asking rests on the end of the foreign key.
-    while_late(&cluster, 2, "crm", 2, || {
-        let drop = "ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_customer_fkey";
-        cluster.settle(2, "shop", drop);
-        cluster.settle(1, "crm", "DELETE FROM customer_v1 WHERE id = 2");
-    });
-    cluster.until(|| match seen(&cluster, 2)?.as_str() {
-        "0|1" => Ok(()),
-        found => Err(found.to_owned()),
-    });
 }
 
 /// What the children of removed keys do, and their children's, each on a node of its own.
