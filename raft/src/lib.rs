@@ -23,7 +23,7 @@ mod types;
 mod upkeep;
 mod writer;
 
-pub use erase::{EraseGroup, ErasedGroup, ErasedRound, IndexesOf, images_of_row, not_erased};
+pub use erase::{EraseGroup, ErasedGroup, IndexesOf, images_of_row, not_erased};
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
 pub use node::{Node, Options, Placement};

@@ -79,10 +79,10 @@ pub enum Ask {
         /// Of groups behind this one.
         after: Option<u32>,
     },
-    /// How far have you erased what was removed in your copies of groups?
+    /// How far have you erased what was removed in your copy of a group?
     Erased {
-        /// The groups.
-        groups: Vec<u32>,
+        /// The group.
+        group: u32,
     },
     /// What have you left of a row?
     Traces {
@@ -162,10 +162,10 @@ pub enum Told {
         /// There are others behind the last.
         more: bool,
     },
-    /// What was removed up to there is gone.
+    /// What was removed up to here is gone; `None`: there is no copy that can tell.
     Erased {
-        /// By group, in order; `None`: there is no copy that can tell.
-        upto: Vec<Option<u64>>,
+        /// The position of the last removal.
+        upto: Option<u64>,
     },
     /// This.
     Traces {
