@@ -212,7 +212,7 @@ fn what_has_come_again_since_hides_nothing() {
     for key in ["k", "l"] {
         one(&group, change(key, None, Some(second)));
     }
-    let still = group.applied();
+    let still = group.pin_applied();
     one(&group, change("k", Some(second), None));
     one(&group, erase("l", second));
     assert!(round_upto(&running, &group, upto, upto).done);
@@ -221,9 +221,10 @@ fn what_has_come_again_since_hides_nothing() {
     // What is not looked for yet can be read where it was.
     assert!(!files_with(folder.path(), second.as_bytes()).is_empty());
     for key in ["k", "l"] {
-        let row = group.get(TREE, key.as_bytes(), still).unwrap();
+        let row = group.get(TREE, key.as_bytes(), still.position()).unwrap();
         assert_eq!(row.unwrap(), second);
     }
+    drop(still);
     let left = group.removals().unwrap().unwrap();
     assert!(left.oldest > Some(upto) && left.at_once > Some(upto));
     assert!(round(&running, &group).done);
