@@ -142,6 +142,8 @@ pub(crate) struct State {
     /// At this length `evictable` is searched for what has left memory by other ways.
     pub tidy_at: usize,
     pub tail_bytes: usize,
+    /// How often a log was cut.
+    pub truncations: u64,
     pub seq: u64,
     pub failed: Option<Arc<Error>>,
     pub closing: bool,
@@ -185,6 +187,7 @@ impl State {
         let mut position = record.position;
         match record.kind {
             Kind::Truncate => {
+                self.truncations += 1;
                 let before = group.position_before(record.index).or(before);
                 let freed = group.truncate(record.index, before.unwrap_or_default());
                 self.tail_bytes -= freed;
@@ -424,6 +427,11 @@ impl Journal {
             .groups
             .get(&group)
             .map_or_else(index::unknown, Group::state)
+    }
+
+    /// How often a log was cut since the journal was opened: what was cut off is still in the segments.
+    pub fn truncations(&self) -> u64 {
+        self.handle.shared.state.lock().truncations
     }
 
     /// Up to this position no record of the group waits for this disk; `Position::MAX` if none

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use journal::{Erasure, Fate, GroupId, Journal, Kind, Position};
+use journal::{Erasure, Fate, GroupId, Index, Journal, Kind, Position};
 use storage::erase::{Found, LEDGER_BYTES_MAX, Ledger, Search, remains};
 use storage::{Applied, Group, Groups, TreeId, system};
 
@@ -22,8 +22,10 @@ pub type IndexesOf = dyn Fn(GroupId, u32) -> Vec<u32> + Send + Sync;
 pub struct EraseGroup {
     /// The group.
     pub group: GroupId,
-    /// Rows that were removed up to here.
+    /// Rows that were removed up to here. Where this copy has erased them already only keys go.
     pub upto: Position,
+    /// The keys of what was removed up to here are gone from this journal already.
+    pub keys: Position,
     /// Old versions below may leave the tables; at or above `upto`.
     pub horizon: Position,
     /// Their time is over: neither a replica or a follower that lags nor a reader of old versions is
@@ -45,26 +47,41 @@ pub struct ErasedGroup {
     pub group: GroupId,
     /// All that was asked for is gone from this copy.
     pub done: bool,
-    /// The keys are gone, too, of what was removed up to here.
-    pub keyless: Position,
+    /// The keys are gone, too, from its journal of what was removed up to here.
+    pub keys: Position,
+    /// The same of the ledger's files.
+    pub ledger: Position,
+}
+
+/// What a round has reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErasedRound {
+    /// In the groups that were asked for.
+    pub groups: Vec<ErasedGroup>,
+    /// It has read the journal, and erased what no log needs.
+    pub whole: bool,
 }
 
 impl Node {
     /// Erases what was removed in these groups, as far as it may be erased by now, and what no log
-    /// needs any more. What can't be erased yet is left to the next round. Reads the whole journal.
+    /// needs any more. What can't be erased yet is left to the next round. Reads the whole journal if
+    /// something in it may go, or if that is what is asked for (`whole`).
     pub fn erase(
         &self,
         wanted: Vec<EraseGroup>,
+        whole: bool,
         indexes: Arc<IndexesOf>,
-    ) -> BoxFuture<'_, Result<Vec<ErasedGroup>>> {
-        self.erase_all(wanted, indexes).boxed()
+    ) -> BoxFuture<'_, Result<ErasedRound>> {
+        self.erase_all(wanted, whole, indexes).boxed()
     }
 
     async fn erase_all(
         &self,
         wanted: Vec<EraseGroup>,
+        whole: bool,
         indexes: Arc<IndexesOf>,
-    ) -> Result<Vec<ErasedGroup>> {
+    ) -> Result<ErasedRound> {
+        let begun = tokio::time::Instant::now();
         // What was dropped below the horizon leaves with the checkpoint.
         self.raise_horizons(&wanted).await?;
         // It lets the log go up to there, but for what others need of it.
@@ -80,10 +97,15 @@ impl Node {
         }
         let (groups, journal) = (self.groups.clone(), self.journal.clone());
         let running = tokio::task::spawn_blocking(move || {
-            let groups = Copies::open(&groups, wanted, &staged)?;
-            groups.erase(&journal, &*indexes)
+            let copies = Copies::open(&groups, &journal, wanted, &staged)?;
+            let whole = whole || copies.copies.values().any(Copy::needs_pass);
+            let groups = copies.erase(whole.then_some(&journal), &*indexes)?;
+            Ok(ErasedRound { groups, whole })
         });
-        running.await.map_err(|e| Error::Task(e.to_string()))?
+        let round: Result<ErasedRound> = running.await.map_err(|e| Error::Task(e.to_string()))?;
+        let round = round?;
+        self.note_round(round.whole, begun.elapsed());
+        Ok(round)
     }
 
     async fn raise_horizons(&self, wanted: &[EraseGroup]) -> Result<()> {
@@ -128,17 +150,19 @@ impl Node {
     }
 }
 
-/// How many images in the journal name a row of a group.
+/// How many images in the journal name a row of a group, in one of these trees.
 ///
 /// # Errors
 /// The journal is damaged.
-pub fn images_of_row(journal: &Journal, group: GroupId, tree: u32, key: &[u8]) -> Result<u64> {
+pub fn images_of_row(journal: &Journal, group: GroupId, trees: &[u32], key: &[u8]) -> Result<u64> {
     let mut images = 0;
     for segment in journal.segments() {
         for found in journal.remains(segment)? {
             let record = &found.record;
             if record.group == group && matches!(record.kind, Kind::Entry | Kind::Part) {
-                images += storage::erase::naming(record, tree, key)? as u64;
+                for tree in trees {
+                    images += storage::erase::naming(record, *tree, key)? as u64;
+                }
             }
         }
     }
@@ -156,6 +180,7 @@ pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTree
     let wanted = all.map(|group| EraseGroup {
         group: group.id(),
         upto: Position::MAX,
+        keys: Position::ZERO,
         horizon: Position::ZERO,
         overdue: false,
     });
@@ -174,6 +199,28 @@ pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTree
     Ok((images, blocked))
 }
 
+/// Up to which position a group's log may be erased, of what lies at `upto` or below.
+fn purged_upto(journal: &Journal, group: GroupId, upto: Position) -> Result<Position> {
+    let state = journal.state(group);
+    let (Some((_, last, _)), Some((_, purged))) = (state.last, state.purged) else {
+        return Ok(if state.last.is_none() {
+            upto
+        } else {
+            Position::ZERO
+        });
+    };
+    let needed = match journal.seek(group, upto)? {
+        Some(behind) => Index(behind.0.saturating_sub(1)),
+        None => last,
+    };
+    if purged >= needed {
+        return Ok(upto);
+    }
+    let found = journal.read(group, purged, Index(purged.0 + 1), 1)?;
+    let at = found.first().map(|record| record.position);
+    Ok(at.unwrap_or_default().min(upto))
+}
+
 fn checkpoint_of(groups: &Groups, id: GroupId) -> Option<Applied> {
     let mut all = groups.store().checkpoint().into_iter();
     all.find(|one| one.group == id).map(|one| one.applied)
@@ -181,7 +228,10 @@ fn checkpoint_of(groups: &Groups, id: GroupId) -> Option<Applied> {
 
 /// A copy of a group in this round.
 struct Copy {
+    /// `upto` is as far as this round can come.
     wanted: EraseGroup,
+    /// It is all that was asked for.
+    all: bool,
     group: Arc<Group>,
     /// What was removed up to here is erased already.
     after: Position,
@@ -210,6 +260,7 @@ impl Copies {
     /// lies beside the tables.
     fn open(
         groups: &Arc<Groups>,
+        journal: &Journal,
         wanted: Vec<EraseGroup>,
         staged: &BTreeSet<GroupId>,
     ) -> Result<Copies> {
@@ -224,10 +275,24 @@ impl Copies {
                 group.force_horizon(wanted.upto);
                 horizon = groups.store().horizon(wanted.group);
             }
-            let durable = checkpoint_of(groups, wanted.group);
-            copy.done = durable.is_some_and(|durable| durable.position >= wanted.upto)
-                && !staged.contains(&wanted.group);
+            copy.done &= !staged.contains(&wanted.group);
             copy.horizon = horizon;
+            // Its forgotten rows leave here, which tells how far the others may go, too: somebody
+            // may read the past.
+            let ledger = TreeId {
+                group: wanted.group,
+                number: system::LEDGER,
+            };
+            if groups.store().trees().contains(&ledger) {
+                copy.line = groups.store().purge(ledger)?;
+            }
+            let durable = checkpoint_of(groups, wanted.group).map(|durable| durable.position);
+            let mut reach = durable.unwrap_or_default().min(horizon).min(copy.line);
+            if !group.is_followed() {
+                reach = reach.min(purged_upto(journal, wanted.group, wanted.upto)?);
+            }
+            copy.all = reach >= wanted.upto;
+            copy.wanted.upto = wanted.upto.min(reach);
         }
         Ok(copies)
     }
@@ -240,6 +305,7 @@ impl Copies {
             };
             let copy = Copy {
                 after: Position::ZERO,
+                all: true,
                 everywhere: group.erased_everywhere()?,
                 done: true,
                 horizon: Position::ZERO,
@@ -256,14 +322,21 @@ impl Copies {
         Ok(Copies { copies, groups })
     }
 
-    fn erase(mut self, journal: &Journal, indexes: &IndexesOf) -> Result<Vec<ErasedGroup>> {
-        while self.read_ledgers()? {
-            self.pass(journal)?;
-            self.erase_histories()?;
+    /// Without the journal only what needs no look at it.
+    fn erase(mut self, journal: Option<&Journal>, indexes: &IndexesOf) -> Result<Vec<ErasedGroup>> {
+        if let Some(journal) = journal {
+            // No group has anything: what no log needs is looked for all the same.
+            let mut passed = false;
+            while self.read_ledgers()? || !passed {
+                self.pass(journal)?;
+                self.erase_histories()?;
+                passed = true;
+            }
         }
+        let whole = journal.is_some();
         self.copies
             .into_values()
-            .map(|copy| copy.end(&self.groups, indexes))
+            .map(|copy| copy.end(&self.groups, whole, indexes))
             .collect()
     }
 
@@ -295,9 +368,6 @@ impl Copies {
         let store = self.groups.store();
         for (&group, copy) in &mut self.copies {
             let erased = copy.ledger.take_erased();
-            if copy.horizon < copy.wanted.upto {
-                continue;
-            }
             for (number, keys) in erased {
                 let tree = TreeId { group, number };
                 if store.kept(tree) < store.horizon(group) {
@@ -398,44 +468,47 @@ impl Copy {
         Search::new(&self.group, &self.ledger, read)
     }
 
-    /// Old versions leave the tables' files.
-    fn end(mut self, groups: &Groups, indexes: &IndexesOf) -> Result<ErasedGroup> {
+    /// Is there something of it in the journal that may go?
+    fn needs_pass(&self) -> bool {
+        // Of a follower's copy nothing is, but the ledgers of all are read together.
+        let keys = !self.group.is_followed() && self.everywhere > self.wanted.keys;
+        keys || self.wanted.upto > self.after
+    }
+
+    /// Old versions leave the tables' files. `whole`: the journal was looked through.
+    fn end(mut self, groups: &Groups, whole: bool, indexes: &IndexesOf) -> Result<ErasedGroup> {
         let (id, upto, store) = (self.wanted.group, self.wanted.upto, groups.store());
-        let mut done = self.done && self.horizon >= upto;
-        if self.horizon >= upto {
-            let of = |tree: &u32| indexes(id, *tree);
-            let mut trees: BTreeSet<u32> = self.trees.iter().flat_map(of).collect();
-            trees.extend(&self.trees);
-            // What was forgotten of the ledger leaves as soon as nobody may read below it.
-            trees.insert(system::LEDGER);
-            let held = store.trees().into_iter();
-            for tree in held.filter(|tree| tree.group == id && trees.contains(&tree.number)) {
-                #[cfg(feature = "sabotage")]
-                if journal::sabotage::planted("erase-leaves-files") {
-                    continue;
-                }
-                self.line = self.line.min(store.purge(tree)?);
+        let of = |tree: &u32| indexes(id, *tree);
+        let mut trees: BTreeSet<u32> = self.trees.iter().flat_map(of).collect();
+        trees.extend(&self.trees);
+        let held = store.trees().into_iter();
+        for tree in held.filter(|tree| tree.group == id && trees.contains(&tree.number)) {
+            #[cfg(feature = "sabotage")]
+            if journal::sabotage::planted("erase-leaves-files") {
+                continue;
             }
-            // Else somebody reads the past there, and another round follows.
-            done &= self.line >= upto;
+            self.line = self.line.min(store.purge(tree)?);
         }
+        // Where somebody reads the past, or what was replaced, another round follows.
+        let reached = upto.min(self.line);
         // A tree that was dropped leaves with a checkpoint, and when nobody reads it any more.
-        done &= !self.group.has_ended() && !store.has_dropped(id);
-        if done {
-            self.group.note_erased(upto);
+        let done = self.done && !self.group.has_ended() && !store.has_dropped(id);
+        if done && whole {
+            self.group.note_erased(reached);
         }
         let forgotten = match self.group.is_followed() {
             true => self.group.erased(),
             false => self.everywhere,
         };
         // Its rows are gone from the files if they are not to be read at the horizon either.
-        let clean = self.done && self.line >= self.horizon;
+        let clean = self.line >= self.horizon;
         let clean = clean && !self.group.ledger_has(forgotten, self.horizon)?;
-        let keyless = if clean { forgotten } else { Position::ZERO };
+        let gone = |gone: bool| if gone { forgotten } else { Position::ZERO };
         Ok(ErasedGroup {
             group: id,
-            done,
-            keyless,
+            done: done && self.all && reached >= upto,
+            keys: gone(done && (whole || self.group.is_followed())),
+            ledger: gone(clean),
         })
     }
 }

@@ -23,13 +23,13 @@ mod types;
 mod upkeep;
 mod writer;
 
-pub use erase::{EraseGroup, ErasedGroup, IndexesOf, images_of_row, not_erased};
+pub use erase::{EraseGroup, ErasedGroup, ErasedRound, IndexesOf, images_of_row, not_erased};
 pub use error::{Error, Result};
 pub use members::ReplicaStatus;
 pub use node::{Node, Options, Placement};
 pub use repair::Repair;
 pub use replay::{describe, describe_state, replay};
-pub use status::{Checkpoints, GroupStatus};
+pub use status::{Checkpoints, GroupStatus, Rounds};
 pub use transport::{
     ANSWER_BYTES_MAX, Alone, Lane, NodeId, REQUEST_BYTES_MAX, Transport, Unreachable,
 };

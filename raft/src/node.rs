@@ -27,7 +27,7 @@ use crate::network::Network;
 use crate::quiet::{Activity, QUIET_AFTER};
 use crate::repair::Repairs;
 use crate::snapshot::{SENT_MAX, Staging, UnderWay};
-use crate::status::Checkpoints;
+use crate::status::{Checkpoints, Rounds};
 use crate::transport::{Lane, NodeId, PAYLOAD_BYTES_MAX, Transport};
 use crate::types::{Ballot, FIRST_JOIN, ReplicaId, Types, decode_ballot, node_of, replica};
 use crate::upkeep::OnDisk;
@@ -92,6 +92,8 @@ pub struct Node {
     pub(crate) upkeep: tokio::sync::Mutex<()>,
     /// The checkpoints since the start.
     pub(crate) checkpoints: Mutex<Checkpoints>,
+    /// The rounds of the eraser since the start.
+    pub(crate) rounds: Mutex<Rounds>,
     /// When other nodes were last heard of.
     pub(crate) heard: Mutex<BTreeMap<NodeId, tokio::time::Instant>>,
     /// A group in which nothing happens for so long may be quiet.
@@ -221,6 +223,7 @@ impl Node {
                 last: started,
                 ..Checkpoints::default()
             }),
+            rounds: Mutex::default(),
             abstains: false.into(),
         });
         node.groups.attach(node.propose());

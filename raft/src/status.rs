@@ -53,6 +53,17 @@ pub struct Checkpoints {
     pub last: u64,
 }
 
+/// The rounds of the eraser since the start (`docs/erase.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// How many there were.
+    pub count: u64,
+    /// How many of them have read the whole journal.
+    pub passes: u64,
+    /// How long they took, all together.
+    pub took: Duration,
+}
+
 impl Node {
     /// A line per group for the views.
     pub fn status(&self) -> Vec<GroupStatus> {
@@ -154,6 +165,18 @@ impl Node {
     /// The checkpoints since the start.
     pub fn checkpoints(&self) -> Checkpoints {
         *self.checkpoints.lock()
+    }
+
+    /// The rounds of the eraser since the start.
+    pub fn rounds(&self) -> Rounds {
+        *self.rounds.lock()
+    }
+
+    pub(crate) fn note_round(&self, whole: bool, took: Duration) {
+        let mut rounds = self.rounds.lock();
+        rounds.count += 1;
+        rounds.passes += u64::from(whole);
+        rounds.took += took;
     }
 
     pub(crate) fn note_checkpoint(&self, took: Duration) {

@@ -77,6 +77,7 @@ fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Positio
     let wanted = EraseGroup {
         group: group.id(),
         upto,
+        keys: Position::ZERO,
         horizon,
         overdue: false,
     };
@@ -86,8 +87,8 @@ fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Positio
     });
     let done = running
         .runtime
-        .block_on(running.node.erase(vec![wanted], indexes));
-    done.unwrap()[0]
+        .block_on(running.node.erase(vec![wanted], false, indexes));
+    done.unwrap().groups[0]
 }
 
 /// All replicas, which is this one, have erased.
@@ -137,7 +138,7 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
     let removals = group.removals().unwrap().unwrap();
     assert_eq!((removals.oldest, removals.newest), (Some(removed), removed));
     let left = || raft::not_erased(&running.journal, running.node.groups()).unwrap();
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, key.as_bytes());
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], key.as_bytes());
     // Two of changes before it are purged for Raft; what the removal has removed is not.
     assert_eq!(left(), (2, [group.id()].into()));
     assert_eq!(
@@ -165,7 +166,8 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
     // One that came again is none of it.
     one(&group, change(key, None, Some("came again")));
     let upto = say_everywhere(&group);
-    assert_eq!(round(&running, &group).keyless, upto);
+    let keys = round(&running, &group);
+    assert_eq!((keys.keys, keys.ledger), (upto, upto));
     assert!(!files_with(folder.path(), b"came again").is_empty());
     let again = group.get(TREE, key.as_bytes(), group.applied()).unwrap();
     assert_eq!(again.unwrap(), "came again");
@@ -355,7 +357,7 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
     let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
     let group = running.make(1);
     let first = one(&group, change("a", None, Some("another")));
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, b"k").unwrap();
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
     let (late, other) = (group.stream(first), group.stream(first));
     assert_eq!(group.streamed(), first);
     for overdue in [false, true] {
@@ -365,13 +367,14 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
         let wanted = EraseGroup {
             group: group.id(),
             upto: gone,
+            keys: Position::ZERO,
             horizon: gone,
             overdue,
         };
         let erase = || {
             let indexes = Arc::new(|_, _| vec![INDEX]);
-            let erased = running.node.erase(vec![wanted], indexes);
-            running.runtime.block_on(erased).unwrap()[0].done
+            let erased = running.node.erase(vec![wanted], false, indexes);
+            running.runtime.block_on(erased).unwrap().groups[0].done
         };
         if !overdue {
             assert!(!erase(), "a stream is behind it");
@@ -452,21 +455,17 @@ fn an_open_snapshot_is_waited_for_until_the_time_is_over() {
     assert!(!round(&running, &group).done, "somebody may read it");
     let row = group.get(TREE, b"k", pin.position()).unwrap();
     assert_eq!(row.unwrap(), SECRET);
-    let found = files_with(folder.path(), SECRET.as_bytes());
-    assert!(
-        found.iter().all(|file| file.contains("tables")),
-        "{found:?}"
-    );
     let removals = group.removals().unwrap().unwrap();
     let wanted = EraseGroup {
         group: group.id(),
         upto: removals.newest,
+        keys: Position::ZERO,
         horizon: removals.newest,
         overdue: true,
     };
     let indexes = Arc::new(|_, _| vec![INDEX]);
-    let erasing = running.node.erase(vec![wanted], indexes);
-    assert!(running.runtime.block_on(erasing).unwrap()[0].done);
+    let erasing = running.node.erase(vec![wanted], false, indexes);
+    assert!(running.runtime.block_on(erasing).unwrap().groups[0].done);
     assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
     let read = group.get(TREE, b"k", pin.position());
     assert!(
@@ -501,8 +500,12 @@ fn what_no_log_needs_any_more_is_erased_in_any_round() {
     let end = journal::Record::truncate(gone, journal::Index(0));
     running.journal.append_wait(vec![end]).unwrap();
     assert!(!files_with(folder.path(), SECRET.as_bytes()).is_empty());
-    round(&running, &group);
+    // Of no group anything is to be erased.
+    let indexes = Arc::new(|_, _| Vec::new());
+    let erasing = running.node.erase(Vec::new(), true, indexes);
+    assert!(running.runtime.block_on(erasing).unwrap().whole);
     assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
+    assert!(round(&running, &group).done);
     running.stop();
 }
 
@@ -634,7 +637,7 @@ fn events_about_an_erased_row_are_erased_with_it() {
     emit(&["k"], "told of k", vec![]);
     emit(&["other", "k", "k"], "told of both", vec![]);
     emit(&["other"], "told of the other", vec![]);
-    let images = || raft::images_of_row(&running.journal, group.id(), TREE, b"k").unwrap();
+    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
     assert_eq!(images(), 3);
     emit(
         &["k"],

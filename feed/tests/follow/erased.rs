@@ -13,12 +13,13 @@ fn erase(node: &Running, group: &Group) {
     let wanted = EraseGroup {
         group: group.id(),
         upto: removals.newest,
+        keys: Position::ZERO,
         horizon: group.applied(),
         overdue: false,
     };
     let indexes = Arc::new(|_, _| vec![INDEX]);
-    let erased = node.node.erase(vec![wanted], indexes);
-    assert!(node.runtime.block_on(erased).unwrap()[0].done);
+    let erased = node.node.erase(vec![wanted], false, indexes);
+    assert!(node.runtime.block_on(erased).unwrap().groups[0].done);
 }
 
 /// The images of the log that tell of a row.

@@ -232,6 +232,7 @@ async fn half_a_snapshot_does_not_outlive_an_erase() {
     let wanted = |upto, overdue| EraseGroup {
         group: GROUP,
         upto,
+        keys: Position::ZERO,
         horizon: upto,
         overdue,
     };

@@ -79,10 +79,10 @@ pub enum Ask {
         /// Of groups behind this one.
         after: Option<u32>,
     },
-    /// How far have you erased what was removed in your copy of a group?
+    /// How far have you erased what was removed in your copies of groups?
     Erased {
-        /// The group.
-        group: u32,
+        /// The groups.
+        groups: Vec<u32>,
     },
     /// What have you left of a row?
     Traces {
@@ -162,10 +162,10 @@ pub enum Told {
         /// There are others behind the last.
         more: bool,
     },
-    /// What was removed up to here is gone; `None`: there is no copy that can tell.
+    /// What was removed up to there is gone.
     Erased {
-        /// The position of the last removal.
-        upto: Option<u64>,
+        /// By group, in order; `None`: there is no copy.
+        upto: Vec<Option<u64>>,
     },
     /// This.
     Traces {

@@ -291,8 +291,8 @@ impl Cluster {
             Ask::Lags { of } if self.is_fellow(peer) => Told::Lags {
                 bytes: self.lags(&of),
             },
-            Ask::Erased { group } if self.is_fellow(peer) => {
-                tokio::task::block_in_place(|| self.say_erased(GroupId(group)))
+            Ask::Erased { groups } if self.is_fellow(peer) => {
+                tokio::task::block_in_place(|| self.say_erased(&groups))
             }
             Ask::Traces { group, tree, key } if self.is_fellow(peer) => {
                 tokio::task::block_in_place(|| self.say_traces(GroupId(group), tree, &key))

@@ -2,24 +2,24 @@
 //! by ERASE; and how copies report. What a round does is in `raft/src/erase.rs`, the protocol in
 //! `docs/erase.md`.
 
+mod report;
 mod verify;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::{EraseGroup, ErasedGroup, IndexesOf};
+use raft::{EraseGroup, ErasedRound, IndexesOf};
 use sql::engine::Engine;
-use storage::erase::{Copy, Erasure, Removals};
+use storage::erase::Removals;
 use storage::{Clock as _, Group, GroupId, Position};
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::block_in_place;
 use tokio::time::Instant;
 
 pub use self::verify::function;
 pub use self::view::ErasuresView;
 use crate::cluster::Cluster;
-use crate::cluster::ask::{Ask, Told};
 use crate::start::HORIZON;
 use crate::system::SystemClock;
 
@@ -32,10 +32,13 @@ const ERASE_PATIENCE: Duration = Duration::from_secs(60);
 /// Parts of the bound: a round begins after the first, and waits for nobody after the second.
 const BEGINS_AFTER: (u32, u32) = (1, 2);
 const OVERDUE_AFTER: (u32, u32) = (3, 4);
-/// A round that could not erase everything is followed by the next one after this time.
+/// What was removed less than a minute ago may be read; where the bound is short, less than this part of it.
+const HORIZON_PART: (u32, u32) = (1, 4);
+/// A round that could not erase everything of a group is followed by the next one after this time; that
+/// one after twice the time, and so on, up to this part of the bound or `AGAIN_AFTER_MAX`.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How long a node may take to say how far it has erased.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+const AGAIN_PART: (u32, u32) = (1, 16);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Erases in the copies of this node, and writes down what others have erased, for ever.
 pub async fn keep(cluster: Arc<Cluster>, raft: Arc<raft::Node>, bound: Duration) {
@@ -47,14 +50,25 @@ pub async fn keep(cluster: Arc<Cluster>, raft: Arc<raft::Node>, bound: Duration)
         engine,
         raft,
         bound,
-        keyless: BTreeMap::new(),
-        not_before: None,
+        copies: BTreeMap::new(),
+        truncations: None,
+        dead_since: None,
+        not_before: Instant::now(),
     };
-    loop {
-        tokio::time::sleep(LOOK).await;
-        eraser.erase().await;
-        eraser.report().await;
-    }
+    let mut reporter = report::Reporter {
+        cluster: eraser.cluster.clone(),
+        engine: eraser.engine.clone(),
+        raft: eraser.raft.clone(),
+        without: BTreeMap::new(),
+    };
+    let erasing = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            eraser.erase().await;
+        }
+    };
+    // A round may take long, and so may an answer.
+    tokio::join!(erasing, reporter.keep());
 }
 
 struct Eraser {
@@ -63,10 +77,53 @@ struct Eraser {
     raft: Arc<raft::Node>,
     /// What was removed is gone after so long.
     bound: Duration,
-    /// Up to there the keys of what was removed are gone here, too.
-    keyless: BTreeMap<GroupId, Position>,
-    /// The last round has not erased everything.
-    not_before: Option<Instant>,
+    copies: BTreeMap<GroupId, Progress>,
+    /// How often logs had been cut when a round last looked for what no log needs; `None`: not yet.
+    truncations: Option<u64>,
+    /// There may be some since then.
+    dead_since: Option<Instant>,
+    /// Rounds that read the journal take half of the time at most.
+    not_before: Instant,
+}
+
+/// Of a copy of this node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Up to there the keys of what was removed are gone from the journal.
+    keys: Position,
+    /// From the ledger's files, too.
+    ledger: Position,
+    /// There was an ERASE, and its keys are still somewhere.
+    at_once: bool,
+    /// What was asked for could not be erased.
+    rows_wait: Pause,
+    keys_wait: Pause,
+}
+
+/// A time to wait that grows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Pause {
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() >= until)
+    }
+
+    fn longer(&mut self, bound: Duration) {
+        let max = part(bound, AGAIN_PART).clamp(AGAIN_AFTER, AGAIN_AFTER_MAX);
+        self.last = (2 * self.last).clamp(AGAIN_AFTER, max);
+        self.until = Some(Instant::now() + self.last);
+    }
+
+    fn note(&mut self, done: bool, bound: Duration) {
+        match done {
+            true => *self = Pause::default(),
+            false => self.longer(bound),
+        }
+    }
 }
 
 fn part(bound: Duration, (numerator, denominator): (u32, u32)) -> Duration {
@@ -81,34 +138,50 @@ fn is_past(position: Position, time: Duration, now: u64) -> bool {
         <= now
 }
 
-/// What a round is to erase of a group, if it is time. `keyless`: its keys are to go up to there,
-/// and have not yet.
-fn due(
-    group: GroupId,
-    removals: Removals,
-    keyless: bool,
-    bound: Duration,
-    now: u64,
-) -> Option<EraseGroup> {
+/// What a round is to erase of a group, if it is time for rows of it.
+fn due(group: GroupId, removals: Removals, bound: Duration, now: u64) -> Option<EraseGroup> {
     let begun = |at: Position| is_past(at, part(bound, BEGINS_AFTER), now);
     let at_once = |at: Position| is_past(at, ERASE_DISTANCE, now);
-    if !keyless && !removals.oldest.is_some_and(begun) && !removals.at_once.is_some_and(at_once) {
+    if !removals.oldest.is_some_and(begun) && !removals.at_once.is_some_and(at_once) {
         return None;
     }
     let overdue = |at: Position| is_past(at, part(bound, OVERDUE_AFTER), now);
     let impatient = |at: Position| is_past(at, ERASE_PATIENCE, now);
-    let distance = match removals.at_once.is_some() || keyless {
-        true => ERASE_DISTANCE,
-        false => HORIZON,
-    };
-    let readable = now.saturating_sub(distance.as_micros() as u64);
-    let horizon = Position::from_unix_micros(readable);
+    let horizon = horizon(removals.at_once.is_some(), bound, now);
     Some(EraseGroup {
         group,
         upto: removals.newest.min(horizon),
+        keys: Position::ZERO,
         horizon,
         overdue: removals.oldest.is_some_and(overdue) || removals.at_once.is_some_and(impatient),
     })
+}
+
+/// What was removed before may be erased: nobody reads it without holding it.
+fn horizon(at_once: bool, bound: Duration, now: u64) -> Position {
+    let distance = match at_once {
+        true => ERASE_DISTANCE,
+        false => HORIZON.min(part(bound, HORIZON_PART)).max(ERASE_DISTANCE),
+    };
+    Position::from_unix_micros(now.saturating_sub(distance.as_micros() as u64))
+}
+
+/// The same, if only keys are to go: nothing of what was removed since, or each round would make the
+/// next one.
+fn keys_due(
+    group: GroupId,
+    erased: Position,
+    at_once: bool,
+    bound: Duration,
+    now: u64,
+) -> EraseGroup {
+    EraseGroup {
+        group,
+        upto: erased,
+        keys: Position::ZERO,
+        horizon: horizon(at_once, bound, now),
+        overdue: false,
+    }
 }
 
 impl Eraser {
@@ -120,129 +193,96 @@ impl Eraser {
         }
     }
 
-    fn due(&self) -> storage::Result<Vec<EraseGroup>> {
+    fn due(&mut self) -> storage::Result<Vec<EraseGroup>> {
         let now = SystemClock.unix_micros();
         let mut all = Vec::new();
         for group in self.engine.groups().all() {
             let Some(removals) = group.removals()? else {
                 continue;
             };
-            let known = self.keyless.get(&group.id()).copied();
-            let keyless = Self::keys_go(&group)? > known.unwrap_or_default();
-            all.extend(due(group.id(), removals, keyless, self.bound, now));
+            let id = group.id();
+            let progress = self.copies.entry(id).or_default();
+            progress.at_once |= removals.at_once.is_some();
+            let go = Self::keys_go(&group)?;
+            let keys = go > progress.keys || go > progress.ledger;
+            let rows = due(id, removals, self.bound, now).filter(|_| progress.rows_wait.is_over());
+            let wanted = match rows {
+                Some(rows) => rows,
+                None if keys && progress.keys_wait.is_over() => {
+                    keys_due(id, group.erased(), progress.at_once, self.bound, now)
+                }
+                None => continue,
+            };
+            all.push(EraseGroup {
+                keys: progress.keys,
+                ..wanted
+            });
         }
         Ok(all)
     }
 
+    /// Has something lain in the journal for half the bound that no log needs?
+    fn dead_due(&mut self, truncations: u64) -> bool {
+        if self.truncations == Some(truncations) {
+            return false;
+        }
+        let since = *self.dead_since.get_or_insert_with(Instant::now);
+        since.elapsed() >= part(self.bound, BEGINS_AFTER)
+    }
+
     /// A round, if it is time for one.
     async fn erase(&mut self) {
-        if self.not_before.is_some_and(|until| Instant::now() < until) {
+        if Instant::now() < self.not_before {
             return;
         }
-        self.not_before = None;
+        let truncations = self
+            .cluster
+            .journal()
+            .map_or(0, |journal| journal.truncations());
+        let whole = self.dead_due(truncations);
         let due = match block_in_place(|| self.due()) {
-            Ok(due) if due.is_empty() => return,
+            Ok(due) if due.is_empty() && !whole => return,
             Ok(due) => due,
             Err(error) => return self.failed(&error),
         };
+        let asked: BTreeMap<GroupId, EraseGroup> =
+            due.iter().map(|one| (one.group, *one)).collect();
         let engine = self.engine.clone();
         let indexes: Arc<IndexesOf> = Arc::new(move |group, tree| indexes(&engine, group, tree));
-        match self.raft.erase(due, indexes).await {
-            Ok(erased) => self.note(&erased),
+        let begun = Instant::now();
+        match self.raft.erase(due, whole, indexes).await {
+            Ok(round) => {
+                self.note(&asked, &round);
+                if round.whole {
+                    (self.truncations, self.dead_since) = (Some(truncations), None);
+                    self.not_before = Instant::now() + begun.elapsed();
+                }
+            }
             Err(error) => self.failed(&error),
         }
     }
 
-    fn note(&mut self, erased: &[ErasedGroup]) {
-        for one in erased {
-            if one.keyless > Position::ZERO {
-                self.keyless.insert(one.group, one.keyless);
+    fn note(&mut self, asked: &BTreeMap<GroupId, EraseGroup>, round: &ErasedRound) {
+        let bound = self.bound;
+        for one in &round.groups {
+            let progress = self.copies.entry(one.group).or_default();
+            progress.keys = progress.keys.max(one.keys);
+            progress.ledger = progress.ledger.max(one.ledger);
+            progress.rows_wait.note(one.done, bound);
+            let clean = one.ledger > Position::ZERO && progress.keys >= progress.ledger;
+            if one.keys > Position::ZERO || !one.done {
+                progress.keys_wait.note(clean, bound);
             }
-            if !one.done || one.keyless == Position::ZERO {
-                self.not_before = Some(Instant::now() + AGAIN_AFTER);
-            }
+            let upto = asked.get(&one.group).map(|asked| asked.upto);
+            progress.at_once &= !clean || upto.is_none_or(|upto| upto > progress.ledger);
         }
+        let known: BTreeSet<GroupId> = self.engine.groups().all().iter().map(|g| g.id()).collect();
+        self.copies.retain(|group, _| known.contains(group));
     }
 
     fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
         tracing::warn!(error, "what was removed is not erased this time");
-        self.not_before = Some(Instant::now() + AGAIN_AFTER);
-    }
-
-    /// Writes down, for groups that this node leads, which copies have erased.
-    async fn report(&self) {
-        for group in self.engine.groups().all() {
-            if group.term().is_none() || group.is_followed() {
-                continue;
-            }
-            let known = block_in_place(|| group.erasures());
-            match (known, group.removals()) {
-                (Ok(known), Ok(Some(_))) => self.report_of(&group, &known).await,
-                (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "no erasure is told"),
-                (Ok(_), Ok(None)) => {}
-            }
-        }
-    }
-
-    async fn report_of(&self, group: &Arc<Group>, known: &[Erasure]) {
-        let upto = group.erased();
-        let last = |copy: Copy| {
-            let of = known.iter().filter(|known| known.copy == copy);
-            of.map(|known| known.upto).max().unwrap_or_default()
-        };
-        let replicas: Vec<u32> = self
-            .raft
-            .replicas(group.id())
-            .iter()
-            .map(|replica| replica.node.0)
-            .collect();
-        let others = self.cluster.others().into_iter();
-        let of_node = |node: u32| Copy {
-            node,
-            followed: !replicas.contains(&node),
-        };
-        // A copy that has told of all that this one has erased is not asked.
-        let asked: Vec<u32> = others.filter(|node| last(of_node(*node)) < upto).collect();
-        let mine = last(of_node(self.cluster.me())) < upto;
-        if upto == Position::ZERO || (asked.is_empty() && !mine) {
-            return;
-        }
-        let mut reached = self.ask(group.id(), asked).await;
-        reached.insert(self.cluster.me(), upto);
-        let everywhere = replicas.iter().map(|node| {
-            let told = reached.get(node).copied().unwrap_or_default();
-            told.max(last(of_node(*node)))
-        });
-        let everywhere = everywhere.min().unwrap_or_default();
-        let unix_micros = SystemClock.unix_micros();
-        let told = reached.into_iter().map(|(node, upto)| Erasure {
-            upto,
-            copy: of_node(node),
-            unix_micros,
-        });
-        let told: Vec<Erasure> = told.filter(|told| told.upto > last(told.copy)).collect();
-        if let Err(refused) = block_in_place(|| group.report_erasures(&told, everywhere)) {
-            tracing::debug!(?refused, group = %group.id(), "erasures are told later");
-        }
-    }
-
-    /// How far nodes have erased in their copies of a group. Those that have none, or give no
-    /// answer, are not among them.
-    async fn ask(&self, group: GroupId, nodes: Vec<u32>) -> BTreeMap<u32, Position> {
-        let mut asking = JoinSet::new();
-        for node in nodes.into_iter().filter(|node| self.cluster.is_live(*node)) {
-            let cluster = self.cluster.clone();
-            let ask = Ask::Erased { group: group.0 };
-            asking.spawn(async move { (node, cluster.ask(node, &ask, ANSWER_TIME_MAX).await) });
-        }
-        let mut reached = BTreeMap::new();
-        while let Some(answer) = asking.join_next().await {
-            // One that panicked was logged.
-            if let Ok((node, Ok(Told::Erased { upto: Some(upto) }))) = answer {
-                reached.insert(node, Position(upto));
-            }
-        }
-        reached
+        self.not_before = Instant::now() + AGAIN_AFTER;
     }
 }
 
@@ -252,17 +292,6 @@ fn indexes(engine: &Engine, group: GroupId, tree: u32) -> Vec<u32> {
     let table = catalog.table_of_tree(group, tree);
     let table = table.and_then(|id| catalog.table(id));
     table.map(|table| table.trees()).unwrap_or_default()
-}
-
-impl Cluster {
-    /// How far this node has erased in its copy of a group; `None`: it has none that can tell.
-    pub(crate) fn say_erased(&self, group: GroupId) -> Told {
-        let group = self.engine().and_then(|engine| engine.groups().get(group));
-        let known = group.filter(|group| matches!(group.removals(), Ok(Some(_))));
-        Told::Erased {
-            upto: known.map(|group| group.erased().0),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -289,7 +318,7 @@ mod tests {
     }
 
     fn round(removals: Removals) -> Option<EraseGroup> {
-        due(GroupId(1), removals, false, HOUR, NOW)
+        due(GroupId(1), removals, HOUR, NOW)
     }
 
     #[test]
@@ -319,12 +348,34 @@ mod tests {
     }
 
     #[test]
-    fn keys_go_without_delay() {
-        let none = Removals {
-            newest: ago(minutes(3)),
-            ..Removals::default()
-        };
-        let round = due(GroupId(1), none, true, HOUR, NOW).unwrap();
-        assert_eq!((round.upto, round.overdue), (ago(minutes(3)), false));
+    fn where_only_keys_are_to_go_nothing_else_is_erased() {
+        let erased = ago(minutes(20));
+        let round = keys_due(GroupId(1), erased, false, HOUR, NOW);
+        assert_eq!((round.upto, round.overdue), (erased, false));
+        // What can be read a minute back stays so.
+        assert_eq!(round.horizon, ago(HORIZON));
+        let short = keys_due(GroupId(1), erased, false, Duration::from_secs(20), NOW);
+        assert_eq!(
+            short.horizon,
+            ago(Duration::from_secs(5)),
+            "or there were no round in time"
+        );
+        let erase = keys_due(GroupId(1), erased, true, HOUR, NOW);
+        assert_eq!(erase.horizon, ago(ERASE_DISTANCE));
+    }
+
+    #[test]
+    fn what_can_not_be_erased_is_tried_less_and_less() {
+        let mut pause = Pause::default();
+        assert!(pause.is_over());
+        let mut waited = Vec::new();
+        for _ in 0..6 {
+            pause.note(false, HOUR);
+            assert!(!pause.is_over());
+            waited.push(pause.last.as_secs());
+        }
+        assert_eq!(waited, [5, 10, 20, 40, 60, 60]);
+        pause.note(true, HOUR);
+        assert!(pause.is_over());
     }
 }

@@ -101,7 +101,11 @@ impl SystemFunction for VerifyErased {
             asked.remove(&question);
             return Ok(Box::new(Rows(answers.into_iter())));
         }
-        if !asked.contains_key(&question) {
+        // Every node goes over its whole journal: one question after the other.
+        let open = |(begun, answers): &(Instant, Option<Answers>)| {
+            answers.is_none() && begun.elapsed() < FORGET_AFTER
+        };
+        if !asked.contains_key(&question) && !asked.values().any(open) {
             asked.retain(|_, (begun, _)| begun.elapsed() < FORGET_AFTER);
             asked.insert(question.clone(), (Instant::now(), None));
             let (cluster, answers) = (self.cluster.clone(), self.asked.clone());
@@ -170,8 +174,21 @@ impl Cluster {
             return not_now("the node is starting");
         };
         let group = engine.groups().get(id);
-        let rows = group.map_or(Ok(0), |group| group.traces(tree, key));
-        match (raft::images_of_row(journal, id, tree, key), rows) {
+        if group.as_ref().is_some_and(|group| !group.ready()) {
+            return not_now("the node has not applied all yet that it had");
+        }
+        // With those that stood there before TRUNCATE or a rewrite.
+        let catalog = engine.catalog();
+        let table = catalog.table_of_tree(id, tree);
+        let mut trees = table.map_or_else(Vec::new, |table| catalog.trees_ever(id, table));
+        if !trees.contains(&tree) {
+            trees.push(tree);
+        }
+        let rows = group.map_or(Ok(0), |group| {
+            let traces = trees.iter().map(|tree| group.traces(*tree, key));
+            traces.sum::<storage::Result<u32>>()
+        });
+        match (raft::images_of_row(journal, id, &trees, key), rows) {
             (Ok(images), Ok(rows)) => Told::Traces { images, rows },
             (Err(error), _) => not_now(&error.to_string()),
             (_, Err(error)) => not_now(&error.to_string()),

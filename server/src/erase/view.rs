@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sql::Result;
+use sql::catalog::{Catalog, RoleId};
 use sql::engine::since_2000;
 use sql::system::{SystemColumn, SystemCx, SystemRelation, SystemRow, SystemRows};
 use sql::types::{Datum, Type};
@@ -55,8 +56,7 @@ impl SystemRelation for ErasuresView {
                 continue;
             };
             if !group.is_followed() {
-                let owner = cx.catalog.role_name(owner);
-                rows.extend(self.of_group(&group, &owner)?);
+                rows.extend(self.of_group(&group, owner, cx.catalog)?);
             }
         }
         Ok(Box::new(rows.into_iter().map(Ok)))
@@ -64,7 +64,13 @@ impl SystemRelation for ErasuresView {
 }
 
 impl ErasuresView {
-    fn of_group(&self, group: &Arc<Group>, owner: &str) -> Result<Vec<SystemRow>> {
+    fn of_group(
+        &self,
+        group: &Arc<Group>,
+        owner: RoleId,
+        catalog: &Catalog,
+    ) -> Result<Vec<SystemRow>> {
+        let owner = &*catalog.role_name(owner);
         let known = group.erasures()?;
         let everywhere = group.erased_everywhere()?;
         let row = |upto: Position, copy: Copy, at: Option<u64>| -> SystemRow {
@@ -87,7 +93,7 @@ impl ErasuresView {
             .removals()?
             .map(|removals| removals.newest)
             .unwrap_or_default();
-        for copy in self.copies(group, &known) {
+        for copy in self.copies(group, &known, catalog) {
             let of = known.iter().filter(|known| known.copy == copy);
             if of.map(|known| known.upto).max().unwrap_or_default() < newest {
                 rows.push(row(newest, copy, None));
@@ -96,13 +102,22 @@ impl ErasuresView {
         Ok(rows)
     }
 
-    fn copies(&self, group: &Arc<Group>, known: &[Erasure]) -> BTreeSet<Copy> {
+    /// Those that should be there, and those that have told that they are.
+    fn copies(&self, group: &Arc<Group>, known: &[Erasure], catalog: &Catalog) -> BTreeSet<Copy> {
         let replicas = self.raft.replicas(group.id());
         let replicas: BTreeSet<u32> = replicas.iter().map(|replica| replica.node.0).collect();
-        let alive: BTreeSet<u32> = self.cluster.others().into_iter().collect();
-        let followers = known.iter().map(|known| known.copy);
-        let followers = followers.filter(|c| c.followed && alive.contains(&c.node));
-        let followers = followers.filter(|copy| !replicas.contains(&copy.node));
+        let mut nodes: BTreeSet<u32> = self.cluster.others().into_iter().collect();
+        nodes.insert(self.cluster.me());
+        let told = known.iter().map(|known| known.copy);
+        let told: BTreeSet<u32> = told.filter(|c| c.followed).map(|c| c.node).collect();
+        let follows = |node: &u32| {
+            told.contains(node) || catalog.chosen(*node, group.id(), &[]).leaves_bytes()
+        };
+        let followers = nodes.difference(&replicas).filter(|node| follows(node));
+        let followers = followers.map(|node| Copy {
+            node: *node,
+            followed: true,
+        });
         let replica = |node: &u32| Copy {
             node: *node,
             followed: false,

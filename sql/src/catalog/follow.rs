@@ -96,6 +96,19 @@ impl Catalog {
         tables.filter(|table| table.kind == TableKind::Table)
     }
 
+    /// The trees of a group in which the table has its rows, or once had before TRUNCATE or a rewrite; of
+    /// its indexes those that are gone are among them, too.
+    pub fn trees_ever(&self, group: GroupId, table: TableId) -> Vec<u32> {
+        let now = self.table(table);
+        let of_index = |tree: u32| {
+            let mut indexes = now.iter().flat_map(|table| &table.indexes);
+            indexes.any(|index| index.tree == tree) && now.is_some_and(|now| now.tree != tree)
+        };
+        let trees = self.trees.range((group, 0)..=(group, u32::MAX));
+        let of_table = trees.filter(|((_, tree), id)| **id == table && !of_index(*tree));
+        of_table.map(|((_, tree), _)| *tree).collect()
+    }
+
     /// The outboxes of a group: to which groups it has sent something, ever.
     pub fn outboxes(&self, group: GroupId) -> impl Iterator<Item = GroupId> {
         let first = system::outbox(GroupId(0));

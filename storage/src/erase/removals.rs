@@ -206,6 +206,30 @@ impl Group {
         self.erasing.lock().done
     }
 
+    /// The same, or further, if it has nothing of what was removed since. `None`: it is a follower's copy
+    /// that holds no rows.
+    ///
+    /// # Errors
+    /// The table store can't be read.
+    pub fn nothing_left(&self) -> Result<Option<Position>> {
+        if self.chosen().is_some_and(|chosen| !chosen.leaves_bytes()) {
+            return Ok(None);
+        }
+        // What is applied later is noted before it is shown.
+        let applied = self.applied_log().0.position;
+        let Some(removals) = self.removals()? else {
+            return Ok(Some(self.erased()));
+        };
+        let erasing = self.erasing.lock();
+        let below = |oldest: Position| Position(oldest.0.saturating_sub(1));
+        let far = match removals.oldest {
+            None => applied,
+            Some(oldest) if erasing.counted <= Some(erasing.done) => below(oldest).min(applied),
+            Some(_) => erasing.done,
+        };
+        Ok(Some(far.max(erasing.done)))
+    }
+
     /// Notes that it has.
     pub fn note_erased(&self, upto: Position) {
         let mut erasing = self.erasing.lock();
