@@ -236,6 +236,7 @@ impl Node {
             cluster,
             feed,
             connections_max: settings.connections_max,
+            erase_after: settings.erase_after,
         };
         enter(&http, Stage::Serving(told));
         tracing::info!(%address, data = %settings.data.display(), "ready");

@@ -6,8 +6,10 @@ use journal::GroupId;
 use raft::{GroupStatus, ReplicaStatus};
 use sql::catalog::Catalog;
 use sql::session::activity::Doing;
+use storage::Clock as _;
 
 use crate::follow::{Copy, Far};
+use crate::system::SystemClock;
 use crate::views::Lag;
 
 use super::text::{Kind, Text, seconds};
@@ -40,6 +42,7 @@ pub fn collect(stage: &Stage) -> String {
         statements(told, &mut text);
         journal(told, &mut text);
         tables(told, &mut text);
+        erase(told, &mut text);
         feed(told, &mut text);
         groups(told, &mut text);
         copies(told, &mut text);
@@ -187,6 +190,48 @@ fn tables(told: &Told, text: &mut Text) {
         "When the last checkpoint was complete, in seconds since 1970; the node's start before the \
          first.",
         seconds(checkpoints.last),
+    );
+}
+
+/// What was removed and is still there, and the work that this makes.
+fn erase(told: &Told, text: &mut Text) {
+    let rounds = told.raft.rounds();
+    for (name, help, value) in [
+        (
+            "freehold_erase_rounds_total",
+            "Rounds in which what was removed was erased here.",
+            rounds.count as f64,
+        ),
+        (
+            "freehold_erase_passes_total",
+            "Rounds that have read the whole journal.",
+            rounds.passes as f64,
+        ),
+        (
+            "freehold_erase_seconds_total",
+            "Time that rounds took, all together.",
+            rounds.took.as_secs_f64(),
+        ),
+    ] {
+        text.single(name, Kind::Counter, help, value);
+    }
+    let removals = told.raft.groups().all().into_iter();
+    // What can't be read is told by the eraser.
+    let oldest = removals
+        .filter_map(|group| group.removals().ok()??.oldest)
+        .min();
+    let age = oldest.map(|at| SystemClock.unix_micros().saturating_sub(at.unix_micros()));
+    text.single(
+        "freehold_erase_waiting_seconds",
+        Kind::Gauge,
+        "How long ago the oldest row was removed that is not erased here.",
+        seconds(age.unwrap_or_default()),
+    );
+    text.single(
+        "freehold_erase_after_seconds",
+        Kind::Gauge,
+        "After this time it is gone, by --erase-after.",
+        told.erase_after.as_secs_f64(),
     );
 }
 

@@ -68,6 +68,8 @@ pub struct Told {
     pub feed: Arc<FeedMeter>,
     /// `--max-connections`.
     pub connections_max: u32,
+    /// `--erase-after`.
+    pub erase_after: Duration,
 }
 
 /// Where a node is in its life.
