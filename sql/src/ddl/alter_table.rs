@@ -7,12 +7,13 @@ use sqlparser::ast::{
     self, AlterColumnOperation, AlterTableOperation, DropBehavior, GeneratedAs, ReplicaIdentity,
 };
 
-use super::constraint::{Wanted, column_named};
+use super::constraint::column_named;
 use super::create_table::{Numbered, column_type};
 use super::draft::{Done, Draft, Use, Work};
 use super::expression::{self, columns_in};
 use super::name::{ident, no_column, parts, shown};
 use super::sequence::identity_options;
+use super::wanted::Wanted;
 use crate::catalog::{
     Column, ColumnId, Constraint, IndexKey, Key, Relation, RoleId, Table, TableId, TableKind,
 };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use sqlparser::ast::{self, ColumnOption, CreateTableOptions, GeneratedAs, SqlOption};
 use storage::Position;
 
-use super::constraint::Wanted;
 use super::draft::{Done, Draft, Use, Work};
 use super::expression;
 use super::name::{Target, ident};
 use super::sequence::{self, Owned};
+use super::wanted::Wanted;
 use crate::catalog::{
     Column, ColumnId, Constraint, HISTORY, Identity, Index, IndexKey, Key, Relation, Table,
     TableId, TableKind, read_history,

@@ -2,9 +2,9 @@
 //! columns that the database fills: who has sent a command, and its number among those of its sender,
 //! in their order. Keys are unique for each sender.
 
-use super::constraint::{Wanted, WantedKey};
 use super::create_table::new_column;
 use super::draft::{Done, Draft};
+use super::wanted::{Wanted, WantedKey};
 use crate::catalog::{Column, IndexKey, SchemaId, Table};
 use crate::outbox::{NUMBER, SENDER};
 use crate::types::Type;

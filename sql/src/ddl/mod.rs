@@ -31,6 +31,7 @@ pub(crate) mod tests;
 mod trigger;
 mod truncate;
 mod view;
+mod wanted;
 
 pub(crate) use build::Progress;
 use draft::{Done, Draft};

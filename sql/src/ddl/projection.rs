@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
-use super::constraint::Wanted;
 use super::create_table::{empty_table, new_column};
 use super::draft::{Done, Draft, Work};
 use super::expression::parse_query;
 use super::name::ident;
+use super::wanted::Wanted;
 use crate::catalog::{
     Catalog, Constraint, IndexState, Projection, Table, TableId, TableKind, kind,
 };

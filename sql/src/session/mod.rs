@@ -20,6 +20,7 @@ mod finish;
 mod fresh;
 mod job;
 mod news;
+mod notices;
 pub mod notify;
 mod output;
 pub(crate) mod plans;
@@ -33,6 +34,7 @@ mod simple;
 mod stand_in;
 mod status;
 mod step;
+mod stopped;
 pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod tests;

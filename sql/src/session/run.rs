@@ -5,11 +5,10 @@ use std::sync::Arc;
 use storage::GroupId;
 
 use super::environment::{Need, Surroundings};
-use super::finish::{Chain, Holding};
+use super::finish::Chain;
 use super::job::{Job, Phase, Rows};
 use super::prepared::{Fresh, Prepared};
 use super::step::{Step, Waiting};
-use super::turn::Met;
 use super::{Output, Session, encode};
 use crate::bind::row_lock_name;
 use crate::catalog::{Catalog, RoleId};
@@ -19,13 +18,9 @@ use crate::parse::{Statement, TransactionStatement};
 use crate::plan::{self, BindCx, Planned, Tag};
 use crate::session::activity::Doing;
 use crate::session::plans::Key;
-use crate::transaction::{
-    EventKind, Locks, Policy, Stop, TableMode, Transaction, Wait, leader_changed,
-};
+use crate::transaction::{EventKind, Policy, Stop, TableMode, Transaction, Wait, leader_changed};
 use crate::{Error, Result, state};
 
-/// Attempts of one statement without a wait between them, before others get their turn.
-const ATTEMPTS_MAX: u32 = 16;
 /// Bytes of rows kept back until a statement is over. Above it they leave at once, and the
 /// statement can't begin again.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
@@ -185,7 +180,7 @@ impl Session {
         });
     }
 
-    fn check_interrupt(&self, job: &Job) -> Result<()> {
+    pub(super) fn check_interrupt(&self, job: &Job) -> Result<()> {
         self.activity.check_interrupt()?;
         let timeout = self.effective.statement_timeout;
         if timeout > 0 && self.engine.clock().unix_micros() >= job.begun.saturating_add(timeout) {
@@ -737,59 +732,6 @@ impl Session {
         Ok(())
     }
 
-    /// Notices of the transaction's work.
-    pub(super) fn send_notices(&mut self, out: &mut dyn Output) {
-        let Some(tx) = self.transaction.as_mut() else {
-            return;
-        };
-        for notice in tx.take_notices() {
-            self.send_notice(&notice, out);
-        }
-    }
-
-    /// What functions have raised.
-    fn send_raised(&mut self, out: &mut dyn Output) {
-        let raised = std::mem::take(&mut self.effects.borrow_mut().raised);
-        self.tell(raised, out);
-    }
-
-    /// Tells what functions have raised, as far as the client wants it.
-    fn tell(&self, raised: Vec<(&'static str, Error)>, out: &mut dyn Output) {
-        let grave = |severity: &str| match severity {
-            "DEBUG" => 1,
-            "LOG" => 2,
-            "NOTICE" => 3,
-            "WARNING" => 4,
-            _ => 5,
-        };
-        let least = match self.effective.min_messages.as_str() {
-            "error" => 5,
-            "warning" => 4,
-            "notice" => 3,
-            "log" => 2,
-            _ => 1,
-        };
-        for (severity, notice) in raised {
-            if severity == "INFO" || grave(severity) >= least {
-                out.notice(severity, &notice);
-            }
-        }
-    }
-
-    /// One notice, if the client wants it.
-    pub(super) fn send_notice(&self, notice: &Error, out: &mut dyn Output) {
-        let warning = notice.state().as_str().starts_with("01");
-        let severity = if warning { "WARNING" } else { "NOTICE" };
-        let quiet = match self.effective.min_messages.as_str() {
-            "error" => true,
-            "warning" => !warning,
-            _ => false,
-        };
-        if !quiet {
-            out.notice(severity, notice);
-        }
-    }
-
     /// The statement is over; perhaps its transaction, too.
     fn made(&mut self, job: &mut Job, tag: String, ends: Ends) -> Option<Result<Step>> {
         if ends == Ends::Later || self.block || self.transaction.is_none() {
@@ -844,156 +786,6 @@ impl Session {
         }
         job.phase = Phase::Done(tag);
         None
-    }
-
-    /// A statement has stopped before its end.
-    fn stopped(&mut self, job: &mut Job, rows: Option<Rows>, stop: Stop) -> Option<Result<Step>> {
-        let mark = rows.as_ref().and_then(|r| r.mark.clone());
-        let streamed = rows.is_some_and(|r| !r.buffered) && job.sent > 0;
-        let wait = match stop {
-            Stop::Error(error) => return self.fail(job, error),
-            Stop::Wait(wait) | Stop::Pause(wait) => wait,
-        };
-        if streamed {
-            let error = Error::new(
-                state::SERIALIZATION_FAILURE,
-                "the statement would have to begin again after rows were sent",
-            )
-            .hint("Run it again.");
-            return self.fail(job, error);
-        }
-        if mark.is_some() {
-            self.deferred.truncate(job.deferred);
-        }
-        if let Err(error) = self.undo(mark) {
-            return self.fail(job, error);
-        }
-        job.buffer.clear();
-        job.sent = 0;
-        job.affected = None;
-        job.phase = Phase::Start;
-        if let Err(error) = self.check_interrupt(job) {
-            return self.fail(job, error);
-        }
-        let wait = match self.meet(wait) {
-            Ok(Met::Wait(wait)) => wait,
-            Ok(Met::Elsewhere(group)) => match self.leave(group) {
-                Ok(()) => return Some(Ok(Step::Elsewhere(group))),
-                Err(Stop::Wait(wait) | Stop::Pause(wait)) => wait,
-                Err(Stop::Error(error)) => return self.fail(job, error),
-            },
-            Err(error) => return self.fail(job, error),
-        };
-        if let Wait::Again = wait {
-            job.attempts += 1;
-            if !job.attempts.is_multiple_of(ATTEMPTS_MAX) {
-                return None;
-            }
-        }
-        match self.waiting(job, wait) {
-            Ok(waiting) => Some(Ok(Step::Wait(waiting))),
-            Err(error) => self.fail(job, error),
-        }
-    }
-
-    /// What a statement awaits; for a lock `lock_timeout` begins.
-    ///
-    /// # Errors
-    /// 55P03 when it has been waited for that long.
-    pub(super) fn waiting(&mut self, job: &mut Job, wait: Wait) -> Result<Waiting> {
-        let wait = self.meet_here(wait)?;
-        self.begin_lock_timeout(job, &wait)?;
-        let until = self.deadline(job, &wait);
-        Ok(Waiting::new(&self.engine, wait, until))
-    }
-
-    /// For a lock `lock_timeout` begins.
-    ///
-    /// # Errors
-    /// 55P03 when it has been waited for that long.
-    pub(super) fn begin_lock_timeout(&self, job: &mut Job, wait: &Wait) -> Result<()> {
-        let Wait::Lock(_) = wait else {
-            job.lock_deadline = None;
-            return Ok(());
-        };
-        let now = self.engine.clock().unix_micros();
-        if job.lock_deadline.is_some_and(|deadline| now >= deadline) {
-            let message = "canceling statement due to lock timeout";
-            return Err(Error::new(state::LOCK_NOT_AVAILABLE, message));
-        }
-        let timeout = self.effective.lock_timeout;
-        job.lock_deadline = (timeout > 0).then(|| now.saturating_add(timeout));
-        self.activity.update(|shown| shown.waiting = true);
-        Ok(())
-    }
-
-    /// When the session must be called again although nothing happened.
-    pub(super) fn deadline(&self, job: &Job, wait: &Wait) -> Option<u64> {
-        let timeout = self.effective.statement_timeout;
-        let statement = (timeout > 0).then(|| job.begun.saturating_add(timeout));
-        let lock = job.lock_deadline.filter(|_| matches!(wait, Wait::Lock(_)));
-        match (statement, lock) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    pub(super) fn undo(&mut self, mark: Option<crate::transaction::Mark>) -> Result<()> {
-        let (Some(mark), Some(tx)) = (mark, self.transaction.as_mut()) else {
-            return Ok(());
-        };
-        let undone = tx.undo_to(&mark, Locks::Keep);
-        tx.unmark();
-        match undone {
-            Err(Stop::Error(error)) => Err(error),
-            Err(_) | Ok(()) => Ok(()),
-        }
-    }
-
-    /// The statement has failed; the answer is held like any other that may rest on what is not
-    /// committed yet. Nobody has to know if its turn begins anew.
-    pub(super) fn fail(&mut self, job: &mut Job, error: Error) -> Option<Result<Step>> {
-        if let Some(group) = self.begin_anew(&error) {
-            return Some(Ok(Step::Elsewhere(group)));
-        }
-        job.raised = std::mem::take(&mut self.effects.borrow_mut().raised);
-        let holding = self.fail_transaction();
-        job.buffer.clear();
-        job.phase = Phase::Holding(holding, Err(error));
-        None
-    }
-
-    /// The open transaction has failed: a block waits for ROLLBACK, anything else is over.
-    pub(super) fn fail_transaction(&mut self) -> Holding {
-        self.effects.borrow_mut().restart();
-        if self.block
-            && let Some(tx) = self.transaction.as_mut()
-        {
-            let hold = tx.held();
-            tx.fail();
-            self.failed = true;
-            return self.hold(hold, None);
-        }
-        self.rollback(Chain::No)
-    }
-
-    /// [`Session::fail_transaction`] where no job carries the answer: it is held by
-    /// [`Session::settle`].
-    pub(super) fn fail_now(&mut self) {
-        let holding = self.fail_transaction();
-        self.owed = Some(holding);
-    }
-
-    /// An answer waits no longer than its statement may take.
-    fn hold_answer(&mut self, job: &Job, holding: &mut Holding) -> Result<Option<Waiting>> {
-        let waiting = self.await_holding(holding)?;
-        let Some(waiting) = waiting else {
-            return Ok(None);
-        };
-        match self.check_interrupt(job) {
-            Ok(()) => Ok(Some(waiting.or_at(self.deadline(job, &Wait::Again)))),
-            Err(error) => self.give_up(holding, error).map(|()| None),
-        }
     }
 
     /// Counts how long a statement took, and logs one that was slow.
