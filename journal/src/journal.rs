@@ -142,7 +142,7 @@ pub(crate) struct State {
     /// At this length `evictable` is searched for what has left memory by other ways.
     pub tidy_at: usize,
     pub tail_bytes: usize,
-    /// How often a log was cut.
+    /// How often a log was cut, as written.
     pub truncations: u64,
     pub seq: u64,
     pub failed: Option<Arc<Error>>,
@@ -187,7 +187,6 @@ impl State {
         let mut position = record.position;
         match record.kind {
             Kind::Truncate => {
-                self.truncations += 1;
                 let before = group.position_before(record.index).or(before);
                 let freed = group.truncate(record.index, before.unwrap_or_default());
                 self.tail_bytes -= freed;

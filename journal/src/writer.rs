@@ -425,6 +425,7 @@ impl State {
                     group.open.purged = None;
                 }
                 group.cut_runs(record.index);
+                self.truncations += 1;
             }
             Kind::Vote => {
                 group.vote_segment = Some(segment);

@@ -45,6 +45,8 @@ impl EraseGroup {
 pub struct ErasedGroup {
     /// The group.
     pub group: GroupId,
+    /// What was removed up to here was gone before.
+    pub before: Position,
     /// All that was asked for is gone from this copy.
     pub done: bool,
     /// The keys are gone, too, from its journal of what was removed up to here.
@@ -52,6 +54,9 @@ pub struct ErasedGroup {
     /// The same of the ledger's files.
     pub ledger: Position,
 }
+
+/// Bytes of a log that are read at once to find an entry.
+const LOOK_BYTES: usize = 256 << 10;
 
 /// What a round has reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +86,7 @@ impl Node {
         whole: bool,
         indexes: Arc<IndexesOf>,
     ) -> Result<ErasedRound> {
-        let begun = tokio::time::Instant::now();
+        let (begun, truncations) = (tokio::time::Instant::now(), self.journal.truncations());
         // What was dropped below the horizon leaves with the checkpoint.
         self.raise_horizons(&wanted).await?;
         // It lets the log go up to there, but for what others need of it.
@@ -104,7 +109,7 @@ impl Node {
         });
         let round: Result<ErasedRound> = running.await.map_err(|e| Error::Task(e.to_string()))?;
         let round = round?;
-        self.note_round(round.whole, begun.elapsed());
+        self.note_round(round.whole.then_some(truncations), begun.elapsed());
         Ok(round)
     }
 
@@ -199,7 +204,8 @@ pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTree
     Ok((images, blocked))
 }
 
-/// Up to which position a group's log may be erased, of what lies at `upto` or below.
+/// Up to which position a group's log may be erased, of what lies at `upto` or below: to the last entry
+/// that Raft needs no more.
 fn purged_upto(journal: &Journal, group: GroupId, upto: Position) -> Result<Position> {
     let state = journal.state(group);
     let (Some((_, last, _)), Some((_, purged))) = (state.last, state.purged) else {
@@ -216,9 +222,19 @@ fn purged_upto(journal: &Journal, group: GroupId, upto: Position) -> Result<Posi
     if purged >= needed {
         return Ok(upto);
     }
-    let found = journal.read(group, purged, Index(purged.0 + 1), 1)?;
-    let at = found.first().map(|record| record.position);
-    Ok(at.unwrap_or_default().min(upto))
+    // Only entries say their positions.
+    let mut next = Index(purged.0 + 1);
+    while next <= needed {
+        let end = Index(needed.0 + 1);
+        let records = journal.read(group, next, end, LOOK_BYTES)?;
+        let Some(behind) = records.last() else { break };
+        next = Index(behind.index.0 + 1);
+        let mut entries = records.iter().filter(|record| record.kind == Kind::Entry);
+        if let Some(needed) = entries.next() {
+            return Ok(upto.min(Position(needed.position.0.saturating_sub(1))));
+        }
+    }
+    Ok(upto)
 }
 
 fn checkpoint_of(groups: &Groups, id: GroupId) -> Option<Applied> {
@@ -235,6 +251,8 @@ struct Copy {
     group: Arc<Group>,
     /// What was removed up to here is erased already.
     after: Position,
+    /// Of which state of the group that holds.
+    state: u64,
     /// How far the keys go, too.
     everywhere: Position,
     /// Old versions up to there may leave the tables.
@@ -267,7 +285,7 @@ impl Copies {
         let mut copies = Copies::of(groups, wanted)?;
         for copy in copies.copies.values_mut() {
             let (group, wanted) = (&copy.group, &copy.wanted);
-            copy.after = group.erased();
+            (copy.after, copy.state) = group.erased_of_state();
             // The ledger's rows of an earlier round first, so that they leave with this one.
             group.forget_erased()?;
             let mut horizon = group.raise_horizon(wanted.old())?;
@@ -287,7 +305,11 @@ impl Copies {
                 copy.line = groups.store().purge(ledger)?;
             }
             let durable = checkpoint_of(groups, wanted.group).map(|durable| durable.position);
-            let mut reach = durable.unwrap_or_default().min(horizon).min(copy.line);
+            let mut reach = durable.unwrap_or_default().min(horizon);
+            // Once its time is over, who reads the past holds the tables' files alone.
+            if !wanted.overdue {
+                reach = reach.min(copy.line);
+            }
             if !group.is_followed() {
                 reach = reach.min(purged_upto(journal, wanted.group, wanted.upto)?);
             }
@@ -305,6 +327,7 @@ impl Copies {
             };
             let copy = Copy {
                 after: Position::ZERO,
+                state: 0,
                 all: true,
                 everywhere: group.erased_everywhere()?,
                 done: true,
@@ -324,14 +347,14 @@ impl Copies {
 
     /// Without the journal only what needs no look at it.
     fn erase(mut self, journal: Option<&Journal>, indexes: &IndexesOf) -> Result<Vec<ErasedGroup>> {
-        if let Some(journal) = journal {
-            // No group has anything: what no log needs is looked for all the same.
-            let mut passed = false;
-            while self.read_ledgers()? || !passed {
+        // No group has anything: what no log needs is looked for all the same.
+        let mut passed = journal.is_none();
+        while self.read_ledgers()? || !passed {
+            if let Some(journal) = journal {
                 self.pass(journal)?;
-                self.erase_histories()?;
-                passed = true;
             }
+            self.erase_histories()?;
+            passed = true;
         }
         let whole = journal.is_some();
         self.copies
@@ -468,11 +491,10 @@ impl Copy {
         Search::new(&self.group, &self.ledger, read)
     }
 
-    /// Is there something of it in the journal that may go?
+    /// Is there something of it in the journal that may go? Of a follower's copy nothing is.
     fn needs_pass(&self) -> bool {
-        // Of a follower's copy nothing is, but the ledgers of all are read together.
-        let keys = !self.group.is_followed() && self.everywhere > self.wanted.keys;
-        keys || self.wanted.upto > self.after
+        let news = self.everywhere > self.wanted.keys || self.wanted.upto > self.after;
+        news && !self.group.is_followed()
     }
 
     /// Old versions leave the tables' files. `whole`: the journal was looked through.
@@ -493,8 +515,9 @@ impl Copy {
         let reached = upto.min(self.line);
         // A tree that was dropped leaves with a checkpoint, and when nobody reads it any more.
         let done = self.done && !self.group.has_ended() && !store.has_dropped(id);
-        if done && whole {
-            self.group.note_erased(reached);
+        let looked = whole || self.group.is_followed();
+        if done && looked {
+            self.group.note_erased(reached, self.state);
         }
         let forgotten = match self.group.is_followed() {
             true => self.group.erased(),
@@ -506,8 +529,9 @@ impl Copy {
         let gone = |gone: bool| if gone { forgotten } else { Position::ZERO };
         Ok(ErasedGroup {
             group: id,
+            before: self.after,
             done: done && self.all && reached >= upto,
-            keys: gone(done && (whole || self.group.is_followed())),
+            keys: gone(done && looked),
             ledger: gone(clean),
         })
     }

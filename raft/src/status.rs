@@ -60,6 +60,8 @@ pub struct Rounds {
     pub count: u64,
     /// How many of them have read the whole journal.
     pub passes: u64,
+    /// How often logs had been cut when the last of these began: what no log needs of them is gone.
+    pub truncations: Option<u64>,
     /// How long they took, all together.
     pub took: Duration,
 }
@@ -172,11 +174,20 @@ impl Node {
         *self.rounds.lock()
     }
 
-    pub(crate) fn note_round(&self, whole: bool, took: Duration) {
+    /// Is there something in the journal that no log needs, or may there be?
+    pub fn has_dead_logs(&self) -> bool {
+        self.rounds().truncations != Some(self.journal.truncations())
+    }
+
+    /// `whole`: it has read the journal; how often logs had been cut when it began.
+    pub(crate) fn note_round(&self, whole: Option<u64>, took: Duration) {
         let mut rounds = self.rounds.lock();
         rounds.count += 1;
-        rounds.passes += u64::from(whole);
         rounds.took += took;
+        if whole.is_some() {
+            rounds.passes += 1;
+            rounds.truncations = whole;
+        }
     }
 
     pub(crate) fn note_checkpoint(&self, took: Duration) {

@@ -324,6 +324,42 @@ fn who_reads_files_that_were_replaced_holds_them_back() {
     running.stop();
 }
 
+/// What is read in the tables is nothing that the journal and the feed have to wait for.
+#[test]
+fn once_the_time_is_over_who_reads_the_past_holds_the_tables_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    let group = running.make(1);
+    one(&group, change("k", None, Some(SECRET)));
+    running.runtime.block_on(running.node.checkpoint()).unwrap();
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let scan = group.scan(TREE, all, group.applied(), storage::Direction::Forward);
+    let gone = one(&group, change("k", Some(SECRET), None));
+    let wanted = EraseGroup {
+        group: group.id(),
+        upto: gone,
+        keys: Position::ZERO,
+        horizon: gone,
+        overdue: true,
+    };
+    let erase = || {
+        let indexes = Arc::new(|_, _| vec![INDEX]);
+        let erased = running.node.erase(vec![wanted], false, indexes);
+        running.runtime.block_on(erased).unwrap().groups[0].done
+    };
+    assert!(!erase(), "somebody reads it");
+    let left = files_with(folder.path(), SECRET.as_bytes());
+    assert!(
+        !left.is_empty() && left.iter().all(|file| file.contains("tables")),
+        "{left:?}"
+    );
+    assert!(group.erased() < gone);
+    assert_eq!(scan.unwrap().count(), 1);
+    assert!(erase());
+    assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
+    running.stop();
+}
+
 #[test]
 fn a_dropped_tree_is_gone_when_its_round_is_done() {
     let folder = tempfile::tempdir().unwrap();

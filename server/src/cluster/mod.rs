@@ -126,6 +126,8 @@ pub struct Cluster {
     run: u64,
     peers: OnceLock<Arc<Peers>>,
     parts: OnceLock<Parts>,
+    /// Held by who goes over the journal for what is left of a row.
+    pub(crate) verifying: Mutex<()>,
     /// Where clients of other nodes are served.
     sessions: OnceLock<Weak<Sessions>>,
     questions: Questions,
@@ -182,6 +184,7 @@ impl Cluster {
             run,
             peers: OnceLock::new(),
             parts: OnceLock::new(),
+            verifying: Mutex::new(()),
             sessions: OnceLock::new(),
             questions: Questions::default(),
             changed: Notify::new(),
@@ -281,6 +284,11 @@ impl Cluster {
 
     fn parts(&self) -> Option<&Parts> {
         self.parts.get()
+    }
+
+    /// The node's replicas, once they are open.
+    pub(crate) fn raft(&self) -> Option<&Arc<raft::Node>> {
+        Some(&self.parts()?.raft)
     }
 
     /// What sessions share, once the node's groups are open.

@@ -29,13 +29,18 @@ const LOOK: Duration = Duration::from_secs(1);
 const ERASE_DISTANCE: Duration = Duration::from_secs(3);
 /// For so long it waits for open transactions that may read it, and for replicas that lag.
 const ERASE_PATIENCE: Duration = Duration::from_secs(60);
-/// Parts of the bound: a round begins after the first, and waits for nobody after the second.
+/// Parts of the bound: a round begins after the first, and takes along what was removed for as long as the
+/// second; it waits for nobody after the third.
 const BEGINS_AFTER: (u32, u32) = (1, 2);
+const JOINS_AFTER: (u32, u32) = (1, 4);
 const OVERDUE_AFTER: (u32, u32) = (3, 4);
+/// A round for keys waits for nobody after this part.
+const KEYS_OVERDUE_AFTER: (u32, u32) = (1, 1);
 /// What was removed less than a minute ago may be read; where the bound is short, less than this part of it.
 const HORIZON_PART: (u32, u32) = (1, 4);
 /// A round that could not erase everything of a group is followed by the next one after this time; that
-/// one after twice the time, and so on, up to this part of the bound or `AGAIN_AFTER_MAX`.
+/// one after twice the time, and so on, up to this part of the bound or `AGAIN_AFTER_MAX`. What no log needs
+/// waits for as long as the longest of them.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 const AGAIN_PART: (u32, u32) = (1, 16);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -51,7 +56,6 @@ pub async fn keep(cluster: Arc<Cluster>, raft: Arc<raft::Node>, bound: Duration)
         raft,
         bound,
         copies: BTreeMap::new(),
-        truncations: None,
         dead_since: None,
         not_before: Instant::now(),
     };
@@ -60,6 +64,7 @@ pub async fn keep(cluster: Arc<Cluster>, raft: Arc<raft::Node>, bound: Duration)
         engine: eraser.engine.clone(),
         raft: eraser.raft.clone(),
         without: BTreeMap::new(),
+        next: GroupId(0),
     };
     let erasing = async {
         loop {
@@ -78,23 +83,27 @@ struct Eraser {
     /// What was removed is gone after so long.
     bound: Duration,
     copies: BTreeMap<GroupId, Progress>,
-    /// How often logs had been cut when a round last looked for what no log needs; `None`: not yet.
-    truncations: Option<u64>,
-    /// There may be some since then.
+    /// Since then there may be something in the journal that no log needs.
     dead_since: Option<Instant>,
-    /// Rounds that read the journal take half of the time at most.
+    /// Rounds that read the journal take half of the time at most, unless it is time.
     not_before: Instant,
 }
 
 /// Of a copy of this node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
+    /// Of which state of the group.
+    state: u64,
     /// Up to there the keys of what was removed are gone from the journal.
     keys: Position,
     /// From the ledger's files, too.
     ledger: Position,
     /// There was an ERASE, and its keys are still somewhere.
     at_once: bool,
+    /// The first row that was removed by ERASE and is still there.
+    erase: Option<Position>,
+    /// Keys are to go.
+    keys_go: bool,
     /// What was asked for could not be erased.
     rows_wait: Pause,
     keys_wait: Pause,
@@ -113,8 +122,7 @@ impl Pause {
     }
 
     fn longer(&mut self, bound: Duration) {
-        let max = part(bound, AGAIN_PART).clamp(AGAIN_AFTER, AGAIN_AFTER_MAX);
-        self.last = (2 * self.last).clamp(AGAIN_AFTER, max);
+        self.last = (2 * self.last).clamp(AGAIN_AFTER, longest(bound));
         self.until = Some(Instant::now() + self.last);
     }
 
@@ -124,6 +132,11 @@ impl Pause {
             false => self.longer(bound),
         }
     }
+}
+
+/// The longest pause.
+fn longest(bound: Duration) -> Duration {
+    part(bound, AGAIN_PART).clamp(AGAIN_AFTER, AGAIN_AFTER_MAX)
 }
 
 fn part(bound: Duration, (numerator, denominator): (u32, u32)) -> Duration {
@@ -138,9 +151,16 @@ fn is_past(position: Position, time: Duration, now: u64) -> bool {
         <= now
 }
 
-/// What a round is to erase of a group, if it is time for rows of it.
-fn due(group: GroupId, removals: Removals, bound: Duration, now: u64) -> Option<EraseGroup> {
-    let begun = |at: Position| is_past(at, part(bound, BEGINS_AFTER), now);
+/// What a round is to erase of a group, if it is time for rows of it: the oldest were removed this part of
+/// the bound ago, or there was an ERASE.
+fn due(
+    group: GroupId,
+    removals: Removals,
+    begins_after: (u32, u32),
+    bound: Duration,
+    now: u64,
+) -> Option<EraseGroup> {
+    let begun = |at: Position| is_past(at, part(bound, begins_after), now);
     let at_once = |at: Position| is_past(at, ERASE_DISTANCE, now);
     if !removals.oldest.is_some_and(begun) && !removals.at_once.is_some_and(at_once) {
         return None;
@@ -170,7 +190,7 @@ fn horizon(at_once: bool, bound: Duration, now: u64) -> Position {
 /// next one.
 fn keys_due(
     group: GroupId,
-    erased: Position,
+    (erased, go): (Position, Position),
     at_once: bool,
     bound: Duration,
     now: u64,
@@ -180,7 +200,7 @@ fn keys_due(
         upto: erased,
         keys: Position::ZERO,
         horizon: horizon(at_once, bound, now),
-        overdue: false,
+        overdue: is_past(go, part(bound, KEYS_OVERDUE_AFTER), now),
     }
 }
 
@@ -193,23 +213,36 @@ impl Eraser {
         }
     }
 
-    fn due(&mut self) -> storage::Result<Vec<EraseGroup>> {
-        let now = SystemClock.unix_micros();
+    /// What is to be erased now, of groups whose rows were removed this part of the bound ago.
+    fn due(&mut self, begins_after: (u32, u32)) -> storage::Result<Vec<EraseGroup>> {
+        let clock = SystemClock.unix_micros();
         let mut all = Vec::new();
         for group in self.engine.groups().all() {
             let Some(removals) = group.removals()? else {
                 continue;
             };
-            let id = group.id();
+            let (id, (erased, state)) = (group.id(), group.erased_of_state());
             let progress = self.copies.entry(id).or_default();
+            if progress.state != state {
+                *progress = Progress {
+                    state,
+                    ..Progress::default()
+                };
+            }
+            if removals.at_once != progress.erase {
+                // Another ERASE does not wait for what stood in the way of the last.
+                (progress.erase, progress.rows_wait) = (removals.at_once, Pause::default());
+            }
             progress.at_once |= removals.at_once.is_some();
             let go = Self::keys_go(&group)?;
-            let keys = go > progress.keys || go > progress.ledger;
-            let rows = due(id, removals, self.bound, now).filter(|_| progress.rows_wait.is_over());
-            let wanted = match rows {
+            progress.keys_go = go > progress.keys || go > progress.ledger;
+            // Positions are of the leader's clock, which may be ahead.
+            let (now, bound) = (clock.max(group.applied().unix_micros()), self.bound);
+            let rows = due(id, removals, begins_after, bound, now);
+            let wanted = match rows.filter(|_| progress.rows_wait.is_over()) {
                 Some(rows) => rows,
-                None if keys && progress.keys_wait.is_over() => {
-                    keys_due(id, group.erased(), progress.at_once, self.bound, now)
+                None if progress.keys_go && progress.keys_wait.is_over() => {
+                    keys_due(id, (erased, go), progress.at_once, bound, now)
                 }
                 None => continue,
             };
@@ -221,30 +254,27 @@ impl Eraser {
         Ok(all)
     }
 
-    /// Has something lain in the journal for half the bound that no log needs?
-    fn dead_due(&mut self, truncations: u64) -> bool {
-        if self.truncations == Some(truncations) {
+    /// Has something lain in the journal for a while that no log needs?
+    fn dead_due(&mut self) -> bool {
+        if !self.raft.has_dead_logs() {
+            self.dead_since = None;
             return false;
         }
         let since = *self.dead_since.get_or_insert_with(Instant::now);
-        since.elapsed() >= part(self.bound, BEGINS_AFTER)
+        since.elapsed() >= longest(self.bound)
     }
 
     /// A round, if it is time for one.
     async fn erase(&mut self) {
-        if Instant::now() < self.not_before {
-            return;
-        }
-        let truncations = self
-            .cluster
-            .journal()
-            .map_or(0, |journal| journal.truncations());
-        let whole = self.dead_due(truncations);
-        let due = match block_in_place(|| self.due()) {
-            Ok(due) if due.is_empty() && !whole => return,
+        let whole = self.dead_due();
+        let due = match block_in_place(|| self.all_due(whole)) {
             Ok(due) => due,
             Err(error) => return self.failed(&error),
         };
+        let waits = Instant::now() < self.not_before && !due.iter().any(|one| one.overdue);
+        if waits || due.is_empty() && !whole {
+            return;
+        }
         let asked: BTreeMap<GroupId, EraseGroup> =
             due.iter().map(|one| (one.group, *one)).collect();
         let engine = self.engine.clone();
@@ -254,11 +284,19 @@ impl Eraser {
             Ok(round) => {
                 self.note(&asked, &round);
                 if round.whole {
-                    (self.truncations, self.dead_since) = (Some(truncations), None);
-                    self.not_before = Instant::now() + begun.elapsed();
+                    self.not_before = Instant::now() + begun.elapsed().min(AGAIN_AFTER_MAX);
                 }
             }
             Err(error) => self.failed(&error),
+        }
+    }
+
+    /// The same, with what is soon to go anyway if the journal will be read.
+    fn all_due(&mut self, whole: bool) -> storage::Result<Vec<EraseGroup>> {
+        let due = self.due(BEGINS_AFTER)?;
+        match due.is_empty() && !whole {
+            true => Ok(due),
+            false => self.due(JOINS_AFTER),
         }
     }
 
@@ -268,12 +306,14 @@ impl Eraser {
             let progress = self.copies.entry(one.group).or_default();
             progress.keys = progress.keys.max(one.keys);
             progress.ledger = progress.ledger.max(one.ledger);
-            progress.rows_wait.note(one.done, bound);
+            let upto = asked.get(&one.group).map(|asked| asked.upto);
+            if upto > Some(one.before) {
+                progress.rows_wait.note(one.done, bound);
+            }
             let clean = one.ledger > Position::ZERO && progress.keys >= progress.ledger;
-            if one.keys > Position::ZERO || !one.done {
+            if progress.keys_go || one.keys > Position::ZERO || !one.done {
                 progress.keys_wait.note(clean, bound);
             }
-            let upto = asked.get(&one.group).map(|asked| asked.upto);
             progress.at_once &= !clean || upto.is_none_or(|upto| upto > progress.ledger);
         }
         let known: BTreeSet<GroupId> = self.engine.groups().all().iter().map(|g| g.id()).collect();
@@ -318,7 +358,7 @@ mod tests {
     }
 
     fn round(removals: Removals) -> Option<EraseGroup> {
-        due(GroupId(1), removals, HOUR, NOW)
+        due(GroupId(1), removals, BEGINS_AFTER, HOUR, NOW)
     }
 
     #[test]
@@ -350,17 +390,18 @@ mod tests {
     #[test]
     fn where_only_keys_are_to_go_nothing_else_is_erased() {
         let erased = ago(minutes(20));
-        let round = keys_due(GroupId(1), erased, false, HOUR, NOW);
+        let keys = |at_once, bound| keys_due(GroupId(1), (erased, erased), at_once, bound, NOW);
+        let round = keys(false, HOUR);
         assert_eq!((round.upto, round.overdue), (erased, false));
         // What can be read a minute back stays so.
         assert_eq!(round.horizon, ago(HORIZON));
-        let short = keys_due(GroupId(1), erased, false, Duration::from_secs(20), NOW);
+        let short = keys(false, Duration::from_secs(20));
         assert_eq!(
             short.horizon,
             ago(Duration::from_secs(5)),
             "or there were no round in time"
         );
-        let erase = keys_due(GroupId(1), erased, true, HOUR, NOW);
+        let erase = keys(true, HOUR);
         assert_eq!(erase.horizon, ago(ERASE_DISTANCE));
     }
 

@@ -17,7 +17,7 @@ use crate::system::SystemClock;
 
 /// How long a node may take to say how far it has erased.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
-/// Groups in one question; the next ones are asked for a second later.
+/// Groups in one question; the others are asked for in the next ones.
 const ASKED_MAX: usize = 4096;
 
 pub(super) struct Reporter {
@@ -27,6 +27,8 @@ pub(super) struct Reporter {
     /// Nodes without a copy, when asked about what was erased up to there: they are asked again about
     /// what comes after.
     pub without: BTreeMap<(u32, GroupId), Position>,
+    /// Questions begin with this group: not all had room in the last ones.
+    pub next: GroupId,
 }
 
 /// A group that this node leads, and what is known of its copies.
@@ -34,6 +36,8 @@ struct Led {
     group: Arc<Group>,
     /// This node has erased up to here.
     upto: Position,
+    /// All replicas have up to here.
+    everywhere: Position,
     known: Vec<Erasure>,
     replicas: BTreeSet<u32>,
 }
@@ -66,19 +70,20 @@ impl Reporter {
     async fn report(&mut self) {
         let led = block_in_place(|| self.led());
         let mut asked: BTreeMap<u32, Vec<GroupId>> = BTreeMap::new();
-        let others: BTreeSet<u32> = self.cluster.others().into_iter().collect();
-        for one in &led {
+        let mut next = GroupId(0);
+        let from = led.partition_point(|one| one.group.id() < self.next);
+        for one in led[from..].iter().chain(&led[..from]) {
             let id = one.group.id();
-            // A copy that has told of all that this one has erased is not asked.
-            let open = others.iter().filter(|node| one.told(**node) < one.upto);
-            let without = |node: u32| self.without.get(&(node, id)) == Some(&one.upto);
-            for node in open.copied().filter(|node| !without(*node)) {
+            for node in self.to_ask(one) {
                 let of_node = asked.entry(node).or_default();
                 if of_node.len() < ASKED_MAX {
                     of_node.push(id);
+                } else if next == GroupId(0) {
+                    next = id;
                 }
             }
         }
+        self.next = next;
         let told = self.ask(asked).await;
         self.note_without(&led, &told);
         for one in &led {
@@ -86,29 +91,53 @@ impl Reporter {
         }
     }
 
+    /// Whose copies of a group may have something to tell: not those that have told of all that this one has
+    /// erased, unless they are replicas, and all have not.
+    fn to_ask(&self, one: &Led) -> Vec<u32> {
+        let others = self.cluster.others().into_iter();
+        let open = others.filter(|node| {
+            let waits = one.everywhere < one.upto && one.replicas.contains(node);
+            waits || one.told(*node) < one.upto
+        });
+        let without = |node: u32| self.without.get(&(node, one.group.id())) == Some(&one.upto);
+        open.filter(|node| !without(*node)).collect()
+    }
+
     fn note_without(&mut self, led: &[Led], told: &BTreeMap<(u32, GroupId), Option<Position>>) {
         let of = |id: &GroupId| led.iter().find(|one| one.group.id() == *id);
         let upto = |id: &GroupId| of(id).map(|one| one.upto);
         self.without.retain(|(_, id), at| upto(id) == Some(*at));
         let without = told.iter().filter(|(_, upto)| upto.is_none());
-        // A replica that is not there yet will be.
-        let follows = |node: &u32, id: &GroupId| of(id).is_some_and(|one| one.copy(*node).followed);
-        let without = without.filter(|((node, id), _)| follows(node, id));
+        // A copy that is not there yet will be.
+        let catalog = self.engine.catalog();
+        let is_to_come = |node: u32, id: GroupId| {
+            let replica = of(&id).is_some_and(|one| one.replicas.contains(&node));
+            replica || catalog.chosen(node, id, &[]).leaves_bytes()
+        };
+        let without = without.filter(|((node, id), _)| !is_to_come(*node, *id));
         let without = without.filter_map(|((node, id), _)| Some(((*node, *id), upto(id)?)));
         self.without.extend(without);
     }
 
-    /// The groups of which copies may have something to tell.
+    /// The groups of which copies may have something to tell, ascending.
     fn led(&self) -> Vec<Led> {
         let mut all = Vec::new();
+        // In what is left of ended logs may be what the tables have erased.
+        if self.raft.has_dead_logs() {
+            return all;
+        }
         for group in self.engine.groups().all() {
             let upto = group.erased();
             if group.term().is_none() || group.is_followed() || upto == Position::ZERO {
                 continue;
             }
-            match group.erasures() {
-                Ok(known) => all.push(Led {
+            let known = group
+                .erasures()
+                .and_then(|known| Ok((known, group.erased_everywhere()?)));
+            match known {
+                Ok((known, everywhere)) => all.push(Led {
                     known,
+                    everywhere,
                     upto,
                     replicas: self.replicas(group.id()),
                     group,
@@ -116,6 +145,7 @@ impl Reporter {
                 Err(error) => tracing::warn!(%error, "no erasure is told"),
             }
         }
+        all.sort_unstable_by_key(|one| one.group.id());
         all
     }
 
@@ -137,8 +167,9 @@ impl Reporter {
                 .flatten()
                 .map(|upto| upto.min(one.upto)),
         };
+        // What it says now counts: its tables may have come from another one since.
         let replicas = one.replicas.iter();
-        let reached = replicas.map(|node| now(*node).unwrap_or_default().max(one.told(*node)));
+        let reached = replicas.map(|node| now(*node).unwrap_or_else(|| one.told(*node)));
         let everywhere = reached.min().unwrap_or_default().min(one.upto);
         let unix_micros = SystemClock.unix_micros();
         let nodes = told
@@ -202,10 +233,11 @@ impl Cluster {
                 why: "the node is starting".into(),
             };
         };
+        // In what is left of ended logs may be what the tables have erased.
+        let dead = self.raft().is_none_or(|raft| raft.has_dead_logs());
         let say = |group: &u32| {
-            let erased = engine.groups().get(GroupId(*group))?.nothing_left();
-            // What can't be read has erased nothing.
-            erased.unwrap_or(Some(Position::ZERO)).map(|upto| upto.0)
+            let erased = engine.groups().get(GroupId(*group))?.nothing_left()?;
+            Some(if dead { 0 } else { erased.0 })
         };
         Told::Erased {
             upto: groups.iter().map(say).collect(),

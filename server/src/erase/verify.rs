@@ -22,7 +22,8 @@ use crate::cluster::ask::{Ask, Told};
 const LOOK_MICROS: u64 = 10_000;
 /// A node goes over its whole journal meanwhile.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// Answers that nobody comes for are kept for so long.
+/// Answers are kept for so long after somebody has come for them: a statement may ask for several rows, and
+/// is run again for each.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
 /// The function.
@@ -56,8 +57,11 @@ const COLUMNS: &[SystemColumn] = &[
 /// By node; `None`: it does not answer.
 type Answers = Vec<(u32, Option<(u64, u32)>)>;
 
-/// By the statement that asks, which is run again until its answer has come.
-type Asked = Mutex<HashMap<(RoleId, i64, Vec<u8>), (Instant, Option<Answers>)>>;
+/// The statement that asks, by its role and begin, and the row.
+type Question = (RoleId, i64, GroupId, u32, Vec<u8>);
+
+/// When somebody came for it, and the answer. The statement is run again until that has come.
+type Asked = Mutex<HashMap<Question, (Instant, Option<Answers>)>>;
 
 struct VerifyErased {
     cluster: Arc<Cluster>,
@@ -92,24 +96,20 @@ impl SystemFunction for VerifyErased {
         };
         let table = table_of(name, cx)?;
         let key = sql::changes::stored_key(&table, key)?;
-        let question = (cx.login, cx.evaluation.statement_start, key.clone());
+        let (group, tree) = (table.group, table.tree);
+        let start = cx.evaluation.statement_start;
+        let question = (cx.login, start, group, tree, key.clone());
         let mut asked = self.asked.lock();
-        if let Some(answers) = asked
-            .get_mut(&question)
-            .and_then(|(_, answers)| answers.take())
-        {
-            asked.remove(&question);
-            return Ok(Box::new(Rows(answers.into_iter())));
+        if let Some((used, Some(answers))) = asked.get_mut(&question) {
+            *used = Instant::now();
+            return Ok(Box::new(Rows(answers.clone().into_iter())));
         }
         // Every node goes over its whole journal: one question after the other.
-        let open = |(begun, answers): &(Instant, Option<Answers>)| {
-            answers.is_none() && begun.elapsed() < FORGET_AFTER
-        };
-        if !asked.contains_key(&question) && !asked.values().any(open) {
-            asked.retain(|_, (begun, _)| begun.elapsed() < FORGET_AFTER);
+        asked.retain(|_, (used, _)| used.elapsed() < FORGET_AFTER);
+        let open = |(_, answers): &(Instant, Option<Answers>)| answers.is_none();
+        if !asked.values().any(open) {
             asked.insert(question.clone(), (Instant::now(), None));
             let (cluster, answers) = (self.cluster.clone(), self.asked.clone());
-            let (group, tree) = (table.group, table.tree);
             self.cluster.sql().spawn(async move {
                 let told = ask_all(&cluster, group, tree, key).await;
                 if let Some((_, answer)) = answers.lock().get_mut(&question) {
@@ -173,6 +173,8 @@ impl Cluster {
         let (Some(engine), Some(journal)) = (self.engine(), self.journal()) else {
             return not_now("the node is starting");
         };
+        // It goes over the whole journal: for one row after the other.
+        let _one = self.verifying.lock();
         let group = engine.groups().get(id);
         if group.as_ref().is_some_and(|group| !group.ready()) {
             return not_now("the node has not applied all yet that it had");

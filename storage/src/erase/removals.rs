@@ -139,6 +139,8 @@ pub(crate) struct Erasing {
     counting: bool,
     /// What the parts of an entry have removed that is not applied yet, and where it will be.
     parts: Option<(Position, Span)>,
+    /// How often all of the group was replaced.
+    state: u64,
 }
 
 /// Held by who reads the ledger.
@@ -206,33 +208,42 @@ impl Group {
         self.erasing.lock().done
     }
 
-    /// The same, or further, if it has nothing of what was removed since. `None`: it is a follower's copy
-    /// that holds no rows.
-    ///
-    /// # Errors
-    /// The table store can't be read.
-    pub fn nothing_left(&self) -> Result<Option<Position>> {
+    /// The same, and of which state of the group that is true: it may be replaced as a whole.
+    pub fn erased_of_state(&self) -> (Position, u64) {
+        let erasing = self.erasing.lock();
+        (erasing.done, erasing.state)
+    }
+
+    /// How far it has erased, or further, if it has nothing of what was removed since. `None`: it is a
+    /// follower's copy that holds no rows, or not yet.
+    pub fn nothing_left(&self) -> Option<Position> {
         if self.chosen().is_some_and(|chosen| !chosen.leaves_bytes()) {
-            return Ok(None);
+            return None;
         }
         // What is applied later is noted before it is shown.
         let applied = self.applied_log().0.position;
-        let Some(removals) = self.removals()? else {
-            return Ok(Some(self.erased()));
-        };
+        let ready = self.ready() && !self.has_ended();
         let erasing = self.erasing.lock();
+        // The eraser counts it.
+        if !ready || erasing.counted.is_none() {
+            return Some(erasing.done);
+        }
+        let removals = erasing.since.removals(erasing.done);
         let below = |oldest: Position| Position(oldest.0.saturating_sub(1));
         let far = match removals.oldest {
             None => applied,
             Some(oldest) if erasing.counted <= Some(erasing.done) => below(oldest).min(applied),
             Some(_) => erasing.done,
         };
-        Ok(Some(far.max(erasing.done)))
+        Some(far.max(erasing.done))
     }
 
-    /// Notes that it has.
-    pub fn note_erased(&self, upto: Position) {
+    /// Notes that it has, unless the state that was looked at was replaced.
+    pub fn note_erased(&self, upto: Position, state: u64) {
         let mut erasing = self.erasing.lock();
+        if erasing.state != state {
+            return;
+        }
         erasing.done = erasing.done.max(upto);
         erasing.since.erased(upto);
     }
@@ -261,7 +272,11 @@ impl Group {
 
     /// All was replaced: what is removed has to be read again.
     pub(crate) fn forget_removals(&self) {
-        *self.erasing.lock() = Erasing::default();
+        let mut erasing = self.erasing.lock();
+        *erasing = Erasing {
+            state: erasing.state + 1,
+            ..Erasing::default()
+        };
     }
 }
 

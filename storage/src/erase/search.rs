@@ -309,8 +309,12 @@ impl<'a, P> Search<'a, P> {
         Ok(found)
     }
 
-    /// Behind the last record: parts that no entry has followed. Raft needs them while one may.
+    /// Behind the last record: parts that no entry has followed. Those that Raft needs wait for theirs,
+    /// which lies above all that is looked for.
     pub fn end(mut self) -> Vec<Found<P>> {
+        for parts in self.parts.values_mut() {
+            parts.retain(|part| !part.live);
+        }
         let open: Vec<_> = self.parts.keys().copied().collect();
         let found = open.into_iter().flat_map(|of| self.judge_parts(of, None));
         found.collect()
