@@ -183,9 +183,10 @@ fn a_delete_beside_an_erase_is_a_delete() {
          COMMIT";
     let with_what_references_it = ["delete of a_v1|4", "erase of b_v1|1", "erase of c_v1|1"];
     assert_eq!(removed(beside), with_what_references_it);
-    // One that comes back and goes once more does not take it back.
-    let again = "BEGIN; ERASE FROM public.a_v1 WHERE id = 5; INSERT INTO public.a_v1 VALUES (5);
-         DELETE FROM public.a_v1 WHERE id = 5; COMMIT";
+    // One that has come with the transaction, and comes again.
+    let again = "BEGIN; ERASE FROM public.a_v1 WHERE id = 5; INSERT INTO public.a_v1 VALUES (6);
+         ERASE FROM public.a_v1 WHERE id = 6; INSERT INTO public.a_v1 VALUES (6);
+         DELETE FROM public.a_v1 WHERE id = 6; COMMIT";
     assert_eq!(removed(again), ["erase of a_v1|5"]);
 }
 
@@ -330,4 +331,79 @@ fn a_key_that_another_owner_references_is_erased_there_too() {
     let stays = "SELECT note FROM customer_v1 JOIN freehold.history('customer_v1', '\"a\"') h \
                  ON h.row->>'note' = note";
     assert_eq!(cluster.settle(1, "crm", stays), [STAYS]);
+}
+
+/// What another owner's trigger could not do is set aside with the row, and with what its function has said
+/// of it. It goes with the row, there too: from tables, journals and files.
+#[test]
+fn a_row_that_is_set_aside_elsewhere_is_erased_there_too() {
+    const GONE: &str = "canary-of-a-deleted-row";
+    let places: [&[&str]; 2] = [
+        &["--locality=region=crm", "--erase-after=20s"],
+        &["--locality=region=shop", "--erase-after=20s"],
+    ];
+    let cluster = Cluster::start_each(&places);
+    for role in ["crm", "shop"] {
+        cluster.ok(1, SUPERUSER, &format!("CREATE ROLE {role} LOGIN"));
+    }
+    for sql in [
+        "CREATE TABLE IF NOT EXISTS public.customer_v1 (id text PRIMARY KEY, note text)",
+        "GRANT READ ON customer_* TO shop",
+    ] {
+        cluster.settle(1, "crm", sql);
+    }
+    for sql in [
+        "CREATE TABLE IF NOT EXISTS seen (id int PRIMARY KEY)",
+        "FOLLOW customer_v1",
+        "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN RAISE EXCEPTION 'what is this: %', NEW.note; END $$",
+        "CREATE OR REPLACE TRIGGER see AFTER INSERT OR UPDATE ON customer_v1 FOR EACH ROW \
+           EXECUTE FUNCTION see()",
+    ] {
+        cluster.settle(2, "shop", sql);
+    }
+    cluster.pin(1, "crm", "crm", 1);
+    cluster.pin(2, "shop", "shop", 1);
+    for sql in [
+        format!("INSERT INTO customer_v1 VALUES ('{KEY}', '{BEFORE}') ON CONFLICT DO NOTHING"),
+        format!("UPDATE customer_v1 SET note = '{VALUE}' WHERE id = '{KEY}'"),
+        format!("INSERT INTO customer_v1 VALUES ('b', '{GONE}') ON CONFLICT DO NOTHING"),
+        format!("INSERT INTO customer_v1 VALUES ('a', '{STAYS}') ON CONFLICT DO NOTHING"),
+    ] {
+        cluster.settle(1, "crm", &sql);
+    }
+    let parked =
+        "SELECT key->>'id', op, coalesce(new->>'note', '-') FROM freehold.parked ORDER BY id";
+    let until_parked = |expected: &[String]| {
+        cluster.until(|| match cluster.ask(2, "shop", parked)? {
+            found if found == expected => Ok(()),
+            found => Err(format!("{found:?}")),
+        });
+    };
+    let stay = [format!("b|insert|{GONE}"), format!("a|insert|{STAYS}")];
+    let whole = [
+        format!("{KEY}|insert|{BEFORE}"),
+        format!("{KEY}|update|{VALUE}"),
+    ];
+    until_parked(&[&whole[..], &stay[..]].concat());
+    let folders = [1, 2].map(|node| cluster.program(node).data());
+    for canary in [VALUE, BEFORE, GONE] {
+        let found = files_with(&folders[1], canary);
+        assert!(!found.is_empty(), "{canary} was never there");
+    }
+
+    let erase = format!("ERASE FROM customer_v1 WHERE id = '{KEY}'");
+    cluster.settle(1, "crm", &erase);
+    let erased = [format!("{KEY}|insert|-"), format!("{KEY}|update|-")];
+    until_parked(&[&erased[..], &stay[..]].concat());
+    cluster.until(|| nowhere(&folders, &[VALUE, BEFORE]));
+    cluster.settle(1, "crm", "DELETE FROM customer_v1 WHERE id = 'b'");
+    cluster.until(|| nowhere(&folders, &[GONE]));
+    let mut left = erased.to_vec();
+    left.extend(["b|insert|-".to_owned(), stay[1].clone()]);
+    until_parked(&left);
+    // The key goes with what is set aside.
+    let skip = format!("SELECT freehold.skip(id) FROM freehold.parked WHERE key->>'id' = '{KEY}'");
+    cluster.settle(2, "shop", &skip);
+    cluster.until(|| nowhere(&folders, &[KEY]));
 }

@@ -2,6 +2,7 @@
 //! reader goes on, so that its size does not matter.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -51,14 +52,20 @@ impl FeedEntry {
             None => Vec::new(),
             Some(parts) => self.find_parts(parts.parts)?,
         };
-        let ready = with_keyless(self.entry.changes, &self.entry.erased);
+        let Entry {
+            header,
+            changes,
+            erased,
+            ..
+        } = self.entry;
         Ok(Changes {
             log: self.log,
             group: self.group,
-            position: self.entry.header.position,
+            position: header.position,
             parts: parts.into_iter(),
-            ready,
-            erased: self.entry.erased,
+            ready: Vec::new().into_iter().peekable(),
+            own: with_lost(changes, &erased).into_iter().peekable(),
+            erased,
         })
     }
 
@@ -114,22 +121,26 @@ impl FeedEntry {
     }
 }
 
-/// With a removal of no known key for each whose key is erased, too: who has the row is to know that
-/// one is gone.
-fn with_keyless(mut changes: Vec<Change>, erased: &[Erased]) -> IntoIter<Change> {
-    let removals = erased.iter().filter(|e| e.what == ErasedImage::Removal);
+/// With a removal of no known key for each change and event of which nothing in the log tells any more:
+/// of a removal that has lost its key, too; of what went with a tree whose table may live on; of an event.
+/// A change of a row that was removed by itself is told by that removal.
+fn with_lost(mut changes: Vec<Change>, erased: &[Erased]) -> Vec<Change> {
+    let is_lost = |erased: &&Erased| match erased.what {
+        ErasedImage::Removal | ErasedImage::Dropped | ErasedImage::Event => true,
+        ErasedImage::Change | ErasedImage::Rest | ErasedImage::Unknown => false,
+    };
     let before = changes.len();
-    changes.extend(removals.map(|removal| Change {
-        seq: removal.seq,
-        tree: removal.tree,
-        feed: removal.feed,
+    changes.extend(erased.iter().filter(is_lost).map(|erased| Change {
+        seq: erased.seq,
+        tree: erased.tree,
+        feed: erased.feed,
         erase: true,
         ..Change::default()
     }));
     if changes.len() > before {
         changes.sort_by_key(|change| change.seq);
     }
-    changes.into_iter()
+    changes
 }
 
 /// The changes of one entry.
@@ -138,7 +149,10 @@ pub struct Changes {
     group: GroupId,
     position: Position,
     parts: IntoIter<Index>,
-    ready: IntoIter<Change>,
+    /// Of the part that was read last.
+    ready: Peekable<IntoIter<Change>>,
+    /// Of the entry itself: of a large one what stands for its events.
+    own: Peekable<IntoIter<Change>>,
     /// What was left of erased changes in the parts so far, and in the entry.
     erased: Vec<Erased>,
 }
@@ -149,11 +163,21 @@ impl Changes {
         &self.erased
     }
 
-    /// The next change. One without a key is a removal of which only that is known.
+    fn ready(&mut self) -> Option<Change> {
+        match (self.ready.peek(), self.own.peek()) {
+            (Some(part), Some(own)) if own.seq < part.seq => self.own.next(),
+            (Some(_), _) => self.ready.next(),
+            (None, Some(_)) if self.parts.len() == 0 => self.own.next(),
+            (None, _) => None,
+        }
+    }
+
+    /// The next change. One without a key ([`Change::is_lost`]) stands for a change or an event of
+    /// which only that is known.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Change>> {
         loop {
-            if let Some(change) = self.ready.next() {
+            if let Some(change) = self.ready() {
                 #[cfg(feature = "sabotage")]
                 if change.new.is_none() && journal::sabotage::planted("feed-drops-deletes") {
                     continue;
@@ -172,7 +196,7 @@ impl Changes {
                 return Err(self.log.behind(self.group, self.position));
             };
             let part = Part::decode(&record.payload)?;
-            self.ready = with_keyless(part.changes, &part.erased);
+            self.ready = with_lost(part.changes, &part.erased).into_iter().peekable();
             self.erased.extend(part.erased);
         }
     }

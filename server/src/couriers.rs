@@ -2,7 +2,8 @@
 //! task takes what the other has sent, and removes what the other has taken (`sql::outbox`); another one
 //! runs the triggers that its owner has on tables of the other (`sql::fired`), a third one sees to
 //! foreign keys between the two (`sql::integrity`), a fourth one to tables that move from one to the other
-//! (`sql::moving`). They are woken by entries, and look by themselves now and then.
+//! (`sql::moving`). They are woken by entries, and look by themselves now and then. One more for each group
+//! erases what it has set aside of others' rows that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use sql::changes::Log;
 use sql::engine::Engine;
 use sql::fired::{Batch, Entries};
 use sql::session::{Courier, Taking, Waiting};
-use storage::GroupId;
+use storage::{GroupId, Position};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -23,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const CLEAR_EVERY: Duration = Duration::from_millis(100);
 /// Where triggers have nothing to run on, it is written so often how far the feed was read.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// What is set aside of rows that are gone is looked for so often.
+const ERASE_EVERY: Duration = Duration::from_secs(1);
 /// After an error.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// What foreign keys wait for is looked at no more often.
@@ -55,12 +58,14 @@ impl Said {
     }
 }
 
-/// Looks after all pairs, for ever.
-pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
+/// Looks after all pairs, for ever. What others have deleted is erased of what is set aside once half of
+/// `erase_after` is over.
+pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>, erase_after: Duration) {
     let mut tasks: BTreeMap<Pair, Task> = BTreeMap::new();
     let mut referring: BTreeMap<Pair, Task> = BTreeMap::new();
     let mut firing: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
     let mut moving: BTreeMap<Pair, JoinHandle<()>> = BTreeMap::new();
+    let mut erasing: BTreeMap<GroupId, JoinHandle<()>> = BTreeMap::new();
     let mut looked: Option<Instant> = None;
     loop {
         let (rings, rung) = oneshot::channel();
@@ -88,6 +93,11 @@ pub async fn keep(engine: Arc<Engine>, log: Arc<dyn Log>) {
             for pair in engine.moving() {
                 let begin = || tokio::spawn(move_between(engine.clone(), pair));
                 moving.entry(pair).or_insert_with(begin);
+            }
+            erasing.retain(|_, running| !running.is_finished());
+            for home in parking(&engine) {
+                let begin = || tokio::spawn(erase_gone(engine.clone(), home, erase_after / 2));
+                erasing.entry(home).or_insert_with(begin);
             }
         }
         wake(&engine, &mut tasks, pairs, |engine, pair, woken| {
@@ -236,6 +246,32 @@ async fn move_between(engine: Arc<Engine>, pair: Pair) {
     }
 }
 
+/// The groups that have set something aside.
+fn parking(engine: &Engine) -> BTreeSet<GroupId> {
+    engine.parking().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is set aside can't be read");
+        BTreeSet::new()
+    })
+}
+
+/// Erases what a group has set aside of rows that are gone, until there is nothing set aside or the group
+/// is led here no more. What was deleted goes after this time.
+async fn erase_gone(engine: Arc<Engine>, home: GroupId, after: Duration) {
+    let mut courier: Option<Courier> = None;
+    let mut said = Said::default();
+    while parking(&engine).contains(&home) {
+        let now = engine.clock().unix_micros();
+        let upto = Position::from_unix_micros(now.saturating_sub(after.as_micros() as u64));
+        let erase = |courier: &mut Courier| courier.erase_gone(upto);
+        match tend(&engine, (home, home), &mut courier, PLACED_MAX, erase).await {
+            Ok(None) => {}
+            Ok(Some(waiting)) => wait(&waiting).await,
+            Err(error) => said.say((home, home), "what is set aside is not erased now", &error),
+        }
+        sleep(ERASE_EVERY).await;
+    }
+}
+
 /// Does all that there is to do, until something must be waited for; never with more than `most` entries
 /// that are not known to be there for good.
 async fn tend(
@@ -243,7 +279,7 @@ async fn tend(
     (home, other): Pair,
     courier: &mut Option<Courier>,
     most: usize,
-    what: fn(&mut Courier) -> sql::Result<Taking>,
+    what: impl Fn(&mut Courier) -> sql::Result<Taking>,
 ) -> sql::Result<Option<Waiting>> {
     let mut made = match courier.take() {
         Some(made) => made,
@@ -314,6 +350,7 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
     let (home, source) = pair;
     let mut courier: Option<Courier> = None;
     let mut said = Said::default();
+    let mut lost = false;
     while engine.firing().contains(&pair) {
         let result = match courier.take() {
             Some(courier) => Ok(courier),
@@ -331,9 +368,21 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
         };
         if let Err(error) = result {
             said.say(pair, "triggers are not run now", &error);
+            if error.state() == sql::state::BEHIND_RETENTION && !lost {
+                lost = lose(&engine, pair).await.is_ok();
+            }
             sleep(AGAIN_AFTER).await;
         }
     }
+}
+
+/// What became of the other one's rows is not told any more.
+async fn lose(engine: &Arc<Engine>, (home, source): Pair) -> sql::Result<()> {
+    let mut courier = engine.courier(home, source)?;
+    while let Taking::Wait(waiting) = block_in_place(|| courier.lose_gone())? {
+        wait(&waiting).await;
+    }
+    settle(&mut courier, 0).await
 }
 
 async fn fire_on(

@@ -210,7 +210,8 @@ impl Node {
             }
         })];
         runtime.spawn(forget_outcomes(groups));
-        tasks.push(runtime.spawn(couriers::keep(engine.clone(), log)));
+        let couriers = couriers::keep(engine.clone(), log, settings.erase_after);
+        tasks.push(runtime.spawn(couriers));
         let erasing = erase::keep(cluster.clone(), raft.clone(), settings.erase_after);
         tasks.push(tokio::spawn(erasing));
         if cluster.is_reachable() {

@@ -106,6 +106,14 @@ pub struct Change {
     pub erase: bool,
 }
 
+impl Change {
+    /// Does it stand for what was erased with its key, so that only its table is known? No row has
+    /// an empty key.
+    pub fn is_lost(&self) -> bool {
+        self.key.is_empty()
+    }
+}
+
 /// What an eraser has left in the place of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
@@ -136,13 +144,19 @@ pub enum ErasedImage {
     Removal,
     /// An event about a row that was removed, or of a table that was dropped.
     Event,
+    /// A change in a tree that was dropped, of a row that had not been removed from it by itself: its
+    /// table may live on in another tree.
+    Dropped,
 }
 
 impl ErasedImage {
     /// Does it stand for a change of its own?
     fn is_change(self) -> bool {
         match self {
-            ErasedImage::Change | ErasedImage::Removal | ErasedImage::Unknown => true,
+            ErasedImage::Change
+            | ErasedImage::Removal
+            | ErasedImage::Dropped
+            | ErasedImage::Unknown => true,
             ErasedImage::Rest | ErasedImage::Event => false,
         }
     }

@@ -328,7 +328,7 @@ fn may_concern(erased: &Erased, chosen: &Chosen) -> bool {
     match erased.what {
         ErasedImage::Unknown => true,
         ErasedImage::Event => false,
-        ErasedImage::Change | ErasedImage::Rest | ErasedImage::Removal => {
+        ErasedImage::Change | ErasedImage::Dropped | ErasedImage::Rest | ErasedImage::Removal => {
             // Which keys its indexes had is not known any more.
             chosen.has(erased.tree) || chosen.has_keys() && system::is_of_table(erased.tree)
         }
@@ -375,7 +375,8 @@ fn send(
 fn chosen_changes(changes: &mut Changes, chosen: &Chosen) -> Result<Option<Vec<Change>>> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(change) = changes.next()? {
-        if !chosen.wants(&change) {
+        // Of what is erased it sees the images themselves.
+        if change.is_lost() || !chosen.wants(&change) {
             continue;
         }
         let length = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);

@@ -6,6 +6,8 @@ use storage::system;
 
 use super::*;
 
+/// An event table.
+const EVENTS: u32 = 1004;
 const SECRET: &str = "the secret of Mrs Miller";
 
 fn erase(node: &Running, group: &Group) {
@@ -96,19 +98,87 @@ fn a_reader_of_the_feed_gets_the_key_of_what_is_erased_and_no_more() {
     let first = write(&group, TREE, "k", Some(SECRET));
     let gone = write(&group, TREE, "k", None);
     erase(&node, &group);
-    let mut units = node.feed.read(&[group.id()], Position::ZERO, gone).unwrap();
+    let read = read(&node, &group, gone);
+    let [(of, change)] = &read[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!((*of, &change.key, change.erase), (gone, &text("k"), true));
+    assert_eq!((&change.old, &change.new), (&None, &None));
+    let mut units = node
+        .feed
+        .read(&[group.id()], Position::ZERO, first)
+        .unwrap();
+    let entry = units.next().unwrap().unwrap().entries.remove(0);
+    let mut changes = entry.into_changes().unwrap();
+    assert_eq!(changes.next().unwrap(), None);
+    assert_eq!(changes.erased()[0].at, gone);
+}
+
+/// All changes up to a position, as the feed gives them, with their entries.
+fn read(node: &Running, group: &Group, upto: Position) -> Vec<(Position, Change)> {
+    let mut units = node.feed.read(&[group.id()], Position::ZERO, upto).unwrap();
     let mut read = Vec::new();
     while let Some(unit) = units.next().unwrap() {
         for entry in unit.entries {
             let position = entry.entry().header.position;
             let mut changes = entry.into_changes().unwrap();
             while let Some(change) = changes.next().unwrap() {
-                read.push((position, change.key, change.old, change.new, change.erase));
-            }
-            if position == first {
-                assert_eq!(changes.erased()[0].at, gone);
+                read.push((position, change));
             }
         }
     }
-    assert_eq!(read, [(gone, text("k"), None, None, true)]);
+    read
+}
+
+/// What no later removal tells of is told by what stands in its place: that there was something of its
+/// table. So nobody who was away goes on as if there had been nothing.
+#[test]
+fn a_reader_of_the_feed_is_told_that_something_is_lost() {
+    let node = Running::start();
+    let group = node.make(1);
+    let lost = |read: &[(Position, Change)]| {
+        let lost = read.iter().filter(|(_, change)| change.is_lost());
+        let told = lost.map(|(at, change)| {
+            assert!(change.erase && change.feed && change.new.is_none() && change.old.is_none());
+            (*at, change.tree)
+        });
+        told.collect::<Vec<_>>()
+    };
+    write(&group, TREE, "gone", Some(SECRET));
+    write(&group, TREE, "gone", None);
+    let lives = write(
+        &group,
+        TREE,
+        "lives",
+        Some("put elsewhere by another type of a column"),
+    );
+    let said = commit(&group, |commit| {
+        commit.events = vec![Event {
+            seq: 0,
+            kind: EventKind::Row,
+            name: String::new(),
+            table: Some(EVENTS),
+            payload: text(SECRET),
+            about: vec![storage::RowKey {
+                tree: PRIVATE,
+                key: text("p"),
+            }],
+        }];
+    });
+    let about = write(&group, PRIVATE, "p", None);
+    // An event is lost to who reads its table, though a row of another one is gone.
+    erase(&node, &group);
+    assert_eq!(lost(&read(&node, &group, about)), [(said, EVENTS)]);
+    let end = commit(&group, |commit| commit.dropped_trees = vec![TREE, INDEX]);
+    erase(&node, &group);
+    assert_eq!(in_log(&node, &group, "put elsewhere"), 0);
+    let read = read(&node, &group, end);
+    // The one that was gone before has lost its removal with the tree.
+    let of_tree: Vec<Position> = lost(&read)
+        .iter()
+        .filter(|(_, tree)| *tree == TREE)
+        .map(|(at, _)| *at)
+        .collect();
+    assert!(of_tree.contains(&lives), "{read:?}");
+    assert_eq!(of_tree.len(), 2, "once for each: {read:?}");
 }

@@ -286,6 +286,7 @@ impl<'a> Binder<'a> {
         let tag = match query.body.as_ref() {
             ast::SetExpr::Insert(_) => Tag::Insert,
             ast::SetExpr::Update(_) => Tag::Update,
+            ast::SetExpr::Delete(ast::Statement::Delete(delete)) if is_erase(delete) => Tag::Erase,
             ast::SetExpr::Delete(_) => Tag::Delete,
             ast::SetExpr::Merge(_) => return Err(Error::unsupported("MERGE")),
             _ => return Ok((self.query(query, scope, true)?, Tag::Select)),

@@ -3,7 +3,7 @@
 use crate::cluster::{Reader, Writer};
 use crate::system::SystemColumn;
 use crate::types::codec::{decode_value, encode_value};
-use crate::types::{Datum, Type};
+use crate::types::{Datum, Json, Type};
 
 const fn column(name: &'static str, ty: Type, not_null: bool) -> SystemColumn {
     SystemColumn { name, ty, not_null }
@@ -40,6 +40,8 @@ const EPOCH_2000: i64 = 946_684_800_000_000;
 const OPS: [&str; 7] = [
     "insert", "update", "delete", "event", "ddl", "progress", "erase",
 ];
+/// The number of an erase that is [`FeedRow::is_lost`].
+const LOST: u8 = 7;
 
 /// One row before it is laid out.
 ///
@@ -47,6 +49,7 @@ const OPS: [&str; 7] = [
 /// ```text
 /// position u64 | tx: 0, or 1 and u64 | seq u32 | op u8 | owner, table: 0, or 1 and text
 /// key, new, old: the storage form of a jsonb | event: 0, or 1 and two texts
+/// op: 7 is an erase of which nothing but the table is known
 /// meta: 0, or 1 and login, application_name, trace, hops u32 | OID of the table u32
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,8 @@ pub struct FeedRow {
     pub(super) meta: Option<storage::Meta>,
     /// The table's OID; 0: none.
     pub(super) table_id: u32,
+    /// An erase of which nothing but the table is known.
+    pub(super) lost: bool,
 }
 
 impl FeedRow {
@@ -85,7 +90,8 @@ impl FeedRow {
         self.tx.into_iter().for_each(|tx| to.u64(tx));
         to.u32(self.seq);
         let op = OPS.iter().position(|op| *op == self.op);
-        to.u8(op.expect("every operation has a number") as u8);
+        let op = op.expect("every operation has a number") as u8;
+        to.u8(if self.lost { LOST } else { op });
         for text in [&self.owner, &self.table] {
             to.u8(u8::from(text.is_some()));
             text.iter().for_each(|text| to.text(text));
@@ -122,14 +128,23 @@ impl FeedRow {
             })
         };
         let value = |from: &mut Reader<'_>| decode_value(Type::JSONB, from.bytes()?).ok();
+        let position = storage::Position(from.u64()?);
+        let tx = match from.flag()? {
+            true => Some(from.u64()?),
+            false => None,
+        };
+        let (seq, op) = (from.u32()?, from.u8()?);
+        let lost = op == LOST;
         let row = FeedRow {
-            position: storage::Position(from.u64()?),
-            tx: match from.flag()? {
-                true => Some(from.u64()?),
-                false => None,
+            position,
+            tx,
+            seq,
+            lost,
+            op: if lost {
+                "erase"
+            } else {
+                OPS.get(usize::from(op))?
             },
-            seq: from.u32()?,
-            op: OPS.get(usize::from(from.u8()?))?,
             owner: some(from)?,
             table: some(from)?,
             key: value(from)?,
@@ -169,6 +184,7 @@ impl FeedRow {
             event: None,
             meta: None,
             table_id: 0,
+            lost: false,
         }
     }
 
@@ -181,6 +197,40 @@ impl FeedRow {
             "erase" if !matches!(self.key, Datum::Null) => Some((id, &self.key, &self.new)),
             _ => self.is_event_row().then_some((id, &self.old, &self.new)),
         }
+    }
+
+    /// Is it gone to be erased?
+    pub(crate) fn is_erase(&self) -> bool {
+        self.op == "erase"
+    }
+
+    /// What was there of its table is not told any more: which row, or which event.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// If rows of a table are gone with it: the table, and the key, or all rows that it may have been.
+    pub(crate) fn removed(&self) -> Option<(crate::catalog::TableId, Option<&Json>)> {
+        let id = crate::catalog::TableId(self.table_id);
+        let key = match &self.key {
+            Datum::Jsonb(key) => Some(&**key),
+            _ => None,
+        };
+        let truncated = |(command, _): &(String, String)| command == "TRUNCATE TABLE";
+        match self.op {
+            "delete" | "erase" => Some((id, key)),
+            "ddl" if self.event.as_ref().is_some_and(truncated) => Some((id, None)),
+            _ => None,
+        }
+        .filter(|_| self.table_id != 0)
+    }
+
+    /// If the table itself was changed by it: the table.
+    pub(crate) fn altered(&self) -> Option<crate::catalog::TableId> {
+        let altered = |(command, _): &(String, String)| command == "ALTER TABLE";
+        let altered = self.op == "ddl" && self.event.as_ref().is_some_and(altered);
+        let id = crate::catalog::TableId(self.table_id);
+        (altered && self.table_id != 0).then_some(id)
     }
 
     /// Is it of an event table? Its row is `new` here, and the columns' `event`.
@@ -265,7 +315,13 @@ mod tests {
             table_id: 17_000,
             ..bare.clone()
         };
-        for row in [bare, full] {
+        let lost = FeedRow {
+            lost: true,
+            op: "erase",
+            table_id: 17_000,
+            ..bare.clone()
+        };
+        for row in [bare, full, lost] {
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
             assert_eq!(FeedRow::decode(&bytes), Some(row));

@@ -114,7 +114,7 @@ impl EntryRows {
         let op = match (&change.old, &change.new) {
             (None, Some(_)) => "insert",
             (Some(_), Some(_)) => "update",
-            _ if change.erase => return self.erase(&table, change).map(Some),
+            _ if change.erase => return self.erase(&table, change),
             (Some(_), None) => "delete",
             (None, None) => return Ok(None),
         };
@@ -145,14 +145,20 @@ impl EntryRows {
         }))
     }
 
-    /// What it has removed may be erased already, and its key, too.
-    fn erase(&self, table: &Table, change: &Change) -> Result<FeedRow> {
-        Ok(FeedRow {
+    /// What it has removed may be erased already, and its key, too. Nothing is lost of a table that is
+    /// gone: its end is told.
+    fn erase(&self, table: &Table, change: &Change) -> Result<Option<FeedRow>> {
+        let lost = change.is_lost();
+        if lost && self.reading.catalog.table(table.id).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(FeedRow {
+            lost,
             table: Some(table.name.clone()),
             table_id: table.id.0,
             key: json::key_of(table, &change.key)?,
             ..self.row(change.seq, "erase")
-        })
+        }))
     }
 
     fn event(&mut self, event: Event) -> Result<Option<FeedRow>> {
@@ -173,6 +179,7 @@ impl EntryRows {
         }
         let payload = String::from_utf8_lossy(&event.payload).into_owned();
         Ok(Some(FeedRow {
+            table_id: table.as_ref().map_or(0, |table| table.id.0),
             table: table.map(|table| table.name.clone()),
             event: Some((event.name, payload)),
             ..self.row(event.seq, op)

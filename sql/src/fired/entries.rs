@@ -135,7 +135,9 @@ impl Entries {
                 position: row.position(),
                 seq: row.seq(),
             };
-            if at <= cursor || row.change().is_none() {
+            let concerns =
+                row.change().is_some() || row.removed().is_some() || row.altered().is_some();
+            if at <= cursor || !concerns {
                 match (&mut batch, last) {
                     (Some(batch), true) if batch.position == at.position => break,
                     _ => continue,

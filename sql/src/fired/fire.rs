@@ -118,15 +118,71 @@ impl Fires {
         let Some((table, ..)) = row.change() else {
             return Vec::new();
         };
-        let begun = |at: Option<u64>| at.is_some_and(|at| at < row.position().0);
-        let mine = |trigger: &Arc<Trigger>| {
-            let fires = trigger.is_on_followed() && trigger.enabled.fires();
-            fires && trigger.group == self.home && begun(trigger.after)
-        };
-        let all = catalog.triggers_of(table).into_iter().filter(mine);
+        let all = self.triggers(table, row, catalog);
         all.map(|trigger| parked(row, source, hops, trigger.id, table))
             .collect()
     }
+
+    /// The triggers that fire on a table, if they have begun at a row.
+    fn triggers(
+        &self,
+        table: TableId,
+        row: &FeedRow,
+        catalog: &Catalog,
+    ) -> impl Iterator<Item = Arc<Trigger>> {
+        let (home, at) = (self.home, row.position().0);
+        let all = catalog.triggers_of(table).into_iter();
+        all.filter(move |trigger| {
+            let fires = trigger.is_on_followed() && trigger.enabled.fires();
+            fires && trigger.group == home && trigger.after.is_some_and(|after| after < at)
+        })
+    }
+
+    /// What can't run on an erase that does not say what is gone, as it is set aside, and why.
+    pub fn untold(
+        &self,
+        row: &FeedRow,
+        source: GroupId,
+        hops: u16,
+        catalog: &Catalog,
+    ) -> Vec<(Parked, Error)> {
+        let Some((table, None)) = row.removed().filter(|_| row.is_erase()) else {
+            return Vec::new();
+        };
+        let all = self.triggers(table, row, catalog);
+        // The row that is gone from a table without a primary key is a row that is gone.
+        let meant = all.filter(|trigger| row.is_lost() || trigger.events.delete);
+        let untold = |trigger: Arc<Trigger>| Parked {
+            erased: Some("erase"),
+            ..parked(row, source, hops, trigger.id, table)
+        };
+        let error = if row.is_lost() { lost() } else { unnamed() };
+        meant
+            .map(|trigger| (untold(trigger), error.clone()))
+            .collect()
+    }
+}
+
+/// OW001.
+fn lost() -> Error {
+    let message = "what the trigger was to run on has been erased";
+    Error::new(state::BEHIND_RETENTION, message)
+        .detail("The trigger has not run for longer than freehold.erase_after allows.")
+        .hint(
+            "Compare what the trigger keeps with the table as it is, and forget this with \
+             freehold.skip(id).",
+        )
+}
+
+/// 55000.
+fn unnamed() -> Error {
+    let message = "a row was erased of which nothing is told";
+    Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .detail("Its table has no primary key.")
+        .hint(
+            "Compare what the trigger keeps with the table as it is, and forget this with \
+             freehold.skip(id).",
+        )
 }
 
 fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
@@ -206,6 +262,7 @@ fn parked(row: &FeedRow, source: GroupId, hops: u16, trigger: u32, table: TableI
         key: key.unwrap_or_default(),
         old,
         new,
+        erased: None,
     }
 }
 
@@ -230,9 +287,26 @@ pub(crate) struct Parked {
     pub old: Option<String>,
     /// The row after.
     pub new: Option<String>,
+    /// Where nothing is there of the row but its key, or not even that: what was done with it.
+    pub erased: Option<&'static str>,
 }
 
+/// What may have been done with a row that is erased, by their numbers.
+const ERASED: [&str; 4] = ["insert", "update", "delete", "erase"];
+
 impl Parked {
+    /// What may stay of it once the row is erased where it comes from. Where the table `has_key`s its
+    /// key stays.
+    pub fn erase(self, has_key: bool) -> Parked {
+        Parked {
+            erased: Some(self.op()),
+            key: if has_key { self.key } else { String::new() },
+            old: None,
+            new: None,
+            ..self
+        }
+    }
+
     pub fn write(&self, out: &mut Writer) {
         out.u32(self.source);
         out.u64(self.position);
@@ -241,22 +315,32 @@ impl Parked {
         out.u32(self.trigger);
         out.u32(self.table);
         out.text(&self.key);
+        if let Some(erased) = self.erased {
+            let number = ERASED.iter().position(|op| *op == erased);
+            return out.u8(number.expect("every operation has a number") as u8);
+        }
         for text in [&self.old, &self.new] {
             out.u8(u8::from(text.is_some()));
             out.text(text.as_deref().unwrap_or_default());
         }
     }
 
-    pub fn read(r: &mut Reader<'_>) -> Option<Parked> {
+    /// `is_erased` is said elsewhere.
+    pub fn read(r: &mut Reader<'_>, is_erased: bool) -> Option<Parked> {
         let (source, position, seq) = (r.u32()?, r.u64()?, r.u32()?);
         let hops = u16::try_from(r.u32()?).ok()?;
         let (trigger, table) = (r.u32()?, r.u32()?);
         let key = r.text()?.to_owned();
-        let mut text = || {
-            let there = r.flag()?;
-            let text = r.text()?.to_owned();
-            Some(there.then_some(text))
-        };
+        let (mut old, mut new, mut erased) = (None, None, None);
+        if is_erased {
+            erased = Some(*ERASED.get(usize::from(r.u8()?))?);
+        } else {
+            for image in [&mut old, &mut new] {
+                let there = r.flag()?;
+                let text = r.text()?.to_owned();
+                *image = there.then_some(text);
+            }
+        }
         Some(Parked {
             source,
             position,
@@ -265,24 +349,43 @@ impl Parked {
             trigger,
             table,
             key,
-            old: text()?,
-            new: text()?,
+            old,
+            new,
+            erased,
         })
     }
 
-    /// `insert`, `update` or `delete`.
+    /// `insert`, `update` or `delete`; `erase` where it is not known.
     pub fn op(&self) -> &'static str {
-        match (&self.old, &self.new) {
-            (None, _) => "insert",
-            (Some(_), Some(_)) => "update",
-            (Some(_), None) => "delete",
+        match (self.erased, &self.old, &self.new) {
+            (Some(op), ..) => op,
+            (None, None, _) => "insert",
+            (None, Some(_), Some(_)) => "update",
+            (None, Some(_), None) => "delete",
+        }
+    }
+
+    /// The row before and after, for its trigger.
+    ///
+    /// # Errors
+    /// 55000 if nothing is left of it.
+    fn images(&self) -> Result<(Option<&String>, Option<&String>)> {
+        match self.erased {
+            None => Ok((self.old.as_ref(), self.new.as_ref())),
+            // As the feed tells of a removal that was erased.
+            Some("delete") if !self.key.is_empty() => Ok((Some(&self.key), None)),
+            Some(_) => {
+                let message = "nothing is left of the row: it was erased at its owner";
+                Err(Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .hint("Forget it with freehold.skip(id)."))
+            }
         }
     }
 
     /// Runs the trigger after all.
     ///
     /// # Errors
-    /// 42704 if it or its table is gone; what the function raises.
+    /// 42704 if it or its table is gone; 55000 if the row is; what the function raises.
     pub fn run(&self, home: GroupId, cx: &mut ExecCx<'_>) -> std::result::Result<(), Stop> {
         let catalog: Arc<Catalog> = Arc::clone(cx.catalog);
         let gone = || {
@@ -295,13 +398,14 @@ impl Parked {
         let table = catalog.table(TableId(self.table)).ok_or_else(gone)?;
         let all = plan::followed_triggers(&catalog, table, home)?;
         let trigger = all.iter().find(|t| t.trigger.id == self.trigger);
-        let shown = |text: &Option<String>| -> Result<Datum> {
-            let parsed = text.as_deref().map(json::parse).transpose()?;
+        let shown = |text: Option<&String>| -> Result<Datum> {
+            let parsed = text.map(|text| json::parse(text)).transpose()?;
             Ok(parsed.map_or(Datum::Null, Datum::jsonb))
         };
         let then = then(table, Position(self.position), cx)?;
-        let old = row_of(table, &then, &shown(&self.old)?, cx)?;
-        let new = row_of(table, &then, &shown(&self.new)?, cx)?;
+        let (old, new) = self.images()?;
+        let old = row_of(table, &then, &shown(old)?, cx)?;
+        let new = row_of(table, &then, &shown(new)?, cx)?;
         let operation = operation(&old, &new).ok_or_else(gone)?;
         let fire = Fire {
             trigger: trigger.ok_or_else(gone)?,
@@ -326,17 +430,7 @@ impl Parked {
     }
 
     fn index_key(&self) -> Bytes {
-        let mut key = vec![INDEX];
-        key.extend_from_slice(&self.trigger.to_be_bytes());
-        match self.key.len() <= KEY_BYTES {
-            true => key.extend_from_slice(self.key.as_bytes()),
-            // A row without a primary key may be longer than a key may be.
-            false => {
-                let hash = xxhash_rust::xxh3::xxh3_128(self.key.as_bytes());
-                key.extend_from_slice(&hash.to_be_bytes());
-            }
-        }
-        key.into()
+        index_key(self.trigger, &self.key)
     }
 
     /// How many rows of the same key are set aside for the same trigger.
@@ -359,6 +453,27 @@ impl Parked {
         let value = (count > 0).then(|| Bytes::copy_from_slice(&count.to_be_bytes()));
         tx.put_hidden(home, system::PARKED, key, value)
     }
+}
+
+/// The key of how many rows of a key are set aside for a trigger.
+pub(crate) fn index_key(trigger: u32, key: &str) -> Bytes {
+    let mut out = index_of(trigger);
+    match key.len() <= KEY_BYTES {
+        true => out.extend_from_slice(key.as_bytes()),
+        // A row without a primary key may be longer than a key may be.
+        false => {
+            let hash = xxhash_rust::xxh3::xxh3_128(key.as_bytes());
+            out.extend_from_slice(&hash.to_be_bytes());
+        }
+    }
+    out.into()
+}
+
+/// What all of these keys of a trigger begin with.
+pub(crate) fn index_of(trigger: u32) -> Vec<u8> {
+    let mut key = vec![INDEX];
+    key.extend_from_slice(&trigger.to_be_bytes());
+    key
 }
 
 /// Bytes of a key that is counted as it is.

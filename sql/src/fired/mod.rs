@@ -14,7 +14,7 @@ mod fire;
 
 pub(crate) use cursor::Cursor;
 pub use entries::{Batch, Entries};
-pub(crate) use fire::{Fires, Parked, check_hops};
+pub(crate) use fire::{Fires, Parked, check_hops, index_key, index_of};
 
 /// Through so many triggers on followed tables and commands an effect may lead to another one.
 pub(crate) const HOPS_MAX: u16 = 16;

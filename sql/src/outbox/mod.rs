@@ -11,7 +11,7 @@
 //!     2      (what it has taken of the other)       1 m    a rejection   ─┘
 //! ```
 //! `place.rs` numbers and writes what a transaction sends, `take.rs` is the receiver's side, `parked.rs`
-//! what it sets aside, `clear.rs` removes what was taken, `verdict.rs` is who waits for it, `sent.rs` the
+//! what it sets aside, `removed.rs` what of that is erased, `clear.rs` removes what was taken, `verdict.rs` is who waits for it, `sent.rs` the
 //! bytes; `views.rs` and `functions.rs` are for the owners' eyes and hands. The sessions that do it without a client are `session::Courier`s.
 
 mod call;
@@ -19,6 +19,7 @@ mod clear;
 mod functions;
 mod parked;
 mod place;
+mod removed;
 mod sent;
 mod take;
 mod verdict;
@@ -29,6 +30,7 @@ pub(crate) use clear::clear;
 pub(crate) use functions::functions;
 pub(crate) use parked::{What, park};
 pub(crate) use place::{Commands, Outgoing, send};
+pub(crate) use removed::{Gone, Swept, any_parked, erase_gone, is_key_altered, note_gone};
 pub(crate) use sent::Reason;
 pub use sent::Sent;
 pub(crate) use take::{Accepting, NUMBER, SENDER, Step, next, note, pass};

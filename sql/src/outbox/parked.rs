@@ -3,11 +3,14 @@
 //!
 //! ```text
 //! storage::system::PARKED
-//! id u64                   1, kind: 1 = command | 2 = trigger, time u64, error, then
-//!                          group u32, number u64, the command | the trigger and its row (`fired`)
+//! id u64                   1, kind: 1 = command | 2 = trigger | 3 = trigger, its row erased, time u64, error,
+//!                          then group u32, number u64, the command | the trigger and its row (`fired`)
+//! 3, id u64                the same, of what is left where the row is erased (`removed.rs`)
 //! 0                        next id, how many there are, both u64 big-endian
 //! 1, trigger u32, key      how many of the trigger and the row's key, u64 big-endian
 //! ```
+
+use std::ops::Bound;
 
 use bytes::Bytes;
 use storage::{GroupId, system};
@@ -28,6 +31,10 @@ const PARKED_MAX: u64 = 1_000_000;
 const VERSION: u8 = 1;
 const COMMAND: u8 = 1;
 const TRIGGER: u8 = 2;
+const ERASED_TRIGGER: u8 = 3;
+/// The first byte of keys of what is left where the row is erased: in a row of its own, so that the whole
+/// one could be erased.
+const ERASED: u8 = 3;
 
 /// What was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,7 @@ impl Parked {
         out.u8(VERSION);
         out.u8(match &self.what {
             What::Command { .. } => COMMAND,
+            What::Trigger(row) if row.erased.is_some() => ERASED_TRIGGER,
             What::Trigger(_) => TRIGGER,
         });
         out.u64(self.at);
@@ -90,7 +98,9 @@ impl Parked {
                     number: r.u64()?,
                     command: Bytes::copy_from_slice(r.bytes()?),
                 },
-                TRIGGER => What::Trigger(fired::Parked::read(&mut r)?),
+                TRIGGER | ERASED_TRIGGER => {
+                    What::Trigger(fired::Parked::read(&mut r, kind == ERASED_TRIGGER)?)
+                }
                 _ => return None,
             };
             r.is_empty().then_some(Parked { at, error, what })
@@ -109,13 +119,7 @@ pub(crate) fn park(
     error: &Error,
     tx: &mut Transaction,
 ) -> Result<(), Stop> {
-    tx.lock_row(
-        home,
-        system::PARKED,
-        NEXT_KEY,
-        RowMode::Update,
-        Policy::Wait,
-    )?;
+    lock(home, tx)?;
     let (id, count) = counts(home, tx)?;
     if count >= PARKED_MAX {
         let message = "too much is parked";
@@ -129,8 +133,19 @@ pub(crate) fn park(
         error: Reason::of(error),
         what,
     };
-    tx.put_hidden(home, system::PARKED, key(id), Some(parked.encode()))?;
+    let key = match &parked.what {
+        What::Trigger(row) if row.erased.is_some() => erased_key(id),
+        What::Trigger(_) | What::Command { .. } => key(id),
+    };
+    tx.put_hidden(home, system::PARKED, key, Some(parked.encode()))?;
     set_counts(home, (id + 1, count + 1), tx)
+}
+
+/// Nobody else sets something aside, or takes it out, until the transaction has its place.
+pub(super) fn lock(home: GroupId, tx: &mut Transaction) -> Result<(), Stop> {
+    let (tree, key) = (system::PARKED, NEXT_KEY);
+    tx.lock_row(home, tree, key, RowMode::Update, Policy::Wait)?;
+    Ok(())
 }
 
 /// A command, as it is set aside.
@@ -185,19 +200,20 @@ fn earlier(
     if row.count(home, tx)? == 0 {
         return Ok(None);
     }
-    let range = (
-        std::ops::Bound::Included(key(1)),
-        std::ops::Bound::Excluded(key(id)),
-    );
-    for found in tx.scan(home, system::PARKED, range, storage::Direction::Forward)? {
-        let (found, bytes) = found?;
-        if let What::Trigger(other) = Parked::decode(&bytes)?.what
-            && (other.trigger, &other.key) == (row.trigger, &row.key)
-        {
-            return Ok(be(&found));
+    let mut first: Option<u64> = None;
+    for key in [key, erased_key] {
+        let range = (Bound::Included(key(1)), Bound::Excluded(key(id)));
+        for found in tx.scan(home, system::PARKED, range, storage::Direction::Forward)? {
+            let (found, bytes) = found?;
+            if let What::Trigger(other) = Parked::decode(&bytes)?.what
+                && (other.trigger, &other.key) == (row.trigger, &row.key)
+            {
+                first = self::id(&found).into_iter().chain(first).min();
+                break;
+            }
         }
     }
-    Ok(None)
+    Ok(first)
 }
 
 /// Takes out what is set aside under an id; `None`: there is nothing.
@@ -205,18 +221,18 @@ pub(super) fn unpark(home: GroupId, id: u64, tx: &mut Transaction) -> Result<Opt
     if id == 0 || id > ID_MAX {
         return Ok(None);
     }
-    tx.lock_row(
-        home,
-        system::PARKED,
-        NEXT_KEY,
-        RowMode::Update,
-        Policy::Wait,
-    )?;
-    let Some(bytes) = tx.newest(home, system::PARKED, &key(id))? else {
+    lock(home, tx)?;
+    let mut found = None;
+    for key in [key(id), erased_key(id)] {
+        if let Some(bytes) = tx.newest(home, system::PARKED, &key)? {
+            found = Some((key, bytes));
+        }
+    }
+    let Some((key, bytes)) = found else {
         return Ok(None);
     };
     let parked = Parked::decode(&bytes)?;
-    tx.put_hidden(home, system::PARKED, key(id), None)?;
+    tx.put_hidden(home, system::PARKED, key, None)?;
     let (next, count) = counts(home, tx)?;
     set_counts(home, (next, count.saturating_sub(1)), tx)?;
     if let What::Trigger(row) = &parked.what {
@@ -226,7 +242,7 @@ pub(super) fn unpark(home: GroupId, id: u64, tx: &mut Transaction) -> Result<Opt
 }
 
 /// The next id, and how many are parked.
-fn counts(home: GroupId, tx: &mut Transaction) -> Result<(u64, u64), Stop> {
+pub(super) fn counts(home: GroupId, tx: &mut Transaction) -> Result<(u64, u64), Stop> {
     let row = tx.newest(home, system::PARKED, NEXT_KEY)?;
     let read = |bytes: &[u8]| Some((be(bytes.get(..8)?)?, be(bytes.get(8..)?)?));
     Ok(row.as_deref().and_then(read).unwrap_or((1, 0)))
@@ -242,6 +258,16 @@ fn set_counts(home: GroupId, (next, count): (u64, u64), tx: &mut Transaction) ->
 /// The key of an id.
 pub(super) fn key(id: u64) -> Bytes {
     Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+/// The key of what is left under an id where the row is erased.
+pub(super) fn erased_key(id: u64) -> Bytes {
+    [&[ERASED], &key(id)[..]].concat().into()
+}
+
+/// The id in either key of it.
+pub(super) fn id(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|id| u64::from_be_bytes(*id))
 }
 
 fn be(bytes: &[u8]) -> Option<u64> {

@@ -161,6 +161,12 @@ impl Reason {
         }
     }
 
+    /// What may stay of it where the row that it is about is erased: it may name the row's values.
+    pub(crate) fn erase(&mut self) {
+        self.message = "the row was erased at its owner, and with it what was said here".to_owned();
+        (self.detail, self.hint) = (None, None);
+    }
+
     /// The error again.
     pub(crate) fn error(&self) -> Error {
         let mut error = Error::new(self.state, self.message.clone());

@@ -237,7 +237,12 @@ fn replies(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
 
 fn parked_rows(catalog: &Catalog, group: &Group) -> Result<Vec<SystemRow>> {
     let mut rows = Vec::new();
-    for (id, bytes) in numbered(group, system::PARKED, parked::key(1), parked::key(ID_MAX))? {
+    let mut all = Vec::new();
+    for key in [parked::key, parked::erased_key] {
+        all.extend(numbered(group, system::PARKED, key(1), key(ID_MAX))?);
+    }
+    all.sort_by_key(|(id, _)| *id);
+    for (id, bytes) in all {
         let parked = Parked::decode(&bytes)?;
         let mut out = vec![
             Datum::Int8(id as i64),
@@ -278,7 +283,7 @@ fn fired_row(catalog: &Catalog, row: &crate::fired::Parked) -> Result<Vec<Datum>
         trigger.map_or(Datum::Null, |trigger| name(&trigger.name)),
         Datum::Lsn(row.position),
         name(row.op()),
-        shown(Some(&row.key))?,
+        shown(Some(&row.key).filter(|key| !key.is_empty()))?,
         shown(row.old.as_ref())?,
         shown(row.new.as_ref())?,
     ])

@@ -1,8 +1,9 @@
 //! Transaction control, LISTEN / NOTIFY, LOCK, VACUUM and other small commands.
 
-use sqlparser::tokenizer::Token;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::words::Words;
+use super::words::{Words, is_word};
 use super::{
     LockTables, Modes, Statement, TransactionStatement as Tx, Vacuum, WaitForLsn, words::boolean,
 };
@@ -270,6 +271,52 @@ pub(super) fn erase(words: &mut Words<'_>) -> Result<Statement> {
     }
     let statement = words.sql(|p| p.parse_delete(erase))?;
     Ok(Statement::Query(Box::new(statement)))
+}
+
+/// ERASE FROM in a WITH, or behind it: the word stands for DELETE, and says what it is itself.
+pub(super) fn erase_within(words: &mut Words<'_>) {
+    let mut tokens = words.tokens()[words.index()..].to_vec();
+    let solid = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_));
+    let (mut depth, mut behind, mut found) = (0_usize, Token::EOF, false);
+    // Behind the WITH's last query stands the statement's own verb.
+    let mut verb = false;
+    for at in 0..tokens.len() {
+        let next = tokens[at + 1..].iter().find(solid);
+        let from = next.is_some_and(|next| is_word(&next.token, "FROM"));
+        let token = &mut tokens[at].token;
+        let begins = match behind {
+            Token::LParen => true,
+            Token::RParen => depth == 0 && !verb,
+            _ => false,
+        };
+        match token {
+            Token::Whitespace(_) => continue,
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Word(word) if begins && from && word.value.eq_ignore_ascii_case("ERASE") => {
+                if word.quote_style.is_none() {
+                    word.keyword = Keyword::DELETE;
+                    found = true;
+                }
+            }
+            Token::Word(word) if depth == 0 => {
+                verb |= matches!(
+                    word.keyword,
+                    Keyword::SELECT
+                        | Keyword::INSERT
+                        | Keyword::UPDATE
+                        | Keyword::DELETE
+                        | Keyword::VALUES
+                        | Keyword::TABLE
+                );
+            }
+            _ => {}
+        }
+        behind = token.clone();
+    }
+    if found {
+        words.replace(tokens);
+    }
 }
 
 /// Takes the rest of a statement that is not supported.

@@ -157,12 +157,14 @@ fn statement(words: &mut Words<'_>, sql: &str) -> Result<Statement> {
     }
 }
 
-/// SELECT, VALUES, TABLE, and WITH in front of any of INSERT, UPDATE, DELETE. SELECT INTO is
+/// SELECT, VALUES, TABLE, and WITH in front of any of INSERT, UPDATE, DELETE, ERASE. SELECT INTO is
 /// CREATE TABLE AS.
 fn query(words: &mut Words<'_>) -> Result<Statement> {
     use sqlparser::ast;
-    let query = words.sql(|p| p.parse_query())?;
-    let mut query = query;
+    if words.is("WITH") {
+        control::erase_within(words);
+    }
+    let mut query = words.sql(|p| p.parse_query())?;
     if let ast::SetExpr::Select(select) = query.body.as_mut()
         && let Some(into) = select.into.take()
     {

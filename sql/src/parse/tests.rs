@@ -392,4 +392,20 @@ fn an_erase_is_one_wherever_it_stands() {
         assert!(crate::bind::is_erase(&delete), "{sql}");
     }
     assert!(parse("erase t").is_err());
+    let erases = |sql: &str| {
+        let all = parse(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        format!("{:?}", all[0].statement)
+            .matches("\"erase\"")
+            .count()
+    };
+    for (sql, count) in [
+        ("with a as (erase from t returning *) select * from a", 1),
+        ("with a as materialized ( erase from t) erase from u", 2),
+        ("explain with a as (select 1) erase from t", 1),
+        // A name like any other.
+        ("with a as (select 1) select f(x) erase from t", 1),
+        ("with a as (select erase from t) select \"erase\" from a", 2),
+    ] {
+        assert_eq!(erases(sql), count, "{sql}");
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use storage::GroupId;
+use storage::{GroupId, Position};
 
 use super::finish::{Chain, Holding};
 use super::job::Job;
@@ -18,9 +18,11 @@ use crate::exec::ExecCx;
 use crate::fired::{Batch, Cursor, Fires};
 use crate::integrity;
 use crate::moving;
-use crate::outbox::{Accepting, Step, What, park};
+use crate::outbox::{Accepting, Gone, Step, Swept, What, park};
 use crate::settings::{Place, Values};
-use crate::transaction::{Isolation, Locks, Mark, Stop, Wait, leader_changed, readable};
+use crate::transaction::{
+    Isolation, Locks, Mark, Stop, Transaction, Wait, leader_changed, readable,
+};
 use crate::{Error, Result, state};
 
 /// Attempts without a wait between them before it says so.
@@ -55,6 +57,8 @@ pub struct Courier {
     failures: u32,
     /// How far tables have come that come from the other owner.
     rounds: moving::Rounds,
+    /// Triggers of whose rows nothing is set aside that could be erased.
+    swept: Swept,
 }
 
 impl Engine {
@@ -84,6 +88,7 @@ impl Engine {
             attempts: 0,
             failures: 0,
             rounds: moving::Rounds::default(),
+            swept: Swept::default(),
         })
     }
 }
@@ -117,6 +122,32 @@ impl Courier {
     pub fn fire(&mut self, batch: &Batch) -> Result<Taking> {
         let (home, source) = (self.home, self.other);
         self.run(&mut |session, step, job| session.fire_batch(home, source, batch, step, job))
+    }
+
+    /// Erases what is set aside of rows that others have removed up to a position, and of what nobody
+    /// tells any more what becomes of it. Of all owners.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn erase_gone(&mut self, upto: Position) -> Result<Taking> {
+        let home = self.home;
+        let mut swept = std::mem::take(&mut self.swept);
+        let done = self.run(&mut |session, _, _| {
+            let tx = session.transaction.as_mut().expect("one is open");
+            crate::outbox::erase_gone(home, upto, &mut swept, tx)
+        });
+        self.swept = swept;
+        done
+    }
+
+    /// The feed of the other owner does not tell any more what became of its rows: what is set aside of
+    /// them is erased before long.
+    ///
+    /// # Errors
+    /// As [`Courier::take`].
+    pub fn lose_gone(&mut self) -> Result<Taking> {
+        let (home, source) = (self.home, self.other);
+        self.run(&mut |session, _, _| session.note_all_gone(home, source))
     }
 
     /// Answers what the other group asks about foreign keys, and lifts what it asks no more.
@@ -418,12 +449,16 @@ impl Session {
             }
             let tx = self.transaction.as_mut().expect("one is open");
             tx.follows_from(source, batch.position, hops);
+            let catalog = Arc::clone(tx.catalog());
+            for (parked, error) in fires.untold(row, source, hops, &catalog) {
+                let tx = self.transaction.as_mut().expect("one is open");
+                park(home, What::Trigger(parked), &error, tx)?;
+            }
             let all = match self.exec(job, |cx| fires.of(row, cx)) {
                 Ok(all) => all,
                 Err(Stop::Error(error)) if !is_passing(&error, step.patient) => {
                     // A row of a day when the table was another one.
                     let tx = self.transaction.as_mut().expect("one is open");
-                    let catalog = Arc::clone(tx.catalog());
                     for parked in fires.all(row, source, hops, &catalog) {
                         park(home, What::Trigger(parked), &error, tx)?;
                     }
@@ -448,7 +483,36 @@ impl Session {
             }
         }
         let tx = self.transaction.as_mut().expect("one is open");
+        if crate::outbox::any_parked(home, tx)? {
+            for row in batch.rows.iter().filter(|row| !done(row)) {
+                note_gone(home, source, row, tx)?;
+            }
+        }
         batch.cursor.put(home, source, tx)?;
+        Ok(true)
+    }
+
+    /// All rows of the tables of the other owner that have triggers are as good as gone. False: nothing
+    /// is set aside.
+    fn note_all_gone(&mut self, home: GroupId, source: GroupId) -> std::result::Result<bool, Stop> {
+        let tx = self.transaction.as_mut().expect("one is open");
+        if !crate::outbox::any_parked(home, tx)? {
+            return Ok(false);
+        }
+        let catalog = Arc::clone(tx.catalog());
+        let triggers = catalog.triggers_on_followed(home).into_iter();
+        for (seq, (_, trigger)) in (0..).zip(triggers.filter(|(of, _)| *of == source)) {
+            let gone = Gone {
+                table: trigger.table.0,
+                key: None,
+                at: Cursor {
+                    position: Position::MAX,
+                    seq,
+                },
+                at_once: true,
+            };
+            crate::outbox::note_gone(home, &gone, tx)?;
+        }
         Ok(true)
     }
 
@@ -499,6 +563,37 @@ impl Session {
         let tx = self.transaction.as_mut().expect("one is open");
         accepting.refuse(home, &error, tx)
     }
+}
+
+/// Notes what a row of the feed says of rows that are gone.
+fn note_gone(
+    home: GroupId,
+    source: GroupId,
+    row: &FeedRow,
+    tx: &mut Transaction,
+) -> std::result::Result<(), Stop> {
+    let at = Cursor {
+        position: row.position(),
+        seq: row.seq(),
+    };
+    let gone = match (row.removed(), row.altered()) {
+        (Some((table, key)), _) => Gone {
+            table: table.0,
+            key: key.map(ToString::to_string),
+            at,
+            at_once: row.is_erase(),
+        },
+        (None, Some(table)) if crate::outbox::is_key_altered(source, table, at.position, tx)? => {
+            Gone {
+                table: table.0,
+                key: None,
+                at,
+                at_once: false,
+            }
+        }
+        (None, _) => return Ok(()),
+    };
+    crate::outbox::note_gone(home, &gone, tx)
 }
 
 /// Will it be gone before long, whatever the command says?

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use storage::{Change, Direction, IndexWrite, Position, Scratch, TableStore};
 
 use super::{RowChange, Stop};
+use crate::{Error, state};
 
 /// The value that an own write gave a key: `None` = deleted.
 pub(super) type Own = Option<Bytes>;
@@ -27,8 +28,15 @@ pub(super) struct RowState {
     pub seq: u32,
     /// Where the row was seen that the first change was computed from.
     pub seen: Position,
-    /// ERASE has removed it; what comes in its place does not take that back.
+    /// ERASE has removed it; nothing comes in its place but where it was new itself.
     pub erase: bool,
+}
+
+impl RowState {
+    /// Is it gone to be erased, and was it there before the transaction?
+    fn is_erased(&self) -> bool {
+        self.erase && self.old.is_some() && self.new.is_none()
+    }
 }
 
 /// One step back.
@@ -248,6 +256,9 @@ impl Writes {
             self.entry(write.tree, write.key.clone(), write.value.clone())?;
         }
         let before = self.row(tree, &change.key)?;
+        if change.new.is_some() && before.as_ref().is_some_and(RowState::is_erased) {
+            return Err(put_back().into());
+        }
         let erase = self.erasing && change.new.is_none();
         let mut state = match &before {
             Some(state) => merge(state.clone(), change.clone()),
@@ -429,6 +440,13 @@ fn merge(mut state: RowState, change: RowChange) -> RowState {
         }
     }
     state
+}
+
+/// 55000: the two would be one change of a row that lives, and of those nothing is erased.
+fn put_back() -> Error {
+    let message = "cannot insert a row whose key is erased in the same transaction";
+    Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .hint("COMMIT the ERASE, and insert the row in another transaction.")
 }
 
 /// A row's change as the entry carries it; nothing if the row came and went.

@@ -24,6 +24,7 @@ impl Erased {
             ErasedImage::Rest => 2,
             ErasedImage::Removal => 3,
             ErasedImage::Event => 4,
+            ErasedImage::Dropped => 5,
         };
         out.put_slice(&[KIND, what, u8::from(self.feed), 0]);
         out.put_u32_le(self.seq);
@@ -42,6 +43,7 @@ impl Erased {
             2 => ErasedImage::Rest,
             3 => ErasedImage::Removal,
             4 => ErasedImage::Event,
+            5 => ErasedImage::Dropped,
             _ => return Erased::default(),
         };
         let number = |at: usize| {
@@ -68,8 +70,8 @@ mod tests {
 
     #[test]
     fn what_is_left_comes_back() {
-        use ErasedImage::{Change, Event, Removal, Rest};
-        for what in [Change, Rest, Removal, Event] {
+        use ErasedImage::{Change, Dropped, Event, Removal, Rest};
+        for what in [Change, Rest, Removal, Event, Dropped] {
             let erased = Erased {
                 what,
                 seq: 7,

@@ -25,12 +25,15 @@ impl Ledger {
         let removed = self.removed(image.tree, &image.key);
         // What was removed later is looked for later, but not what stood there before.
         let due = position <= self.upto;
-        let gone = removed.is_some_and(|at| position < at && due)
-            || self.dropped.contains_key(&image.tree);
+        let row = self.rows.get(&(image.tree, image.key.clone())).copied();
+        let gone = row.is_some_and(|at| position < at && due);
+        let dropped = self.dropped.contains_key(&image.tree);
         let here = removed == Some(position) && due;
         let keyless = image.removal && position <= self.everywhere;
         let what = match () {
-            () if gone => ErasedImage::Change,
+            () if gone && !image.is_rest => ErasedImage::Change,
+            () if dropped && !image.is_rest => ErasedImage::Dropped,
+            () if gone || dropped => ErasedImage::Rest,
             () if image.is_rest && (keyless || here) => ErasedImage::Rest,
             () if image.is_rest => return None,
             () if keyless => ErasedImage::Removal,
@@ -47,7 +50,7 @@ impl Ledger {
             tree: image.tree,
             feed: image.feed,
             at: match what {
-                ErasedImage::Change => removed.unwrap_or(position),
+                ErasedImage::Change | ErasedImage::Dropped => removed.unwrap_or(position),
                 ErasedImage::Rest
                 | ErasedImage::Removal
                 | ErasedImage::Event
@@ -56,14 +59,15 @@ impl Ledger {
         })
     }
 
-    /// An event goes with the row that it is about, also where that is removed in the same entry.
+    /// An event goes with the row that it is about, also where that is removed in the same entry. What is
+    /// left names the event's own table: who reads that one alone is to know of it.
     fn judge_event(&self, image: &RowImage, position: Position) -> Option<Erased> {
         let removed = self.removed(image.tree, &image.key)?;
         let gone = position <= removed.min(self.upto) || self.dropped.contains_key(&image.tree);
         gone.then_some(Erased {
             what: ErasedImage::Event,
             seq: image.seq,
-            tree: image.tree,
+            tree: image.of,
             feed: image.feed,
             at: removed,
         })
@@ -75,7 +79,10 @@ impl Ledger {
 struct RowImage {
     number: u32,
     seq: u32,
+    /// The tree of the row that it names.
     tree: u32,
+    /// The tree of the table that it is of: an event's own.
+    of: u32,
     feed: bool,
     key: Bytes,
     /// It is of a change after which the row is gone.
@@ -112,6 +119,7 @@ fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
                 number,
                 seq,
                 tree,
+                of: tree,
                 feed,
                 key,
                 removal,
@@ -128,6 +136,7 @@ fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
                     number,
                     seq,
                     tree,
+                    of: tree,
                     feed,
                     key,
                     removal: true,
@@ -140,11 +149,13 @@ fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
             Said::Event { seq, tree, about } => {
                 // Without a key: the event's own table.
                 let table = tree.map(|tree| (tree, Bytes::new()));
+                let of = tree;
                 let rows = about.into_iter().map(|row| (row.tree, row.key));
                 found.extend(rows.chain(table).map(|(tree, key)| RowImage {
                     number,
                     seq,
                     tree,
+                    of: of.unwrap_or(tree),
                     feed: true,
                     key,
                     removal: false,

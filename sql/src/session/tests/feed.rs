@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use storage::{Entry, GroupId, Local, Position, Proposed};
+use storage::{Change, Entry, GroupId, Local, Position, Proposed};
 
 use super::Node;
 use super::node::Registered;
@@ -53,6 +53,8 @@ fn functions_are_in_pg_proc_as_they_are_called() {
 struct Counted {
     local: Arc<Local>,
     read: Arc<AtomicUsize>,
+    /// Of changes up to there nothing is known any more but their tables.
+    lost: Position,
 }
 
 impl Log for Counted {
@@ -103,6 +105,7 @@ impl Log for Counted {
             entries: entries.into(),
             closed,
             read: self.read.clone(),
+            lost: self.lost,
         }))
     }
 
@@ -118,6 +121,7 @@ struct CountedUnits {
     entries: std::collections::VecDeque<(Position, GroupId, Entry)>,
     closed: Position,
     read: Arc<AtomicUsize>,
+    lost: Position,
 }
 
 impl Units for CountedUnits {
@@ -143,9 +147,25 @@ impl Units for CountedUnits {
             .pop_front_if(|(at, _, _)| Some(*at) == self.unit);
         Ok(of_unit.map(|(_, group, entry)| {
             self.read.fetch_add(1, Ordering::SeqCst);
-            UnitEntry::Here(Box::new(Read(group, entry)))
+            UnitEntry::Here(Box::new(Read(group, losing(entry, self.lost))))
         }))
     }
+}
+
+/// An entry as it is read once the images of its changes are erased with their keys.
+fn losing(mut entry: Entry, lost: Position) -> Entry {
+    if entry.header.position <= lost {
+        for change in entry.changes.iter_mut().filter(|change| change.feed) {
+            *change = Change {
+                seq: change.seq,
+                tree: change.tree,
+                feed: true,
+                erase: true,
+                ..Change::default()
+            };
+        }
+    }
+    entry
 }
 
 struct Read(GroupId, Entry);
@@ -411,9 +431,15 @@ fn an_owner_whose_first_table_is_on_its_way_is_not_passed_over() {
 /// What the server plugs for the feed.
 /// The log of a node.
 pub(super) fn log(node: &Node) -> Arc<dyn Log> {
+    log_without(node, Position::ZERO)
+}
+
+/// A log in which nothing is known of changes up to a position but their tables.
+pub(super) fn log_without(node: &Node, lost: Position) -> Arc<dyn Log> {
     Arc::new(Counted {
         local: node.local.clone(),
         read: Arc::default(),
+        lost,
     })
 }
 
@@ -421,6 +447,7 @@ pub(super) fn registered(local: &Arc<Local>, read: Arc<AtomicUsize>) -> Register
     let log: Arc<dyn Log> = Arc::new(Counted {
         local: local.clone(),
         read,
+        lost: Position::ZERO,
     });
     let groups = local.groups().clone();
     Registered {

@@ -10,12 +10,12 @@ use crate::fired::Entries;
 use crate::session::{Courier, Taking};
 
 /// `billing` follows the orders of `orders` and makes invoices of them.
-fn node() -> Node {
+pub(super) fn node() -> Node {
     node_with("order_v1")
 }
 
 /// The same with another name of the table: one that is no contract may change.
-fn node_with(table: &str) -> Node {
+pub(super) fn node_with(table: &str) -> Node {
     let named = |statement: &str| statement.replace("order_v1", table);
     let node = Node::journaled(|local| registered(local, Arc::default()));
     let mut root = node.client("postgres");
@@ -44,7 +44,7 @@ fn node_with(table: &str) -> Node {
     node
 }
 
-const TRIGGER: &str = "create trigger bill after insert or delete or update of total on order_v1 \
+pub(super) const TRIGGER: &str = "create trigger bill after insert or delete or update of total on order_v1 \
                        for each row execute function on_order()";
 
 pub(super) struct Runner {
@@ -52,7 +52,7 @@ pub(super) struct Runner {
     entries: Entries,
 }
 
-fn runner(node: &Node) -> Runner {
+pub(super) fn runner(node: &Node) -> Runner {
     runner_of(node, log(node))
 }
 

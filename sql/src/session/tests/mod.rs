@@ -7,6 +7,7 @@ mod contracts;
 mod copying;
 mod elsewhere;
 mod eras;
+mod erase;
 mod events;
 mod export;
 mod far;
