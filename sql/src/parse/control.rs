@@ -284,6 +284,7 @@ pub(super) fn erase_within(words: &mut Words<'_>) {
         let next = tokens[at + 1..].iter().find(solid);
         let from = next.is_some_and(|next| is_word(&next.token, "FROM"));
         let token = &mut tokens[at].token;
+        let erase = is_word(token, "ERASE");
         let begins = match behind {
             Token::LParen => true,
             Token::RParen => depth == 0 && !verb,
@@ -293,11 +294,9 @@ pub(super) fn erase_within(words: &mut Words<'_>) {
             Token::Whitespace(_) => continue,
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
-            Token::Word(word) if begins && from && word.value.eq_ignore_ascii_case("ERASE") => {
-                if word.quote_style.is_none() {
-                    word.keyword = Keyword::DELETE;
-                    found = true;
-                }
+            Token::Word(word) if begins && from && erase => {
+                word.keyword = Keyword::DELETE;
+                found = true;
             }
             Token::Word(word) if depth == 0 => {
                 verb |= matches!(

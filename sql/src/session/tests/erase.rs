@@ -150,7 +150,7 @@ fn what_is_set_aside_goes_with_its_trigger_its_table_and_the_right_to_read_it() 
         runner.run(&node);
         assert_eq!(erase_gone(&node, Position::MAX), 0, "{end}");
         assert!(holds(&node, "-111"));
-        node.client(who).ok(&end);
+        node.client(who).ok(end);
         if due == Position::MAX {
             runner.run(&node);
             assert_eq!(erase_gone(&node, Position::ZERO), 0, "{end}: at its time");
