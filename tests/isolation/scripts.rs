@@ -80,10 +80,25 @@ pub const STRONGER: &[(&str, &str, Than, &str)] = &[
         Than::Stricter,
         "the row that was skipped had been read",
     ),
+    (
+        "an_action_behind_truncate",
+        "SERIALIZABLE",
+        Than::Stricter,
+        "the children that a foreign key has looked through count as read",
+    ),
 ];
 
 /// Why an insert fails with 40001 rather than 23505 or goes on: who begins again sees the key.
 const NEWER: &str = "a key written since the snapshot is a conflict, whatever became of it";
+
+/// A table that gets other trees.
+const EMPTIED: &str = "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 10); \
+                       CREATE TABLE other (id int)";
+/// The same with a child.
+const REFERENCED: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); \
+                          CREATE TABLE child (id int PRIMARY KEY, \
+                                              of int REFERENCES t ON DELETE SET NULL); \
+                          INSERT INTO child VALUES (1, 1); CREATE TABLE other (id int)";
 
 pub const SCRIPTS: &[Script] = &[
     Script {
@@ -551,6 +566,101 @@ pub const SCRIPTS: &[Script] = &[
                 2 TRUNCATE t
                 1 COMMIT",
         check: "SELECT count(*) FROM t",
+    },
+    Script {
+        name: "writers_behind_truncate",
+        setup: EMPTIED,
+        steps: "1 BEGIN
+                1 TRUNCATE t
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 UPDATE t SET n = 11
+                1 COMMIT
+                2 INSERT INTO t VALUES (1, 5)
+                2 COMMIT",
+        check: "SELECT id, n FROM t",
+    },
+    Script {
+        name: "an_upsert_behind_truncate",
+        setup: EMPTIED,
+        steps: "1 BEGIN
+                1 TRUNCATE t
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 INSERT INTO t VALUES (1, 5) ON CONFLICT (id) DO UPDATE SET n = 12
+                1 COMMIT
+                2 COMMIT",
+        check: "SELECT id, n FROM t",
+    },
+    Script {
+        name: "row_locks_behind_truncate",
+        setup: EMPTIED,
+        steps: "1 BEGIN
+                1 TRUNCATE t
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 SELECT n FROM t FOR UPDATE
+                1 COMMIT
+                2 DELETE FROM t
+                2 COMMIT",
+        check: "SELECT id, n FROM t",
+    },
+    Script {
+        name: "a_table_lock_behind_truncate",
+        setup: EMPTIED,
+        steps: "1 BEGIN
+                1 TRUNCATE t
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 LOCK TABLE t IN SHARE MODE
+                1 COMMIT
+                1 INSERT INTO t VALUES (2, 20)
+                2 COMMIT",
+        check: "SELECT id, n FROM t",
+    },
+    Script {
+        name: "a_writer_behind_a_rewrite",
+        setup: EMPTIED,
+        steps: "1 BEGIN
+                1 ALTER TABLE t ALTER n TYPE bigint
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 UPDATE t SET n = 11
+                1 COMMIT
+                2 COMMIT",
+        check: "SELECT id, n FROM t",
+    },
+    Script {
+        name: "an_action_behind_truncate",
+        setup: REFERENCED,
+        steps: "1 BEGIN
+                1 TRUNCATE child
+                1 INSERT INTO child VALUES (3, 2)
+                2 BEGIN
+                2 SELECT count(*) FROM other
+                2 DELETE FROM t WHERE id = 1
+                1 COMMIT
+                2 COMMIT",
+        check: "SELECT id, of FROM child",
+    },
+    Script {
+        name: "truncate_behind_an_action",
+        setup: REFERENCED,
+        steps: "1 BEGIN
+                1 DELETE FROM t WHERE id = 1
+                2 TRUNCATE child
+                1 COMMIT",
+        check: "SELECT id, of FROM child",
+    },
+    Script {
+        name: "another_type_of_what_is_referenced",
+        setup: REFERENCED,
+        steps: "1 BEGIN
+                1 INSERT INTO child VALUES (3, 2)
+                2 ALTER TABLE t ALTER id TYPE bigint
+                1 COMMIT
+                2 DELETE FROM t WHERE id = 2",
+        check: "SELECT id, of FROM child ORDER BY id",
     },
     Script {
         name: "locked_tables",

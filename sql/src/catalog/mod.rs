@@ -49,6 +49,7 @@ pub use object::{
     Reservation, Role, Schema,
 };
 pub use routine::{Argument, Enabled, Events, Language, Routine, Timing, Trigger, Volatility};
+pub(crate) use snapshot::not_known_yet;
 pub use snapshot::{Catalog, DATABASE_NAMES, Relation};
 
 /// The columns that every stored table has besides its own (`pg_attribute.attnum` below 0).

@@ -571,6 +571,13 @@ pub(super) fn fresh_version() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+/// 57P03: after a start the other owners' catalogs may be late.
+pub(crate) fn not_known_yet() -> Error {
+    let message = "what this node knows of other owners' tables is not there yet";
+    Error::new(state::CANNOT_CONNECT_NOW, message)
+        .hint("Try again in a moment, or go to another node.")
+}
+
 /// `relation "x" does not exist` (42P01).
 pub(crate) fn undefined(name: &[&str]) -> Error {
     let name = name.join(".");

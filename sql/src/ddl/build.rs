@@ -336,6 +336,7 @@ fn advance(progress: &mut Progress, cx: &mut ExecCx<'_>) -> Done<()> {
 /// Waits for writers that do not know it yet, of one table after the other; false: there is no other.
 /// The lock is held for a moment only, and never while another one is waited for.
 fn drain(progress: &Progress, done: usize, step: &mut Transaction) -> Done<bool> {
+    step.refresh_catalog();
     let table = table_of(step, progress)?;
     let written = match table.projection.is_some() {
         true => written_through(step.catalog(), &table),

@@ -17,7 +17,7 @@ use crate::error::{Error, state};
 use crate::exec::{ExecCx, Row, row_bytes};
 use crate::integrity::{self, Gone};
 use crate::plpgsql::Operation;
-use crate::transaction::{Policy, RowMode, Stop, Wait};
+use crate::transaction::{Policy, RowMode, Stop, TableMode, Wait};
 use crate::types::key::encode_key;
 use crate::types::{CastContext, Datum, cast};
 
@@ -67,11 +67,27 @@ impl DeferredCheck {
         }
     }
 
+    /// Until the transaction ends the tables that are looked at are those that the check knows. What its
+    /// rows are written in has the statement's lock.
+    fn lock(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        match self {
+            DeferredCheck::Parent { child, key, .. } => {
+                let parent = table_of(key.references, cx)?;
+                match parent.group == child.group {
+                    true => lock_table(&parent, TableMode::RowShare, cx),
+                    false => Ok(()),
+                }
+            }
+            DeferredCheck::Children { child, .. } => lock_table(child, TableMode::RowShare, cx),
+        }
+    }
+
     /// Runs the check now.
     ///
     /// # Errors
     /// 23503.
     pub fn run(&self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        self.lock(cx)?;
         match self {
             DeferredCheck::Parent { child, key, values } => check_parent(child, key, values, cx),
             DeferredCheck::Children {
@@ -82,6 +98,15 @@ impl DeferredCheck {
             } => check_children(parent, child, key, values, cx),
         }
     }
+}
+
+/// Foreign keys lock the tables at their other ends, as in PostgreSQL: a table that gets other trees
+/// meanwhile (TRUNCATE, ALTER TABLE ... TYPE) has other rows and row locks.
+fn lock_table(table: &Table, mode: TableMode, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    let (group, tree) = (table.group, table.tree);
+    cx.transaction
+        .lock_table(group, tree, mode, Policy::Wait)
+        .map(drop)
 }
 
 /// What a statement still has to do for foreign keys once its rows are written.
@@ -172,7 +197,7 @@ impl After {
         if writer.has_triggers() {
             self.queue_triggers(writer, Change::insert(row), Rank::BeforeKeys, cx)?;
         }
-        for (key, _) in &writer.foreign {
+        for key in &writer.foreign {
             let values = reference_of(writer.table(), key, row);
             self.reference(writer.table(), key, values);
         }
@@ -289,7 +314,7 @@ impl After {
 
     fn updated_keys(&mut self, writer: &Writer, old: &[Datum], new: &[Datum]) {
         self.gone(writer, old, Some(new));
-        for (key, _) in &writer.foreign {
+        for key in &writer.foreign {
             let slots = slots(writer.table(), &key.columns);
             if slots.iter().any(|slot| old[*slot] != new[*slot]) {
                 self.reference(writer.table(), key, pick(new, &slots));
@@ -373,12 +398,14 @@ impl After {
     fn carry_out(&mut self, action: &Action, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let (child, key, before) = (&action.child, &action.key, &action.before);
         if action.action == ReferentialAction::Restrict {
+            lock_table(child, TableMode::RowShare, cx)?;
             if !referencing(child, key, before, 1, cx)?.is_empty() {
                 let error = still_referenced(&action.parent, child, key, before, cx);
                 return Err(Stop::Error(error));
             }
             return Ok(());
         }
+        lock_table(child, TableMode::RowExclusive, cx)?;
         let writer = crate::plan::writer(cx.catalog, child.id)?;
         self.follow(&writer, action, cx)?;
         if writer.has_before_triggers() && action.parent.group == child.group {
@@ -472,6 +499,9 @@ impl After {
 
     /// The first check goes to the transaction.
     fn defer(&mut self, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+        if let Some(Work::Check(check)) = self.queue.front() {
+            check.lock(cx)?;
+        }
         if let Some(Work::Check(check)) = self.pop() {
             cx.deferred.push(check);
         }

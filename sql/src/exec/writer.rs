@@ -8,7 +8,7 @@ use storage::RowKey;
 
 use super::foreign::slots;
 use super::trigger::Change;
-use crate::catalog::{ForeignKey, Index, Key, Registration, Table, TableId, Timing};
+use crate::catalog::{ForeignKey, Index, Key, Registration, Table, TableId, Timing, not_known_yet};
 use crate::error::{Error, Result as SqlResult, state};
 use crate::exec::{ExecCx, Projected, Row, RowReader};
 use crate::expr::{Expr, Frame};
@@ -60,7 +60,7 @@ pub struct Writer {
     key: Option<Vec<(usize, Type, bool, bool)>>,
     key_columns: Vec<usize>,
     /// Foreign keys of this table with their parents.
-    pub(super) foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
+    pub(super) foreign: Vec<Arc<ForeignKey>>,
     pub(super) referenced: Vec<Referenced>,
     /// Other owners' foreign keys that reference it, with their columns' slots.
     pub(super) asked: Vec<(Registration, Vec<usize>)>,
@@ -92,8 +92,8 @@ pub struct Parts {
     pub indexes: Vec<(Vec<Expr>, Vec<Expr>)>,
     /// The schema's name, for errors.
     pub schema: String,
-    /// Its foreign keys with their parents.
-    pub foreign: Vec<(Arc<ForeignKey>, Arc<Table>)>,
+    /// Its foreign keys.
+    pub foreign: Vec<Arc<ForeignKey>>,
     /// Foreign keys that reference the table.
     pub referenced: Vec<Referenced>,
     /// Projections that read the table.
@@ -400,12 +400,13 @@ impl Writer {
     /// Puts a complete row into the entry as an event: with the keys of the rows that it is about.
     fn emit(&self, row: &[Datum], cx: &mut ExecCx<'_>) -> Result<(), Stop> {
         let mut about = Vec::new();
-        for (key, parent) in &self.foreign {
+        for key in &self.foreign {
             let values = super::foreign::reference_of(&self.table, key, row);
             if values.iter().any(Datum::is_null) {
                 continue;
             }
-            let (tree, key, own) = super::foreign::parent_entry(parent, key, &values, cx)?;
+            let parent = table_of(key.references, cx)?;
+            let (tree, key, own) = super::foreign::parent_entry(&parent, key, &values, cx)?;
             if !own {
                 return Err(Error::internal("an event is about a row by no primary key").into());
             }
@@ -921,10 +922,11 @@ impl TableWriter {
     }
 }
 
-/// A table by its OID in the statement's catalog.
+/// A referenced table by its OID in the statement's catalog.
+///
+/// # Errors
+/// 57P03 if it is another owner's, and not known here yet.
 pub(super) fn table_of(id: TableId, cx: &ExecCx<'_>) -> Result<Arc<Table>, Stop> {
-    cx.catalog
-        .table(id)
-        .cloned()
-        .ok_or_else(|| Stop::Error(Error::internal(format!("table {} is gone", id.0))))
+    let table = cx.catalog.table(id).cloned();
+    table.ok_or_else(|| Stop::Error(not_known_yet()))
 }

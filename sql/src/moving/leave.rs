@@ -70,9 +70,6 @@ fn freeze(
     let mode = TableMode::Exclusive;
     let tx = &mut cx.transaction;
     tx.lock_table(home, table.tree, mode, Policy::Wait)?;
-    // What had the lock before may not be applied yet.
-    drop(tx.newest_snapshot(home)?);
-    tx.check_catalog()?;
     // The copy that this rests on.
     tx.position(other)?;
     let mut left = Table {

@@ -14,7 +14,7 @@ use crate::bind::scope::Range;
 use crate::catalog::{
     Catalog, Constraint, ForeignKey, Generated, RoleId, SchemaId, Table, TableId,
 };
-use crate::error::{Error, Result, state};
+use crate::error::{Error, Result};
 use crate::exec::{Parts, Projected, Referenced, Writer};
 use crate::expr::{ColumnRef, Expr, Flow};
 use crate::plpgsql::RowTrigger;
@@ -220,7 +220,7 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
         defaults,
         indexes,
         schema: catalog.schema_name(table.schema).to_owned(),
-        foreign: foreign_keys(catalog, table)?,
+        foreign: foreign_keys(catalog, table),
         referenced: referenced(catalog, table),
         projections: catalog
             .tables()
@@ -233,26 +233,12 @@ fn parts(binder: &mut Binder<'_>, catalog: &Arc<Catalog>, table: &Arc<Table>) ->
     })
 }
 
-/// The foreign keys of a table with their parents. One whose parent another owner has dropped goes
-/// before long (`crate::integrity`).
-fn foreign_keys(catalog: &Catalog, table: &Table) -> Result<Vec<(Arc<ForeignKey>, Arc<Table>)>> {
-    let mut keys = Vec::new();
-    for key in table.foreign_keys() {
-        match catalog.table(key.references) {
-            Some(parent) => keys.push((Arc::new(key.clone()), Arc::clone(parent))),
-            None if catalog.was_dropped(key.references) => {}
-            None => {
-                let message = "what this node knows of another owner's tables is not there yet";
-                return Err(Error::new(state::OWNER_UNREACHABLE, message)
-                    .detail(format!(
-                        "Foreign key \"{}\" of table \"{}\" references one of them.",
-                        key.name, table.name
-                    ))
-                    .hint("Try again in a moment."));
-            }
-        }
-    }
-    Ok(keys)
+/// The foreign keys of a table. One whose parent another owner has dropped goes before long
+/// (`crate::integrity`).
+fn foreign_keys(catalog: &Catalog, table: &Table) -> Vec<Arc<ForeignKey>> {
+    let stands = |key: &&ForeignKey| !catalog.was_dropped(key.references);
+    let keys = table.foreign_keys().filter(stands);
+    keys.cloned().map(Arc::new).collect()
 }
 
 /// A projection as it is kept.

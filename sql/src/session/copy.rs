@@ -502,6 +502,11 @@ impl Session {
             return Ok(());
         }
         *since_snapshot = 0;
+        if self.transaction.is_none() {
+            return Ok(());
+        }
+        // Its own table is locked; tables that keys and triggers come to are as they are now.
+        self.fresh_catalog();
         let Some(tx) = self.transaction.as_mut() else {
             return Ok(());
         };

@@ -38,7 +38,12 @@ impl Transaction {
         self.lock(group, key, mode.into(), policy, || "row".to_owned())
     }
 
-    /// Locks a table (by its tree). Statements take the modes of PostgreSQL's table 13.2.
+    /// Locks a table (by its tree). Statements take the modes of PostgreSQL's table 13.2. From then on
+    /// the table is as the transaction's catalog says, but for readers (ACCESS SHARE): these see it as of
+    /// their snapshot.
+    ///
+    /// # Errors
+    /// `Wait::Again` if that catalog is not the newest one.
     pub fn lock_table(
         &mut self,
         group: GroupId,
@@ -50,7 +55,14 @@ impl Transaction {
             self.await_move(group, tree)?;
         }
         let what = || format!("relation {tree}");
-        self.lock(group, LockKey::Table(tree), mode.into(), policy, what)
+        let locked = self.lock(group, LockKey::Table(tree), mode.into(), policy, what)?;
+        let known = (group, tree, mode);
+        if mode != TableMode::AccessShare && !self.described.contains(&known) {
+            // Whoever had it before may have given it another tree, by an entry that is not applied yet.
+            self.check_newest_catalog(group)?;
+            self.described.insert(known);
+        }
+        Ok(locked)
     }
 
     /// Nobody writes a table that is about to be another owner's.
@@ -141,6 +153,13 @@ impl Transaction {
                 None => member.group.locks().release(member.txid),
             }
         }
+        let members = &self.members;
+        self.described.retain(|(group, tree, mode)| {
+            members.get(group).is_some_and(|member| {
+                let locks = member.group.locks();
+                locks.holds(member.txid, &LockKey::Table(*tree), *mode)
+            })
+        });
     }
 
     /// Its locks in this group stay when it ends: rows say whose they are.
@@ -150,6 +169,7 @@ impl Transaction {
     }
 
     pub(super) fn release_all(&mut self) {
+        self.described.clear();
         for member in std::mem::take(&mut self.members).into_values() {
             member.group.locks().release(member.txid);
         }

@@ -21,7 +21,7 @@ mod snapshot;
 mod stop;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -124,6 +124,8 @@ pub struct Transaction {
     txid: Option<TxId>,
     /// Where this transaction is known to lock tables, by group.
     members: BTreeMap<GroupId, Member>,
+    /// Locks of tables, by their trees, that were found to be in the newest catalog under that lock.
+    described: BTreeSet<(GroupId, u32, TableMode)>,
     /// The one group that is written.
     writing: Option<GroupId>,
     writes: writes::Writes,
@@ -203,6 +205,7 @@ impl Transaction {
             snapshot: Snapshot::default(),
             txid: None,
             members: BTreeMap::new(),
+            described: BTreeSet::new(),
             writing: None,
             writes: writes::Writes::new(engine.limits().write_memory_bytes),
             reads: reads::Reads::default(),

@@ -79,6 +79,26 @@ impl Node {
         cluster: Arc<dyn Cluster>,
         register: impl FnOnce(&Arc<Local>) -> Registered,
     ) -> Node {
+        let node = Node::unread(local, clock, limits, cluster, register);
+        node.local.groups().observe(node.engine.observer());
+        node
+    }
+
+    /// The same groups as they are right after a start: no catalog is read.
+    pub fn restarted(&self) -> Node {
+        let cluster = crate::cluster::Alone::new(Arc::clone(self.local.groups()));
+        let (local, clock) = (Arc::clone(&self.local), Arc::clone(&self.clock));
+        let none = |_: &Arc<Local>| Registered::default();
+        Node::unread(local, clock, Limits::default(), cluster, none)
+    }
+
+    fn unread(
+        local: Arc<Local>,
+        clock: Arc<ManualClock>,
+        limits: Limits,
+        cluster: Arc<dyn Cluster>,
+        register: impl FnOnce(&Arc<Local>) -> Registered,
+    ) -> Node {
         let Registered {
             relations,
             functions,
@@ -95,7 +115,6 @@ impl Node {
             limits,
         })
         .expect("an engine");
-        local.groups().observe(engine.observer());
         Node {
             local,
             engine,
@@ -327,10 +346,13 @@ impl Client {
                 Err(error) => return told(&error),
             }
         }
-        match self.session.copy_done(&mut self.answer) {
-            Ok(Step::Done { tag }) => self.result.push(tag),
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => return told(&error),
+        loop {
+            match self.session.copy_done(&mut self.answer) {
+                Ok(Step::Wait(waiting)) if waiting.ready() => {}
+                Ok(Step::Done { tag }) => break self.result.push(tag),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => return told(&error),
+            }
         }
         self.go_on().expect("no wait")
     }
