@@ -374,6 +374,7 @@ impl Session {
     fn left_transaction(&mut self, chain: Chain, modes: (Isolation, bool)) {
         self.block = false;
         self.failed = false;
+        self.lost = false;
         self.turn.acted = true;
         self.saved.clear();
         self.portals

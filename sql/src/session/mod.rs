@@ -165,7 +165,8 @@ pub struct Session {
     copy: Option<Box<copy::CopyIn>>,
     turn: Turn,
     changed: Changed,
-    /// The open block was lost with another node: the first statement but ROLLBACK is told.
+    /// The open block was lost with another node: the first statement but ROLLBACK is told, and whoever goes
+    /// back to a savepoint.
     lost: bool,
     /// Contracts of whose end the client was told.
     sunsets: BTreeSet<TableId>,

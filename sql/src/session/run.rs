@@ -138,7 +138,7 @@ impl Session {
         if self.failed && !ends_failure(statement) {
             return Err(Stop::Error(aborted()));
         }
-        if std::mem::take(&mut self.lost) {
+        if self.lost {
             self.tell_loss(statement)?;
         }
         if let Some(wait) = self.token_wait() {
@@ -150,12 +150,14 @@ impl Session {
         }
     }
 
-    /// The first statement in a block that was lost with another node.
+    /// The first statement in a block that was lost with another node, and each that goes back to one of its
+    /// savepoints.
     ///
     /// # Errors
     /// 40001, unless it is what the client would do then.
     fn tell_loss(&mut self, statement: &Statement) -> Result<()> {
         match statement {
+            Statement::Empty => Ok(()),
             Statement::Transaction(TransactionStatement::Rollback { .. }) => Ok(()),
             // It knew that it would.
             Statement::Transaction(TransactionStatement::Commit { .. }) if self.failed => Ok(()),

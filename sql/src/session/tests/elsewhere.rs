@@ -221,10 +221,26 @@ fn savepoints_of_a_block_that_has_fallen_are_gone() {
     assert_eq!(client.session.export_changes(), None);
     let mut client = pair.b.resumed("app", &known.encode());
     client.session.fallen(Status::InTransaction);
+    assert!(client.run("rollback to u").starts_with("ERROR 40001"));
     assert!(client.run("rollback to s").starts_with("ERROR 40001"));
-    assert!(client.run("rollback to s").starts_with("ERROR 3B001"));
     assert!(client.run("select 1").starts_with("ERROR 25P02"));
     assert_eq!(client.ok("commit"), "ROLLBACK");
+    assert_eq!(
+        client.run("begin; rollback to s; commit"),
+        "BEGIN; ERROR 3B001: savepoint \"s\" does not exist"
+    );
+    // What was told first was another statement, or the end of the savepoint.
+    for first in ["select 1", "insert into t values (8, 8)", "release s"] {
+        let mut client = pair.b.resumed("app", &known.encode());
+        client.session.fallen(Status::InTransaction);
+        assert!(client.run(first).starts_with("ERROR 40001"), "{first}");
+        for then in ["rollback to s", "rollback to s"] {
+            assert!(client.run(then).starts_with("ERROR 40001"), "{first}");
+        }
+        assert!(client.run("release s").starts_with("ERROR 25P02"));
+        assert_eq!(client.ok("rollback"), "ROLLBACK");
+        assert_eq!(client.run("select 1"), "SELECT 1");
+    }
     // One that had failed before, too.
     for (then, told) in [("rollback to s", "ERROR 40001"), ("commit", "ROLLBACK")] {
         let mut client = pair.b.resumed("app", &known.encode());
