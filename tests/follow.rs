@@ -305,6 +305,33 @@ fn an_owner_that_is_away_is_read_and_nobody_else_waits_for_it() {
     eventually("nothing lags", || behind(&cluster) < 2.0);
 }
 
+/// The node starts while the only node that could tell it of the table is away.
+#[test]
+fn a_table_that_was_made_meanwhile_is_not_called_missing() {
+    let mut cluster = start();
+    cluster.pin(1, "billing", "owner", 3);
+    cluster.pin(LAST, "orders", "reader", 1);
+    cluster.settle(1, "orders", "GRANT READ ON order_* TO billing");
+    cluster.node(2).kill();
+    create(&cluster, "orders", "public.order_v2 (id int PRIMARY KEY)");
+    let read = "SELECT count(*) FROM public.order_v2";
+    cluster.settle(1, "billing", read);
+    cluster.node(LAST).kill();
+    cluster.node(2).start_again();
+    for read in [read, "SELECT * FROM public.nothing"] {
+        let why = cluster.ask(2, "billing", read).unwrap_err();
+        assert!(why.contains("57P03"), "{why}");
+    }
+    cluster.node(LAST).start_again();
+    assert_eq!(cluster.settle(2, "billing", read), ["0"]);
+    cluster.until(
+        || match cluster.ask(2, "billing", "SELECT * FROM nothing") {
+            Err(why) if why.contains("42P01") => Ok(()),
+            found => Err(format!("{found:?}")),
+        },
+    );
+}
+
 #[test]
 fn a_source_that_is_stopped_is_left_for_another() {
     let cluster = apart();

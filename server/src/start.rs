@@ -198,7 +198,6 @@ impl Node {
         };
         engine.activities().number_node(cluster.me());
         let sessions = Arc::new(Sessions::new(engine.clone(), nodes));
-        cluster.serve_sessions(&sessions);
         let login = Arc::new(Login::new(engine.clone(), settings.insecure));
         let drain = Drain::new(raft.clone(), cluster.clone());
         let control = Control::listen(&settings.data, drain.clone());
@@ -221,6 +220,9 @@ impl Node {
             tasks.push(tokio::spawn(cluster.clone().announce()));
             cluster::settled(&cluster).await;
         }
+        // Whose client is connected elsewhere comes no sooner than others: what leads here may know less of
+        // other owners than the node that it comes from.
+        cluster.serve_sessions(&sessions);
         let listening = tokio::spawn(wire::run(
             early.end().await?,
             config,

@@ -89,6 +89,12 @@ pub trait Cluster: Send + Sync {
         Box::new(())
     }
 
+    /// Has this node heard of every owner, since its start, which tables it has? What it does not find before
+    /// may be there all the same.
+    fn knows_all(&self) -> bool {
+        true
+    }
+
     /// Does any session of another node LISTEN, as far as this one knows?
     fn has_listeners(&self) -> bool;
 

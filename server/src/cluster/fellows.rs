@@ -141,6 +141,10 @@ impl Fellows for View {
         self.ask(async move { done(cluster.have_vouched(group).await) })
     }
 
+    fn knows_all(&self) -> bool {
+        self.0.knows_all()
+    }
+
     fn has_listeners(&self) -> bool {
         !self.0.heard.listening().is_empty()
     }

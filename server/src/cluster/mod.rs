@@ -44,6 +44,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ pub struct Cluster {
     vouched: Vouched,
     /// Groups whose catalog is not read yet since the start.
     unread: Mutex<BTreeSet<GroupId>>,
+    /// It has had of all groups what their leaders had, at a moment since the start.
+    settled: AtomicBool,
     contact: Contact,
     /// The processes that nodes were met as.
     runs: Mutex<BTreeMap<u32, Run>>,
@@ -179,6 +182,7 @@ impl Cluster {
             voters: Mutex::default(),
             vouched: Vouched::default(),
             unread: Mutex::default(),
+            settled: AtomicBool::new(false),
             contact: Contact::new(),
             runs: Mutex::default(),
             run,

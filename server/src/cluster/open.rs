@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raft::{NodeId, Placement};
@@ -16,6 +17,8 @@ use crate::Failure;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at what has been missing for long.
+const LATE_PAUSE: Duration = Duration::from_millis(500);
 /// How long one group may take to say how far it is.
 const BARRIER_TIME_MAX: Duration = Duration::from_millis(500);
 /// So long a start waits for groups that a part of the cluster may have lost for the time being.
@@ -124,6 +127,15 @@ impl Cluster {
     pub(crate) fn is_read(&self, group: &Group) -> bool {
         group.ready() && !self.unread.lock().contains(&group.id())
     }
+
+    /// Has it heard of every owner, since the start, which tables it has? One that is alone needs only what
+    /// it has itself.
+    pub(super) fn knows_all(&self) -> bool {
+        match self.is_reachable() {
+            true => self.settled.load(Ordering::Acquire),
+            false => self.unread.lock().is_empty(),
+        }
+    }
 }
 
 fn usable(groups: &Groups, id: GroupId) -> bool {
@@ -144,10 +156,21 @@ pub async fn settled(cluster: &Arc<Cluster>) {
                 missing,
                 "serving before everything is there: other nodes may be away"
             );
+            tokio::spawn(settles_late(cluster.clone(), current));
             return;
         }
         tokio::time::sleep(PAUSE).await;
     }
+    cluster.settled.store(true, Ordering::Release);
+}
+
+/// Goes on looking for what was missing when clients were let in.
+async fn settles_late(cluster: Arc<Cluster>, mut current: BTreeSet<GroupId>) {
+    let until = || Instant::now() + SETTLE_TIME_MAX;
+    while cluster.misses(&mut current, until()).await.is_some() {
+        tokio::time::sleep(LATE_PAUSE).await;
+    }
+    cluster.settled.store(true, Ordering::Release);
 }
 
 impl Cluster {
@@ -190,6 +213,10 @@ impl Cluster {
         // The directory may have told of more meanwhile: it counts once it says where this node is.
         if catalog.node(me).is_none() {
             return Some("this node in the directory".to_owned());
+        }
+        // Entries that came are nothing to those who ask before the catalog is read that they belong to.
+        if let Some(id) = self.unread.lock().first() {
+            return Some(format!("the catalog of group {id}"));
         }
         let late = ids.difference(current).next();
         late.map(|id| format!("the newest entries of group {id} ({why})"))

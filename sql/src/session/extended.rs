@@ -44,7 +44,7 @@ impl Session {
             self.current = None;
             self.fail_now();
         }
-        result
+        result.map_err(|error| self.known(error))
     }
 
     fn parse_inner(&mut self, name: &str, sql: &str, types: &[u32]) -> Result<()> {

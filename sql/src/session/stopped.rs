@@ -6,6 +6,7 @@ use super::finish::{Chain, Holding};
 use super::job::{Job, Phase, Rows};
 use super::step::{Step, Waiting};
 use super::turn::Met;
+use crate::catalog::not_known_yet;
 use crate::transaction::{Locks, Stop, Wait};
 use crate::{Error, Result, state};
 
@@ -125,6 +126,7 @@ impl Session {
     /// The statement has failed; the answer is held like any other that may rest on what is not
     /// committed yet. Nobody has to know if its turn begins anew.
     pub(super) fn fail(&mut self, job: &mut Job, error: Error) -> Option<Result<Step>> {
+        let error = self.known(error);
         if let Some(group) = self.begin_anew(&error) {
             return Some(Ok(Step::Elsewhere(group)));
         }
@@ -133,6 +135,14 @@ impl Session {
         job.buffer.clear();
         job.phase = Phase::Holding(holding, Err(error));
         None
+    }
+
+    /// What is not found here is not there, if this node knows what there is.
+    pub(super) fn known(&self, error: Error) -> Error {
+        match error.state() == state::UNDEFINED_TABLE && !self.engine.cluster().knows_all() {
+            true => not_known_yet(),
+            false => error,
+        }
     }
 
     /// The open transaction has failed: a block waits for ROLLBACK, anything else is over.

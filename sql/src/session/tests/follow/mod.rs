@@ -41,6 +41,8 @@ struct Wires {
     /// Of which no rows may be given.
     doubted: Mutex<Option<GroupId>>,
     vouching: Mutex<Vec<(GroupId, Done<()>)>>,
+    /// The nodes have not heard of all owners since they started.
+    late: AtomicBool,
     /// What is taken away waits until the test has told it.
     tells: AtomicBool,
     telling: Mutex<Vec<(Untold, Done<()>)>>,
@@ -130,6 +132,10 @@ impl Cluster for View {
     fn vouch(&self, group: GroupId, done: Done<()>) -> Asking {
         self.wires.vouching.lock().push((group, done));
         Box::new(())
+    }
+
+    fn knows_all(&self) -> bool {
+        !self.wires.late.load(Ordering::Relaxed)
     }
 
     /// The first node holds every group.

@@ -1,5 +1,7 @@
 //! FOLLOW and UNFOLLOW, and what they refuse.
 
+use std::sync::atomic::Ordering;
+
 use storage::GroupId;
 
 use super::Far;
@@ -139,4 +141,34 @@ fn follow_waits_for_the_copy() {
     far.a.client("reader").ok("unfollow order_*");
     far.bring("orders");
     assert_eq!(client.start("select count(*) from order_v2"), None);
+}
+
+/// What a node does not find may be there, until it has heard of every owner since it started.
+#[test]
+fn nothing_is_called_missing_before_all_is_known() {
+    let far = Far::new();
+    let read = "select * from public.customer_v1";
+    for node in [&far.a, &far.b] {
+        let mut reader = node.client("reader");
+        far.wires.late.store(true, Ordering::Relaxed);
+        for sql in [
+            read,
+            "explain select * from customer_v1",
+            "table reader.customers",
+        ] {
+            let told = reader.run(sql);
+            assert!(told.starts_with("ERROR 57P03"), "{sql}: {told}");
+        }
+        let prepared = reader
+            .session
+            .parse("", read, &[])
+            .expect_err("it is not found");
+        assert_eq!(prepared.state(), crate::state::CANNOT_CONNECT_NOW);
+        let synced = reader.session.sync(&mut reader.answer);
+        synced.expect("no wait");
+        assert_eq!(reader.run("select to_regclass('customer_v1')"), "SELECT 1");
+        far.wires.late.store(false, Ordering::Relaxed);
+        let told = reader.run(read);
+        assert!(told.starts_with("ERROR 42P01"), "{told}");
+    }
 }
