@@ -9,6 +9,10 @@ use tests::{Cluster, SUPERUSER, report};
 
 /// Rounds of each writer in the race.
 const ROUNDS: u32 = 60;
+/// So often it is read while an owner is late, if it is answered.
+const READS: usize = 10;
+/// No more entries of one owner than these are on their way between two nodes.
+const UNDER_WAY: u64 = 5;
 /// Keys that they race for.
 const KEYS: u32 = 6;
 
@@ -151,6 +155,121 @@ fn owners_on_nodes_of_their_own_reference_each_other() {
     let kept = refused(&cluster, 1, "crm", "DELETE FROM customer_v1 WHERE id = 2");
     assert!(kept.contains("23503"), "{kept}");
     at_rest(&cluster);
+}
+
+/// How many entries of an owner have come to the third node.
+fn entries(cluster: &Cluster, owner: &str) -> Result<u64, String> {
+    let query = format!(
+        "SELECT entries FROM freehold.followers WHERE owner = '{owner}' \
+         AND node = (SELECT node FROM freehold.nodes WHERE is_self)"
+    );
+    let found = cluster.ask(3, SUPERUSER, &query)?;
+    let first = found.first().ok_or("it is not followed")?;
+    first.parse().map_err(|_| first.clone())
+}
+
+/// Customers and orders of this number, as who follows both sees them on the third node. What the catalog
+/// knows, and may not be shown yet, is waited for.
+fn seen(cluster: &Cluster, id: u32) -> Result<String, String> {
+    let query = format!(
+        "SET statement_timeout = '1s'; \
+         SELECT (SELECT count(*) FROM customer_v1 WHERE id = {id}), \
+         (SELECT count(*) FROM orders WHERE customer = {id})"
+    );
+    Ok(cluster.ask(3, "spy", &query)?.concat())
+}
+
+/// It is seen so before long.
+fn comes_to(cluster: &Cluster, id: u32, wanted: &str) {
+    cluster.until(|| match seen(cluster, id)? {
+        found if found == wanted => Ok(()),
+        found => Err(found),
+    });
+}
+
+/// So many entries of an owner have come to the third node.
+fn come(cluster: &Cluster, owner: &str, wanted: u64) {
+    cluster.until(|| match entries(cluster, owner)? {
+        now if now >= wanted => Ok(()),
+        now => Err(format!("{now} entries")),
+    });
+}
+
+/// What an owner has written until now has come to the third node: what it writes next comes behind.
+fn all_comes(cluster: &Cluster, owner: &str, table: &str) {
+    let before = cluster.until(|| entries(cluster, owner));
+    for _ in 0..UNDER_WAY {
+        let next = format!("INSERT INTO {table} SELECT max(id) + 1, NULL FROM {table}");
+        cluster.settle(1, owner, &next);
+    }
+    come(cluster, owner, before + UNDER_WAY);
+}
+
+/// Does something while what the `late` node says does not come to the third one. Until then all is seen
+/// there as it was, or nothing is answered, though what `other` has written has come.
+fn while_late(cluster: &Cluster, late: usize, other: (&str, &str), id: u32, act: impl FnOnce()) {
+    comes_to(cluster, id, "1|1");
+    cluster.tap(late).hold(cluster.tap(3).port());
+    act();
+    all_comes(cluster, other.0, other.1);
+    for _ in 0..READS {
+        match seen(cluster, id) {
+            Ok(found) => assert_eq!(
+                found, "1|1",
+                "what {} did is seen before its cause",
+                other.0
+            ),
+            // It waits for what is late, or has lost contact.
+            Err(_) => break,
+        }
+    }
+    cluster.tap(late).release();
+}
+
+/// A reader who hears of one owner late sees nothing of the other that rests on it.
+#[test]
+fn nothing_is_seen_before_what_it_rests_on_when_one_owner_is_late() {
+    let places: &[&[&str]] = &[
+        &["--locality=region=crm"],
+        &["--locality=region=shop"],
+        &["--locality=region=else"],
+    ];
+    let cluster = Cluster::start_tapped(places);
+    owners(&cluster);
+    cluster.pin(1, "crm", "crm", 1);
+    cluster.pin(2, "shop", "shop", 1);
+    orders(&cluster, 2, "public.orders", "ON DELETE CASCADE");
+    cluster.settle(
+        2,
+        "shop",
+        "INSERT INTO orders VALUES (1, 1), (2, 2) ON CONFLICT DO NOTHING",
+    );
+    cluster.settle(2, "shop", "GRANT READ ON orders TO spy");
+    cluster.settle(1, "crm", "GRANT READ ON customer_* TO spy");
+    cluster.settle(
+        3,
+        "spy",
+        "CREATE TABLE IF NOT EXISTS own (id int PRIMARY KEY)",
+    );
+    cluster.pin(3, "spy", "else", 1);
+    for followed in ["customer_v1", "orders"] {
+        cluster.settle(3, "spy", &format!("FOLLOW {followed}"));
+    }
+    // What a child does rests on its parent's decision.
+    while_late(&cluster, 1, ("shop", "orders"), 1, || {
+        cluster.settle(2, "crm", "DELETE FROM customer_v1 WHERE id = 1");
+    });
+    comes_to(&cluster, 1, "0|0");
+    // What is removed without asking rests on the end of the foreign key.
+    while_late(&cluster, 2, ("crm", "customer_v1"), 2, || {
+        let before = cluster.until(|| entries(&cluster, "crm"));
+        let drop = "ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_customer_fkey";
+        cluster.settle(2, "shop", drop);
+        // It is forgotten.
+        come(&cluster, "crm", before + 1);
+        cluster.settle(1, "crm", "DELETE FROM customer_v1 WHERE id = 2");
+    });
+    comes_to(&cluster, 2, "0|1");
 }
 
 /// What the children of removed keys do, and their children's, each on a node of its own.
