@@ -213,6 +213,33 @@ fn a_deleted_row_is_gone_within_the_bound() {
     assert_eq!(session.value(&again), "came-again");
 }
 
+/// What the former owner still has of a row that the new one has erased is not said to be gone.
+#[test]
+fn a_row_of_a_table_that_has_moved_is_erased_when_its_former_owner_has_it_no_more() {
+    let program = Program::start_with(Security::Trust, &["--erase-after=20s"]);
+    program.place().add_owner("people");
+    program.place().add_owner("crm");
+    let (mut people, mut crm) = (
+        program.place().session("people"),
+        program.place().session("crm"),
+    );
+    people.ok(MAKE);
+    fill().iter().for_each(|sql| drop(people.ok(sql)));
+    let move_it = "ALTER TABLE public.person_v1 OWNER TO crm";
+    program.place().session(SUPERUSER).ok(move_it);
+    crm.ok(&format!("ERASE FROM public.person_v1 WHERE id = '{KEY}'"));
+    let verify = format!(
+        "SELECT erased FROM freehold.verify_erased('public.person_v1', '{{\"id\": \"{KEY}\"}}')"
+    );
+    until(|| match crm.ok(&verify).lines() {
+        found if found == ["t"] => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    assert_eq!(nowhere(&[program.data()], &[VALUE, BEFORE, KEY]), Ok(()));
+    assert_eq!(people.fail(&verify).sqlstate, "42P01");
+    assert_eq!(crm.value("SELECT note FROM public.person_v1"), STAYS);
+}
+
 /// Three replicas and a node that follows: the canary is on all of them, and then on none.
 #[test]
 fn an_erased_row_is_on_no_replica_and_no_follower() {

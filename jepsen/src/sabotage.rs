@@ -70,7 +70,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 47] = [
+const PLANTS: [Plant; 48] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -190,6 +190,11 @@ const PLANTS: [Plant; 47] = [
         "a_bootstrap_then_every_entry_and_nothing_private",
     ),
     tested("insert-without-key-lock", "sql", "two_inserts_of_one_key"),
+    tested(
+        "moved-table-removed-early",
+        "sql",
+        "a_table_moves_with_its_rows_and_all_that_was_said_of_it",
+    ),
     tested(
         "answer-before-read",
         "sql",

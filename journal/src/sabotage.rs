@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 35] = [
+pub const FAULTS: [&str; 36] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
@@ -27,6 +27,7 @@ pub const FAULTS: [&str; 35] = [
     "forgotten-without-dep",
     "half-a-transaction",
     "insert-without-key-lock",
+    "moved-table-removed-early",
     "no-fsync",
     "pending-answered-as-failed",
     "position-reused",

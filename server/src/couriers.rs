@@ -400,9 +400,7 @@ async fn fire_on(
         signal.on_set(Box::new(move || rings.send(()).unwrap_or_default()));
         // From here on nothing is missed.
         engine.on_entry(&signal);
-        let held = engine.groups().get(source);
-        let new = held.is_some_and(|group| group.content() > entries.read());
-        if new || looked.elapsed() >= LOOK_EVERY {
+        if entries.is_behind(engine) || looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             loop {
                 match block_in_place(|| entries.next(engine, &interrupt)) {

@@ -275,7 +275,7 @@ impl Group {
     }
 
     /// Where this copy still has a row, by its key: in its table, in a version of it that can be read,
-    /// in the ledger. So many of the three.
+    /// in the ledger, where a tree that was dropped stands for all of its rows. So many of the three.
     ///
     /// # Errors
     /// The table store can't be read.
@@ -294,7 +294,7 @@ impl Group {
             let now = store.get(tree, key, at)?.is_some();
             let before = kept.next().transpose()?.is_some();
             let mut noted = false;
-            for at_once in [false, true] {
+            for (key, at_once) in [(key, false), (key, true), (&[][..], false)] {
                 let row = row(number, key, at, at_once).key;
                 noted |= store.get(self.tree_id(system::LEDGER), &row, at)?.is_some();
             }

@@ -110,8 +110,11 @@ impl SystemFunction for VerifyErased {
         if !asked.values().any(open) {
             asked.insert(question.clone(), (Instant::now(), None));
             let (cluster, answers) = (self.cluster.clone(), self.asked.clone());
+            // Of a table that moves, or has moved, others' copies have had the row, too.
+            let mut places = cx.catalog.trees_elsewhere(&table);
+            places.push((group, tree));
             self.cluster.sql().spawn(async move {
-                let told = ask_all(&cluster, group, tree, key).await;
+                let told = ask_all(&cluster, &places, &key).await;
                 if let Some((_, answer)) = answers.lock().get_mut(&question) {
                     *answer = Some(told);
                 }
@@ -135,33 +138,43 @@ fn table_of(name: &str, cx: &ExecCx<'_>) -> Result<Arc<Table>> {
     }
 }
 
-async fn ask_all(cluster: &Arc<Cluster>, group: GroupId, tree: u32, key: Vec<u8>) -> Answers {
+async fn ask_all(cluster: &Arc<Cluster>, places: &[(GroupId, u32)], key: &[u8]) -> Answers {
     let mut asking = JoinSet::new();
     for node in cluster.others() {
-        let (cluster, key) = (cluster.clone(), key.clone());
-        let group = group.0;
+        let (cluster, places, key) = (cluster.clone(), places.to_vec(), key.to_vec());
         asking.spawn(async move {
-            let ask = Ask::Traces { group, tree, key };
-            let told = match cluster.is_live(node) {
-                true => cluster.ask(node, &ask, ANSWER_TIME_MAX).await.ok(),
-                false => None,
-            };
-            (node, told)
+            let mut all = Some((0, 0));
+            for (GroupId(group), tree) in places {
+                let Some(found) = all.filter(|_| cluster.is_live(node)) else {
+                    return (node, None);
+                };
+                let key = key.clone();
+                let ask = Ask::Traces { group, tree, key };
+                let told = cluster.ask(node, &ask, ANSWER_TIME_MAX).await.ok();
+                all = told.and_then(|told| with(found, told));
+            }
+            (node, all)
         });
     }
-    let own = block_in_place(|| cluster.say_traces(group, tree, &key));
-    let mut answers = vec![(cluster.me(), found(Some(own)))];
+    let own = block_in_place(|| {
+        let mut told = places.iter();
+        told.try_fold((0, 0), |found, (group, tree)| {
+            with(found, cluster.say_traces(*group, *tree, key))
+        })
+    });
+    let mut answers = vec![(cluster.me(), own)];
     while let Some(told) = asking.join_next().await {
         // One that panicked was logged.
-        answers.extend(told.map(|(node, told)| (node, found(told))));
+        answers.extend(told);
     }
     answers.sort_unstable();
     answers
 }
 
-fn found(told: Option<Told>) -> Option<(u64, u32)> {
+/// What was found so far, with what a node tells of one tree more; `None`: it can't tell now.
+fn with((images, rows): (u64, u32), told: Told) -> Option<(u64, u32)> {
     match told {
-        Some(Told::Traces { images, rows }) => Some((images, rows)),
+        Told::Traces { images: i, rows: r } => Some((images + i, rows + r)),
         _ => None,
     }
 }

@@ -120,8 +120,11 @@ impl Catalog {
         let new = match value {
             Some(value) => match codec::stored(tree, key, value)? {
                 Some(Stored::Object(object)) => Some(object),
-                Some(Stored::Tree(tree, table)) => {
+                Some(Stored::Tree { tree, table, left }) => {
                     self.trees.insert_mut((group, tree), table);
+                    if left {
+                        self.left.insert_mut((group, tree), table);
+                    }
                     return Ok(());
                 }
                 None => return Ok(()),

@@ -109,8 +109,12 @@ pub struct SystemWrite {
 pub(super) enum Stored {
     /// A descriptor.
     Object(Object),
-    /// A tree belongs to a table.
-    Tree(u32, TableId),
+    /// A tree belongs to a table, which it `left` with its rows for another owner, or never came to have.
+    Tree {
+        tree: u32,
+        table: TableId,
+        left: bool,
+    },
 }
 
 /// The rows that a change writes, its history included.
@@ -165,11 +169,23 @@ pub fn history_key(oid: u32, since: Position) -> Bytes {
     key.into()
 }
 
+/// The row of a tree whose table goes on in another group. Its being gone here says nothing of the table.
+pub(crate) fn left_tree(tree: u32, table: TableId) -> SystemWrite {
+    let mut value = table.0.to_be_bytes().to_vec();
+    value.push(1);
+    SystemWrite {
+        tree: TREE_TREES,
+        key: number(tree),
+        value: Some(value.into()),
+    }
+}
+
 pub(super) fn number(n: u32) -> Bytes {
     Bytes::copy_from_slice(&n.to_be_bytes())
 }
 
-fn place(object: &Object) -> (u32, Bytes) {
+/// Where an object's row is: its tree, its key.
+pub(crate) fn place(object: &Object) -> (u32, Bytes) {
     match object {
         Object::Table(t) => (TREE_DESCRIPTORS, number(t.id.0)),
         Object::Schema(s) => (TREE_DESCRIPTORS, number(s.id.0)),
@@ -301,7 +317,11 @@ pub(super) fn stored(tree: u32, key: &[u8], value: &[u8]) -> Result<Option<Store
         TREE_TREES => {
             let tree = be(key).ok_or_else(|| corrupt("its key is no tree number"))?;
             let table = be(value).ok_or_else(|| corrupt("its value is no OID"))?;
-            Ok(Some(Stored::Tree(tree, TableId(table))))
+            Ok(Some(Stored::Tree {
+                tree,
+                table: TableId(table),
+                left: value.len() > 4,
+            }))
         }
         _ => Ok(None),
     }

@@ -116,9 +116,14 @@ impl Catalog {
         trees.filter_map(|((_, tree), _)| system::outbox_to(*tree))
     }
 
-    /// Was there a table of this OID that is gone?
+    /// Was there a table of this OID that is gone? One that has gone to another owner, or is on its way,
+    /// is not, though nothing may be known here of that one yet.
     pub fn was_dropped(&self, id: TableId) -> bool {
-        self.table(id).is_none() && self.trees.values().any(|table| *table == id)
+        let comes = || self.tables_aside().any(|table| table.id == id);
+        let mut trees = self.trees.iter();
+        let mut dropped =
+            || trees.any(|(place, table)| *table == id && !self.left.contains_key(place));
+        self.table(id).is_none() && dropped() && !comes()
     }
 
     /// The trees of a group that a node holds if it has no replica of it: what every node has of

@@ -33,6 +33,7 @@ pub use codec::{
     TREE_NODES, TREE_OIDS, TREE_OWNERS, TREE_PLACEMENTS, TREE_READS, TREE_RESERVATIONS, TREE_ROLES,
     TREE_SEQUENCES, TREE_TREES, decode, encode, rows,
 };
+pub(crate) use codec::{left_tree, place};
 pub use contract::{Broken, Changed, READ_NOTED_EVERY, User, Version, contract_changes};
 pub use descriptor::{
     Column, Constraint, ForeignKey, Generated, Identity, Index, IndexColumn, IndexKey, IndexState,

@@ -97,6 +97,14 @@ impl Catalog {
         self.aside.values()
     }
 
+    /// The trees that other owners' groups have, or have had, of a table: it is being copied there, or came
+    /// from there.
+    pub fn trees_elsewhere(&self, table: &Table) -> Vec<(GroupId, u32)> {
+        let trees = self.trees.iter();
+        let elsewhere = trees.filter(|((group, _), id)| **id == table.id && *group != table.group);
+        elsewhere.map(|(place, _)| *place).collect()
+    }
+
     /// The relations on their way, by each of their descriptors.
     pub fn moving(&self) -> impl Iterator<Item = &Arc<Table>> {
         let all = self.tables().chain(self.tables_aside());

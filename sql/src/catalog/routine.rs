@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use storage::GroupId;
 
 use super::descriptor::{group, ty};
-use super::{Acl, Catalog, ColumnId, RoleId, SchemaId, TableId};
+use super::{Acl, Catalog, ColumnId, RoleId, SchemaId, Table, TableId};
 use crate::types::Type;
 
 /// A function of a user.
@@ -125,9 +125,18 @@ pub struct Trigger {
     /// On a followed table: the position from which on its entries fire it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// On a followed table: the group that had the table then. How far it has run is kept by it, wherever
+    /// the table goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<u32>,
 }
 
 impl Trigger {
+    /// By which group it is kept how far it has run, if it is on a followed table.
+    pub fn source(&self, table: &Table) -> GroupId {
+        self.source.map_or(table.group, GroupId)
+    }
+
     /// Does it fire for rows of other owners' entries, rather than of its own one's?
     pub fn is_on_followed(&self) -> bool {
         self.after.is_some()
@@ -302,10 +311,10 @@ impl Catalog {
         all
     }
 
-    /// The triggers of a group's owner on tables that it follows, by the group of the table.
+    /// The triggers of a group's owner on tables that it follows, each with its [`Trigger::source`].
     pub fn triggers_on_followed(&self, group: GroupId) -> Vec<(GroupId, Arc<Trigger>)> {
         let mine = |t: &&Arc<Trigger>| t.group == group && t.is_on_followed();
-        let of = |t: &Arc<Trigger>| Some((self.table(t.table)?.group, Arc::clone(t)));
+        let of = |t: &Arc<Trigger>| Some((t.source(self.table(t.table)?), Arc::clone(t)));
         self.triggers.values().filter(mine).filter_map(of).collect()
     }
 

@@ -41,6 +41,8 @@ pub struct Catalog {
     pub(super) constraints: Map<u32, TableId>,
     /// Tree of a table or index to its table, old trees (before a rewrite) included.
     pub(super) trees: Map<(GroupId, u32), TableId>,
+    /// Those of them whose table goes on in another group.
+    pub(super) left: Map<(GroupId, u32), TableId>,
     pub(super) patterns: Map<u32, Arc<PatternGrant>>,
     pub(super) owners: Map<RoleId, GroupId>,
     pub(super) groups: Map<GroupId, RoleId>,

@@ -197,6 +197,7 @@ fn golden_bytes() {
             enabled: Enabled::Replica,
             comment: None,
             after: None,
+            source: None,
         })),
         Object::Table(Arc::new(Table {
             former: vec![GroupId(3), GroupId(1)],

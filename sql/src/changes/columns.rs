@@ -1,5 +1,8 @@
 //! The columns of the feed.
 
+use storage::GroupId;
+
+use crate::catalog::Catalog;
 use crate::cluster::{Reader, Writer};
 use crate::system::SystemColumn;
 use crate::types::codec::{decode_value, encode_value};
@@ -80,6 +83,12 @@ impl FeedRow {
     /// Its number within the entry.
     pub fn seq(&self) -> u32 {
         self.seq
+    }
+
+    /// The group of its entry, if its owner is known.
+    pub(crate) fn group(&self, catalog: &Catalog) -> Option<GroupId> {
+        let owner = catalog.role_by_name(self.owner.as_deref()?)?;
+        catalog.group_of(owner.id)
     }
 
     /// Its bytes.

@@ -290,7 +290,7 @@ impl Running {
             &self.groups,
             filter,
             self.after,
-            Position::MAX,
+            |_| Position::MAX,
             &interrupt,
         )
     }

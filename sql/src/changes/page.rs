@@ -38,7 +38,7 @@ impl Page {
     /// `Wait` while `doubts` names one of what is read; OW003 if nothing was ever known here of an
     /// owner that is asked for.
     ///
-    /// It ends at `most`, if there is more.
+    /// It ends at `most` for these groups, if there is more.
     #[allow(clippy::too_many_arguments)]
     pub fn open(
         log: &dyn Log,
@@ -47,14 +47,14 @@ impl Page {
         groups: &Arc<Groups>,
         filter: Filter,
         after: Option<Position>,
-        most: Position,
+        most: impl Fn(&[GroupId]) -> Position,
         interrupt: &Interrupt,
     ) -> std::result::Result<Page, Stop> {
         for _ in 0..LOOKS_MAX {
             let asked = filter.asked(&newest(), groups);
             let mut closed = log.closed(&asked, after, interrupt)?;
-            closed.upto = closed.upto.min(most);
             let ids = filter.held(&newest(), groups);
+            closed.upto = closed.upto.min(most(&ids));
             let counted = asked.read.iter().chain(&asked.wanted).chain(&asked.watched);
             let known = |id| counted.clone().any(|counted| counted == id);
             if !ids

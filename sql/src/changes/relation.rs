@@ -49,7 +49,7 @@ impl SystemRelation for FeedRelation {
         let after = after(cx);
         let log = &*self.log;
         let doubts = |ids: &[GroupId]| cx.environment.doubts(ids);
-        let all = Position::MAX;
+        let all = |_: &[GroupId]| Position::MAX;
         let page = Page::open(
             log,
             newest,

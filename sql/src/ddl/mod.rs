@@ -91,7 +91,11 @@ impl Draft<'_> {
             Ddl::GrantRole(grant) => self.grant_role(grant)?,
             Ddl::Follow(follow) => self.follow(follow)?,
             Ddl::Comment(comment) => self.comment(comment)?,
-            Ddl::AlterOwner(kind, name, owner) => self.alter_owner(*kind, name, owner)?,
+            Ddl::AlterOwner(kind, name, owner, if_exists) => {
+                if !if_exists || self.is_there(name)? {
+                    self.alter_owner(*kind, name, owner)?;
+                }
+            }
             Ddl::Rename(kind, name, new, if_exists) => self.rename(*kind, name, new, *if_exists)?,
             Ddl::SetSchema(kind, name, schema, if_exists) => {
                 self.move_to_schema(*kind, name, schema, *if_exists)?;

@@ -133,6 +133,10 @@ fn work_on_rows(
             last,
             called,
         } => {
+            if cx.transaction.engine().catalog().table(sequence).is_some() {
+                // Under its lock: it is not on its way to another owner.
+                cx.transaction.check_newest_catalog(group)?;
+            }
             set_sequence(group, sequence, Some((last, called)), cx)?;
         }
         Work::DropSequence { group, sequence } => set_sequence(group, sequence, None, cx)?,

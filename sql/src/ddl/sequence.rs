@@ -12,6 +12,7 @@ use crate::catalog::{
     ColumnId, Identity, Key, Relation, SequenceOptions, Table, TableId, TableKind,
 };
 use crate::parse::{self, IdentityChange};
+use crate::session::sequence::check_here;
 use crate::transaction::TableMode;
 use crate::types::Type;
 use crate::types::kind::oid;
@@ -247,6 +248,8 @@ impl Draft<'_> {
             )
             .into());
         }
+        // What is a table's own goes with it.
+        self.ground.lock(&table, TableMode::ShareUpdateExclusive)?;
         if table.owner != sequence.owner {
             return Err(Error::new(
                 state::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -318,6 +321,7 @@ impl Draft<'_> {
 
     fn alter_options(&mut self, table: &Table, given: &parse::SequenceOptions) -> Done<()> {
         self.ground.lock(table, TableMode::ShareRowExclusive)?;
+        check_here(table)?;
         let TableKind::Sequence(old) = &table.kind else {
             return Err(Error::internal("a sequence has no options").into());
         };

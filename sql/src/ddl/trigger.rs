@@ -69,6 +69,10 @@ impl Draft<'_> {
             comment: None,
             // One in another's place goes on where that one is.
             after: old.as_ref().map_or(place.after, |old| old.after),
+            source: match &old {
+                Some(old) => old.source,
+                None => place.after.map(|_| table.group.0),
+            },
         };
         self.put_trigger(old, trigger);
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use storage::{GroupId, Position};
+use storage::{GroupId, Groups, Position};
 
 use super::Cursor;
 use crate::catalog::{RoleId, SchemaId, TableId};
@@ -91,6 +91,17 @@ impl Entries {
         self.cursor.map_or(Position::ZERO, |cursor| cursor.position)
     }
 
+    /// Is there something that it has not read?
+    pub fn is_behind(&self, engine: &Engine) -> bool {
+        let catalog = engine.catalog();
+        let tables = self.tables.iter().filter_map(|id| catalog.table(*id));
+        let mut groups = tables.map(|table| table.group).chain([self.source]);
+        groups.any(|id| {
+            let held = engine.groups().get(id);
+            held.is_some_and(|held| held.content() > self.read())
+        })
+    }
+
     /// Nothing but a cursor, if there was nothing to run for so long (in microseconds) that it is time
     /// to say how far the feed was read.
     pub fn passed(&mut self, micros: u64) -> Option<Batch> {
@@ -126,6 +137,7 @@ impl Entries {
         let Some(page) = &mut self.page else {
             return Ok(None);
         };
+        let catalog = engine.catalog();
         let mut batch: Option<Batch> = None;
         while let Some((row, last)) = match self.ahead.take() {
             Some(ahead) => Some(ahead),
@@ -133,6 +145,7 @@ impl Entries {
         } {
             let at = Cursor {
                 position: row.position(),
+                group: row.group(&catalog).unwrap_or(self.source),
                 seq: row.seq(),
             };
             let concerns =
@@ -220,7 +233,6 @@ impl Entries {
         cursor: Cursor,
         interrupt: &Interrupt,
     ) -> std::result::Result<Page, Stop> {
-        let held = engine.groups().get(self.source);
         let catalog = engine.catalog();
         let role = catalog.owner_of_group(self.home).unwrap_or(RoleId::PUBLIC);
         let names = self.tables.iter().map(|id| Filter::pattern_of(*id));
@@ -233,8 +245,24 @@ impl Entries {
             filter,
             Some(cursor.after()),
             // What is not shown yet a trigger that is created now is to fire for.
-            held.map_or(Position::ZERO, |held| readable(engine.groups(), &held)),
+            |ids| {
+                let shown = ids.iter().map(|id| shown(engine.groups(), *id));
+                shown.min().unwrap_or_default()
+            },
             interrupt,
         )
+    }
+}
+
+/// How far a group is shown here: without an end, if all that it has is. One whose table has gone to
+/// another owner may be idle for ever.
+fn shown(groups: &Groups, id: GroupId) -> Position {
+    let Some(held) = groups.get(id) else {
+        return Position::ZERO;
+    };
+    let at = readable(groups, &held);
+    match held.content() <= at {
+        true => Position::MAX,
+        false => at,
     }
 }

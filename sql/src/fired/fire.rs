@@ -21,6 +21,7 @@ use crate::{Error, Result, plan, state};
 /// The triggers on the tables of one batch.
 pub(crate) struct Fires {
     home: GroupId,
+    source: GroupId,
     tables: BTreeMap<TableId, Option<(Arc<Table>, Vec<RowTrigger>)>>,
 }
 
@@ -34,31 +35,34 @@ pub(crate) struct Fire<'a> {
 }
 
 impl Fires {
-    /// Of the owner of this group.
-    pub fn new(home: GroupId) -> Fires {
+    /// Of the owner of `home`, those of this [`Trigger::source`].
+    pub fn new(home: GroupId, source: GroupId) -> Fires {
         Fires {
             home,
+            source,
             tables: BTreeMap::new(),
         }
     }
 
-    /// What a row fires, by name.
+    /// What a row of an entry of `group` fires, by name.
     ///
     /// # Errors
     /// A value that the table's columns do not take; those of WHEN.
     pub fn of(
         &mut self,
         row: &FeedRow,
+        group: GroupId,
         cx: &mut ExecCx<'_>,
     ) -> std::result::Result<Vec<Fire<'_>>, Stop> {
         let Some((id, old, new)) = row.change() else {
             return Ok(Vec::new());
         };
-        let home = self.home;
+        let (home, source) = (self.home, self.source);
         if let Entry::Vacant(unknown) = self.tables.entry(id) {
             let known = match cx.catalog.table(id).cloned() {
                 Some(table) => {
-                    let triggers = plan::followed_triggers(cx.catalog, &table, home)?;
+                    let mut triggers = plan::followed_triggers(cx.catalog, &table, home)?;
+                    triggers.retain(|of| of.trigger.source(&table) == source);
                     Some((table, triggers))
                 }
                 None => None,
@@ -68,7 +72,7 @@ impl Fires {
         let Some(Some((table, triggers))) = self.tables.get(&id) else {
             return Ok(Vec::new());
         };
-        let then = then(table, row.position(), cx)?;
+        let then = then(table, (group, row.position()), cx)?;
         let read = |shown, cx: &ExecCx<'_>| row_of(table, &then, shown, cx);
         let (old, new) = (read(old, cx)?, read(new, cx)?);
         let Some(operation) = operation(&old, &new) else {
@@ -114,27 +118,30 @@ pub(crate) fn check_hops(hops: u16) -> Result<()> {
 
 impl Fires {
     /// All triggers on the table of a row that [`Fires::of`] could not read, as they are set aside.
-    pub fn all(&self, row: &FeedRow, source: GroupId, hops: u16, catalog: &Catalog) -> Vec<Parked> {
-        let Some((table, ..)) = row.change() else {
+    pub fn all(&self, row: &FeedRow, group: GroupId, hops: u16, catalog: &Catalog) -> Vec<Parked> {
+        let table = row.change().and_then(|(id, ..)| catalog.table(id));
+        let Some(table) = table else {
             return Vec::new();
         };
-        let all = self.triggers(table, row, catalog);
-        all.map(|trigger| parked(row, source, hops, trigger.id, table))
+        let all = self.triggers(&table, row, catalog);
+        all.map(|trigger| parked(row, group, hops, trigger.id, table.id))
             .collect()
     }
 
     /// The triggers that fire on a table, if they have begun at a row.
     fn triggers(
         &self,
-        table: TableId,
+        table: &Table,
         row: &FeedRow,
         catalog: &Catalog,
     ) -> impl Iterator<Item = Arc<Trigger>> {
         let (home, at) = (self.home, row.position().0);
-        let all = catalog.triggers_of(table).into_iter();
+        let (source, from) = (self.source, table.clone());
+        let all = catalog.triggers_of(table.id).into_iter();
         all.filter(move |trigger| {
             let fires = trigger.is_on_followed() && trigger.enabled.fires();
-            fires && trigger.group == home && trigger.after.is_some_and(|after| after < at)
+            let ours = trigger.group == home && trigger.source(&from) == source;
+            fires && ours && trigger.after.is_some_and(|after| after < at)
         })
     }
 
@@ -146,7 +153,10 @@ impl Fires {
         hops: u16,
         catalog: &Catalog,
     ) -> Vec<(Parked, Error)> {
-        let Some((table, None)) = row.removed().filter(|_| row.is_erase()) else {
+        let Some((id, None)) = row.removed().filter(|_| row.is_erase()) else {
+            return Vec::new();
+        };
+        let Some(table) = catalog.table(id) else {
             return Vec::new();
         };
         let all = self.triggers(table, row, catalog);
@@ -154,7 +164,7 @@ impl Fires {
         let meant = all.filter(|trigger| row.is_lost() || trigger.events.delete);
         let untold = |trigger: Arc<Trigger>| Parked {
             erased: Some("erase"),
-            ..parked(row, source, hops, trigger.id, table)
+            ..parked(row, source, hops, trigger.id, id)
         };
         let error = if row.is_lost() { lost() } else { unnamed() };
         meant
@@ -194,10 +204,14 @@ fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
     }
 }
 
-/// The table as it was at a position: columns had other names.
-fn then(table: &Arc<Table>, at: Position, cx: &ExecCx<'_>) -> Result<Arc<Table>> {
+/// The table as it was in a group at a position: columns had other names.
+fn then(
+    table: &Arc<Table>,
+    (group, at): (GroupId, Position),
+    cx: &ExecCx<'_>,
+) -> Result<Arc<Table>> {
     let groups = cx.transaction.engine().groups();
-    let found = descriptor_at(cx.catalog, groups, (table.group, table.id), at)?;
+    let found = descriptor_at(cx.catalog, groups, (group, table.id), at)?;
     Ok(found.unwrap_or_else(|| Arc::clone(table)))
 }
 
@@ -236,12 +250,12 @@ impl Fire<'_> {
     }
 
     /// As it is set aside.
-    pub fn parked(&self, row: &FeedRow, source: GroupId, hops: u16) -> Parked {
-        parked(row, source, hops, self.trigger.trigger.id, self.table.id)
+    pub fn parked(&self, row: &FeedRow, group: GroupId, hops: u16) -> Parked {
+        parked(row, group, hops, self.trigger.trigger.id, self.table.id)
     }
 }
 
-fn parked(row: &FeedRow, source: GroupId, hops: u16, trigger: u32, table: TableId) -> Parked {
+fn parked(row: &FeedRow, group: GroupId, hops: u16, trigger: u32, table: TableId) -> Parked {
     let text = |value: &Datum| match value {
         Datum::Jsonb(json) => Some(json.to_string()),
         _ => None,
@@ -253,7 +267,7 @@ fn parked(row: &FeedRow, source: GroupId, hops: u16, trigger: u32, table: TableI
         .or_else(|| old.clone())
         .or_else(|| new.clone());
     Parked {
-        source: source.0,
+        source: group.0,
         position: row.position().0,
         seq: row.seq(),
         hops,
@@ -269,7 +283,7 @@ fn parked(row: &FeedRow, source: GroupId, hops: u16, trigger: u32, table: TableI
 /// A row whose trigger was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parked {
-    /// The group of the table.
+    /// The group of the entry.
     pub source: u32,
     /// The entry.
     pub position: u64,
@@ -402,7 +416,8 @@ impl Parked {
             let parsed = text.map(|text| json::parse(text)).transpose()?;
             Ok(parsed.map_or(Datum::Null, Datum::jsonb))
         };
-        let then = then(table, Position(self.position), cx)?;
+        let (source, position) = (GroupId(self.source), Position(self.position));
+        let then = then(table, (source, position), cx)?;
         let (old, new) = self.images()?;
         let old = row_of(table, &then, &shown(old)?, cx)?;
         let new = row_of(table, &then, &shown(new)?, cx)?;
@@ -424,7 +439,6 @@ impl Parked {
         )? {
             return Ok(());
         }
-        let (source, position) = (GroupId(self.source), Position(self.position));
         cx.transaction.follows_from(source, position, self.hops);
         fire.run(self.hops, cx)
     }

@@ -29,8 +29,16 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// By what a statement that runs again knows its wish: the referencing table's group and name, its
-/// constraint, the referenced table, its index and columns.
-type WishKey = (GroupId, String, String, TableId, u32, Vec<ColumnId>);
+/// constraint, the referenced table and its group, its index and columns. Of a table that has gone to
+/// another owner that one knows nothing: it is wished for anew.
+type WishKey = (
+    GroupId,
+    String,
+    String,
+    (GroupId, TableId),
+    u32,
+    Vec<ColumnId>,
+);
 
 /// A foreign key that an open transaction has wished for.
 pub(crate) struct Wished {
@@ -59,7 +67,7 @@ pub(crate) fn begin(wanted: &Wanted<'_>, tx: &mut Transaction) -> std::result::R
         home,
         wanted.table.clone(),
         wanted.name.to_owned(),
-        parent.id,
+        (parent.group, parent.id),
         wanted.index,
         wanted.columns.to_vec(),
     );

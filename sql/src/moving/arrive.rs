@@ -7,7 +7,7 @@ use std::sync::Arc;
 use storage::GroupId;
 
 use super::copy::{Round, Stepped};
-use super::{matches, owner, put, sequences, tell};
+use super::{matches, owner, put, sequences, take_away, tell};
 use crate::catalog::{Catalog, Moving, RoleId, TREE_SEQUENCES, Table, TableId, TableKind};
 use crate::exec::ExecCx;
 use crate::session::sequence;
@@ -73,8 +73,9 @@ pub(crate) fn arrive(
                 !waits
             }
             (_, Some(ours), Some(Moving::Arriving { .. })) => {
+                // The present owner keeps it, or it has become another one there.
                 rounds.rounds.remove(&id);
-                forget(&ours, cx)?;
+                take_away(&ours, cx)?;
                 true
             }
             (None, Some(ours), Some(Moving::Arrived)) if catalog.table_in(other, id).is_none() => {
@@ -199,15 +200,6 @@ fn show(theirs: &Arc<Table>, ours: &Arc<Table>, cx: &mut ExecCx<'_>) -> Result<(
     }
     tell(&table, cx)?;
     put(home, Some(ours), Some(table), cx)
-}
-
-/// The present owner keeps it, or it has become another one there: what was copied goes.
-fn forget(ours: &Arc<Table>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
-    put(ours.group, Some(ours), None, cx)?;
-    for tree in ours.trees() {
-        cx.transaction.drop_tree(ours.group, tree)?;
-    }
-    Ok(())
 }
 
 /// The former owner has nothing of it any more: it is a table as any other.

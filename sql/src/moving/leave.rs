@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use storage::GroupId;
 
-use super::{check_movable, matches, owner, put, sequences, tell};
-use crate::catalog::{
-    Acl, Catalog, Moving, Privileges, RoleId, SchemaId, TREE_SEQUENCES, Table, TableKind,
-};
+use super::{check_movable, matches, owner, put, sequences, take_away, tell};
+use crate::catalog::{Acl, Catalog, Moving, Privileges, RoleId, SchemaId, TREE_SEQUENCES, Table};
 use crate::exec::ExecCx;
 use crate::session::sequence;
 use crate::transaction::{Policy, Stop, TableMode};
@@ -37,7 +35,7 @@ pub(crate) fn leave(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resul
                     (Ok(()), None) => continue,
                 }
             }
-            (Some(Moving::Left { .. }), Some(theirs)) if !theirs.is_arriving() => {
+            (Some(Moving::Left { .. }), Some(theirs)) if has_come(&theirs) => {
                 remove(&table, other, cx)?;
             }
             _ => continue,
@@ -45,6 +43,15 @@ pub(crate) fn leave(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Resul
         return Ok(true);
     }
     Ok(false)
+}
+
+/// Is it read there?
+fn has_come(theirs: &Table) -> bool {
+    #[cfg(feature = "sabotage")]
+    if storage::sabotage::planted("moved-table-removed-early") {
+        return true;
+    }
+    !theirs.is_arriving()
 }
 
 fn is_full(table: &Table) -> bool {
@@ -70,6 +77,11 @@ fn freeze(
     let mode = TableMode::Exclusive;
     let tx = &mut cx.transaction;
     tx.lock_table(home, table.tree, mode, Policy::Wait)?;
+    // So does ALTER SEQUENCE; `nextval` and `setval` look whether the descriptor is what it was.
+    let numbers = sequences(cx.catalog, home, table.id);
+    for of in &numbers {
+        tx.lock_table(home, of.id.0, mode, Policy::Wait)?;
+    }
     // The copy that this rests on.
     tx.position(other)?;
     let mut left = Table {
@@ -78,24 +90,12 @@ fn freeze(
     };
     fix_grants(cx.catalog, &mut left);
     put(home, Some(table), Some(left), cx)?;
-    for of in sequences(cx.catalog, home, table.id) {
-        let moving = Some(Moving::Left { to });
+    for of in numbers {
         let left = Table {
-            moving,
+            moving: Some(Moving::Left { to }),
             ..Table::clone(&of)
         };
         put(home, Some(&of), Some(left), cx)?;
-        // Who reserves numbers meanwhile finds that the row has changed.
-        let key = sequence::key(of.id.0);
-        let row = cx.transaction.current(home, TREE_SEQUENCES, &key)?;
-        let start = || match &of.kind {
-            TableKind::Sequence(options) => sequence::Position::start(options).encode(),
-            TableKind::Table | TableKind::View(_) | TableKind::System => bytes::Bytes::new(),
-        };
-        let row = row.unwrap_or_else(start);
-        let tx = &mut cx.transaction;
-        tx.write_system(home, TREE_SEQUENCES, key, Some(row))?;
-        tx.engine().sequences().forget(home, of.id.0);
     }
     tell(table, cx)
 }
@@ -124,9 +124,5 @@ fn remove(table: &Arc<Table>, other: GroupId, cx: &mut ExecCx<'_>) -> Result<(),
         tx.write_system(home, TREE_SEQUENCES, key, None)?;
         tx.engine().sequences().forget(home, of.id.0);
     }
-    put(home, Some(table), None, cx)?;
-    for tree in table.trees() {
-        cx.transaction.drop_tree(home, tree)?;
-    }
-    Ok(())
+    take_away(table, cx)
 }

@@ -113,6 +113,19 @@ fn put(
     Ok(())
 }
 
+/// Takes a table with its rows out of a group: it goes on in the other one.
+fn take_away(table: &Arc<Table>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
+    let group = table.group;
+    put(group, Some(table), None, cx)?;
+    for tree in table.trees() {
+        let row = catalog::left_tree(tree, table.id);
+        let tx = &mut cx.transaction;
+        tx.write_system(group, row.tree, row.key, row.value)?;
+        tx.drop_tree(group, tree)?;
+    }
+    Ok(())
+}
+
 /// Tells the feed.
 fn tell(table: &Table, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
     let schema = cx.catalog.schema_name(table.schema);

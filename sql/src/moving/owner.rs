@@ -18,7 +18,9 @@ const LOOK_EVERY: u64 = 20_000;
 /// A move that a statement has begun, or found under way.
 pub(crate) struct Moved {
     table: TableId,
-    from: GroupId,
+    name: String,
+    /// Owners it had before the present one.
+    former: usize,
     to: RoleId,
 }
 
@@ -64,7 +66,8 @@ pub(crate) fn begin(table: &Arc<Table>, to: RoleId, cx: &mut ExecCx<'_>) -> Stop
         Ok(wait) => {
             cx.transaction.moved = Some(Moved {
                 table: table.id,
-                from: table.group,
+                name: table.name.clone(),
+                former: table.former.len(),
                 to,
             });
             Stop::Wait(wait)
@@ -125,8 +128,17 @@ pub(crate) fn await_end(moved: Moved, cx: &mut ExecCx<'_>) -> std::result::Resul
     let catalog = Arc::clone(cx.transaction.catalog());
     let table = catalog.table(moved.table);
     let under_way = match table {
-        Some(table) if table.owner == moved.to && table.moving.is_none() => return Ok(()),
-        Some(table) => table.moving.is_some() || table.group != moved.from,
+        Some(table) if table.former.len() == moved.former => table.goes_to() == Some(moved.to),
+        Some(table) => {
+            // It may have gone on from there since, or come back.
+            let came = table.former.get(moved.former + 1).unwrap_or(&table.group);
+            let there = catalog.group_of(moved.to) == Some(*came);
+            let settles = came == &table.group && table.moving == Some(Moving::Arrived);
+            if there && !settles {
+                return Ok(());
+            }
+            there
+        }
         None => false,
     };
     if under_way {
@@ -138,7 +150,7 @@ pub(crate) fn await_end(moved: Moved, cx: &mut ExecCx<'_>) -> std::result::Resul
     if let Some(table) = table {
         check_movable(&catalog, table)?;
     }
-    let name = table.map_or("?", |table| table.name.as_str());
+    let name = moved.name;
     let message = format!("the move of table \"{name}\" to another owner was ended");
     Err(Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into())
 }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! storage::system::PARKED
-//! 2, due u64, position u64, seq u32     table u32, 1 and the key as JSON, or 0: any row of the table.
+//! 2, due u64, position u64, group u32, seq u32
+//!                                       table u32, 1 and the key as JSON, or 0: any row of the table.
 //!                                       It was gone there; what was set aside of it before is due then
 //! 3, id u64                             what was set aside under this id, without what was erased of it
 //! ```
@@ -55,6 +56,7 @@ impl Gone {
         let mut key = vec![GONE];
         key.extend_from_slice(&due.to_be_bytes());
         key.extend_from_slice(&self.at.position.0.to_be_bytes());
+        key.extend_from_slice(&self.at.group.0.to_be_bytes());
         key.extend_from_slice(&self.at.seq.to_be_bytes());
         key.into()
     }

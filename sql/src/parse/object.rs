@@ -1,5 +1,6 @@
 //! CREATE, ALTER, DROP, COMMENT, TRUNCATE and maintenance: which grammar reads what.
 
+use sqlparser::ast::ObjectName;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::grant::role_name;
@@ -173,7 +174,8 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
         return ddl(Ddl::SetSchema(Kind::Table, name, words.name()?, if_exists));
     }
     if words.eat("OWNER TO") {
-        return ddl(Ddl::AlterOwner(Kind::Table, name, role_name(words)?));
+        let owner = role_name(words)?;
+        return ddl(Ddl::AlterOwner(Kind::Table, name, owner, if_exists));
     }
     if words.eat("RENAME TO") {
         return ddl(Ddl::Rename(Kind::Table, name, words.name()?, if_exists));
@@ -183,7 +185,7 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
     }
     if words.eat("CLUSTER ON") {
         words.name()?;
-        return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+        return maintained(name, if_exists);
     }
     if words.eat("RESET") {
         let options = words.bracketed(|w| w.name())?;
@@ -206,21 +208,31 @@ fn alter_table(words: &mut Words<'_>) -> Result<Statement> {
         }
         if words.eat("SET STATISTICS") {
             words.integer()?;
-            return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+            return maintained(name, if_exists);
         }
         if words.eat_one(&["SET STORAGE", "SET COMPRESSION"]).is_some() {
             words.name()?;
-            return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+            return maintained(name, if_exists);
         }
         words.replace(tokens);
         return table::alter(words);
     }
     if words.eat("SET WITHOUT") {
         words.name()?;
-        return ddl(Ddl::Maintain("ALTER TABLE", Some(name)));
+        return maintained(name, if_exists);
     }
     words.replace(tokens);
     table::alter(words)
+}
+
+/// There is nothing to do, if the table is there.
+fn maintained(table: ObjectName, if_exists: bool) -> Result<Statement> {
+    let parts = vec![Ddl::Maintain("ALTER TABLE", Some(table.clone()))];
+    ddl(Ddl::AlterTableParts(AlterTableParts {
+        table,
+        if_exists,
+        parts,
+    }))
 }
 
 /// The actions behind a table's name, one by one, if there are several and one of them is about an
@@ -273,7 +285,8 @@ fn alter_named(words: &mut Words<'_>, word: &str, kind: Kind) -> Result<Statemen
         return ddl(Ddl::SetSchema(kind, name, words.name()?, if_exists));
     }
     if words.eat("OWNER TO") {
-        return ddl(Ddl::AlterOwner(kind, name, role_name(words)?));
+        let owner = role_name(words)?;
+        return ddl(Ddl::AlterOwner(kind, name, owner, if_exists));
     }
     if kind == Kind::Sequence {
         return sequence::alter(words, name, if_exists);

@@ -87,7 +87,7 @@ pub enum Ddl {
     /// COMMENT ON.
     Comment(Comment),
     /// ALTER ... OWNER TO, for what sqlparser can't (tables go through `AlterTable`).
-    AlterOwner(ObjectKind, ast::ObjectName, RoleName),
+    AlterOwner(ObjectKind, ast::ObjectName, RoleName, bool),
     /// ALTER <kind> x RENAME TO y, for views, sequences, schemas and indexes.
     Rename(ObjectKind, ast::ObjectName, String, bool),
     /// ALTER <kind> x SET SCHEMA y.

@@ -430,36 +430,43 @@ impl Session {
             return Err(leader_changed().into());
         }
         let groups = self.engine.groups();
-        let held = groups.get(source);
-        if held.is_some_and(|held| readable(groups, &held) < batch.position) {
-            return Err(Stop::Wait(self.until_readable(source, batch.position)));
+        let catalog = Arc::clone(tx.catalog());
+        // One whose table has gone to another owner since the trigger was made is of that one's.
+        let group = |row: &FeedRow| row.group(&catalog).unwrap_or(source);
+        for from in batch.rows.iter().map(group) {
+            let held = groups.get(from);
+            if held.is_some_and(|held| readable(groups, &held) < batch.position) {
+                return Err(Stop::Wait(self.until_readable(from, batch.position)));
+            }
         }
-        let mut fires = Fires::new(home);
+        let mut fires = Fires::new(home, source);
         let done = |row: &FeedRow| {
             let at = Cursor {
                 position: row.position(),
+                group: group(row),
                 seq: row.seq(),
             };
             stored.is_some_and(|stored| at <= stored)
         };
         for row in batch.rows.iter().filter(|row| !done(row)) {
+            let from = group(row);
             let hops = row.meta().map_or(0, |meta| meta.hops).saturating_add(1);
             if let Some(meta) = row.meta() {
                 self.carry(&meta.trace, step);
             }
             let tx = self.transaction.as_mut().expect("one is open");
-            tx.follows_from(source, batch.position, hops);
+            tx.follows_from(from, batch.position, hops);
             let catalog = Arc::clone(tx.catalog());
-            for (parked, error) in fires.untold(row, source, hops, &catalog) {
+            for (parked, error) in fires.untold(row, from, hops, &catalog) {
                 let tx = self.transaction.as_mut().expect("one is open");
                 park(home, What::Trigger(parked), &error, tx)?;
             }
-            let all = match self.exec(job, |cx| fires.of(row, cx)) {
+            let all = match self.exec(job, |cx| fires.of(row, from, cx)) {
                 Ok(all) => all,
                 Err(Stop::Error(error)) if !is_passing(&error, step.patient) => {
                     // A row of a day when the table was another one.
                     let tx = self.transaction.as_mut().expect("one is open");
-                    for parked in fires.all(row, source, hops, &catalog) {
+                    for parked in fires.all(row, from, hops, &catalog) {
                         park(home, What::Trigger(parked), &error, tx)?;
                     }
                     continue;
@@ -467,7 +474,7 @@ impl Session {
                 Err(stop) => return Err(stop),
             };
             for fire in all {
-                let parked = fire.parked(row, source, hops);
+                let parked = fire.parked(row, from, hops);
                 let tx = self.transaction.as_mut().expect("one is open");
                 let error = match parked.count(home, tx)? {
                     0 => self.in_savepoint(step.patient, job, |cx| fire.run(hops, cx))?,
@@ -485,7 +492,7 @@ impl Session {
         let tx = self.transaction.as_mut().expect("one is open");
         if crate::outbox::any_parked(home, tx)? {
             for row in batch.rows.iter().filter(|row| !done(row)) {
-                note_gone(home, source, row, tx)?;
+                note_gone(home, group(row), row, tx)?;
             }
         }
         batch.cursor.put(home, source, tx)?;
@@ -507,6 +514,7 @@ impl Session {
                 key: None,
                 at: Cursor {
                     position: Position::MAX,
+                    group: source,
                     seq,
                 },
                 at_once: true,
@@ -565,15 +573,16 @@ impl Session {
     }
 }
 
-/// Notes what a row of the feed says of rows that are gone.
+/// Notes what a row of a group's feed says of rows that are gone.
 fn note_gone(
     home: GroupId,
-    source: GroupId,
+    group: GroupId,
     row: &FeedRow,
     tx: &mut Transaction,
 ) -> std::result::Result<(), Stop> {
     let at = Cursor {
         position: row.position(),
+        group,
         seq: row.seq(),
     };
     let gone = match (row.removed(), row.altered()) {
@@ -583,7 +592,7 @@ fn note_gone(
             at,
             at_once: row.is_erase(),
         },
-        (None, Some(table)) if crate::outbox::is_key_altered(source, table, at.position, tx)? => {
+        (None, Some(table)) if crate::outbox::is_key_altered(group, table, at.position, tx)? => {
             Gone {
                 table: table.0,
                 key: None,

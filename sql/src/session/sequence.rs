@@ -14,7 +14,8 @@ use storage::{Group, GroupId, Meta, Outcome, Position as LogPosition};
 use super::environment::{Surroundings, read_only};
 use super::signal::Signal;
 use crate::catalog::{
-    Privilege, SequenceOptions, SystemWrite, TREE_SEQUENCES, Table, TableId, TableKind,
+    self, Object, Privilege, SequenceOptions, SystemWrite, TREE_SEQUENCES, Table, TableId,
+    TableKind,
 };
 use crate::engine::Engine;
 use crate::transaction::{Stop, Wait};
@@ -261,12 +262,6 @@ fn reserve(
     hand: &mut Hand,
 ) -> std::result::Result<LogPosition, Stop> {
     let (position, seen) = stored(group, table, options)?;
-    // As of then at the earliest: it may go to another owner, who goes on from what is stored.
-    let newest = engine.catalog();
-    let now = newest.table_in(group.id(), table.id);
-    if now.is_none_or(|now| now.has_left()) {
-        return Err(Stop::again());
-    }
     let first = position.next(options, &table.name)?;
     let room = match options.increment {
         step if step > 0 => options.max.saturating_sub(first) / step,
@@ -276,12 +271,7 @@ fn reserve(
     let left = room.saturating_add(1).min(hand.size).max(1);
     let last = first + (left - 1) * options.increment;
     let row = Position { last, called: true };
-    let write = SystemWrite {
-        tree: TREE_SEQUENCES,
-        key: key(table.id.0),
-        value: Some(row.encode()),
-    };
-    let at = engine.side_entry(group, vec![write], seen, Meta::default())?;
+    let at = store(engine, group, table.id, row, seen)?;
     if hand.rows.len() >= ROWS_MAX {
         hand.rows.pop_front();
     }
@@ -294,6 +284,33 @@ fn reserve(
     };
     hand.pending = Some((range, row, at));
     Ok(at)
+}
+
+/// Commits where the sequence stands, if nobody has said that since `seen`. One that goes to another
+/// owner stays as it is: that one goes on from there.
+///
+/// # Errors
+/// 55006 once it has left; `Wait::Again` if it was written, or became another one, meanwhile.
+pub(crate) fn store(
+    engine: &Engine,
+    group: &Arc<Group>,
+    id: TableId,
+    row: Position,
+    seen: LogPosition,
+) -> std::result::Result<LogPosition, Stop> {
+    // As of `seen` at the earliest: what is placed of the catalog there is applied.
+    let catalog = engine.catalog();
+    let Some(now) = catalog.table_in(group.id(), id) else {
+        return Err(Stop::again());
+    };
+    check_here(now)?;
+    let write = SystemWrite {
+        tree: TREE_SEQUENCES,
+        key: key(id.0),
+        value: Some(row.encode()),
+    };
+    let descriptor = catalog::place(&Object::Table(Arc::clone(now)));
+    engine.side_entry_beside(group, vec![write], vec![descriptor], seen, Meta::default())
 }
 
 /// Where the sequence stands in the newest state.
@@ -352,7 +369,7 @@ fn resolve(
 }
 
 /// 55006: it goes on with another owner.
-fn check_here(sequence: &Table) -> Result<()> {
+pub(crate) fn check_here(sequence: &Table) -> Result<()> {
     match sequence.has_left() {
         true => Err(crate::moving::being_moved(sequence)),
         false => Ok(()),
@@ -458,14 +475,7 @@ pub(super) fn set(cx: &Surroundings<'_>, id: u32, value: i64, called: bool) -> R
         cx.effects.borrow_mut().lasting = true;
         cx.after(|| {
             let (_, seen) = stored(&group, &table, &options)?;
-            let write = SystemWrite {
-                tree: TREE_SEQUENCES,
-                key: key(id),
-                value: Some(position.encode()),
-            };
-            let at = cx
-                .engine
-                .side_entry(&group, vec![write], seen, Meta::default())?;
+            let at = store(cx.engine, &group, table.id, position, seen)?;
             cx.engine.sequences().forget(group.id(), id);
             Ok((Datum::Int8(value), group.id(), at))
         })?

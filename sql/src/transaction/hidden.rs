@@ -173,8 +173,11 @@ impl Transaction {
         }
     }
 
-    /// A statement that writes under a kept snapshot was bound with what has its place by now.
-    pub(super) fn check_newest_catalog(&self, home: GroupId) -> Result<(), Stop> {
+    /// Was the statement bound with what has its place by now?
+    ///
+    /// # Errors
+    /// `Wait` if it was not, or that is not known.
+    pub(crate) fn check_newest_catalog(&self, home: GroupId) -> Result<(), Stop> {
         if let Some(group) = self.engine.groups().get(home) {
             let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
             group.newest().map_err(wait)?;

@@ -74,12 +74,28 @@ impl Engine {
         seen: Position,
         meta: Meta,
     ) -> Result<Position, Stop> {
+        self.side_entry_beside(group, rows, Vec::new(), seen, meta)
+    }
+
+    /// The same if nobody has written these keys either, each with its tree, which it does not write.
+    ///
+    /// # Errors
+    /// `Wait::Again` when somebody has.
+    pub(crate) fn side_entry_beside(
+        &self,
+        group: &Arc<Group>,
+        rows: Vec<SystemWrite>,
+        unwritten: Vec<(u32, Bytes)>,
+        seen: Position,
+        meta: Meta,
+    ) -> Result<Position, Stop> {
         let Some(epoch) = group.term() else {
             return Err(Stop::Wait(Wait::Leader(group.id())));
         };
         let txid = group.begin();
         let mut changes = Vec::with_capacity(rows.len());
-        let mut checks = Vec::with_capacity(rows.len());
+        let check = |(tree, key)| Check::Key { tree, key, seen };
+        let mut checks: Vec<Check> = unwritten.into_iter().map(check).collect();
         for (at, row) in rows.into_iter().enumerate() {
             let old = group.get(row.tree, &row.key, seen)?;
             checks.push(Check::Key {

@@ -634,3 +634,49 @@ fn truncate_names_who_references() {
     );
     f.same(&f.catalog(), &f.rebuilt());
 }
+
+#[test]
+fn alter_if_exists_passes_over_what_is_not_there() {
+    let mut f = fixture();
+    for statement in [
+        "ALTER TABLE IF EXISTS none OWNER TO nobody",
+        "ALTER TABLE IF EXISTS none RENAME TO other",
+        "ALTER TABLE IF EXISTS none SET SCHEMA public",
+        "ALTER TABLE IF EXISTS none RENAME COLUMN a TO b",
+        "ALTER TABLE IF EXISTS none RENAME CONSTRAINT a TO b",
+        "ALTER TABLE IF EXISTS none ADD COLUMN n int, DROP COLUMN m",
+        "ALTER TABLE IF EXISTS none ALTER COLUMN n DROP IDENTITY",
+        "ALTER TABLE IF EXISTS none ALTER n SET STATISTICS 5",
+        "ALTER TABLE IF EXISTS none ALTER n SET STORAGE plain",
+        "ALTER TABLE IF EXISTS none CLUSTER ON i",
+        "ALTER TABLE IF EXISTS none SET WITHOUT CLUSTER",
+        "ALTER TABLE IF EXISTS none SET (history = 'off')",
+        "ALTER TABLE IF EXISTS none RESET (history)",
+        "ALTER TABLE IF EXISTS none DISABLE TRIGGER ALL",
+        "ALTER VIEW IF EXISTS none OWNER TO nobody",
+        "ALTER VIEW IF EXISTS none RENAME TO other",
+        "ALTER VIEW IF EXISTS none SET SCHEMA public",
+        "ALTER MATERIALIZED VIEW IF EXISTS none OWNER TO nobody",
+        "ALTER MATERIALIZED VIEW IF EXISTS none RENAME TO other",
+        "ALTER MATERIALIZED VIEW IF EXISTS none RENAME COLUMN a TO b",
+        "ALTER SEQUENCE IF EXISTS none OWNER TO nobody",
+        "ALTER SEQUENCE IF EXISTS none RENAME TO other",
+        "ALTER SEQUENCE IF EXISTS none SET SCHEMA public",
+        "ALTER SEQUENCE IF EXISTS none RESTART",
+        "ALTER INDEX IF EXISTS none OWNER TO nobody",
+        "ALTER INDEX IF EXISTS none RENAME TO other",
+    ] {
+        f.ok("a", statement);
+        let told: Vec<_> = f.notices.iter().map(|n| n.0.message.as_str()).collect();
+        assert_eq!(
+            told,
+            ["relation \"none\" does not exist, skipping"],
+            "{statement}"
+        );
+        let plain = statement.replace("IF EXISTS ", "");
+        let state = f.error("a", &plain).state();
+        let state = state.as_str();
+        let of_role = plain.ends_with("OWNER TO nobody") && state == "42704";
+        assert!(state == "42P01" || of_role, "{plain}: {state}");
+    }
+}

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use storage::GroupId;
+
 use super::feed::{log, registered};
 use super::node::Node;
 use crate::changes::{Interrupt, Log};
@@ -58,14 +60,19 @@ pub(super) fn runner(node: &Node) -> Runner {
 
 /// Of the triggers of `billing` on tables of `orders`.
 pub(super) fn runner_of(node: &Node, log: Arc<dyn Log>) -> Runner {
-    let (home, source) = (node.group("billing"), node.group("orders"));
-    Runner {
-        courier: node.engine.courier(home, source).expect("led here"),
-        entries: Entries::new(log, home, source),
-    }
+    Runner::new(node, log, (node.group("billing"), node.group("orders")))
 }
 
 impl Runner {
+    /// Of the triggers of a group's owner with this source.
+    pub(super) fn new(node: &Node, log: Arc<dyn Log>, pair: (GroupId, GroupId)) -> Runner {
+        let (home, source) = pair;
+        Runner {
+            courier: node.engine.courier(home, source).expect("led here"),
+            entries: Entries::new(log, home, source),
+        }
+    }
+
     /// Runs all there is; how many entries that made.
     pub(super) fn run(&mut self, node: &Node) -> usize {
         let interrupt: Interrupt = Arc::new(|| Ok(()));

@@ -18,6 +18,7 @@ mod follow;
 mod held;
 mod locks;
 mod moves;
+mod moves_beside;
 mod node;
 mod owners;
 mod pair;

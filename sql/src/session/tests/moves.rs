@@ -7,7 +7,7 @@ use super::node::{Client, Node};
 use crate::session::{Courier, Taking};
 
 /// `a` and `b`; `a` gives things to `b`, and `c` reads what it is granted.
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let node = Node::journaled(|local| registered(local, Arc::default()));
     let mut root = node.client("postgres");
     root.ok(
@@ -19,22 +19,30 @@ fn node() -> Node {
 }
 
 /// What the two homes do without a client.
-struct Homes {
+pub(super) struct Homes {
     from: Courier,
     to: Courier,
 }
 
 impl Homes {
     fn new(node: &Node) -> Homes {
-        let (a, b) = (node.group("a"), node.group("b"));
+        Homes::of(node, "a", "b")
+    }
+
+    /// Of a table that goes from one of these to the other.
+    pub(super) fn of(node: &Node, from: &str, to: &str) -> Homes {
+        let (from, to) = (node.group(from), node.group(to));
         Homes {
-            from: node.engine.courier(a, b).expect("led here"),
-            to: node.engine.courier(b, a).expect("led here"),
+            from: node.engine.courier(from, to).expect("led here"),
+            to: node.engine.courier(to, from).expect("led here"),
         }
     }
 
     /// One step of one of them: has it placed an entry?
-    fn step(courier: &mut Courier, what: fn(&mut Courier) -> crate::Result<Taking>) -> bool {
+    pub(super) fn step(
+        courier: &mut Courier,
+        what: fn(&mut Courier) -> crate::Result<Taking>,
+    ) -> bool {
         for _ in 0..1_000 {
             match what(courier).expect("nothing speaks against it") {
                 Taking::Nothing => return false,
@@ -46,16 +54,16 @@ impl Homes {
         panic!("it does not come to an end");
     }
 
-    fn leave(&mut self) -> bool {
+    pub(super) fn leave(&mut self) -> bool {
         Homes::step(&mut self.from, Courier::leave)
     }
 
-    fn arrive(&mut self) -> bool {
+    pub(super) fn arrive(&mut self) -> bool {
         Homes::step(&mut self.to, Courier::arrive)
     }
 
     /// Whatever there is to do, until there is nothing; how many entries that made.
-    fn run(&mut self) -> usize {
+    pub(super) fn run(&mut self) -> usize {
         let mut entries = 0;
         while self.arrive() || self.leave() {
             entries += 1;
@@ -64,18 +72,28 @@ impl Homes {
     }
 }
 
+impl Homes {
+    /// Goes on until `freehold.moves` says so.
+    pub(super) fn until(&mut self, node: &Node, state: &str) {
+        let mut root = node.client("postgres");
+        while root.rows("select state from freehold.moves") != state {
+            assert!(self.arrive() || self.leave(), "never {state}");
+        }
+    }
+}
+
 /// Begins a statement that waits for the move.
-fn begin(client: &mut Client, sql: &str) {
+pub(super) fn begin(client: &mut Client, sql: &str) {
     assert_eq!(client.start(sql), None, "{sql}");
 }
 
 /// Lets a statement that waits look again.
-fn look(node: &Node, client: &mut Client) -> Option<String> {
+pub(super) fn look(node: &Node, client: &mut Client) -> Option<String> {
     node.clock.advance(1_000_000);
     client.go_on()
 }
 
-const MOVE: &str = "alter table public.t owner to b";
+pub(super) const MOVE: &str = "alter table public.t owner to b";
 
 #[test]
 fn a_table_moves_with_its_rows_and_all_that_was_said_of_it() {
@@ -114,6 +132,7 @@ fn a_table_moves_with_its_rows_and_all_that_was_said_of_it() {
         assert!(homes.arrive() || homes.leave());
         assert_eq!(c.rows(rows), before);
     }
+    assert!(!homes.leave(), "it is there until it has arrived");
     // Nobody writes it now; it is read.
     assert_eq!(again.rows(rows), before);
     assert_eq!(again.start("delete from public.t"), None);
@@ -465,11 +484,7 @@ fn it_moves_back() {
     a.ok("create table public.t (id int primary key); insert into public.t select generate_series(1, 30)");
     for (owner, next) in [("a", "b"), ("b", "a"), ("a", "b")] {
         begin(&mut root, &format!("alter table public.t owner to {next}"));
-        let (from, to) = (node.group(owner), node.group(next));
-        let mut homes = Homes {
-            from: node.engine.courier(from, to).expect("led here"),
-            to: node.engine.courier(to, from).expect("led here"),
-        };
+        let mut homes = Homes::of(&node, owner, next);
         homes.run();
         assert_eq!(look(&node, &mut root).as_deref(), Some("ALTER TABLE"));
         node.client(next).ok("update public.t set id = id + 100");
