@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use journal::{Erasure, Fate, GroupId, Index, Journal, Kind, Position};
-use storage::erase::{Found, LEDGER_BYTES_MAX, Ledger, Search, remains};
+use storage::erase::{Found, IndexTrees, LEDGER_BYTES_MAX, Ledger, Search, remains};
 use storage::{Applied, Group, Groups, TreeId, system};
 
 use crate::node::Node;
@@ -155,19 +155,24 @@ impl Node {
     }
 }
 
-/// How many images in the journal name a row of a group, in one of these trees.
+/// How many images in the journal name a row of a group that stands or stood in these trees, and has these
+/// indexes.
 ///
 /// # Errors
 /// The journal is damaged.
-pub fn images_of_row(journal: &Journal, group: GroupId, trees: &[u32], key: &[u8]) -> Result<u64> {
+pub fn images_of_row(
+    journal: &Journal,
+    group: GroupId,
+    trees: &[u32],
+    indexes: &IndexTrees,
+    key: &[u8],
+) -> Result<u64> {
     let mut images = 0;
     for segment in journal.segments() {
         for found in journal.remains(segment)? {
             let record = &found.record;
             if record.group == group && matches!(record.kind, Kind::Entry | Kind::Part) {
-                for tree in trees {
-                    images += storage::erase::naming(record, *tree, key)? as u64;
-                }
+                images += storage::erase::naming(record, trees, indexes, key)? as u64;
             }
         }
     }
@@ -192,7 +197,9 @@ pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTree
     let mut copies = Copies::of(groups, wanted.collect())?;
     let mut images = 0;
     let mut blocked = BTreeSet::new();
-    while copies.read_ledgers()? {
+    // Without a catalog entries that CREATE INDEX has made are not known.
+    let indexes = |_: GroupId, _: u32| Vec::new();
+    while copies.read_ledgers(&indexes)? {
         blocked.extend(copies.search(journal, &mut |erasures| {
             images += erasures
                 .iter()
@@ -349,7 +356,7 @@ impl Copies {
     fn erase(mut self, journal: Option<&Journal>, indexes: &IndexesOf) -> Result<Vec<ErasedGroup>> {
         // No group has anything: what no log needs is looked for all the same.
         let mut passed = journal.is_none();
-        while self.read_ledgers()? || !passed {
+        while self.read_ledgers(indexes)? || !passed {
             if let Some(journal) = journal {
                 self.pass(journal)?;
             }
@@ -365,9 +372,9 @@ impl Copies {
 
     /// Reads the next part of the ledgers, as many as fit into memory; false if there is none. The
     /// others wait for the next pass.
-    fn read_ledgers(&mut self) -> Result<bool> {
+    fn read_ledgers(&mut self, indexes: &IndexesOf) -> Result<bool> {
         let (mut any, mut room) = (false, LEDGER_BYTES_MAX);
-        for copy in self.copies.values_mut() {
+        for (id, copy) in &mut self.copies {
             copy.ledger = Ledger::default();
             let Some(from) = copy.next.take_if(|_| room > 0) else {
                 continue;
@@ -381,7 +388,16 @@ impl Copies {
             }
             room = room.saturating_sub(copy.ledger.bytes());
             copy.next = copy.ledger.next().cloned().map(Some);
-            copy.trees.extend(copy.ledger.trees());
+            let trees = copy.ledger.trees();
+            let of = |tree: u32| {
+                indexes(*id, tree)
+                    .into_iter()
+                    .map(move |index| (index, tree))
+            };
+            let all = trees.iter().flat_map(|tree| of(*tree));
+            copy.ledger
+                .set_indexes(all.filter(|(index, tree)| index != tree).collect());
+            copy.trees.extend(trees);
         }
         Ok(any)
     }

@@ -138,7 +138,15 @@ fn a_removed_row_leaves_all_files_and_its_neighbours_stay() {
     let removals = group.removals().unwrap().unwrap();
     assert_eq!((removals.oldest, removals.newest), (Some(removed), removed));
     let left = || raft::not_erased(&running.journal, running.node.groups()).unwrap();
-    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], key.as_bytes());
+    let images = || {
+        raft::images_of_row(
+            &running.journal,
+            group.id(),
+            &[TREE],
+            &[(INDEX, TREE)].into(),
+            key.as_bytes(),
+        )
+    };
     // Two of changes before it are purged for Raft; what the removal has removed is not.
     assert_eq!(left(), (2, [group.id()].into()));
     assert_eq!(
@@ -360,6 +368,44 @@ fn once_the_time_is_over_who_reads_the_past_holds_the_tables_alone() {
     running.stop();
 }
 
+/// What CREATE INDEX writes for rows that stand there already is in no change of theirs.
+#[test]
+fn entries_of_an_index_that_was_built_later_go_with_their_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    let group = running.make(1);
+    one(&group, change("k", None, Some("a row")));
+    one(&group, change("other", None, Some("its neighbour")));
+    for (entry, row) in [(SECRET, "k"), ("the neighbour's value", "other")] {
+        let built = Change {
+            tree: INDEX,
+            feed: false,
+            index: Vec::new(),
+            ..change(entry, None, Some(row))
+        };
+        one(&group, built);
+    }
+    one(
+        &group,
+        Change {
+            index: vec![IndexWrite {
+                tree: INDEX,
+                key: SECRET.as_bytes().into(),
+                value: None,
+            }],
+            ..change("k", Some("a row"), None)
+        },
+    );
+    let indexes = [(INDEX, TREE)].into();
+    let left = || raft::images_of_row(&running.journal, group.id(), &[TREE], &indexes, b"k");
+    assert_eq!(left().unwrap(), 4);
+    assert!(round(&running, &group).done);
+    assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
+    assert_eq!(left().unwrap(), 1, "the removal's key");
+    assert!(!files_with(folder.path(), b"the neighbour's value").is_empty());
+    running.stop();
+}
+
 #[test]
 fn a_dropped_tree_is_gone_when_its_round_is_done() {
     let folder = tempfile::tempdir().unwrap();
@@ -393,7 +439,16 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
     let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
     let group = running.make(1);
     let first = one(&group, change("a", None, Some("another")));
-    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
+    let images = || {
+        raft::images_of_row(
+            &running.journal,
+            group.id(),
+            &[TREE],
+            &[(INDEX, TREE)].into(),
+            b"k",
+        )
+        .unwrap()
+    };
     let (late, other) = (group.stream(first), group.stream(first));
     assert_eq!(group.streamed(), first);
     for overdue in [false, true] {
@@ -673,7 +728,16 @@ fn events_about_an_erased_row_are_erased_with_it() {
     emit(&["k"], "told of k", vec![]);
     emit(&["other", "k", "k"], "told of both", vec![]);
     emit(&["other"], "told of the other", vec![]);
-    let images = || raft::images_of_row(&running.journal, group.id(), &[TREE], b"k").unwrap();
+    let images = || {
+        raft::images_of_row(
+            &running.journal,
+            group.id(),
+            &[TREE],
+            &[(INDEX, TREE)].into(),
+            b"k",
+        )
+        .unwrap()
+    };
     assert_eq!(images(), 3);
     emit(
         &["k"],

@@ -93,6 +93,9 @@ fn is_at_once(key: &[u8]) -> bool {
     key.first() == Some(&AT_ONCE)
 }
 
+/// Trees of tables by those of their indexes.
+pub type IndexTrees = HashMap<u32, u32>;
+
 /// Removed rows of one group.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -100,6 +103,8 @@ pub struct Ledger {
     dropped: HashMap<u32, Position>,
     /// Those whose history goes, too, by their trees.
     erased: HashMap<u32, ErasedKeys>,
+    /// The trees of these trees' indexes.
+    indexes: IndexTrees,
     /// Of removals up to here the keys themselves go.
     everywhere: Position,
     /// Up to here images are looked for. The ledger has of each row its last removal: one that has come
@@ -115,6 +120,12 @@ impl Ledger {
     /// The trees whose rows they are. Dropped ones are not among them: they have left as a whole.
     pub fn trees(&self) -> BTreeSet<u32> {
         self.rows.keys().map(|(tree, _)| *tree).collect()
+    }
+
+    /// An entry of an index that was built for rows which stood there is in no change of its row: it is
+    /// found by the row that it leads to.
+    pub fn set_indexes(&mut self, indexes: IndexTrees) {
+        self.indexes = indexes;
     }
 
     /// The rows that were removed by ERASE, by their trees.

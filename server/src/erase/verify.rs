@@ -199,11 +199,18 @@ impl Cluster {
         if !trees.contains(&tree) {
             trees.push(tree);
         }
+        let table = table.and_then(|id| catalog.table(id));
+        let indexes = table.map_or_else(Vec::new, |table| table.trees());
+        let indexes = indexes.into_iter().filter(|index| *index != tree);
+        let indexes = indexes.map(|index| (index, tree)).collect();
         let rows = group.map_or(Ok(0), |group| {
             let traces = trees.iter().map(|tree| group.traces(*tree, key));
             traces.sum::<storage::Result<u32>>()
         });
-        match (raft::images_of_row(journal, id, &trees, key), rows) {
+        match (
+            raft::images_of_row(journal, id, &trees, &indexes, key),
+            rows,
+        ) {
             (Ok(images), Ok(rows)) => Told::Traces { images, rows },
             (Err(error), _) => not_now(&error.to_string()),
             (_, Err(error)) => not_now(&error.to_string()),

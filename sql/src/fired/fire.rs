@@ -123,7 +123,7 @@ impl Fires {
         let Some(table) = table else {
             return Vec::new();
         };
-        let all = self.triggers(&table, row, catalog);
+        let all = self.triggers(table, row, catalog);
         all.map(|trigger| parked(row, group, hops, trigger.id, table.id))
             .collect()
     }

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use storage::{Direction, GroupId, IndexWrite};
+use storage::{Direction, GroupId};
 
 use crate::catalog::Table;
 use crate::exec::ExecCx;
@@ -101,7 +101,7 @@ impl Round {
         let mut theirs = tx.scan(from, source, range.clone(), forward)?;
         let mut ours = tx.scan(into, target, range, forward)?;
         let (mut there, mut here) = (theirs.next().transpose()?, ours.next().transpose()?);
-        let (mut changes, mut bytes, mut looked, mut found) = (Vec::new(), 0, 0, 0);
+        let (mut changes, mut bytes, mut looked) = (Vec::new(), 0, 0);
         while looked < LOOKED_MAX && changes.len() < CHANGES_MAX && bytes < BYTES_MAX {
             let order = match (&there, &here) {
                 (None, None) => break,
@@ -125,64 +125,31 @@ impl Round {
             if new == old {
                 continue;
             }
-            found += 1;
             bytes += key.len() + new.as_ref().map_or(0, Bytes::len);
-            changes.push((key, old, new));
+            let index = Vec::new();
+            changes.push(RowChange {
+                key,
+                old,
+                new,
+                index,
+                feed: false,
+            });
         }
         if there.is_none() && here.is_none() {
             (self.at, self.after) = (self.at + 1, None);
         }
+        let wrote = changes.len() as u64;
         self.looked += looked;
-        self.found += found;
-        let rows = self.trees[0].1;
-        let mut wrote = 0;
-        for (key, old, new) in changes {
-            let change = match new {
-                Some(row) if target != rows => entry_of(into, (rows, target), (key, row), cx)?,
-                new => Some((target, unseen(key, old, new, Vec::new()))),
-            };
-            if let Some((tree, change)) = change {
-                wrote += 1;
-                cx.transaction.write(into, tree, change)?;
-            }
-        }
+        self.found += wrote;
         self.written += wrote;
+        for change in changes {
+            cx.transaction.write(into, target, change)?;
+        }
         Ok(match (wrote, self.at == self.trees.len()) {
             (0, true) => Stepped::Over,
             (0, false) => Stepped::Looked,
             _ => Stepped::Wrote,
         })
-    }
-}
-
-/// An index's entry as a change of its row: with that it is found, and leaves the log, when the row is
-/// erased. Nothing, if the row has come since it was looked for: another round brings both.
-fn entry_of(
-    into: GroupId,
-    (rows, index): (u32, u32),
-    (key, row): (Bytes, Bytes),
-    cx: &mut ExecCx<'_>,
-) -> Result<Option<(u32, RowChange)>, Stop> {
-    let there = cx.transaction.get(into, rows, &row)?;
-    let entry = IndexWrite {
-        tree: index,
-        key,
-        value: Some(row.clone()),
-    };
-    Ok(there.map(|there| {
-        let (old, new) = (Some(there.clone()), Some(there));
-        (rows, unseen(row, old, new, vec![entry]))
-    }))
-}
-
-/// A change that the feed does not show.
-fn unseen(key: Bytes, old: Option<Bytes>, new: Option<Bytes>, index: Vec<IndexWrite>) -> RowChange {
-    RowChange {
-        key,
-        old,
-        new,
-        index,
-        feed: false,
     }
 }
 

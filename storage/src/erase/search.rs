@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use journal::{Kind, Position, Record, Term};
 
-use super::Ledger;
+use super::{IndexTrees, Ledger};
 use crate::entry::{Said, said};
 use crate::{Entry, Erased, ErasedImage, Group, Part, Result, TxId};
 
@@ -47,7 +47,7 @@ impl Ledger {
         Some(Erased {
             what,
             seq: image.seq,
-            tree: image.tree,
+            tree: image.of,
             feed: image.feed,
             at: match what {
                 ErasedImage::Change | ErasedImage::Dropped => removed.unwrap_or(position),
@@ -81,7 +81,7 @@ struct RowImage {
     seq: u32,
     /// The tree of the row that it names.
     tree: u32,
-    /// The tree of the table that it is of: an event's own.
+    /// The tree that it is of: an event's own table, an index of the row's.
     of: u32,
     feed: bool,
     key: Bytes,
@@ -98,8 +98,8 @@ struct RowImage {
 }
 
 /// The images of a payload that name a row, and how many there are in all. Erased ones name none; an
-/// event that is about several rows is there for each.
-fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
+/// event that is about several rows is there for each, and an index's entry names the row that it leads to.
+fn row_images(record: &Record, indexes: &IndexTrees) -> Result<(Vec<RowImage>, u32)> {
     let mut found: Vec<RowImage> = Vec::new();
     let mut count = 0;
     for (number, image) in (0..).zip(record.payload.images()) {
@@ -115,19 +115,24 @@ fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
                 removal,
                 rest,
                 bare,
-            } => found.push(RowImage {
-                number,
-                seq,
-                tree,
-                of: tree,
-                feed,
-                key,
-                removal,
-                is_rest: false,
-                has_rest: rest,
-                bare,
-                event: false,
-            }),
+                new,
+            } => {
+                let row = indexes.get(&tree).copied().zip(new);
+                let (of, (tree, key)) = (tree, row.unwrap_or((tree, key)));
+                found.push(RowImage {
+                    number,
+                    seq,
+                    tree,
+                    of,
+                    feed,
+                    key,
+                    removal,
+                    is_rest: false,
+                    has_rest: rest,
+                    bare,
+                    event: false,
+                });
+            }
             Said::Rest { seq, tree } => {
                 let of = found.last().filter(|of| of.has_rest && of.seq == seq);
                 let feed = of.is_some_and(|of| of.feed);
@@ -171,13 +176,14 @@ fn row_images(record: &Record) -> Result<(Vec<RowImage>, u32)> {
     Ok((found, count))
 }
 
-/// How many images of a record name a row: its changes, what a removal has removed, and events about it.
+/// How many images of a record name a row that stands or stood in these trees: its changes, what a removal has
+/// removed, entries of these indexes, and events about it.
 ///
 /// # Errors
 /// `Corrupt`: it is no record of an entry.
-pub fn naming(record: &Record, tree: u32, key: &[u8]) -> Result<usize> {
-    let (mut images, _) = row_images(record)?;
-    images.retain(|image| image.tree == tree && image.key == key);
+pub fn naming(record: &Record, trees: &[u32], indexes: &IndexTrees, key: &[u8]) -> Result<usize> {
+    let (mut images, _) = row_images(record, indexes)?;
+    images.retain(|image| trees.contains(&image.tree) && image.key == key);
     images.dedup_by_key(|image| image.number);
     Ok(images.len())
 }
@@ -280,7 +286,7 @@ impl<'a, P> Search<'a, P> {
         match record.kind {
             Kind::Part => {
                 let header = Part::decode_header(&record.payload)?;
-                let (mut images, _) = row_images(record)?;
+                let (mut images, _) = row_images(record, &self.ledger.indexes)?;
                 images.retain(|image| self.may(image));
                 for image in &mut images {
                     image.key = Bytes::copy_from_slice(&image.key);
@@ -301,7 +307,7 @@ impl<'a, P> Search<'a, P> {
                 found.extend(self.judge_parts((header.epoch, header.txid), at));
                 let images = match at {
                     None => remains(record)?,
-                    Some(at) => self.erased(&row_images(record)?.0, at),
+                    Some(at) => self.erased(&row_images(record, &self.ledger.indexes)?.0, at),
                 };
                 let live = live || header.position > self.read;
                 found.extend(Found::new(place, images, live));
