@@ -185,7 +185,11 @@ pub fn images_of_row(
 ///
 /// # Errors
 /// The journal is damaged, or the tables are.
-pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTreeSet<GroupId>)> {
+pub fn not_erased(
+    journal: &Journal,
+    groups: &Arc<Groups>,
+    indexes: &IndexesOf,
+) -> Result<(u64, BTreeSet<GroupId>)> {
     let all = groups.all().into_iter().filter(|group| group.ready());
     let wanted = all.map(|group| EraseGroup {
         group: group.id(),
@@ -197,9 +201,7 @@ pub fn not_erased(journal: &Journal, groups: &Arc<Groups>) -> Result<(u64, BTree
     let mut copies = Copies::of(groups, wanted.collect())?;
     let mut images = 0;
     let mut blocked = BTreeSet::new();
-    // Without a catalog entries that CREATE INDEX has made are not known.
-    let indexes = |_: GroupId, _: u32| Vec::new();
-    while copies.read_ledgers(&indexes)? {
+    while copies.read_ledgers(indexes)? {
         blocked.extend(copies.search(journal, &mut |erasures| {
             images += erasures
                 .iter()

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::Failure;
+use crate::erase;
 use crate::stopped::{Stopped, Tables};
 
 /// What `freehold check` takes.
@@ -117,11 +118,11 @@ fn compare(stopped: &Stopped, findings: &mut Findings, erased: bool) -> Result<(
         return Ok(());
     }
     compare_sums(&tables, findings);
-    if erased {
-        check_erased(&journal, &tables, findings);
-    }
     if let Err(error) = tables.load() {
         findings.add(format!("catalog: {error}"));
+    }
+    if erased {
+        check_erased(&journal, &tables, findings);
     }
     Ok(())
 }
@@ -129,7 +130,9 @@ fn compare(stopped: &Stopped, findings: &mut Findings, erased: bool) -> Result<(
 /// By key, through all records of the journal; the tables have no older versions to look for than
 /// those that the node would still have given.
 fn check_erased(journal: &journal::Journal, tables: &Tables, findings: &mut Findings) {
-    match raft::not_erased(journal, &tables.groups) {
+    let engine = tables.engine.clone();
+    let indexes = move |group, tree| erase::indexes(&engine, group, tree);
+    match raft::not_erased(journal, &tables.groups, &indexes) {
         Ok((0, live)) if live.is_empty() => println!("erased: nothing is left of removed rows"),
         Ok((images, live)) => {
             if images > 0 {

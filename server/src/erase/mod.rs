@@ -327,7 +327,7 @@ impl Eraser {
 }
 
 /// The trees of a table's indexes.
-fn indexes(engine: &Engine, group: GroupId, tree: u32) -> Vec<u32> {
+pub fn indexes(engine: &Engine, group: GroupId, tree: u32) -> Vec<u32> {
     let catalog = engine.catalog();
     let table = catalog.table_of_tree(group, tree);
     let table = table.and_then(|id| catalog.table(id));
