@@ -350,7 +350,7 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
     let (home, source) = pair;
     let mut courier: Option<Courier> = None;
     let mut said = Said::default();
-    let mut lost = false;
+    let (mut behind, mut lost) = (false, false);
     while engine.firing().contains(&pair) {
         let result = match courier.take() {
             Some(courier) => Ok(courier),
@@ -358,7 +358,7 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
         };
         let result = match result {
             Ok(mut made) => {
-                let result = fire_on(&engine, &log, pair, &mut made).await;
+                let result = fire_on(&engine, &log, pair, &mut made, &mut behind).await;
                 // It counts its failures, unless what it has placed is lost or it was cancelled.
                 let goes_on = made.placed() == 0 && made.interrupt()().is_ok();
                 courier = Some(made).filter(|_| goes_on);
@@ -368,7 +368,7 @@ async fn fire(engine: Arc<Engine>, log: Arc<dyn Log>, pair: Pair) {
         };
         if let Err(error) = result {
             said.say(pair, "triggers are not run now", &error);
-            if error.state() == sql::state::BEHIND_RETENTION && !lost {
+            if std::mem::take(&mut behind) && !lost {
                 lost = lose(&engine, pair).await.is_ok();
             }
             sleep(AGAIN_AFTER).await;
@@ -385,11 +385,13 @@ async fn lose(engine: &Arc<Engine>, (home, source): Pair) -> sql::Result<()> {
     settle(&mut courier, 0).await
 }
 
+/// `behind`: it is told that the feed does not begin before its cursor any more.
 async fn fire_on(
     engine: &Arc<Engine>,
     log: &Arc<dyn Log>,
     (home, source): Pair,
     courier: &mut Courier,
+    behind: &mut bool,
 ) -> sql::Result<()> {
     let interrupt = courier.interrupt();
     let mut entries = Entries::new(log.clone(), home, source);
@@ -406,7 +408,13 @@ async fn fire_on(
                 match block_in_place(|| entries.next(engine, &interrupt)) {
                     Ok(Some(batch)) => fire_batch(courier, &batch).await?,
                     Ok(None) => break,
-                    Err(stop) => wait(&courier.await_reading(stop)?).await,
+                    Err(stop) => match courier.await_reading(stop) {
+                        Ok(waiting) => wait(&waiting).await,
+                        Err(error) => {
+                            *behind = error.state() == sql::state::BEHIND_RETENTION;
+                            return Err(error);
+                        }
+                    },
                 }
             }
             if let Some(passed) = entries.passed(TELL_EVERY.as_micros() as u64) {

@@ -317,7 +317,7 @@ fn erasing<T>(
     if plan.kind != ModifyKind::Erase {
         return part(cx);
     }
-    let before = cx.transaction.erasing(true);
+    let before = cx.transaction.erasing(Some(plan.table.tree));
     let done = part(cx);
     cx.transaction.erasing(before);
     done

@@ -69,16 +69,17 @@ impl Gone {
         out.0.into()
     }
 
-    fn read(key: &[u8], value: &[u8]) -> SqlResult<(Position, u32, Option<String>)> {
+    fn read(key: &[u8], value: &[u8]) -> SqlResult<(Place, u32, Option<String>)> {
         let mut r = Reader(value);
         let read = (|| {
             let position = u64::from_be_bytes(key.get(9..17)?.try_into().ok()?);
+            let seq = u32::from_be_bytes(key.get(21..25)?.try_into().ok()?);
             let table = r.u32()?;
             let key = match r.flag()? {
                 true => Some(r.text()?.to_owned()),
                 false => None,
             };
-            Some((Position(position), table, key))
+            Some(((position, seq), table, key))
         })();
         read.filter(|_| r.is_empty()).ok_or_else(damaged)
     }
@@ -160,15 +161,18 @@ fn first_counted(home: GroupId, from: u32, tx: &mut Transaction) -> Result<Optio
     Ok(trigger.map(u32::from_be_bytes))
 }
 
+/// A row of the feed: its position, and its number in the entry.
+type Place = (u64, u32);
+
 /// Why rows that are set aside are to lose what they hold.
 #[derive(Default)]
 struct Due {
     /// The keys of what says so.
     notes: Vec<Bytes>,
     /// By table and key, up to where.
-    rows: BTreeMap<(u32, String), Position>,
+    rows: BTreeMap<(u32, String), Place>,
     /// By table, up to where.
-    tables: BTreeMap<u32, Position>,
+    tables: BTreeMap<u32, Place>,
     /// Of these triggers all: nobody tells any more what becomes of their rows.
     triggers: BTreeSet<u32>,
     /// The tables of these triggers are gone, where it is known that they have not yet to come.
@@ -178,7 +182,7 @@ struct Due {
 impl Due {
     fn read(home: GroupId, upto: Position, tx: &mut Transaction) -> Result<Due, Stop> {
         let mut due = Due::default();
-        let last = [&[GONE][..], &upto.0.to_be_bytes(), &[u8::MAX; 12]].concat();
+        let last = [&[GONE][..], &upto.0.to_be_bytes(), &[u8::MAX; 16]].concat();
         let first = Bound::Included(Bytes::from_static(&[GONE]));
         let range = (first, Bound::Included(Bytes::from(last)));
         for (key, value) in tx.own_rows(home, system::PARKED, range, GONE_MAX)? {
@@ -220,7 +224,7 @@ impl Due {
         let of_row = self.rows.get(&(row.table, row.key.clone()));
         let upto = of_row.max(self.tables.get(&row.table));
         self.triggers.contains(&row.trigger)
-            || upto.is_some_and(|upto| row.position <= upto.0)
+            || upto.is_some_and(|upto| (row.position, row.seq) <= *upto)
             || (self.without_table.contains(&row.trigger) && has_read(row, tx))
     }
 }
@@ -274,7 +278,9 @@ pub(crate) fn erase_gone(
     let mut due = Due::read(home, upto, tx)?;
     let catalog = Arc::clone(tx.catalog());
     let mut from = 0;
-    while let Some(id) = first_counted(home, from, tx)? {
+    // What is not in the catalog may be there all the same, before all of it was read.
+    let knows_all = tx.engine().cluster().knows_all();
+    while let Some(id) = first_counted(home, from, tx)?.filter(|_| knows_all) {
         due.look_at(home, id, &catalog, tx);
         let Some(next) = id.checked_add(1) else { break };
         from = next;
@@ -285,8 +291,8 @@ pub(crate) fn erase_gone(
         return Ok(false);
     }
     parked::lock(home, tx)?;
-    let before = tx.erasing(true);
-    let erased = erase(home, &due, &catalog, tx);
+    let before = tx.erasing(Some(system::PARKED));
+    let erased = erase(home, &due, tx);
     tx.erasing(before);
     let erased = erased?;
     if erased == 0 {
@@ -295,8 +301,19 @@ pub(crate) fn erase_gone(
     Ok(erased > 0 || !due.notes.is_empty())
 }
 
+/// Had the table a primary key then? Without one the row itself was what told which one it is.
+fn had_key(row: &fired::Parked, tx: &Transaction) -> SqlResult<bool> {
+    let groups = tx.engine().groups();
+    let of = (GroupId(row.source), TableId(row.table));
+    let then = descriptor_at(tx.catalog(), groups, of, Position(row.position))?;
+    Ok(match then {
+        Some(table) => matches!(table.key, Key::Primary(_)),
+        None => ![&row.old, &row.new].contains(&&Some(row.key.clone())),
+    })
+}
+
 /// Erases what is due, at most so many rows; then what said so. How many rows.
-fn erase(home: GroupId, due: &Due, catalog: &Catalog, tx: &mut Transaction) -> Result<usize, Stop> {
+fn erase(home: GroupId, due: &Due, tx: &mut Transaction) -> Result<usize, Stop> {
     let mut erased = 0;
     let mut from = Bound::Included(parked::key(1));
     loop {
@@ -308,12 +325,7 @@ fn erase(home: GroupId, due: &Due, catalog: &Catalog, tx: &mut Transaction) -> R
             let mut parked = Parked::decode(&value)?;
             match parked.what {
                 What::Trigger(row) if row.erased.is_none() && due.has(&row, tx) => {
-                    let table = catalog.table(TableId(row.table));
-                    // Without one the row itself was what told which one it is.
-                    let has_key = match table {
-                        Some(table) => matches!(table.key, Key::Primary(_)),
-                        None => ![&row.old, &row.new].contains(&&Some(row.key.clone())),
-                    };
+                    let has_key = had_key(&row, tx)?;
                     if !has_key {
                         row.add(home, -1, tx)?;
                     }

@@ -459,11 +459,14 @@ impl Session {
             let catalog = Arc::clone(tx.catalog());
             for (parked, error) in fires.untold(row, from, hops, &catalog) {
                 let tx = self.transaction.as_mut().expect("one is open");
-                park(home, What::Trigger(parked), &error, tx)?;
+                // One says it for all.
+                if parked.count(home, tx)? == 0 {
+                    park(home, What::Trigger(parked), &error, tx)?;
+                }
             }
             let all = match self.exec(job, |cx| fires.of(row, from, cx)) {
                 Ok(all) => all,
-                Err(Stop::Error(error)) if !is_passing(&error, step.patient) => {
+                Err(Stop::Error(error)) if !self.is_passing(&error, step.patient) => {
                     // A row of a day when the table was another one.
                     let tx = self.transaction.as_mut().expect("one is open");
                     for parked in fires.all(row, from, hops, &catalog) {
@@ -536,13 +539,14 @@ impl Session {
         let deferred = self.deferred.len();
         let left = self.effects.borrow().left();
         let done = self.exec(job, run).and_then(|()| self.run_deferred(true));
+        let passes = matches!(&done, Err(Stop::Error(error)) if self.is_passing(error, patient));
         let tx = self.transaction.as_mut().expect("one is open");
         match done {
             Ok(()) => {
                 tx.unmark();
                 Ok(None)
             }
-            Err(Stop::Error(error)) if !is_passing(&error, patient) => {
+            Err(Stop::Error(error)) if !passes => {
                 tx.undo_to(&mark, Locks::Release)?;
                 tx.unmark();
                 self.deferred.truncate(deferred);
@@ -554,6 +558,13 @@ impl Session {
                 Err(stop)
             }
         }
+    }
+
+    /// Will an error be gone before long, whatever the command says? What is not found may be there all the
+    /// same while this node has not heard of all owners.
+    fn is_passing(&self, error: &Error, patient: bool) -> bool {
+        let unknown = [state::UNDEFINED_TABLE, state::CANNOT_CONNECT_NOW].contains(&error.state());
+        is_passing(error, patient) || unknown && !self.engine.cluster().knows_all()
     }
 
     /// One command, in a savepoint of its own: what fails is parked, and its sender told.
@@ -585,6 +596,11 @@ fn note_gone(
         group,
         seq: row.seq(),
     };
+    // Who is told that an event is lost is told nothing of those before it.
+    let id = row.removed().map(|(id, _)| id);
+    if row.is_lost() && id.is_some_and(|id| tx.catalog().is_event(id)) {
+        return Ok(());
+    }
     let gone = match (row.removed(), row.altered()) {
         (Some((table, key)), _) => Gone {
             table: table.0,

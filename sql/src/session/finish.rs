@@ -295,6 +295,8 @@ impl Session {
         if !gone && self.deferred.is_empty() || self.transaction.is_none() {
             return Ok(());
         }
+        // They lock tables as these are by now.
+        self.fresh_catalog();
         let checks = self.deferred.take(commit);
         let job = super::job::Job::idle(self.engine.clock().unix_micros());
         if gone {

@@ -178,11 +178,27 @@ impl Transaction {
     /// # Errors
     /// `Wait` if it was not, or that is not known.
     pub(crate) fn check_newest_catalog(&self, home: GroupId) -> Result<(), Stop> {
-        if let Some(group) = self.engine.groups().get(home) {
-            let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
-            group.newest().map_err(wait)?;
-        }
+        self.await_placed(home)?;
         self.check_catalog()
+    }
+
+    /// The same of what the group itself says of its tables: other owners' changes go on meanwhile, and a
+    /// long statement would begin again for each.
+    pub(super) fn check_newest_of(&self, home: GroupId) -> Result<(), Stop> {
+        self.await_placed(home)?;
+        match self.engine.catalog().as_of(home) == self.base_catalog.as_of(home) {
+            true => Ok(()),
+            false => Err(Stop::again()),
+        }
+    }
+
+    /// Until what has its place in a group by now is known to be there or not.
+    fn await_placed(&self, home: GroupId) -> Result<(), Stop> {
+        let Some(group) = self.engine.groups().get(home) else {
+            return Ok(());
+        };
+        let wait = |wait: storage::Wait| Stop::Wait(Wait::Position(home, wait.0));
+        group.newest().map_err(wait).map(drop)
     }
 
     /// Is this the catalog that it stands on?

@@ -347,7 +347,7 @@ impl Transaction {
                 continue;
             };
             for change in entry.changes {
-                let erasing = self.erasing(change.erase);
+                let erasing = self.erasing(change.erase.then_some(change.tree));
                 let made = RowChange {
                     key: change.key,
                     old: change.old,

@@ -43,7 +43,7 @@ impl Transaction {
     /// their snapshot.
     ///
     /// # Errors
-    /// `Wait::Again` if that catalog is not the newest one.
+    /// `Wait::Again` if that catalog has not the newest that the group says of its tables.
     pub fn lock_table(
         &mut self,
         group: GroupId,
@@ -51,15 +51,18 @@ impl Transaction {
         mode: TableMode,
         policy: Policy,
     ) -> Result<Locked, Stop> {
+        let known = (group, tree, mode);
+        if self.described.contains(&known) {
+            return Ok(Locked::Granted);
+        }
         if mode != TableMode::AccessShare {
             self.await_move(group, tree)?;
         }
         let what = || format!("relation {tree}");
         let locked = self.lock(group, LockKey::Table(tree), mode.into(), policy, what)?;
-        let known = (group, tree, mode);
-        if mode != TableMode::AccessShare && !self.described.contains(&known) {
+        if mode != TableMode::AccessShare && locked == Locked::Granted {
             // Whoever had it before may have given it another tree, by an entry that is not applied yet.
-            self.check_newest_catalog(group)?;
+            self.check_newest_of(group)?;
             self.described.insert(known);
         }
         Ok(locked)

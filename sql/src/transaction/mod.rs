@@ -815,7 +815,7 @@ impl Transaction {
     }
 
     /// Whether what it removes from here on is to be erased at once. Answers what was said before.
-    pub fn erasing(&mut self, erasing: bool) -> bool {
+    pub fn erasing(&mut self, erasing: Option<u32>) -> Option<u32> {
         std::mem::replace(&mut self.writes.erasing, erasing)
     }
 

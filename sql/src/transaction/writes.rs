@@ -76,7 +76,7 @@ pub(super) struct Writes {
     seq: u32,
     total_bytes: u64,
     /// What is removed now is to be erased.
-    pub erasing: bool,
+    pub erasing: Option<u32>,
 }
 
 /// The part of the write set that is on disk. Keys: kind, tree, key.
@@ -104,7 +104,7 @@ impl Writes {
             spilled: None,
             seq: 0,
             total_bytes: 0,
-            erasing: false,
+            erasing: None,
         }
     }
 
@@ -256,10 +256,12 @@ impl Writes {
             self.entry(write.tree, write.key.clone(), write.value.clone())?;
         }
         let before = self.row(tree, &change.key)?;
-        if change.new.is_some() && before.as_ref().is_some_and(RowState::is_erased) {
+        let comes_back = change.new.is_some() && before.as_ref().is_some_and(RowState::is_erased);
+        // What a trigger of the ERASE removes elsewhere and puts back is a row that lives.
+        if comes_back && self.erasing.is_none_or(|own| own == tree) {
             return Err(put_back().into());
         }
-        let erase = self.erasing && change.new.is_none();
+        let erase = self.erasing.is_some() && change.new.is_none();
         let mut state = match &before {
             Some(state) => merge(state.clone(), change.clone()),
             None => RowState {
@@ -272,7 +274,7 @@ impl Writes {
                 erase,
             },
         };
-        state.erase |= erase;
+        state.erase = (state.erase || erase) && !comes_back;
         self.bytes += size + OVERHEAD;
         if self.needs_undo(tree) {
             self.undo

@@ -256,3 +256,27 @@ fn a_check_that_waits_for_commit_outlives_a_savepoint_and_others_changes() {
     a.ok("create table more (id int)");
     assert_eq!(b.ok("commit"), "COMMIT");
 }
+
+/// A check that waits for COMMIT looks at tables that have other trees since, by changes of its own and of
+/// others.
+#[test]
+fn a_commit_checks_tables_as_they_are_by_then() {
+    let node = Node::new();
+    let mut postgres = node.client("postgres");
+    postgres.ok("create role crm login; create role shop login");
+    let (mut crm, mut other) = (node.client("crm"), node.client("shop"));
+    crm.ok("create table parent (id int primary key)");
+    crm.ok("create table child (id int primary key, \
+         p int references parent deferrable initially deferred)");
+    for (id, told) in [(1, "COMMIT"), (2, "23503")] {
+        crm.ok("begin");
+        crm.ok(&format!("insert into child values ({id}, {id})"));
+        crm.ok("insert into parent values (1) on conflict do nothing");
+        crm.ok("alter table parent alter id type bigint");
+        crm.ok("alter table parent alter id type int");
+        other.ok(&format!("create table t{id} (n int)"));
+        let said = crm.run("commit");
+        assert!(said.contains(told), "{said}");
+    }
+    assert_eq!(crm.rows("select id, p from child"), "1|1");
+}

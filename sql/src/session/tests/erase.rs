@@ -181,6 +181,50 @@ fn what_is_set_aside_of_a_row_that_lives_stays() {
     assert_eq!(billing.rows(PARKED), "1|insert|{\"id\": 1}|-|-111|23514");
 }
 
+/// All that was there is gone, and what came behind it in the same entry is not.
+#[test]
+fn what_is_set_aside_of_a_row_behind_a_truncate_stays() {
+    let node = node_with("order_rows");
+    let (mut orders, mut billing) = (node.client("orders"), node.client("billing"));
+    billing.ok(&TRIGGER.replace("order_v1", "order_rows"));
+    orders.ok("insert into order_rows values (1, -111)");
+    orders.ok("begin; truncate order_rows; insert into order_rows values (2, -222); commit");
+    let mut runner = runner(&node);
+    runner.run(&node);
+    assert_eq!(erase_gone(&node, Position::MAX), 1);
+    assert_eq!(
+        billing.rows(PARKED),
+        "1|insert|{\"id\": 1}|-|-|23514\n2|insert|{\"id\": 2}|-|-222|23514"
+    );
+}
+
+/// What a trigger of an ERASE removes elsewhere and puts back is a row that lives; what it puts back in the
+/// table itself would not be erased.
+#[test]
+fn a_trigger_of_an_erase_puts_rows_back() {
+    let node = node();
+    let mut orders = node.client("orders");
+    orders.ok("create table totals (c int primary key, n bigint)");
+    orders.ok("create table sums (id int primary key, c int)");
+    orders.ok(
+        "create function again() returns trigger language plpgsql as $$ begin \
+         delete from totals where c = old.c; \
+         insert into totals select old.c, count(*) from sums where c = old.c; \
+         return old; end $$",
+    );
+    orders.ok("create trigger again after delete on sums for each row execute function again()");
+    orders.ok("insert into sums values (1, 7), (2, 7); insert into totals values (7, 2)");
+    orders.ok("erase from sums where id = 1");
+    assert_eq!(orders.rows("select c, n from totals"), "7|1");
+    orders.ok(
+        "create or replace function again() returns trigger language plpgsql as $$ begin \
+         insert into sums values (old.id, old.c); return old; end $$",
+    );
+    let told = orders.run("erase from sums where id = 2");
+    assert!(told.contains("55000"), "{told}");
+    assert_eq!(orders.rows("select id, c from sums"), "2|7");
+}
+
 #[test]
 fn an_erase_that_does_not_say_which_row_sets_a_trigger_aside() {
     let node = node_with("order_rows");
