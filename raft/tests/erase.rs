@@ -74,21 +74,46 @@ fn round(running: &Running, group: &Group) -> ErasedGroup {
 }
 
 fn round_upto(running: &Running, group: &Group, upto: Position, horizon: Position) -> ErasedGroup {
+    erase(running, group, (upto, horizon), false)
+}
+
+/// Once the time is over, if `overdue`.
+fn erase(
+    running: &Running,
+    group: &Group,
+    (upto, horizon): (Position, Position),
+    overdue: bool,
+) -> ErasedGroup {
     let wanted = EraseGroup {
         group: group.id(),
         upto,
         keys: Position::ZERO,
         horizon,
-        overdue: false,
+        overdue,
     };
     let indexes = Arc::new(|_, tree| match tree {
         TREE => vec![INDEX],
         _ => Vec::new(),
     });
-    let done = running
-        .runtime
-        .block_on(running.node.erase(vec![wanted], false, indexes));
-    done.unwrap().groups[0]
+    let erasing = running.node.erase(vec![wanted], false, indexes);
+    running.runtime.block_on(erasing).unwrap().groups[0]
+}
+
+/// What an entry of these changes is made of.
+fn commit_of(group: &Group, changes: Changes) -> Commit {
+    Commit {
+        txid: group.begin(),
+        base: group.newest().unwrap(),
+        epoch: group.term().unwrap(),
+        meta: storage::Meta::default(),
+        changes,
+        events: Vec::new(),
+        dropped_trees: Vec::new(),
+        deps: Vec::new(),
+        checks: Vec::new(),
+        record_outcome: false,
+        keeps_locks: false,
+    }
 }
 
 /// All replicas, which is this one, have erased.
@@ -276,19 +301,7 @@ fn rows_of_large_transactions_are_erased_too() {
     let group = running.make(1);
     for put in [true, false] {
         let position = group
-            .commit(Commit {
-                txid: group.begin(),
-                base: group.newest().unwrap(),
-                epoch: group.term().unwrap(),
-                meta: storage::Meta::default(),
-                changes: Changes::Large(Box::new(Many(600, put))),
-                events: Vec::new(),
-                dropped_trees: Vec::new(),
-                deps: Vec::new(),
-                checks: Vec::new(),
-                record_outcome: false,
-                keeps_locks: false,
-            })
+            .commit(commit_of(&group, Changes::Large(Box::new(Many(600, put)))))
             .unwrap();
         assert_eq!(outcome(&group, position), Outcome::Applied);
         if put {
@@ -344,18 +357,7 @@ fn once_the_time_is_over_who_reads_the_past_holds_the_tables_alone() {
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
     let scan = group.scan(TREE, all, group.applied(), storage::Direction::Forward);
     let gone = one(&group, change("k", Some(SECRET), None));
-    let wanted = EraseGroup {
-        group: group.id(),
-        upto: gone,
-        keys: Position::ZERO,
-        horizon: gone,
-        overdue: true,
-    };
-    let erase = || {
-        let indexes = Arc::new(|_, _| vec![INDEX]);
-        let erased = running.node.erase(vec![wanted], false, indexes);
-        running.runtime.block_on(erased).unwrap().groups[0].done
-    };
+    let erase = || erase(&running, &group, (gone, gone), true).done;
     assert!(!erase(), "somebody reads it");
     let left = files_with(folder.path(), SECRET.as_bytes());
     assert!(
@@ -415,17 +417,8 @@ fn a_dropped_tree_is_gone_when_its_round_is_done() {
     one(&group, change("k", None, Some(SECRET)));
     running.runtime.block_on(running.node.checkpoint()).unwrap();
     let dropped = group.commit(Commit {
-        txid: group.begin(),
-        base: group.newest().unwrap(),
-        epoch: group.term().unwrap(),
-        meta: storage::Meta::default(),
-        changes: Changes::Small(Vec::new()),
-        events: Vec::new(),
         dropped_trees: vec![TREE, INDEX],
-        deps: Vec::new(),
-        checks: Vec::new(),
-        record_outcome: false,
-        keeps_locks: false,
+        ..commit_of(&group, Changes::Small(Vec::new()))
     });
     assert_eq!(outcome(&group, dropped.unwrap()), Outcome::Applied);
     assert!(round(&running, &group).done);
@@ -456,18 +449,7 @@ fn what_a_stream_has_not_read_is_left_until_the_time_is_over() {
         let put = one(&group, change("k", None, Some(SECRET)));
         let gone = one(&group, change("k", Some(SECRET), None));
         other.read(gone);
-        let wanted = EraseGroup {
-            group: group.id(),
-            upto: gone,
-            keys: Position::ZERO,
-            horizon: gone,
-            overdue,
-        };
-        let erase = || {
-            let indexes = Arc::new(|_, _| vec![INDEX]);
-            let erased = running.node.erase(vec![wanted], false, indexes);
-            running.runtime.block_on(erased).unwrap().groups[0].done
-        };
+        let erase = || erase(&running, &group, (gone, gone), overdue).done;
         if !overdue {
             assert!(!erase(), "a stream is behind it");
             late.read(put);
@@ -514,19 +496,7 @@ fn parts_of_a_transaction_that_has_failed_are_erased() {
     let running = Running::retaining(folder.path(), Duration::from_secs(3600), u64::MAX);
     let group = running.make(1);
     one(&group, change("k", None, Some(SECRET)));
-    let failed = group.commit(Commit {
-        txid: group.begin(),
-        base: group.newest().unwrap(),
-        epoch: group.term().unwrap(),
-        meta: storage::Meta::default(),
-        changes: Changes::Large(Box::new(Failing(2000))),
-        events: Vec::new(),
-        dropped_trees: Vec::new(),
-        deps: Vec::new(),
-        checks: Vec::new(),
-        record_outcome: false,
-        keeps_locks: false,
-    });
+    let failed = group.commit(commit_of(&group, Changes::Large(Box::new(Failing(2000)))));
     assert!(failed.is_err());
     let left = || files_with(folder.path(), b"never committed");
     assert!(left()[0].contains("journal"));
@@ -548,16 +518,8 @@ fn an_open_snapshot_is_waited_for_until_the_time_is_over() {
     let row = group.get(TREE, b"k", pin.position()).unwrap();
     assert_eq!(row.unwrap(), SECRET);
     let removals = group.removals().unwrap().unwrap();
-    let wanted = EraseGroup {
-        group: group.id(),
-        upto: removals.newest,
-        keys: Position::ZERO,
-        horizon: removals.newest,
-        overdue: true,
-    };
-    let indexes = Arc::new(|_, _| vec![INDEX]);
-    let erasing = running.node.erase(vec![wanted], false, indexes);
-    assert!(running.runtime.block_on(erasing).unwrap().groups[0].done);
+    let upto = (removals.newest, removals.newest);
+    assert!(erase(&running, &group, upto, true).done);
     assert_eq!(files_with(folder.path(), SECRET.as_bytes()), [""; 0]);
     let read = group.get(TREE, b"k", pin.position());
     assert!(
@@ -709,17 +671,8 @@ fn events_about_an_erased_row_are_erased_with_it() {
         };
         let position = group
             .commit(Commit {
-                txid: group.begin(),
-                base: group.newest().unwrap(),
-                epoch: group.term().unwrap(),
-                meta: storage::Meta::default(),
-                changes: Changes::Small(changes),
                 events: vec![event],
-                dropped_trees: Vec::new(),
-                deps: Vec::new(),
-                checks: Vec::new(),
-                record_outcome: false,
-                keeps_locks: false,
+                ..commit_of(&group, Changes::Small(changes))
             })
             .unwrap();
         assert_eq!(outcome(&group, position), Outcome::Applied);
