@@ -50,7 +50,9 @@ struct Said(String);
 impl Said {
     fn say(&mut self, (home, other): Pair, what: &str, error: &sql::Error) {
         let text = error.to_string();
-        match text == self.0 {
+        // A node that ends ends its own sessions, too.
+        let ends = error.state() == sql::state::ADMIN_SHUTDOWN;
+        match ends || text == self.0 {
             true => tracing::debug!(%home, %other, %error, "{what}"),
             false => tracing::warn!(%home, %other, %error, "{what}"),
         }
