@@ -267,7 +267,7 @@ impl Eraser {
     /// A round, if it is time for one.
     async fn erase(&mut self) {
         let whole = self.dead_due();
-        let due = match block_in_place(|| self.all_due(whole)) {
+        let due = match block_in_place(|| self.all_due()) {
             Ok(due) => due,
             Err(error) => return self.failed(&error),
         };
@@ -291,13 +291,20 @@ impl Eraser {
         }
     }
 
-    /// The same, with what is soon to go anyway if the journal will be read.
-    fn all_due(&mut self, whole: bool) -> storage::Result<Vec<EraseGroup>> {
+    /// The same, with what is soon to go anyway if it is time for rows of any group. Not if it is time for keys
+    /// alone: where rows go all the time there is always something to take along, whose keys are due next.
+    fn all_due(&mut self) -> storage::Result<Vec<EraseGroup>> {
         let due = self.due(BEGINS_AFTER)?;
-        match due.is_empty() && !whole {
-            true => Ok(due),
-            false => self.due(JOINS_AFTER),
+        match due.iter().any(|one| one.upto > self.erased(one.group)) {
+            true => self.due(JOINS_AFTER),
+            false => Ok(due),
         }
+    }
+
+    /// What was removed up to there is gone from this node's copy of a group.
+    fn erased(&self, group: GroupId) -> Position {
+        let group = self.engine.groups().get(group);
+        group.map_or(Position::ZERO, |group| group.erased())
     }
 
     fn note(&mut self, asked: &BTreeMap<GroupId, EraseGroup>, round: &ErasedRound) {
