@@ -215,6 +215,30 @@ fn a_deleted_row_is_gone_within_the_bound() {
     assert_eq!(session.value(&again), "came-again");
 }
 
+/// What stood there before a TRUNCATE, or before a column became another type, is gone; what has come since is
+/// in the feed as before.
+#[test]
+fn rows_that_have_come_behind_a_truncate_stay_in_the_feed() {
+    let program = Program::start_with(Security::Trust, &["--erase-after=20s"]);
+    program.place().add_owner("people");
+    let mut session = program.place().session("people");
+    session.ok(MAKE);
+    session.ok("CREATE INDEX ON public.person_v1 (note, id)");
+    session.ok(&format!(
+        "INSERT INTO public.person_v1 (id, note) VALUES ('{KEY}', '{VALUE}')"
+    ));
+    session.ok(&format!("DELETE FROM public.person_v1 WHERE id = '{KEY}'"));
+    session.ok("TRUNCATE public.person_v1");
+    session
+        .ok("INSERT INTO public.person_v1 (id, note) VALUES ('lives', 'here'), ('goes', 'soon')");
+    session.ok("ERASE FROM public.person_v1 WHERE id = 'goes'");
+    until(|| nowhere(&[program.data()], &[VALUE, KEY]));
+    let feed = "SELECT op, key->>'id', new->>'note'
+         FROM freehold.changes(tables => ARRAY['person_v1'])
+         WHERE op NOT IN ('ddl', 'progress') AND key->>'id' = 'lives'";
+    assert_eq!(session.ok(feed).lines(), ["insert|lives|here"]);
+}
+
 /// What the former owner still has of a row that the new one has erased is not said to be gone.
 #[test]
 fn a_row_of_a_table_that_has_moved_is_erased_when_its_former_owner_has_it_no_more() {

@@ -397,8 +397,7 @@ impl Copies {
                     .map(move |index| (index, tree))
             };
             let all = trees.iter().flat_map(|tree| of(*tree));
-            copy.ledger
-                .set_indexes(all.filter(|(index, tree)| index != tree).collect());
+            copy.ledger.set_indexes(all.collect());
             copy.trees.extend(trees);
         }
         Ok(any)

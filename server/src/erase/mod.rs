@@ -287,7 +287,14 @@ impl Eraser {
                     self.not_before = Instant::now() + begun.elapsed().min(AGAIN_AFTER_MAX);
                 }
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                for id in asked.keys() {
+                    let progress = self.copies.entry(*id).or_default();
+                    progress.rows_wait.longer(self.bound);
+                    progress.keys_wait.longer(self.bound);
+                }
+                self.failed(&error);
+            }
         }
     }
 
@@ -333,12 +340,16 @@ impl Eraser {
     }
 }
 
-/// The trees of a table's indexes.
+/// The trees of the indexes of the table whose rows stand in a tree of the group; of another tree none, not
+/// even of one in which they stood before.
 pub fn indexes(engine: &Engine, group: GroupId, tree: u32) -> Vec<u32> {
     let catalog = engine.catalog();
     let table = catalog.table_of_tree(group, tree);
-    let table = table.and_then(|id| catalog.table(id));
-    table.map(|table| table.trees()).unwrap_or_default()
+    let table = table.and_then(|id| catalog.table_in(group, id));
+    let table = table.filter(|table| table.tree == tree);
+    let mut trees = table.map(|table| table.trees()).unwrap_or_default();
+    trees.retain(|index| *index != tree);
+    trees
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ use crate::cluster::ask::{Ask, Told};
 const LOOK_MICROS: u64 = 10_000;
 /// A node goes over its whole journal meanwhile.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// A question to which there is no answer after so long is asked again.
+const ASK_TIME_MAX: Duration = Duration::from_secs(600);
 /// Answers are kept for so long after somebody has come for them: a statement may ask for several rows, and
 /// is run again for each.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
@@ -105,13 +107,16 @@ impl SystemFunction for VerifyErased {
             return Ok(Box::new(Rows(answers.clone().into_iter())));
         }
         // Every node goes over its whole journal: one question after the other.
-        asked.retain(|_, (used, _)| used.elapsed() < FORGET_AFTER);
+        asked.retain(|_, (used, answers)| match answers {
+            Some(_) => used.elapsed() < FORGET_AFTER,
+            None => used.elapsed() < ASK_TIME_MAX,
+        });
         let open = |(_, answers): &(Instant, Option<Answers>)| answers.is_none();
         if !asked.values().any(open) {
             asked.insert(question.clone(), (Instant::now(), None));
             let (cluster, answers) = (self.cluster.clone(), self.asked.clone());
             // Of a table that moves, or has moved, others' copies have had the row, too.
-            let mut places = cx.catalog.trees_elsewhere(&table);
+            let mut places: Vec<_> = cx.catalog.trees_elsewhere(&table).into_iter().collect();
             places.push((group, tree));
             self.cluster.sql().spawn(async move {
                 let told = ask_all(&cluster, &places, &key).await;
@@ -199,10 +204,10 @@ impl Cluster {
         if !trees.contains(&tree) {
             trees.push(tree);
         }
-        let table = table.and_then(|id| catalog.table(id));
-        let indexes = table.map_or_else(Vec::new, |table| table.trees());
-        let indexes = indexes.into_iter().filter(|index| *index != tree);
-        let indexes = indexes.map(|index| (index, tree)).collect();
+        let table = table.and_then(|table| catalog.table_in(id, table));
+        let rows = table.map_or(tree, |table| table.tree);
+        let indexes = super::indexes(engine, id, rows).into_iter();
+        let indexes = indexes.map(|index| (index, rows)).collect();
         let rows = group.map_or(Ok(0), |group| {
             let traces = trees.iter().map(|tree| group.traces(*tree, key));
             traces.sum::<storage::Result<u32>>()

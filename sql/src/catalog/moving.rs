@@ -1,6 +1,7 @@
 //! A table on its way from one owner to another: what its two descriptors say, which of them holds,
 //! and what grants become. `crate::moving` is the way itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -97,12 +98,19 @@ impl Catalog {
         self.aside.values()
     }
 
-    /// The trees that other owners' groups have, or have had, of a table: it is being copied there, or came
-    /// from there.
-    pub fn trees_elsewhere(&self, table: &Table) -> Vec<(GroupId, u32)> {
+    /// The groups of other owners that have, or have had, trees of a table, each with one of them: it is being
+    /// copied there, or came from there.
+    pub fn trees_elsewhere(&self, table: &Table) -> BTreeMap<GroupId, u32> {
         let trees = self.trees.iter();
         let elsewhere = trees.filter(|((group, _), id)| **id == table.id && *group != table.group);
         elsewhere.map(|(place, _)| *place).collect()
+    }
+
+    /// The trees that a group has, or has had, of a table.
+    pub fn trees_in(&self, group: GroupId, table: TableId) -> Vec<u32> {
+        let trees = self.trees.range((group, 0)..=(group, u32::MAX));
+        let of_table = trees.filter(|(_, id)| **id == table);
+        of_table.map(|((_, tree), _)| *tree).collect()
     }
 
     /// The relations on their way, by each of their descriptors.

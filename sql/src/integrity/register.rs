@@ -300,6 +300,9 @@ fn end(home: GroupId, all: &[(TxId, Intent)], tx: &mut Transaction) -> Result<bo
 /// Takes the wishes of `home` back whose transaction is gone: there is no such foreign key, or no more.
 fn give_up(home: GroupId, other: GroupId, cx: &mut ExecCx<'_>) -> Result<bool, Stop> {
     let engine = Arc::clone(cx.transaction.engine());
+    if !engine.cluster().knows_all() {
+        return Ok(false);
+    }
     let own = system::outbox(other);
     let wished = cx.transaction.own_rows(home, own, wishes(), ROWS_MAX)?;
     let open = |key: &[u8]| rows::wished(key).is_none_or(|id| engine.opened().has_wish(id));

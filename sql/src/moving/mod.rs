@@ -117,11 +117,14 @@ fn put(
 fn take_away(table: &Arc<Table>, cx: &mut ExecCx<'_>) -> Result<(), Stop> {
     let group = table.group;
     put(group, Some(table), None, cx)?;
-    for tree in table.trees() {
+    // Those in which its rows stood before go on elsewhere as well.
+    for tree in cx.catalog.trees_in(group, table.id) {
         let row = catalog::left_tree(tree, table.id);
-        let tx = &mut cx.transaction;
-        tx.write_system(group, row.tree, row.key, row.value)?;
-        tx.drop_tree(group, tree)?;
+        cx.transaction
+            .write_system(group, row.tree, row.key, row.value)?;
+    }
+    for tree in table.trees() {
+        cx.transaction.drop_tree(group, tree)?;
     }
     Ok(())
 }

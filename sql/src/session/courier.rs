@@ -564,7 +564,7 @@ impl Session {
     /// same while this node has not heard of all owners.
     fn is_passing(&self, error: &Error, patient: bool) -> bool {
         let unknown = [state::UNDEFINED_TABLE, state::CANNOT_CONNECT_NOW].contains(&error.state());
-        is_passing(error, patient) || unknown && !self.engine.cluster().knows_all()
+        is_passing(error, patient) || patient && unknown && !self.engine.cluster().knows_all()
     }
 
     /// One command, in a savepoint of its own: what fails is parked, and its sender told.

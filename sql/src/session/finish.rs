@@ -297,7 +297,6 @@ impl Session {
         }
         // They lock tables as these are by now.
         self.fresh_catalog();
-        let checks = self.deferred.take(commit);
         let job = super::job::Job::idle(self.engine.clock().unix_micros());
         if gone {
             // REFRESH: no statement's end has asked about it.
@@ -311,6 +310,7 @@ impl Session {
                 asked
             })?;
         }
+        let checks = self.deferred.take(commit);
         for (at, check) in checks.iter().enumerate() {
             if let Err(stop) = self.exec(&job, |cx| check.run(cx)) {
                 if !matches!(stop, Stop::Error(_)) {

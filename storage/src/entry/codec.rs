@@ -596,8 +596,8 @@ pub(crate) enum Said {
         rest: bool,
         /// It holds nothing but the key.
         bare: bool,
-        /// What stands there after it.
-        new: Option<Bytes>,
+        /// What stood there before it, and what after it.
+        values: [Option<Bytes>; 2],
     },
     /// What the removal before it has removed.
     Rest { seq: u32, tree: u32 },
@@ -626,7 +626,7 @@ pub(crate) fn said(image: Bytes) -> Result<Said> {
             bare: change.new.is_none() && change.old.is_none() && change.index.is_empty(),
             key: change.key,
             rest,
-            new: change.new,
+            values: [change.old, change.new],
         },
         Image::Rest(change) => Said::Rest {
             seq: change.seq,

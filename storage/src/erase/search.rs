@@ -98,7 +98,7 @@ struct RowImage {
 }
 
 /// The images of a payload that name a row, and how many there are in all. Erased ones name none; an
-/// event that is about several rows is there for each, and an index's entry names the row that it leads to.
+/// event that is about several rows is there for each, and an index's entry for the rows that it leads to, too.
 fn row_images(record: &Record, indexes: &IndexTrees) -> Result<(Vec<RowImage>, u32)> {
     let mut found: Vec<RowImage> = Vec::new();
     let mut count = 0;
@@ -115,15 +115,13 @@ fn row_images(record: &Record, indexes: &IndexTrees) -> Result<(Vec<RowImage>, u
                 removal,
                 rest,
                 bare,
-                new,
+                values,
             } => {
-                let row = indexes.get(&tree).copied().zip(new);
-                let (of, (tree, key)) = (tree, row.unwrap_or((tree, key)));
-                found.push(RowImage {
+                let own = RowImage {
                     number,
                     seq,
                     tree,
-                    of,
+                    of: tree,
                     feed,
                     key,
                     removal,
@@ -131,7 +129,15 @@ fn row_images(record: &Record, indexes: &IndexTrees) -> Result<(Vec<RowImage>, u
                     has_rest: rest,
                     bare,
                     event: false,
-                });
+                };
+                let table = indexes.get(&tree).filter(|_| !removal);
+                let rows = values.into_iter().flatten().zip(table.into_iter().cycle());
+                found.extend(rows.map(|(key, table)| RowImage {
+                    tree: *table,
+                    key,
+                    ..own.clone()
+                }));
+                found.push(own);
             }
             Said::Rest { seq, tree } => {
                 let of = found.last().filter(|of| of.has_rest && of.seq == seq);

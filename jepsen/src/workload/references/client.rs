@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    CHURNED, DANGLING, Desk, OWNERS, ROLLED_BACK, SERIALIZABLE, TAKEN, expected, is_parent,
-    is_state, literal, row_of,
+    CHURNED, DANGLING, Desk, OWNERS, PUT_BACK, ROLLED_BACK, SERIALIZABLE, TAKEN, expected,
+    is_parent, is_state, literal, row_of,
 };
 use crate::check::erased::canary;
 use crate::check::references::{Effects, Key, Row, Schema, TableAt};
@@ -240,7 +240,7 @@ impl Client {
 
     fn ended(&self, id: i64, what: &str, outcome: Outcome) -> Outcome {
         let mut states = expected(&self.field);
-        states.extend([ROLLED_BACK, SERIALIZABLE]);
+        states.extend([ROLLED_BACK, SERIALIZABLE, PUT_BACK]);
         self.field
             .ended(self.process, what, &outcome, &states, json!(id));
         outcome

@@ -73,6 +73,9 @@ const AWAY: &str = "OW003";
 /// A SERIALIZABLE transaction can't have other owners' rows changed.
 const SERIALIZABLE: &str = "0A000";
 
+/// A row is put back that was erased in the same transaction.
+const PUT_BACK: &str = "55000";
+
 /// What is given as the SQLSTATE of a transaction that its client rolled back.
 const ROLLED_BACK: &str = "ROLLBACK";
 
