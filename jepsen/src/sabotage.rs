@@ -70,7 +70,7 @@ struct Plant {
 }
 
 /// All of them. Each fault of the sabotage build (`journal::sabotage::FAULTS`) has a line here.
-const PLANTS: [Plant; 48] = [
+const PLANTS: [Plant; 49] = [
     built("no-fsync", How::Built, Workload::Acknowledged, Fault::Power),
     built(
         "ack-before-fsync",
@@ -123,6 +123,12 @@ const PLANTS: [Plant; 48] = [
     ),
     built(
         "command-taken-twice",
+        How::Built,
+        Workload::Commands,
+        Fault::None,
+    ),
+    built(
+        "trigger-cursor-lost",
         How::Built,
         Workload::Commands,
         Fault::None,

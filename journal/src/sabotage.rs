@@ -17,6 +17,7 @@ pub const FAULTS: [&str; 36] = [
     "command-passed-over",
     "command-rejected-untold",
     "command-taken-twice",
+    "trigger-cursor-lost",
     "crc-not-checked",
     "cursor-off-by-one",
     "equal-positions-split",

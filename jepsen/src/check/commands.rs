@@ -1,6 +1,7 @@
 //! What became of commands: each that was committed is at its receiver once, under the number that its
 //! place in its sender's order gives it; what was rolled back is nowhere; what was not accepted is set
-//! aside there and told here; each answer has come once.
+//! aside there and told here; each answer has come once; and a trigger on the table into which they are moved
+//! has run once for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +40,7 @@ pub struct Sending {
 }
 
 /// A command where it was found: its number among those of its sender, and which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// As the receiver's database has numbered it.
     pub number: i64,
@@ -56,6 +57,8 @@ pub struct Side {
     pub inbox: Vec<Found>,
     /// Moved from the inbox to the receiver's own table.
     pub done: Vec<Found>,
+    /// As another owner's trigger on that table has noted them.
+    pub noted: Vec<Found>,
     /// Set aside at the receiver.
     pub parked: Vec<Found>,
     /// As the sender was told.
@@ -102,6 +105,7 @@ impl Letters {
             judge.strangers();
             judge.order();
             judge.replies();
+            judge.triggers();
             findings.append(&mut judge.findings);
         }
         findings
@@ -288,6 +292,32 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The trigger has run once for each row that was moved.
+    fn triggers(&mut self) {
+        let mut times: BTreeMap<Found, (u64, u64)> = BTreeMap::new();
+        for done in &self.side.done {
+            times.entry(*done).or_default().0 += 1;
+        }
+        for noted in &self.side.noted {
+            times.entry(*noted).or_default().1 += 1;
+        }
+        let other = times.into_iter().filter(|(_, (rows, runs))| rows != runs);
+        for (found, (rows, runs)) in other.take(SHOWN_MAX) {
+            let kind = if runs < rows {
+                Kind::Lost
+            } else {
+                Kind::Anomaly
+            };
+            let Found { number, command } = found;
+            let what = format!(
+                "sender {}: command {command} under {number} was moved {rows} times, and a trigger has run \
+                 {runs} times",
+                self.sender
+            );
+            self.findings.push(Finding::new(kind, what));
+        }
+    }
+
     /// Each command that was moved and wants an answer has one, and no other.
     fn replies(&mut self) {
         let side = self.side;
@@ -375,6 +405,7 @@ mod tests {
             sent: BTreeSet::from([10, 11]),
             inbox: found(&[(1, 1)]),
             done: found(&[(2, 4)]),
+            noted: found(&[(2, 4)]),
             parked: found(&[(3, 5)]),
             rejected: found(&[(3, 5)]),
             replies: found(&[(2, 4)]),
@@ -383,9 +414,25 @@ mod tests {
 
     fn kinds(change: impl FnOnce(&mut Side)) -> Vec<Kind> {
         let mut side = side();
+        let done = side.done.clone();
         change(&mut side);
+        if side.done != done {
+            // Its trigger has run for what is there.
+            side.noted.clone_from(&side.done);
+        }
         let findings = letters().settle(&[side]);
         findings.iter().map(|finding| finding.kind).collect()
+    }
+
+    #[test]
+    fn a_trigger_runs_once_for_each_row() {
+        assert_eq!(kinds(|side| side.noted.clear()), [Kind::Lost]);
+        let twice = kinds(|side| side.noted.extend(found(&[(2, 4)])));
+        assert_eq!(twice, [Kind::Anomaly]);
+        assert_eq!(
+            kinds(|side| side.noted = found(&[(9, 4)])),
+            [Kind::Lost, Kind::Anomaly]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Commands between owners: two senders send into a third owner's inbox, with rows of their own and
-//! alone; consumers move what has come into the receiver's own table, and answer some of it. Whatever
-//! fails, each command takes effect once, in the order of its sender.
+//! alone; consumers move what has come into the receiver's own table, and answer some of it. A fourth owner
+//! follows that table, and its trigger notes each row of it. Whatever fails, each command takes effect once, in
+//! the order of its sender, and each trigger runs once.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -25,9 +26,12 @@ use crate::options::Options;
 use crate::victim::Kind;
 
 /// Who send, and who receives.
-const OWNERS: [&str; 3] = ["shop", "till", "orders"];
+const OWNERS: [&str; 4] = ["shop", "till", "orders", "audit"];
 const SENDERS: [&str; 2] = [OWNERS[0], OWNERS[1]];
 const RECEIVER: &str = OWNERS[2];
+
+/// Who follows the receiver's table.
+const READER: &str = OWNERS[3];
 
 /// Clients that send, if nobody says how many.
 const CLIENTS: u32 = 12;
@@ -50,7 +54,10 @@ const MOVED_MIN: u64 = 20;
 /// All that was sent is taken so long after the load, at most.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Pause between two looks at the outboxes.
+/// The reader hears of the receiver's table so long after it was made, at most.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at the outboxes, and at what the trigger has noted.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A key that is taken.
@@ -120,12 +127,14 @@ impl Workload for Commands {
             "CREATE INDEX ON order_commands (number)",
             "GRANT INSERT ON order_commands TO shop, till",
             // No key: what is moved twice is there twice.
-            "CREATE TABLE done (sender text NOT NULL, number bigint NOT NULL, \
+            "CREATE TABLE public.done_v1 (sender text NOT NULL, number bigint NOT NULL, \
              what text NOT NULL)",
-            "CREATE INDEX ON done (what)",
+            "CREATE INDEX ON done_v1 (what)",
+            "GRANT READ ON done_v1 TO audit",
         ] {
             receiver.must(sql).await?;
         }
+        make_trigger(field).await?;
         for (sender, name) in SENDERS.iter().enumerate() {
             let link = Link::demand(&field.address, name).await?;
             for sql in [
@@ -185,10 +194,11 @@ impl Workload for Commands {
 
     async fn verify(&mut self, field: &Field) -> Result<()> {
         await_outboxes(field).await?;
+        await_trigger(field).await?;
         let sides = read_all(field).await?;
         let count = |of: fn(&Side) -> usize| sides.iter().map(of).sum::<usize>();
         let counts = json!({
-            "inbox": count(|s| s.inbox.len()), "done": count(|s| s.done.len()),
+            "inbox": count(|s| s.inbox.len()), "done": count(|s| s.done.len()), "noted": count(|s| s.noted.len()),
             "parked": count(|s| s.parked.len()), "rejected": count(|s| s.rejected.len()),
             "replies": count(|s| s.replies.len()), "rows": count(|s| s.sent.len()),
             "looked for": self.desk.looked.load(Ordering::Relaxed),
@@ -265,6 +275,45 @@ async fn await_outboxes(field: &Field) -> Result<()> {
     Ok(())
 }
 
+/// Makes the reader's trigger, as soon as the table is known where it is made.
+async fn make_trigger(field: &Field) -> Result<()> {
+    let end = Instant::now() + HEARD_WITHIN;
+    let link = Link::demand(&field.address, READER).await?;
+    for sql in [
+        // No key: what is noted twice is there twice.
+        "CREATE TABLE noted (sender text NOT NULL, number bigint NOT NULL, what text NOT NULL)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO noted VALUES (NEW.sender, NEW.number, NEW.what); RETURN NEW; END $$",
+        "FOLLOW public.done_v1",
+        "CREATE TRIGGER note AFTER INSERT ON public.done_v1 FOR EACH ROW EXECUTE FUNCTION note()",
+    ] {
+        while let Err(error) = link.must(sql).await {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the trigger has run for all rows, or stands still.
+async fn await_trigger(field: &Field) -> Result<()> {
+    let end = Instant::now() + TAKEN_WITHIN;
+    let receiver = Link::demand(&field.address, RECEIVER).await?;
+    let reader = Link::demand(&field.address, READER).await?;
+    let count = |rows: Vec<Texts>| rows.first().and_then(|row| integer(row, 0));
+    loop {
+        let done = count(receiver.must("SELECT count(*) FROM done_v1").await?);
+        let noted = count(reader.must("SELECT count(*) FROM noted").await?);
+        // What is missing is told one by one.
+        if noted >= done || Instant::now() > end {
+            return Ok(());
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
 /// Reads everything, by sender.
 async fn read_all(field: &Field) -> Result<Vec<Side>> {
     let mut sides = vec![Side::default(); SENDERS.len()];
@@ -284,11 +333,14 @@ async fn read_all(field: &Field) -> Result<Vec<Side>> {
         .await?;
     let rows = link.must("SELECT sender, number, what FROM order_commands");
     sort(rows.await?, |side| &mut side.inbox);
-    let rows = link.must("SELECT sender, number, what FROM done");
+    let rows = link.must("SELECT sender, number, what FROM done_v1");
     sort(rows.await?, |side| &mut side.done);
     link.must("COMMIT").await?;
     let rows = link.must("SELECT sender, number, command->>'what' FROM freehold.parked");
     sort(rows.await?, |side| &mut side.parked);
+    let link = Link::demand(&field.address, READER).await?;
+    let rows = link.must("SELECT sender, number, what FROM noted");
+    sort(rows.await?, |side| &mut side.noted);
     for name in SENDERS {
         let link = Link::demand(&field.address, name).await?;
         let rows = link.must("SELECT sender, number, command->>'what' FROM freehold.rejected");
@@ -483,7 +535,7 @@ impl Client {
         let name = SENDERS[self.sender];
         let sql = format!(
             "SELECT (SELECT count(*) FROM order_commands WHERE sender = '{name}' AND id = {command}) \
-             + (SELECT count(*) FROM done WHERE what = '{command}')"
+             + (SELECT count(*) FROM done_v1 WHERE what = '{command}')"
         );
         match onlooker.run(&sql).await {
             Ok(rows) => {
@@ -625,7 +677,7 @@ impl Consumer {
         let name = SENDERS[self.rng.random_range(0..SENDERS.len())];
         let next = self.next(&format!(" AND sender = '{name}'"));
         let sql = format!(
-            "WITH moved AS ({next}), noted AS (INSERT INTO done SELECT sender, number, what FROM moved), \
+            "WITH moved AS ({next}), noted AS (INSERT INTO done_v1 SELECT sender, number, what FROM moved), \
              answered AS (INSERT INTO {name}_replies SELECT id FROM moved WHERE id % 4 = 0) \
              SELECT count(*) FROM moved"
         );
@@ -664,7 +716,7 @@ impl Consumer {
         let row =
             |row: &Texts| format!("('{}', {}, '{}')", text(row, 0), text(row, 1), text(row, 2));
         let rows: Vec<String> = moved.iter().map(row).collect();
-        link.run(&format!("INSERT INTO done VALUES {}", rows.join(", ")))
+        link.run(&format!("INSERT INTO done_v1 VALUES {}", rows.join(", ")))
             .await?;
         for name in SENDERS {
             let mine = moved.iter().filter(|row| text(row, 0) == name);

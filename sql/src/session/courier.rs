@@ -498,6 +498,10 @@ impl Session {
                 note_gone(home, group(row), row, tx)?;
             }
         }
+        #[cfg(feature = "sabotage")]
+        if tx.started().is_multiple_of(20) && storage::sabotage::planted("trigger-cursor-lost") {
+            return Ok(true);
+        }
         batch.cursor.put(home, source, tx)?;
         Ok(true)
     }
