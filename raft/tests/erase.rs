@@ -20,18 +20,24 @@ use storage::{
 const SECRET: &str = "the secret of Mrs Miller";
 const INDEX: u32 = 1001;
 
+/// What is not there any more is none: the store removes files meanwhile.
+fn there<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// Files of a folder that hold some bytes.
 fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in there(std::fs::read_dir(folder)).into_iter().flatten() {
         let path = entry.unwrap().path();
+        let holds = |read: Vec<u8>| read.windows(bytes.len()).any(|w| w == bytes);
         if path.is_dir() {
             found.extend(files_with(&path, bytes));
-        } else if std::fs::read(&path)
-            .unwrap()
-            .windows(bytes.len())
-            .any(|w| w == bytes)
-        {
+        } else if there(std::fs::read(&path)).is_some_and(holds) {
             found.push(path.display().to_string());
         }
     }
