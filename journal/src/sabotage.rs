@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// What can be chosen. `jepsen sabotage` demands that each is caught.
-pub const FAULTS: [&str; 36] = [
+pub const FAULTS: [&str; 37] = [
     "ack-before-fsync",
     "answer-before-quorum",
     "answer-before-read",
