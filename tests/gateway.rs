@@ -695,6 +695,8 @@ fn a_first_table_is_made_at_any_node() {
         let mut elsewhere = open(at(number / 3 + 1));
         let mut all = done(&mut session, "CREATE TABLE t (n int PRIMARY KEY)");
         all &= done(&mut session, "INSERT INTO t VALUES (1)");
+        // Of an owner's first table a node hears in time, too.
+        cluster.until(|| cluster.ask(at(number / 3 + 1), &owner, "SELECT FROM t"));
         all &= done(&mut elsewhere, "INSERT INTO t VALUES (2)");
         if all {
             let found = cluster.settle(at(number / 3), &owner, "SELECT count(*) FROM t");
