@@ -17,7 +17,6 @@ pub const FAULTS: [&str; 37] = [
     "command-passed-over",
     "command-rejected-untold",
     "command-taken-twice",
-    "trigger-cursor-lost",
     "crc-not-checked",
     "cursor-off-by-one",
     "equal-positions-split",
@@ -41,6 +40,7 @@ pub const FAULTS: [&str; 37] = [
     "removal-without-dep",
     "retention-not-checked",
     "skip-one-entry",
+    "trigger-cursor-lost",
     "vote-not-persisted",
 ];
 

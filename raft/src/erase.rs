@@ -14,6 +14,9 @@ use crate::node::Node;
 use crate::upkeep::{DISK_POLL, PURGE_TIME_MAX, purge_one};
 use crate::{Error, Result};
 
+/// Bytes of a log that are read at once to find an entry.
+const LOOK_BYTES: usize = 256 << 10;
+
 /// The trees of the indexes of a table, by the table's own.
 pub type IndexesOf = dyn Fn(GroupId, u32) -> Vec<u32> + Send + Sync;
 
@@ -54,9 +57,6 @@ pub struct ErasedGroup {
     /// The same of the ledger's files.
     pub ledger: Position,
 }
-
-/// Bytes of a log that are read at once to find an entry.
-const LOOK_BYTES: usize = 256 << 10;
 
 /// What a round has reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -239,8 +239,8 @@ fn purged_upto(journal: &Journal, group: GroupId, upto: Position) -> Result<Posi
         let Some(behind) = records.last() else { break };
         next = Index(behind.index.0 + 1);
         let mut entries = records.iter().filter(|record| record.kind == Kind::Entry);
-        if let Some(needed) = entries.next() {
-            return Ok(upto.min(Position(needed.position.0.saturating_sub(1))));
+        if let Some(entry) = entries.next() {
+            return Ok(upto.min(Position(entry.position.0.saturating_sub(1))));
         }
     }
     Ok(upto)

@@ -166,33 +166,31 @@ impl Fires {
             erased: Some("erase"),
             ..parked(row, source, hops, trigger.id, id)
         };
-        let error = if row.is_lost() { lost() } else { unnamed() };
+        let error = why_untold(row.is_lost());
         meant
             .map(|trigger| (untold(trigger), error.clone()))
             .collect()
     }
 }
 
-/// OW001.
-fn lost() -> Error {
-    let message = "what the trigger was to run on has been erased";
-    Error::new(state::BEHIND_RETENTION, message)
-        .detail("The trigger has not run for longer than freehold.erase_after allows.")
-        .hint(
-            "Compare what the trigger keeps with the table as it is, and forget this with \
-             freehold.skip(id).",
+/// OW001 if what was there is lost, 55000 if it is not known which row is gone.
+fn why_untold(lost: bool) -> Error {
+    let error = match lost {
+        true => Error::new(
+            state::BEHIND_RETENTION,
+            "what the trigger was to run on has been erased",
         )
-}
-
-/// 55000.
-fn unnamed() -> Error {
-    let message = "a row was erased of which nothing is told";
-    Error::new(state::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
-        .detail("Its table has no primary key.")
-        .hint(
-            "Compare what the trigger keeps with the table as it is, and forget this with \
-             freehold.skip(id).",
+        .detail("The trigger has not run for longer than freehold.erase_after allows."),
+        false => Error::new(
+            state::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "a row was erased of which nothing is told",
         )
+        .detail("Its table has no primary key."),
+    };
+    error.hint(
+        "Compare what the trigger keeps with the table as it is, and forget this with \
+         freehold.skip(id).",
+    )
 }
 
 fn operation(old: &Option<Row>, new: &Option<Row>) -> Option<Operation> {
