@@ -298,7 +298,7 @@ impl Eraser {
         }
     }
 
-    /// The same, with what is soon to go anyway if it is time for rows of any group. Not if it is time for keys
+    /// What is to be erased now, with what is soon to go anyway if it is time for rows of any group. Not if it is for keys
     /// alone: where rows go all the time there is always something to take along, whose keys are due next.
     fn all_due(&mut self) -> storage::Result<Vec<EraseGroup>> {
         let due = self.due(BEGINS_AFTER)?;
